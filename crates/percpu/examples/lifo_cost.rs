@@ -4,7 +4,7 @@ use percpu::rseq::lifo::{Lifo, LifoSlot};
 use percpu::rseq::{self, Gate};
 use percpu::{CachePadded, cpu};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 fn main() {
@@ -14,30 +14,31 @@ fn main() {
     }
     let slots: Vec<_> = (0..cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect();
     let links: Vec<_> = (0..=16).map(|_| AtomicU64::new(0)).collect();
+    let depths: Vec<_> = (0..=16).map(|_| AtomicU8::new(0)).collect();
     let gate = Gate::new();
-    let lifo = Lifo::new(&slots, &links, &gate, 8);
+    let lifo = Lifo::new(&slots, &links, &depths, &gate, 8);
     for e in 1..=4 {
         lifo.push(e).expect("room");
     }
     let rounds = 20_000_000u32;
-    let cas = AtomicU64::new(0);
-    let time = |name: &str, f: &dyn Fn()| {
-        f();
+    for _ in 0..3 {
         let start = Instant::now();
-        f();
-        println!("{name}: {:.2} ns", start.elapsed().as_nanos() as f64 / f64::from(rounds));
-    };
-    time("pop + push", &|| {
         for _ in 0..rounds {
             // Now and then the thread moves to the other, empty list.
             if let Ok((e, _)) = lifo.pop() {
-                let _ = lifo.push(black_box(e));
+                let _ = lifo.push(e);
             }
         }
-    });
-    time("compare-and-swap", &|| {
+        report("pop + push", start, rounds);
+        let cas = AtomicU64::new(0);
+        let start = Instant::now();
         for i in 0..u64::from(rounds) {
             let _ = black_box(cas.compare_exchange(i, i + 1, Ordering::AcqRel, Ordering::Relaxed));
         }
-    });
+        report("compare-and-swap", start, rounds);
+    }
+}
+
+fn report(name: &str, start: Instant, rounds: u32) {
+    println!("{name}: {:.2} ns", start.elapsed().as_nanos() as f64 / f64::from(rounds));
 }

@@ -42,12 +42,16 @@ impl Counter {
     #[inline(always)]
     pub fn add(&self, n: u64) {
         if rseq::add(&self.gate, self.plain.as_slice(), n).is_err() {
-            self.add_atomic(n);
+            self.add_slow(n);
         }
     }
 
     #[cold]
-    fn add_atomic(&self, n: u64) {
+    #[inline(never)]
+    fn add_slow(&self, n: u64) {
+        if rseq::register_thread() && rseq::add(&self.gate, self.plain.as_slice(), n).is_ok() {
+            return;
+        }
         // Relaxed: a sum orders nothing.
         self.atomic.current().fetch_add(n, Ordering::Relaxed);
     }

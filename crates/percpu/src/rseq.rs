@@ -79,6 +79,14 @@ pub enum Refused {
     Unregistered,
 }
 
+impl Refused {
+    /// Why a sequence that read this number from its area was refused.
+    #[inline]
+    pub(crate) fn of_cpu(cpu: u32) -> Self {
+        if (cpu as usize) < cpu::count() { Self::Closed } else { Self::Unregistered }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -90,50 +98,71 @@ impl fmt::Display for Refused {
 
 impl core::error::Error for Refused {}
 
-/// Whether sequences may run: the number of visitors who keep it closed.
+/// Whether sequences may run, and on how many slots.
 ///
-/// A count and not a flag, so that visitors need not exclude each other and one that never comes back (killed, left behind by a fork) costs speed only.
+/// The low half of the word is the number of slots that sequences may use: all, or none while a visitor keeps the gate closed. So the one comparison that checks the CPU's number checks
+/// the gate too. The high half counts the visitors: a count and not a flag, so that visitors need not exclude each other, and one that never comes back (killed, left
+/// behind by a fork) costs speed only.
 #[derive(Debug)]
-#[repr(transparent)]
-pub struct Gate(AtomicU64);
+pub struct Gate {
+    state: AtomicU64,
+    slots: u32,
+}
+
+const VISITOR: u64 = 1 << 32;
 
 impl Gate {
-    /// An open gate.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
+    /// An open gate for one slot per possible CPU ([`cpu::count`]).
+    pub fn new() -> Self {
+        let slots = cpu::count() as u32;
+        Self { state: AtomicU64::new(u64::from(slots)), slots }
     }
 
-    /// An open gate.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self(AtomicU64::new(0))
+    /// How many slots a structure behind this gate must have.
+    #[inline]
+    pub fn slots(&self) -> usize {
+        self.slots as usize
     }
 
     /// Closes the gate for one more visitor and aborts the sequences in progress. Until the matching [`open`](Self::open) no sequence commits.
-    #[inline]
     pub fn close(&self) {
-        // SeqCst RMW, then membarrier: a sequence that reads 0 afterwards does not exist; one that read 0 before has committed or is aborted.
-        self.0.fetch_add(1, Ordering::SeqCst);
+        // SeqCst, then membarrier: a sequence that finds the gate open afterwards does not exist; one that found it open before has committed or is aborted.
+        self.update(Ordering::SeqCst, |state| (state & !(VISITOR - 1)) + VISITOR);
         fence();
     }
 
     /// Takes back one [`close`](Self::close).
-    #[inline]
     pub fn open(&self) {
         // Release pairs with the load of the gate at the start of each sequence (an acquire on x86): it sees the visitor's changes.
-        self.0.fetch_sub(1, Ordering::Release);
+        self.update(Ordering::AcqRel, |state| match state.wrapping_sub(VISITOR) {
+            0 => u64::from(self.slots),
+            others => others,
+        });
+    }
+
+    fn update(&self, order: Ordering, f: impl Fn(u64) -> u64) {
+        let mut state = self.state.load(Ordering::Relaxed);
+        while let Err(now) = self.state.compare_exchange_weak(state, f(state), order, Ordering::Relaxed) {
+            state = now;
+        }
     }
 
     /// Whether sequences run at this moment.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
+        self.state.load(Ordering::Acquire) < VISITOR
     }
 
     /// Forgets all visitors. Only where no other thread exists that could be one, as in a fork child.
     pub fn reset(&self) {
-        self.0.store(0, Ordering::Release);
+        self.state.store(u64::from(self.slots), Ordering::Release);
+    }
+
+    /// The word whose low half the sequences compare with the CPU's number.
+    #[cfg_attr(any(not(target_arch = "x86_64"), percpu_no_asm, loom, miri), expect(dead_code, reason = "read by assembly"))]
+    #[inline(always)]
+    pub(crate) fn word(&self) -> *const u64 {
+        (&raw const self.state).cast()
     }
 }
 
@@ -145,26 +174,17 @@ impl Default for Gate {
 
 /// Adds `value` to the cell of the CPU this thread is on: a plain add, wrapping, no locked instruction.
 ///
-/// `cells` has one cell per possible CPU ([`cpu::count`]); CPUs beyond its end are [`Refused::Unregistered`].
+/// `cells` has one cell per possible CPU ([`Gate::slots`]); with fewer, every add is [`Refused::Unregistered`].
 ///
 /// # Errors
-/// See [`Refused`]; then nothing was added.
+/// See [`Refused`]; then nothing was added. After [`Refused::Unregistered`] the caller may try [`register_thread`] once.
 ///
 /// # Context
-/// Signal-safe, never allocates, never blocks; a thread's first call may register it (one system call).
+/// Signal-safe, never allocates, never blocks, no system call.
 #[inline(always)]
 pub fn add(gate: &Gate, cells: &[CachePadded<AtomicU64>], value: u64) -> Result<(), Refused> {
-    match sequence::add(&gate.0, cells, value) {
-        Ok(()) => Ok(()),
-        Err(refused) => add_slow(gate, cells, value, refused),
+    if cells.len() < gate.slots() {
+        return Err(Refused::Unregistered);
     }
-}
-
-#[cold]
-#[inline(never)]
-fn add_slow(gate: &Gate, cells: &[CachePadded<AtomicU64>], value: u64, refused: Refused) -> Result<(), Refused> {
-    if refused == Refused::Unregistered && register_thread() && cells.len() >= cpu::count() {
-        return sequence::add(&gate.0, cells, value);
-    }
-    Err(refused)
+    sequence::add(gate, cells, value)
 }

@@ -6,12 +6,13 @@
 use percpu::rseq::lifo::{Chain, Lifo, LifoSlot, Miss};
 use percpu::rseq::{self, Gate, Refused};
 use percpu::{CachePadded, cpu};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 
 struct Lists {
     slots: Vec<CachePadded<LifoSlot>>,
     links: Vec<AtomicU64>,
+    depths: Vec<AtomicU8>,
     gate: Gate,
     limit: u32,
 }
@@ -21,13 +22,14 @@ impl Lists {
         Self {
             slots: (0..cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect(),
             links: (0..=entries).map(|_| AtomicU64::new(0)).collect(),
+            depths: (0..=entries).map(|_| AtomicU8::new(0)).collect(),
             gate: Gate::new(),
             limit,
         }
     }
 
     fn lifo(&self) -> Lifo<'_> {
-        Lifo::new(&self.slots, &self.links, &self.gate, self.limit)
+        Lifo::new(&self.slots, &self.links, &self.depths, &self.gate, self.limit)
     }
 
     fn len(&self) -> u32 {
@@ -93,7 +95,7 @@ fn one_list_is_last_in_first_out() {
     assert_eq!(lifo.pop(), Err(Miss::Empty { cpu }));
     assert_ne!(lifo.word(cpu as usize), empty, "emptied again: another version");
     assert_eq!(lifo.split(1), Err(Miss::Empty { cpu }));
-    let chain = lifo.prepend(7, Some(lifo.prepend(8, None, 0)), 0);
+    let chain = lifo.prepend(7, Some(lifo.prepend(8, None)));
     assert_eq!(lifo.install(chain), Ok(cpu));
     assert_eq!(lifo.split(2), Ok((chain, cpu)));
     assert!(lifo.word(cpu as usize).is_empty());
@@ -185,7 +187,7 @@ fn every_entry_has_one_owner() {
                         if n % 127 == 0 && mine.len() >= 2 {
                             let entries = [mine.pop().expect("two"), mine.pop().expect("two")];
                             entries.iter().for_each(|e| give(*e, who));
-                            let chain = lifo.prepend(entries[0], Some(lifo.prepend(entries[1], None, 0)), 0);
+                            let chain = lifo.prepend(entries[0], Some(lifo.prepend(entries[1], None)));
                             if lifo.install(chain).is_err() {
                                 keep(chain, &mut mine);
                             }

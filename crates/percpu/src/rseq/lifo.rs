@@ -1,43 +1,39 @@
 //! A per-CPU LIFO of numbers, pushed and popped by restartable sequences.
 //!
-//! The entries are the numbers 1..=2^24 ("number of an object + 1"), and the links between them lie in an array beside the objects, so that a list never touches an object.
-//! Each CPU has one word, each entry one link (`links[entry]`; `links[0]` stays 0 and stands for the bottom):
+//! The entries are the numbers 1..=2^24 ("number of an object + 1"), and the links between them lie in arrays beside the objects, so that a list never touches an object.
+//! Each CPU has one word, each entry one link and one depth (`links[entry]`, `depths[entry]`; those of entry 0 stay 0 and stand for the bottom):
 //!
 //! ```text
-//!        63      56 55  53 52          25 24         0
-//! word   [     0   |  0   |  version: 28 |  head: 25  ]   head 0: the list is empty, and version says for how many-th time
-//! link   [ depth: 8| user |   the word below this entry   ]   depth: entries from here to the bottom
+//!        63  62                32 31                  0
+//! word   [ 0 |   any value      |  the top entry      ]   a list with entries
+//! word   [ 0 |   version        |  0                  ]   an empty list
+//! link   [ 0 |      the word as it was before this entry was pushed ]   and depth: entries from here to the bottom
 //! ```
 //!
 //! # Why this shape
-//! The next pop has to wait for nothing but the store of the last push, one store-to-load forwarding of 5 cycles. So the committed word is the entry's number as it is: the length lies
-//! in the links and only feeds a predicted branch. (A word with head, length and operation count in it cost 5.6 ns per pop + push here, this one 1.7.)
+//! A push commits the entry's number as it is, a pop the link as it is: the next pop waits for nothing but the store of the last push. (A word with head, length and operation count
+//! packed into it cost 5.6 ns per pop + push here, because each operation had to wait for the arithmetic of the last.) The length lies in the depths and only feeds a
+//! predicted branch.
 //!
-//! The version makes emptiness exact: a pop that empties a list leaves a version that is one higher, so two equal readings of an empty word mean that the list was empty all
-//! the time in between (if it was not emptied 2^28 times meanwhile).
+//! The version makes emptiness exact: a push on an empty list links to the next version, which the pop that empties the list brings back. So two equal readings of an empty word mean that
+//! the list was empty all the time in between (if it was not emptied 2^31 times meanwhile).
 //!
 //! # Who may write what
-//! The word: sequences on that CPU while the gate is open; visitors by compare-and-swap ([`Lifo::steal`]) while they keep it closed. `links[e]`: whoever owns the entry `e`; a
-//! list owns its entries. While an entry is in no list, all 64 bits of its link are free for its owner; in a list the three `user` bits keep what the owner of a chain
-//! put there before [`Lifo::install`], and [`Lifo::push`] clears them.
+//! The word: sequences on that CPU while the gate is open; visitors by compare-and-swap ([`Lifo::steal`]) while they keep it closed. Link and depth of an entry: whoever owns it; a
+//! list owns its entries. Bit 63 is 0 in the link of every entry in a list; an owner can use the link of an entry that is in no list for anything, for example to tell by
+//! bit 63 that it is out.
 
 use super::{Gate, Refused};
 use crate::CachePadded;
 use crate::arch::sequence;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Bits of a link or word that name an entry.
-pub const ENTRY_MASK: u64 = (1 << 25) - 1;
-/// The three bits of a link that lists ignore.
-pub const USER_MASK: u64 = 0b111 << WORD_BITS;
+pub const ENTRY_MASK: u64 = u32::MAX as u64;
+/// The bit of a link that is 0 while its entry is in a list.
+pub const OUT: u64 = 1 << 63;
 /// The longest list.
 pub const MAX_LEN: u32 = 255;
-
-/// A word's bits, and what a link says of the word below it.
-pub(crate) const WORD_BITS: u32 = 53;
-pub(crate) const VERSION_SHIFT: u32 = 25;
-pub(crate) const DEPTH_SHIFT: u32 = 56;
-const WORD_MASK: u64 = (1 << WORD_BITS) - 1;
 
 /// One CPU's list.
 #[derive(Debug, Default)]
@@ -63,12 +59,6 @@ impl Word {
     #[inline]
     pub fn head(self) -> u32 {
         (self.0 & ENTRY_MASK) as u32
-    }
-
-    /// The word that a link says is below its entry, as a pop or a visitor commits it: an empty one with the next version.
-    fn below(link: u64) -> Self {
-        let word = link & WORD_MASK;
-        if word & ENTRY_MASK == 0 { Self((word + (1 << VERSION_SHIFT)) & WORD_MASK) } else { Self(word) }
     }
 }
 
@@ -109,15 +99,25 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) const CODE_CLOSED: u32 = 1;
-    pub(crate) const CODE_UNREGISTERED: u32 = 2;
+    /// The CPU's number is not below the gate's: closed, or the area says -1.
+    pub(crate) const CODE_REFUSED: u32 = 1;
     pub(crate) const CODE_EMPTY: u32 = 3;
     pub(crate) const CODE_FULL: u32 = 4;
     #[cfg_attr(
         all(target_arch = "x86_64", not(percpu_no_asm), not(loom), not(miri)),
         expect(dead_code, reason = "what the portable side always says")
     )]
-    pub(crate) const UNREGISTERED: Self = Self { entry: 0, cpu: 0, code: Self::CODE_UNREGISTERED };
+    pub(crate) const UNREGISTERED: Self = Self { entry: 0, cpu: u32::MAX, code: Self::CODE_REFUSED };
+
+    #[inline(always)]
+    fn result(self) -> Result<(u32, u32), Miss> {
+        match self {
+            Self { entry, cpu, .. } if entry != 0 => Ok((entry, cpu)),
+            Self { code: Self::CODE_EMPTY, cpu, .. } => Err(Miss::Empty { cpu }),
+            Self { code: Self::CODE_FULL, cpu, .. } => Err(Miss::Full { cpu }),
+            Self { cpu, .. } => Err(Miss::Refused(Refused::of_cpu(cpu))),
+        }
+    }
 }
 
 /// The lists of all CPUs, their links and their gate, as a view into memory that the caller owns.
@@ -125,33 +125,37 @@ impl Outcome {
 pub struct Lifo<'a> {
     pub(crate) slots: &'a [CachePadded<LifoSlot>],
     pub(crate) links: &'a [AtomicU64],
+    pub(crate) depths: &'a [AtomicU8],
     pub(crate) gate: &'a Gate,
     pub(crate) limit: u32,
+    /// Where the thread's area lies; read once, because a static of another crate costs each operation two loads.
+    pub(crate) area: isize,
 }
 
 impl<'a> Lifo<'a> {
-    /// A view over one slot per possible CPU and, for entries up to n, n + 1 links. A list holds at most `limit` entries.
+    /// A view over one slot per possible CPU and, for entries up to n, n + 1 links and depths, all 0 at first. A list holds at most `limit` entries.
     ///
     /// # Panics
-    /// `limit` is 0 or above [`MAX_LEN`], or `links` is empty or has more than 2^24 + 1 elements.
+    /// There are fewer slots than the gate has, `limit` is 0 or above [`MAX_LEN`], or `links` and `depths` are empty, differ in length, or have more than 2^24 + 1 elements.
     #[inline]
-    pub fn new(slots: &'a [CachePadded<LifoSlot>], links: &'a [AtomicU64], gate: &'a Gate, limit: u32) -> Self {
+    pub fn new(slots: &'a [CachePadded<LifoSlot>], links: &'a [AtomicU64], depths: &'a [AtomicU8], gate: &'a Gate, limit: u32) -> Self {
+        assert!(slots.len() >= gate.slots(), "one slot per possible CPU");
         assert!(limit != 0 && limit <= MAX_LEN, "a list holds 1 to 255 entries");
-        assert!(!links.is_empty() && links.len() <= (1 << 24) + 1, "entries are numbered 1 to 2^24");
-        Self { slots, links, gate, limit }
+        assert!(!links.is_empty() && links.len() <= (1 << 24) + 1 && links.len() == depths.len(), "entries are numbered 1 to 2^24");
+        Self { slots, links, depths, gate, limit, area: sequence::area() }
     }
 
     /// Takes the top entry of this CPU's list. Returns it and the CPU.
     ///
     /// # Errors
-    /// [`Miss::Empty`], or [`Miss::Refused`].
+    /// [`Miss::Empty`], or [`Miss::Refused`]. After [`Refused::Unregistered`] the caller may try [`register_thread`](super::register_thread) once; pop and push do not do so
+    /// themselves, because a call in the slow half costs the fast half its registers.
     ///
     /// # Context
-    /// Signal-safe, never allocates, never blocks; a thread's first call may register it (one system call).
+    /// Signal-safe, never allocates, never blocks, no system call.
     #[inline(always)]
     pub fn pop(self) -> Result<(u32, u32), Miss> {
-        let out = sequence::pop(self);
-        if out.entry != 0 { Ok((out.entry, out.cpu)) } else { Self::again(out, || sequence::pop(self)) }
+        sequence::pop(self).result()
     }
 
     /// Puts `entry` on top of this CPU's list. Returns the CPU. The caller owns the entry, and its link may be overwritten also when the push is refused.
@@ -167,8 +171,7 @@ impl<'a> Lifo<'a> {
     #[inline(always)]
     pub fn push(self, entry: u32) -> Result<u32, Miss> {
         debug_assert!(entry != 0 && (entry as usize) < self.links.len());
-        let out = sequence::push(self, entry);
-        if out.entry != 0 { Ok(out.cpu) } else { Self::again(out, || sequence::push(self, entry)).map(|(_, cpu)| cpu) }
+        sequence::push(self, entry).result().map(|(_, cpu)| cpu)
     }
 
     /// Takes the top `len` entries of this CPU's list. Returns them and the CPU.
@@ -180,11 +183,11 @@ impl<'a> Lifo<'a> {
     /// `len` is 0 or above [`MAX_LEN`].
     ///
     /// # Context
-    /// As [`pop`](Self::pop); follows `len` links.
+    /// As [`pop`](Self::pop); follows `len` links; a thread's first call may register it (one system call).
     #[inline(never)]
     pub fn split(self, len: u32) -> Result<(Chain, u32), Miss> {
         assert!(len != 0 && len <= MAX_LEN, "a list holds 1 to 255 entries");
-        let (head, cpu) = Self::again(sequence::split(self, len), || sequence::split(self, len))?;
+        let (head, cpu) = Self::registered(|| sequence::split(self, len))?;
         Ok((self.own_chain(head, len), cpu))
     }
 
@@ -194,23 +197,24 @@ impl<'a> Lifo<'a> {
     /// [`Miss::Full`]: the list is not empty; or [`Miss::Refused`].
     ///
     /// # Context
-    /// As [`pop`](Self::pop).
+    /// As [`pop`](Self::pop); a thread's first call may register it (one system call).
     #[inline(never)]
     pub fn install(self, chain: Chain) -> Result<u32, Miss> {
         debug_assert!(chain.head != 0 && (chain.tail as usize) < self.links.len());
-        Self::again(sequence::install(self, chain), || sequence::install(self, chain)).map(|(_, cpu)| cpu)
+        Self::registered(|| sequence::install(self, chain)).map(|(_, cpu)| cpu)
     }
 
-    /// Links `entry`, which the caller owns, in front of a chain that it owns, or makes it a chain of its own. Keeps the user bits `user` in its link.
+    /// Links `entry`, which the caller owns, in front of a chain that it owns, or makes it a chain of its own.
     ///
     /// # Panics
     /// `entry` has no link, or the chain has [`MAX_LEN`] entries.
     #[inline]
-    pub fn prepend(self, entry: u32, chain: Option<Chain>, user: u64) -> Chain {
+    pub fn prepend(self, entry: u32, chain: Option<Chain>) -> Chain {
         let (next, tail, len) = chain.map_or((0, entry, 0), |c| (c.head, c.tail, c.len));
         assert!(len < MAX_LEN, "a list holds 1 to 255 entries");
         // Relaxed: the caller owns the entry; giving the chain away publishes it.
-        self.links[entry as usize].store(link(len + 1, user, u64::from(next)), Ordering::Relaxed);
+        self.links[entry as usize].store(u64::from(next), Ordering::Relaxed);
+        self.depths[entry as usize].store((len + 1) as u8, Ordering::Relaxed);
         Chain { head: entry, tail, len: len + 1 }
     }
 
@@ -220,19 +224,11 @@ impl<'a> Lifo<'a> {
         (self.links[entry as usize].load(Ordering::Relaxed) & ENTRY_MASK) as u32
     }
 
-    /// What to do about a sequence that did not commit: register the thread and repeat, or say why.
-    #[cold]
-    #[inline(never)]
-    fn again(mut out: Outcome, sequence: impl Fn() -> Outcome) -> Result<(u32, u32), Miss> {
-        if out.entry == 0 && out.code == Outcome::CODE_UNREGISTERED && super::register_thread() {
-            out = sequence();
-        }
-        match out {
-            Outcome { entry, cpu, .. } if entry != 0 => Ok((entry, cpu)),
-            Outcome { code: Outcome::CODE_EMPTY, cpu, .. } => Err(Miss::Empty { cpu }),
-            Outcome { code: Outcome::CODE_FULL, cpu, .. } => Err(Miss::Full { cpu }),
-            Outcome { code: Outcome::CODE_CLOSED, .. } => Err(Miss::Refused(Refused::Closed)),
-            _ => Err(Miss::Refused(Refused::Unregistered)),
+    /// Runs a sequence, registering the thread first if it has to be.
+    fn registered(sequence: impl Fn() -> Outcome) -> Result<(u32, u32), Miss> {
+        match sequence().result() {
+            Err(Miss::Refused(Refused::Unregistered)) if super::register_thread() => sequence().result(),
+            result => result,
         }
     }
 
@@ -252,7 +248,7 @@ impl<'a> Lifo<'a> {
     /// `slot` is not below the number of slots.
     pub fn len(self, slot: usize) -> u32 {
         let head = self.word(slot).head() as usize;
-        self.links.get(head).map_or(0, |l| (l.load(Ordering::Relaxed) >> DEPTH_SHIFT) as u32)
+        self.depths.get(head).map_or(0, |d| u32::from(d.load(Ordering::Relaxed)))
     }
 
     /// Takes up to `max` entries from the top of any CPU's list, or nothing when it is empty. Several visitors can do so at once.
@@ -288,7 +284,7 @@ impl<'a> Lifo<'a> {
     fn follow(self, mut word: Word, max: u32) -> (u32, Word) {
         for len in 0..max.min(MAX_LEN) {
             match self.links.get(word.head() as usize) {
-                Some(link) if !word.is_empty() => word = Word::below(link.load(Ordering::Relaxed)),
+                Some(link) if !word.is_empty() => word = Word(link.load(Ordering::Relaxed)),
                 _ => return (len, word),
             }
         }
@@ -299,17 +295,11 @@ impl<'a> Lifo<'a> {
     fn own_chain(self, head: u32, len: u32) -> Chain {
         let mut tail = head;
         for depth in (1..=len).rev() {
-            let cell = &self.links[tail as usize];
-            let old = cell.load(Ordering::Relaxed);
-            cell.store(link(depth, old & USER_MASK, old & ENTRY_MASK), Ordering::Relaxed);
+            self.depths[tail as usize].store(depth as u8, Ordering::Relaxed);
             if depth > 1 {
-                tail = (old & ENTRY_MASK) as u32;
+                tail = self.next(tail);
             }
         }
         Chain { head, tail, len }
     }
-}
-
-fn link(depth: u32, user: u64, word: u64) -> u64 {
-    u64::from(depth) << DEPTH_SHIFT | user & USER_MASK | word & WORD_MASK
 }

@@ -1,11 +1,15 @@
 //! No restartable sequences: every call is refused, and the callers take their other path.
 
 use crate::CachePadded;
-use crate::rseq::Refused;
 use crate::rseq::lifo::{Chain, Lifo, Outcome};
+use crate::rseq::{Gate, Refused};
 use crate::sync::atomic::AtomicU64;
 
-pub(crate) fn add(_gate: &AtomicU64, _cells: &[CachePadded<AtomicU64>], _value: u64) -> Result<(), Refused> {
+pub(crate) fn area() -> isize {
+    0
+}
+
+pub(crate) fn add(_gate: &Gate, _cells: &[CachePadded<AtomicU64>], _value: u64) -> Result<(), Refused> {
     Err(Refused::Unregistered)
 }
 

@@ -4,9 +4,8 @@
 //!
 //! ```text
 //! 2:  area.rseq_cs = descriptor(start = 3, end = 4, abort = 6)
-//! 3:  if gate != 0                  -> exit CLOSED
-//!     cpu = area.cpu_id
-//!     if cpu >= slots               -> exit UNREGISTERED     (an unregistered area says -1)
+//! 3:  cpu = area.cpu_id
+//!     if cpu >= low half of gate    -> exit REFUSED          (a closed gate says 0, an unregistered area says -1)
 //!     ... compute; exits EMPTY, FULL ...
 //!     slot[cpu].word = new          the commit, one store
 //! 4:
@@ -16,22 +15,27 @@
 //! The descriptor is left in the area: the kernel ignores and clears it when it finds the thread elsewhere. The exits and the abort handler are out of line. An abort
 //! handler is preceded by the signature that was registered, so that nobody can point the kernel at other code.
 //!
-//! Nothing before the commit may be wrong to repeat: the only stores there go to links that the caller owns.
+//! Nothing before the commit may be wrong to repeat: the only stores there go to links and depths that the caller owns.
 #![allow(unsafe_code)]
 
 use super::area::{self, CPU_ID, RSEQ_CS, SIGNATURE};
 use crate::CachePadded;
-use crate::rseq::Refused;
-use crate::rseq::lifo::{Chain, DEPTH_SHIFT, ENTRY_MASK, Lifo, Outcome, USER_MASK, VERSION_SHIFT, WORD_BITS};
+use crate::rseq::lifo::{Chain, Lifo, Outcome};
+use crate::rseq::{Gate, Refused};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 /// log2 of the distance between two slots.
 const SLOT_SHIFT: u32 = 7;
 
 const _: () = assert!(size_of::<CachePadded<AtomicU64>>() == 1 << SLOT_SHIFT, "the assembly shifts the CPU's number");
 
-/// Descriptor, entry and gate: everything before the work of a sequence. `{t}` is scratch, `{code}` is set for each exit before it can be taken.
+/// Where the thread's area lies, as a distance from the thread pointer.
+pub(crate) fn area() -> isize {
+    area::offset()
+}
+
+/// Descriptor, entry and gate: everything before the work of a sequence. `{t}` is scratch.
 macro_rules! begin {
     () => {
         concat!(
@@ -52,26 +56,21 @@ macro_rules! begin {
             "lea {t}, [rip + 5b]\n",
             "mov qword ptr fs:[{off} + {cs}], {t}\n",
             "3:\n",
-            "cmp qword ptr [{gate}], 0\n",
-            "jne 7f\n",
             "mov {cpu:e}, dword ptr fs:[{off} + {id}]\n",
-            "cmp {cpu:e}, {n:e}\n",
-            "jae 8f\n",
+            "cmp {cpu:e}, dword ptr [{gate}]\n",
+            "jae 7f\n",
         )
     };
 }
 
-/// The end of a sequence and its two common exits. `{entry}` 0 says that nothing was committed.
+/// The end of a sequence and its exits, which leave 0 in `{entry}`: nothing was committed.
 macro_rules! finish {
     ($($more:expr),*) => {
         concat!(
             "4:\n",
             ".pushsection .text.unlikely.trapline_rseq,\"ax\",@progbits\n",
             "7:\n",
-            "mov {code:e}, {closed}\n",
-            "jmp 20f\n",
-            "8:\n",
-            "mov {code:e}, {unregistered}\n",
+            "mov {code:e}, {refused}\n",
             "jmp 20f\n",
             $($more,)*
             "20:\n",
@@ -84,42 +83,38 @@ macro_rules! finish {
 
 /// Adds `value` to this CPU's cell.
 #[inline(always)]
-pub(crate) fn add(gate: &AtomicU64, cells: &[CachePadded<AtomicU64>], value: u64) -> Result<(), Refused> {
-    let code: u32;
-    // SAFETY: the cells are `n` padded words and cpu < n; the gate is readable; the area at `off` is this thread's. The one store is the commit, to an atomic cell
-    // that only sequences write. The descriptor and the abort handler follow the kernel's ABI.
+pub(crate) fn add(gate: &Gate, cells: &[CachePadded<AtomicU64>], value: u64) -> Result<(), Refused> {
+    debug_assert!(cells.len() >= gate.slots());
+    let (cpu, code): (u64, u32);
+    // SAFETY: there are at least as many cells as the gate has slots, and cpu is below that; the gate is readable; the area at `off` is this thread's. The one store is the commit, to
+    // an atomic cell that only sequences write. The descriptor and the abort handler follow the kernel's ABI.
     unsafe {
         asm!(
             begin!(),
-            "shl {cpu}, {shift}",
-            "add qword ptr [{cells} + {cpu}], {value}",
+            "mov {t}, {cpu}",
+            "shl {t}, {shift}",
+            "add qword ptr [{cells} + {t}], {value}",
             finish!(),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
-            closed = const Outcome::CODE_CLOSED,
-            unregistered = const Outcome::CODE_UNREGISTERED,
+            refused = const Outcome::CODE_REFUSED,
             off = in(reg) area::offset(),
-            gate = in(reg) gate,
-            n = in(reg) cells.len(),
+            gate = in(reg) gate.word(),
             cells = in(reg) cells.as_ptr(),
             value = in(reg) value,
-            cpu = out(reg) _,
+            cpu = out(reg) cpu,
             t = out(reg) _,
             entry = out(reg) _,
             code = inout(reg) 0 => code,
             options(nostack),
         );
     }
-    match code {
-        0 => Ok(()),
-        Outcome::CODE_CLOSED => Err(Refused::Closed),
-        _ => Err(Refused::Unregistered),
-    }
+    if code == 0 { Ok(()) } else { Err(Refused::of_cpu(cpu as u32)) }
 }
 
-/// Pops this CPU's top entry: word = the word below it, and if that is empty, its next version.
+/// Pops this CPU's top entry: word = links[entry].
 #[inline(always)]
 pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
     let (entry, cpu, code): (u64, u64, u64);
@@ -130,31 +125,19 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
             "mov {t}, {cpu}",
             "shl {t}, {shift}",
             "mov {entry:e}, dword ptr [{slots} + {t}]",
-            "and {entry:e}, {mask}",
+            "test {entry:e}, {entry:e}",
             "jz 9f",
             "mov {code}, qword ptr [{links} + {entry}*8]",
-            "shl {code}, 64 - {word_bits}",
-            "shr {code}, 64 - {word_bits}",
-            "test {code:e}, {mask}",
-            "jnz 21f",
-            "add {code}, {version}",
-            "btr {code}, {word_bits}",
-            "21:",
             "mov qword ptr [{slots} + {t}], {code}",
             finish!("9:\n", "mov {code:e}, {empty}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
-            mask = const ENTRY_MASK,
-            word_bits = const WORD_BITS,
-            version = const 1 << VERSION_SHIFT,
-            closed = const Outcome::CODE_CLOSED,
-            unregistered = const Outcome::CODE_UNREGISTERED,
+            refused = const Outcome::CODE_REFUSED,
             empty = const Outcome::CODE_EMPTY,
-            off = in(reg) area::offset(),
-            gate = in(reg) lifo.gate,
-            n = in(reg) lifo.slots.len(),
+            off = in(reg) lifo.area,
+            gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
             links = in(reg) lifo.links.as_ptr(),
             cpu = out(reg) cpu,
@@ -167,46 +150,45 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
     Outcome { entry: entry as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Pushes an entry: links[entry] = word | depth of the entry below + 1, word = entry.
+/// Pushes an entry: depths[entry] = depths[top] + 1; links[entry] = word, or its next version if the list is empty; word = entry.
 #[inline(always)]
 pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
     let (done, cpu, code): (u64, u64, u64);
-    // SAFETY: as in `add`; the caller owns `entry`, whose number is below links.len(), and so its link may be written any number of times.
+    // SAFETY: as in `add`; the caller owns `entry`, whose number is below links.len(), and so its link and depth may be written any number of times.
     unsafe {
         asm!(
             begin!(),
             "mov {t}, {cpu}",
             "shl {t}, {shift}",
-            "mov {entry}, qword ptr [{slots} + {t}]",
-            "mov {code:e}, {entry:e}",
-            "and {code:e}, {mask}",
-            // links[0] is 0: the depth of the bottom.
-            "mov {code}, qword ptr [{links} + {code}*8]",
-            "shr {code}, {depth}",
-            "cmp {code:e}, {limit:e}",
+            "mov {code}, qword ptr [{slots} + {t}]",
+            "mov {entry:e}, {code:e}",
+            // depths[0] is 0: the depth of the bottom.
+            "movzx {entry:e}, byte ptr [{depths} + {entry}]",
+            "cmp {entry:e}, {limit:e}",
             "jae 9f",
-            "inc {code:e}",
-            "shl {code}, {depth}",
-            "or {code}, {entry}",
+            "inc {entry:e}",
+            "mov byte ptr [{depths} + {new}], {entry:l}",
+            "test {code:e}, {code:e}",
+            "jnz 21f",
+            "add {code}, {version}",
+            "btr {code}, 63",
+            "21:",
             "mov qword ptr [{links} + {new}*8], {code}",
-            "mov {entry}, {new}",
-            "mov qword ptr [{slots} + {t}], {entry}",
+            "mov qword ptr [{slots} + {t}], {new}",
             finish!("9:\n", "mov {code:e}, {full}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
-            mask = const ENTRY_MASK,
-            depth = const DEPTH_SHIFT,
-            closed = const Outcome::CODE_CLOSED,
-            unregistered = const Outcome::CODE_UNREGISTERED,
+            refused = const Outcome::CODE_REFUSED,
             full = const Outcome::CODE_FULL,
-            off = in(reg) area::offset(),
-            gate = in(reg) lifo.gate,
-            n = in(reg) lifo.slots.len(),
+            off = in(reg) lifo.area,
+            gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
             links = in(reg) lifo.links.as_ptr(),
+            depths = in(reg) lifo.depths.as_ptr(),
             limit = in(reg) lifo.limit,
+            version = in(reg) VERSION,
             new = in(reg) u64::from(entry),
             cpu = out(reg) cpu,
             t = out(reg) _,
@@ -218,94 +200,83 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
     Outcome { entry: done as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Detaches the top `len` entries: word = the word below the last of them, and if that is empty, its next version.
+/// One step of an empty word's version.
+const VERSION: u64 = 1 << 32;
+
+/// Detaches the top `len` entries: word = links[the last of them].
 pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
     let (entry, cpu, code): (u64, u64, u64);
     // SAFETY: as in `pop`: every entry that is followed is in the list, because its depth is at least `len`.
     unsafe {
         asm!(
             begin!(),
-            "shl {cpu}, {shift}",
-            "mov {code}, qword ptr [{slots} + {cpu}]",
-            "mov {entry:e}, {code:e}",
-            "and {entry:e}, {mask}",
-            "mov {t}, qword ptr [{links} + {entry}*8]",
-            "shr {t}, {depth}",
-            "cmp {t:e}, {len:e}",
+            "mov {t}, {cpu}",
+            "shl {t}, {shift}",
+            "add {t}, {slots}",
+            "mov {entry:e}, dword ptr [{t}]",
+            "movzx {code:e}, byte ptr [{depths} + {entry}]",
+            "cmp {code:e}, {len:e}",
             "jb 9f",
-            "mov {t:e}, {len:e}",
+            "mov {code:e}, {entry:e}",
+            "mov {left:e}, {len:e}",
             "23:",
-            "and {code:e}, {mask}",
+            "mov {code:e}, {code:e}",
             "mov {code}, qword ptr [{links} + {code}*8]",
-            "dec {t:e}",
+            "dec {left:e}",
             "jnz 23b",
-            "shl {code}, 64 - {word_bits}",
-            "shr {code}, 64 - {word_bits}",
-            "test {code:e}, {mask}",
-            "jnz 21f",
-            "add {code}, {version}",
-            "btr {code}, {word_bits}",
-            "21:",
-            "mov qword ptr [{slots} + {cpu}], {code}",
+            "mov qword ptr [{t}], {code}",
             finish!("9:\n", "mov {code:e}, {empty}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
-            mask = const ENTRY_MASK,
-            depth = const DEPTH_SHIFT,
-            word_bits = const WORD_BITS,
-            version = const 1 << VERSION_SHIFT,
-            closed = const Outcome::CODE_CLOSED,
-            unregistered = const Outcome::CODE_UNREGISTERED,
+            refused = const Outcome::CODE_REFUSED,
             empty = const Outcome::CODE_EMPTY,
-            off = in(reg) area::offset(),
-            gate = in(reg) lifo.gate,
-            n = in(reg) lifo.slots.len(),
+            off = in(reg) lifo.area,
+            gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
             links = in(reg) lifo.links.as_ptr(),
+            depths = in(reg) lifo.depths.as_ptr(),
             len = in(reg) u64::from(len),
             cpu = out(reg) cpu,
             t = out(reg) _,
+            left = out(reg) _,
             entry = out(reg) entry,
             code = out(reg) code,
             options(nostack),
         );
     }
-    Outcome { entry: entry as u32, cpu: cpu_of(cpu, code, entry), code: code as u32 }
+    Outcome { entry: entry as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Makes a chain the list, if the list is empty: the chain's last link = the empty word at depth 1, word = the chain's head.
+/// Makes a chain the list, if the list is empty: links[tail] = the next version, word = the chain's head.
 pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
     let (done, cpu, code): (u64, u64, u64);
-    // The user bits of the last link stay, and its depth is 1.
-    let tail = lifo.links[chain.tail as usize].load(Ordering::Relaxed) & USER_MASK | 1 << DEPTH_SHIFT;
     // SAFETY: as in `push`: the caller owns the chain, so its last link may be written any number of times.
     unsafe {
         asm!(
             begin!(),
-            "shl {cpu}, {shift}",
-            "mov {code}, qword ptr [{slots} + {cpu}]",
-            "test {code:e}, {mask}",
+            "mov {t}, {cpu}",
+            "shl {t}, {shift}",
+            "mov {code}, qword ptr [{slots} + {t}]",
+            "test {code:e}, {code:e}",
             "jnz 9f",
-            "or {code}, {tail}",
+            "add {code}, {version}",
+            "btr {code}, 63",
             "mov qword ptr [{tail_link}], {code}",
             "mov {entry}, {new}",
-            "mov qword ptr [{slots} + {cpu}], {entry}",
+            "mov qword ptr [{slots} + {t}], {entry}",
             finish!("9:\n", "mov {code:e}, {full}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
-            mask = const ENTRY_MASK,
-            closed = const Outcome::CODE_CLOSED,
-            unregistered = const Outcome::CODE_UNREGISTERED,
+            refused = const Outcome::CODE_REFUSED,
             full = const Outcome::CODE_FULL,
-            off = in(reg) area::offset(),
-            gate = in(reg) lifo.gate,
-            n = in(reg) lifo.slots.len(),
+            off = in(reg) lifo.area,
+            gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
-            tail = in(reg) tail,
+            version = in(reg) VERSION,
             tail_link = in(reg) &lifo.links[chain.tail as usize],
             new = in(reg) u64::from(chain.head),
             cpu = out(reg) cpu,
@@ -315,13 +286,5 @@ pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
             options(nostack),
         );
     }
-    Outcome { entry: done as u32, cpu: cpu_of(cpu, code, done), code: code as u32 }
-}
-
-/// The CPU from a register that was shifted to a slot's distance on every way out but the two exits before.
-fn cpu_of(shifted: u64, code: u64, entry: u64) -> u32 {
-    match code as u32 {
-        Outcome::CODE_CLOSED | Outcome::CODE_UNREGISTERED if entry == 0 => 0,
-        _ => (shifted >> SLOT_SHIFT) as u32,
-    }
+    Outcome { entry: done as u32, cpu: cpu as u32, code: code as u32 }
 }
