@@ -1,0 +1,68 @@
+//! Which fences a protocol uses, as a type: the same code runs with the real ones, and in a model with one of them missing.
+#![cfg_attr(not(loom), allow(unreachable_pub, reason = "models reach these types through `rcu::model`"))]
+
+use percpu::sync::atomic::{Ordering, fence};
+
+/// The three fences of a grace-period protocol.
+pub trait Fences: 'static {
+    /// The reader's side, on every entry.
+    fn light();
+    /// The writer's side, once or a few times per grace period.
+    fn heavy();
+    /// Orders the writer's own unlinking before its look at the grace-period number.
+    fn full() {
+        full();
+    }
+}
+
+/// Readers pay a compiler fence, writers a membarrier system call: [`percpu::fence`].
+#[derive(Debug)]
+pub struct Asymmetric;
+
+impl Fences for Asymmetric {
+    #[inline(always)]
+    fn light() {
+        percpu::fence::light();
+    }
+
+    #[inline]
+    fn heavy() {
+        percpu::fence::heavy();
+    }
+}
+
+/// A `SeqCst` fence. All uses pair with each other and with `light`/`heavy`.
+#[inline(always)]
+pub(crate) fn full() {
+    fence(Ordering::SeqCst);
+}
+
+/// Broken twins. Each must fail in a model that passes with [`Asymmetric`].
+#[cfg(loom)]
+pub mod broken {
+    use super::{Fences, full};
+
+    /// Readers do not fence.
+    #[derive(Debug)]
+    pub struct NoLight;
+
+    impl Fences for NoLight {
+        fn light() {}
+
+        fn heavy() {
+            full();
+        }
+    }
+
+    /// The writer does not make readers fence.
+    #[derive(Debug)]
+    pub struct NoHeavy;
+
+    impl Fences for NoHeavy {
+        fn light() {
+            full();
+        }
+
+        fn heavy() {}
+    }
+}

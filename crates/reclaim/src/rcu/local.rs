@@ -1,0 +1,170 @@
+//! The global domain, and how a thread finds its record in it.
+//!
+//! The record's address is in the thread-local slot [`Key::Rcu`]: null until the thread's first section and again after its exit function. A record found there
+//! belongs to the thread.
+#![allow(unsafe_code)]
+
+use super::domain::{Domain, Error, Guard};
+use super::reader::ReaderState;
+use core::ptr;
+use percpu::tls::{self, Key};
+use percpu::{Record, fork, thread};
+
+#[cfg(not(loom))]
+static GLOBAL: Domain = Domain::new();
+
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref GLOBAL: Domain = Domain::new();
+}
+
+impl Domain {
+    /// The domain of the functions in [`crate::rcu`].
+    #[inline(always)]
+    pub fn global() -> &'static Self {
+        &GLOBAL
+    }
+}
+
+/// Begins a section of the global domain, which ends when the guard is dropped. Sections nest, in any order of dropping.
+///
+/// # Context
+/// Signal-safe, also over a thread that is inside this very function; wait-free but for a thread's first call, which may make system calls (`mmap`).
+/// The process's first call should not come from a handler: see [`percpu::init`].
+///
+/// # Panics
+/// The kernel has no memory for this thread's record ([`register_thread`] reports that as an error), or 65,535 sections are open in this thread.
+///
+/// # Examples
+/// ```
+/// let outer = reclaim::rcu::read_lock();
+/// let inner = reclaim::rcu::read_lock();
+/// drop(outer);
+/// assert!(reclaim::rcu::is_inside());
+/// drop(inner);
+/// assert!(!reclaim::rcu::is_inside());
+/// ```
+#[inline(always)]
+pub fn read_lock() -> Guard<'static> {
+    let record = record();
+    Domain::global().machine().enter(record);
+    Guard::of(record)
+}
+
+/// [`read_lock`] without a guard, for code that cannot keep one.
+///
+/// # Context
+/// As [`read_lock`].
+#[inline(always)]
+pub fn read_lock_raw() {
+    Domain::global().machine().enter(record());
+}
+
+/// Ends the section that [`read_lock_raw`] began.
+///
+/// # Context
+/// Signal-safe, wait-free.
+///
+/// # Safety
+/// The calling thread has begun a section with [`read_lock_raw`] that it has not ended, and uses nothing any more that it read under it.
+#[inline(always)]
+pub unsafe fn read_unlock_raw() {
+    if let Some(record) = existing() {
+        record.leave();
+    }
+}
+
+/// Whether the calling thread is inside a section of the global domain.
+///
+/// # Context
+/// Signal-safe, wait-free.
+#[inline]
+pub fn is_inside() -> bool {
+    existing().is_some_and(|r| r.is_inside())
+}
+
+/// Does now what the thread's first section would do.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn register_thread() -> Result<(), Error> {
+    match existing() {
+        Some(_) => Ok(()),
+        None => register().map(drop),
+    }
+}
+
+/// Best effort: without a record the thread can still run callbacks.
+#[cfg(not(loom))]
+pub(super) fn ensure_registered() {
+    let _ = register_thread();
+}
+
+/// Whether a thread with this number has a record and exists in this process.
+pub(crate) fn is_registered(thread: u64) -> bool {
+    Domain::global().machine().readers().iter().any(|r| r.thread() == thread && r.is_alive())
+}
+
+#[inline(always)]
+fn existing() -> Option<&'static Record<ReaderState>> {
+    let record = tls::get(Key::Rcu).cast::<Record<ReaderState>>();
+    // SAFETY: the slot is null or holds a record of the global domain, and those are never freed.
+    unsafe { record.as_ref() }
+}
+
+#[inline(always)]
+fn record() -> &'static Record<ReaderState> {
+    match existing() {
+        Some(record) => record,
+        None => register_or_panic(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn register_or_panic() -> &'static Record<ReaderState> {
+    match register() {
+        Ok(record) => record,
+        Err(e) => panic!("rcu: {e}"),
+    }
+}
+
+fn register() -> Result<&'static Record<ReaderState>, Error> {
+    adopt_orphans();
+    tls::on_thread_exit(on_thread_exit);
+    tls::arm_exit();
+    let record = Domain::global().acquire()?;
+    // A signal handler may have registered the thread since. (If one does so after this look, its record is overwritten in the slot, stays idle, and
+    // `on_thread_exit` finds it by the thread's number.)
+    if let Some(theirs) = existing() {
+        give_back(record);
+        return Ok(theirs);
+    }
+    tls::set(Key::Rcu, ptr::from_ref(record).cast_mut().cast());
+    Ok(record)
+}
+
+fn give_back(record: &Record<ReaderState>) {
+    record.reset();
+    record.release();
+}
+
+/// In a fork child: frees the records of the threads that did not come along.
+fn adopt_orphans() {
+    if fork::generation() > 1 {
+        Domain::global().machine().readers().iter().filter(|r| r.try_adopt()).for_each(give_back);
+    }
+}
+
+/// Frees the thread's records. A section that is still open belongs to a leaked guard, or to the destructor of some later key that runs in the next round
+/// of destructors (POSIX has up to four): it gets that one round.
+extern "C" fn on_thread_exit() {
+    let Some(record) = existing() else { return };
+    if record.is_inside() && !record.was_spared() {
+        tls::arm_exit();
+        return;
+    }
+    tls::set(Key::Rcu, ptr::null_mut());
+    let me = thread::id().get();
+    Domain::global().machine().readers().iter().filter(|r| r.thread() == me).for_each(give_back);
+}
