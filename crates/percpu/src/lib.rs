@@ -41,6 +41,10 @@
 //! ```
 #![no_std]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    any(not(target_arch = "x86_64"), percpu_no_asm, loom, miri),
+    allow(dead_code, reason = "what only the assembly reads is compiled everywhere")
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -137,8 +137,10 @@ impl<T: Default + Send + Sync> Registry<T> {
             return Some(free);
         }
         let chunk = memory::new_chunk::<T>()?;
-        // SAFETY: `new_chunk` returned a chunk with at least one initialised record, which lives as long as the registry.
-        let first = unsafe { chunk.as_ref().records.as_ref() };
+        // SAFETY: `new_chunk` returned an initialised chunk.
+        let records = unsafe { chunk.as_ref() }.records;
+        // SAFETY: a chunk has at least one record, which lives as long as the registry.
+        let first = unsafe { records.as_ref() };
         // Relaxed: not published yet.
         first.owner.store(thread::id().get(), Ordering::Relaxed);
         self.publish(chunk);

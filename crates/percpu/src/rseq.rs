@@ -22,6 +22,8 @@ use crate::{CachePadded, cpu};
 use core::fmt;
 
 pub mod lifo;
+#[cfg(all(test, feature = "std", not(loom)))]
+mod twin;
 
 /// Whether restartable sequences and the membarrier command behind [`fence()`] work in this process. Decided once, at the first call.
 ///
@@ -159,7 +161,6 @@ impl Gate {
     }
 
     /// The word whose low half the sequences compare with the CPU's number.
-    #[cfg_attr(any(not(target_arch = "x86_64"), percpu_no_asm, loom, miri), expect(dead_code, reason = "read by assembly"))]
     #[inline(always)]
     pub(crate) fn word(&self) -> *const u64 {
         (&raw const self.state).cast()

@@ -1,12 +1,13 @@
-//! The restartable-sequence list under threads, visitors and signals.
-//!
-//! Without restartable sequences every operation is refused; that is what these tests then check.
+//! The restartable-sequence list under threads, visitors and signals; with glibc's registration, with our own, and refused without any.
 #![cfg(not(loom))]
 
 use percpu::rseq::lifo::{Chain, Lifo, LifoSlot, Miss};
 use percpu::rseq::{self, Gate, Refused};
 use percpu::{CachePadded, cpu};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::ffi::c_int;
+use std::process::Command;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 struct Lists {
@@ -26,6 +27,12 @@ impl Lists {
             gate: Gate::new(),
             limit,
         }
+    }
+
+    /// A view, for a thread that is registered.
+    fn registered(&self) -> Lifo<'_> {
+        assert!(rseq::register_thread());
+        self.lifo()
     }
 
     fn lifo(&self) -> Lifo<'_> {
@@ -66,7 +73,7 @@ fn one_list_is_last_in_first_out() {
     }
     pin();
     let lists = Lists::new(8, 4);
-    let lifo = lists.lifo();
+    let lifo = lists.registered();
     let cpu = lifo.push(1).expect("room");
     for e in 2..=4 {
         assert_eq!(lifo.push(e), Ok(cpu));
@@ -108,7 +115,7 @@ fn closed_gate_refuses_and_visitors_take() {
     }
     pin();
     let lists = Lists::new(8, 8);
-    let lifo = lists.lifo();
+    let lifo = lists.registered();
     let mut cpu = 0;
     for e in 1..=5 {
         cpu = lifo.push(e).expect("room");
@@ -130,14 +137,63 @@ fn stealing_through_an_open_gate_is_refused() {
     lists.lifo().steal(0, 1);
 }
 
-/// Owners: no entry is in two hands. Threads push, pop, split and install; visitors steal; timer signals do both in between.
+/// What the signal handler works on, and how often it did.
+static HANDLER_LISTS: AtomicPtr<Lists> = AtomicPtr::new(ptr::null_mut());
+static HANDLER_RUNS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn on_timer(_signal: c_int) {
+    // SAFETY: `HandlerTimer::start` stored a reference that lives for ever before it started the timer.
+    let Some(lists) = (unsafe { HANDLER_LISTS.load(Ordering::Acquire).as_ref() }) else { return };
+    HANDLER_RUNS.fetch_add(1, Ordering::Relaxed);
+    let stashed = STASH.iter().map(|cell| cell.swap(0, Ordering::AcqRel)).find(|entry| *entry != 0);
+    let Some(entry) = stashed.or_else(|| lists.lifo().pop().ok().map(|(entry, _)| entry)) else { return };
+    // The list may be full, or closed by the very thread that this handler interrupts: the entry waits for a later signal.
+    if lists.lifo().push(entry).is_err() {
+        let kept = STASH.iter().any(|cell| cell.compare_exchange(0, entry, Ordering::AcqRel, Ordering::Relaxed).is_ok());
+        assert!(kept, "there are as many cells as entries");
+    }
+}
+
+/// Entries that a handler could not push.
+static STASH: [AtomicU32; ENTRIES as usize] = [const { AtomicU32::new(0) }; ENTRIES as usize];
+const ENTRIES: u32 = 64;
+
+/// A signal every millisecond to whichever thread runs.
+struct HandlerTimer;
+
+impl HandlerTimer {
+    fn start(lists: &'static Lists) -> Self {
+        HANDLER_LISTS.store(ptr::from_ref(lists).cast_mut(), Ordering::Release);
+        // SAFETY: an all-zero sigaction is a valid one without flags and with an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = on_timer as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: `action` is a valid handler that keeps to atomics and restartable sequences.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &action, ptr::null_mut()) }, 0);
+        Self::set(1000);
+        Self
+    }
+
+    fn set(microseconds: i64) {
+        let tick = libc::timeval { tv_sec: 0, tv_usec: microseconds };
+        let timer = libc::itimerval { it_interval: tick, it_value: tick };
+        // SAFETY: `timer` is readable.
+        assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
+    }
+
+    fn stop(self) -> u64 {
+        Self::set(0);
+        HANDLER_RUNS.load(Ordering::Relaxed)
+    }
+}
+
+/// No entry is in two hands: threads push, pop, split and install, visitors steal, and timer signals pop and push over whatever they interrupt.
 #[test]
 fn every_entry_has_one_owner() {
     if !rseq::available() {
         return;
     }
-    const ENTRIES: u32 = 64;
-    let lists = Lists::new(ENTRIES as usize, 16);
+    let lists: &'static Lists = Box::leak(Box::new(Lists::new(ENTRIES as usize, 16)));
     let owners: Vec<AtomicU64> = (0..=ENTRIES).map(|_| AtomicU64::new(0)).collect();
     let take = |e: u32, who: u64| {
         owners[e as usize]
@@ -150,14 +206,15 @@ fn every_entry_has_one_owner() {
             .unwrap_or_else(|other| panic!("entry {e}: {who} gives what {other} has"));
     };
     let stop = AtomicBool::new(false);
+    let timer = HandlerTimer::start(lists);
     let mut left: Vec<u32> = thread::scope(|s| {
         let threads: Vec<_> = (1..=12u64)
             .map(|who| {
-                let (lists, stop) = (&lists, &stop);
+                let stop = &stop;
                 let mut mine: Vec<u32> = (1..=ENTRIES).filter(|e| u64::from(*e) % 12 + 1 == who).collect();
                 mine.iter().for_each(|e| take(*e, who));
                 s.spawn(move || {
-                    let lifo = lists.lifo();
+                    let lifo = lists.registered();
                     let keep = |chain: Chain, mine: &mut Vec<u32>| {
                         let mut e = chain.head;
                         for left in (0..chain.len).rev() {
@@ -171,7 +228,7 @@ fn every_entry_has_one_owner() {
                     let mut n = 0u64;
                     while !stop.load(Ordering::Relaxed) {
                         n += 1;
-                        if n % 4096 == 0 && who % 4 == 0 {
+                        if n.is_multiple_of(4096) && who.is_multiple_of(4) {
                             lists.gate.close();
                             let slot = (n / 4096) as usize % lists.slots.len();
                             if let Some(chain) = lifo.steal(slot, 5) {
@@ -179,12 +236,12 @@ fn every_entry_has_one_owner() {
                             }
                             lists.gate.open();
                         }
-                        if n % 63 == 0
+                        if n.is_multiple_of(63)
                             && let Ok((chain, _)) = lifo.split(3)
                         {
                             keep(chain, &mut mine);
                         }
-                        if n % 127 == 0 && mine.len() >= 2 {
+                        if n.is_multiple_of(127) && mine.len() >= 2 {
                             let entries = [mine.pop().expect("two"), mine.pop().expect("two")];
                             entries.iter().for_each(|e| give(*e, who));
                             let chain = lifo.prepend(entries[0], Some(lifo.prepend(entries[1], None)));
@@ -192,7 +249,7 @@ fn every_entry_has_one_owner() {
                                 keep(chain, &mut mine);
                             }
                         }
-                        if n % 2 == 0 {
+                        if n.is_multiple_of(2) {
                             if let Ok((e, _)) = lifo.pop() {
                                 take(e, who);
                                 mine.push(e);
@@ -213,6 +270,8 @@ fn every_entry_has_one_owner() {
         stop.store(true, Ordering::Relaxed);
         threads.into_iter().flat_map(|t| t.join().expect("no panic in a worker")).collect()
     });
+    assert!(timer.stop() > 0, "the handler ran");
+    left.extend(STASH.iter().map(|cell| cell.swap(0, Ordering::AcqRel)).filter(|entry| *entry != 0));
     assert_eq!(left.len() as u32 + lists.len(), ENTRIES, "no entry is lost");
     lists.gate.close();
     for slot in 0..lists.slots.len() {
@@ -222,4 +281,41 @@ fn every_entry_has_one_owner() {
     }
     left.sort_unstable();
     assert!(left.iter().copied().eq(1..=ENTRIES), "each entry is there once");
+}
+
+/// The same tests in a process whose C library registers nothing: the crate does it itself, and gives the area back when a thread ends.
+#[test]
+fn the_same_with_our_own_registration() {
+    if std::env::var_os(OWN).is_some() || !rseq::available() {
+        return;
+    }
+    let exe = std::env::current_exe().expect("path of this test");
+    let out = Command::new(exe)
+        .args(["--test-threads=2", "--nocapture"])
+        .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+        .env(OWN, "1")
+        .output()
+        .expect("run this test again");
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}
+
+const OWN: &str = "PERCPU_TEST_OWN_REGISTRATION";
+
+#[test]
+fn threads_register_at_their_first_sequence() {
+    if !rseq::available() || std::env::var_os(OWN).is_none() {
+        return;
+    }
+    for _ in 0..100 {
+        thread::spawn(|| {
+            assert_eq!(rseq::cpu_id(), None, "nobody registered this thread");
+            let lists = Lists::new(1, 1);
+            assert_eq!(lists.lifo().push(1), Err(Miss::Refused(Refused::Unregistered)));
+            assert!(rseq::register_thread());
+            assert!(rseq::cpu_id().is_some());
+            assert!(lists.lifo().push(1).is_ok());
+        })
+        .join()
+        .expect("no panic");
+    }
 }

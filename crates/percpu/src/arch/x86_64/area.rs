@@ -148,11 +148,14 @@ extern "C" fn unregister_thread() {
 
 /// True: this thread's area at `offset` is registered now (EBUSY: it was already).
 fn register(offset: isize) -> bool {
-    rseq_call(offset, 0) || {
-        // SAFETY: the C library's errno of this thread.
-        let errno = unsafe { *libc::__errno_location() };
-        errno == libc::EBUSY && read_u32(offset, CPU_ID).cast_signed() >= 0
+    if rseq_call(offset, 0) {
+        return true;
     }
+    // SAFETY: takes nothing and returns where this thread's errno lies.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as said.
+    let errno = unsafe { *errno };
+    errno == libc::EBUSY && read_u32(offset, CPU_ID).cast_signed() >= 0
 }
 
 fn rseq_call(offset: isize, flags: i32) -> bool {
