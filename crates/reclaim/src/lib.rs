@@ -1,11 +1,14 @@
 //! (crate under construction)
-#![cfg_attr(not(feature = "std"), no_std)]
+#![no_std]
 #![deny(unsafe_code)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+#[cfg(any(feature = "std", test, loom))]
+extern crate std;
 
 mod backoff;
 mod callbacks;
+pub mod hazptr;
 mod policy;
 pub mod rcu;

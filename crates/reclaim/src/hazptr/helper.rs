@@ -1,0 +1,92 @@
+//! The helper thread of a domain: runs its deleters, so that no retiring thread does.
+#![allow(unsafe_code)]
+
+use super::domain::Domain;
+use super::head::Head;
+use super::scope::scope;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::io;
+use std::thread::{self, JoinHandle, Thread};
+
+/// How long garbage from signal handlers, which wake nobody, waits at most.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How a retiring thread wakes the helper. Protected and retired like any other object, because retiring threads use it while the helper may be stopped.
+#[derive(Debug)]
+pub(super) struct Wake {
+    head: Head,
+    thread: Thread,
+}
+crate::retirable!(Wake, head);
+
+/// A running helper thread; dropping it stops the thread and waits for it.
+#[derive(Debug)]
+pub struct Helper {
+    domain: &'static Domain,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Domain {
+    /// Starts the helper thread of a domain with [`Policy::Helper`](super::Policy::Helper).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when the domain has one; otherwise what the system says about starting a thread.
+    pub fn spawn_helper(&'static self) -> io::Result<Helper> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = thread::Builder::new().name(String::from("hazptr-helper")).spawn(move || self.help(&seen))?;
+        let wake = Box::into_raw(Box::new(Wake { head: Head::new(), thread: thread.thread().clone() }));
+        // Release pairs with the Acquire in `protect`.
+        let won = self.helper.compare_exchange(ptr::null_mut(), wake, Ordering::Release, Ordering::Relaxed).is_ok();
+        if !won {
+            // SAFETY: just made and published nowhere.
+            drop(unsafe { Box::from_raw(wake) });
+            stop_and_join(&stop, thread);
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        Ok(Helper { domain: self, stop, thread: Some(thread) })
+    }
+
+    fn help(&self, stop: &AtomicBool) {
+        // Relaxed: `stop` carries no data.
+        while !stop.load(Ordering::Relaxed) {
+            self.round_if_due();
+            thread::park_timeout(LOOK_EVERY);
+        }
+        self.reclaim();
+    }
+
+    /// Wakes the helper; false if there is none.
+    pub(super) fn wake_helper(&self) -> bool {
+        scope(|hp| {
+            // SAFETY: `helper` holds pointers from boxes, unlinked in `Helper::drop` before they are retired; `Thread` is `Sync`.
+            let wake = unsafe { hp.protect(&self.helper) };
+            wake.inspect(|w| w.thread.unpark()).is_some()
+        })
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Acquire: the box is ours to retire, with all that was written to it.
+        let wake = self.domain.helper.swap(ptr::null_mut(), Ordering::Acquire);
+        if let Some(thread) = self.thread.take() {
+            stop_and_join(&self.stop, thread);
+        }
+        // SAFETY: from a box, unlinked by the swap, which only the one `Helper` of the domain does.
+        unsafe { Domain::global().retire(wake) };
+    }
+}
+
+fn stop_and_join(stop: &AtomicBool, thread: JoinHandle<()>) {
+    stop.store(true, Ordering::Relaxed);
+    thread.thread().unpark();
+    // A deleter that panicked has said so on the helper's thread.
+    let _ = thread.join();
+}

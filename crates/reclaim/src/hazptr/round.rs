@@ -1,0 +1,221 @@
+//! One round: take what is retired, look at every slot, free what is not protected, put the rest back.
+//!
+//! Several rounds of one domain can run at once, on different threads: each has in hand what it took, and nobody waits. A thread runs one round at a time: what a
+//! deleter retires goes on the lists and waits. No lock is held while deleters run, because there is none.
+//!
+//! What a round has in hand hangs in its thread's [`RoundFrame`], not on its stack: if a deleter panics, the rest goes back to the domain; if another thread
+//! forks, the child takes it over.
+#![allow(unsafe_code)]
+
+use super::block::{self, BlockRef, FRAME_COUNT, RoundFrame, SHARDS};
+use super::domain::Domain;
+use super::head::Head;
+use super::owner::OwnerRef;
+use super::slot::{Asymmetric, Fences, Seen};
+use super::snapshot::Snapshot;
+use super::thread;
+use core::ptr;
+use core::sync::atomic::{Ordering, fence};
+
+/// A round in progress. Dropping it ends the round, by return or by panic.
+struct Entered<'a> {
+    domain: &'a Domain,
+    frame: &'static RoundFrame,
+    /// Deleters run since `pending` was last lowered.
+    uncounted: usize,
+    reclaimed: usize,
+}
+
+/// How many deleters run before others see that there is less garbage.
+const COUNT_EVERY: usize = 64;
+
+impl Domain {
+    /// What `RoundFrame::domain` holds in the low bits is a count, so the address has to leave them alone.
+    fn frame_word(&self, count: usize) -> usize {
+        const { assert!(align_of::<Self>() > FRAME_COUNT, "the low bits of a domain's address are free for the count") };
+        ptr::from_ref(self).addr() | (count & FRAME_COUNT)
+    }
+
+    /// Whether a frame is in a round of this domain, given its `domain` word.
+    pub(super) fn is_round_of_this(&self, word: usize) -> bool {
+        word & !FRAME_COUNT == ptr::from_ref(self).addr()
+    }
+
+    /// Runs a round; returns how many objects it freed. 0 when this thread is inside a round already, or has no memory for its first block.
+    pub(super) fn round(&self) -> usize {
+        let Some(block) = thread::main_block() else { return 0 };
+        if thread::is_new_fork_child() {
+            self.adopt(block);
+        }
+        let Some(mut round) = Entered::enter(self, block) else { return 0 };
+        round.take();
+        // Pairs with `light()` in the readers: see `slot.rs`.
+        Asymmetric::new().heavy();
+        let snapshot = round.look();
+        if snapshot.everything() {
+            // The reader behind the wildcard may be stalled there: not waited for. All that was taken goes back when `round` is dropped.
+            self.counts.wildcard_rounds.fetch_add(1, Ordering::Relaxed);
+        } else {
+            round.free(&snapshot);
+        }
+        round.reclaimed
+    }
+
+    /// In a fork child: forgets the slots of the threads that did not come along and takes over what their rounds had in hand.
+    ///
+    /// An object whose deleter was running in such a thread, or that it had taken and not yet hung in its frame (two instructions), is leaked.
+    #[cold]
+    fn adopt(&self, own: BlockRef) {
+        block::all().filter(|b| b.is_alive()).for_each(block::take_back_from_dead);
+        for dead in block::all() {
+            if ptr::eq(dead, own) || !dead.try_adopt() {
+                continue;
+            }
+            let frame = &dead.round;
+            let word = frame.domain.load(Ordering::Relaxed);
+            if word != 0 {
+                // Another domain may have died with its thread's stack: what was in hand there goes to the global one, which `barrier` and `reclaim_owner` of a
+                // fork child include. Its count there starts from nothing; that of the other domain stays too high, which makes its rounds smaller.
+                if self.is_round_of_this(word) {
+                    frame.give_back_to(self);
+                } else {
+                    let count = frame.give_back_to(Domain::global());
+                    Domain::global().counts.pending.fetch_add(count, Ordering::Relaxed);
+                }
+                frame.domain.store(0, Ordering::Relaxed);
+            }
+            block::forget_dead_holders(dead);
+        }
+    }
+}
+
+impl RoundFrame {
+    /// Everything in hand goes to `domain`; returns how much that was.
+    fn give_back_to(&self, domain: &Domain) -> usize {
+        let mut count = 0;
+        for list in self.lists.iter().chain([&self.kept]) {
+            let first = list.load(Ordering::Relaxed);
+            list.store(ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: what hangs in a frame is its round's alone; the caller is that round, or adopted it.
+            count += unsafe { domain.kept.push_all(first) };
+        }
+        if let Some(owner) = ptr::NonNull::new(self.owner.load(Ordering::Relaxed)) {
+            self.owner.store(ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: `delete` stored what `as_ptr` gave it.
+            let share = unsafe { OwnerRef::from_raw(owner) };
+            // SAFETY: `owner` is non-null while the share of the object in hand was not given up.
+            unsafe { share.done() };
+        }
+        count
+    }
+}
+
+impl<'a> Entered<'a> {
+    fn enter(domain: &'a Domain, block: BlockRef) -> Option<Self> {
+        let frame = &block.round;
+        if frame.domain.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        // Only this thread and its signal handlers write the word, and a handler's round is over when we go on.
+        let count = frame.count.load(Ordering::Relaxed).wrapping_add(1);
+        frame.count.store(count, Ordering::Relaxed);
+        // Relaxed: published to `wait_for_rounds` by the Release in `take` of the lists.
+        frame.domain.store(domain.frame_word(count), Ordering::Relaxed);
+        domain.counts.rounds.fetch_add(1, Ordering::Relaxed);
+        Some(Self { domain, frame, uncounted: 0, reclaimed: 0 })
+    }
+
+    /// Takes all lists of the domain.
+    fn take(&mut self) {
+        let batch = thread::batch() as u64;
+        for (list, shard) in self.frame.lists.iter().zip(&self.domain.shards) {
+            let (first, len) = shard.take();
+            list.store(first, Ordering::Relaxed);
+            if len % batch != 0 {
+                self.domain.counts.pending.fetch_add((len % batch) as usize, Ordering::Relaxed);
+            }
+        }
+        self.frame.lists[SHARDS].store(self.domain.kept.take(), Ordering::Relaxed);
+    }
+
+    /// Reads every slot.
+    fn look(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let slots = block::for_each_protected(|seen| snapshot.add(seen));
+        snapshot.seal();
+        self.domain.set_limit(slots);
+        snapshot
+    }
+
+    /// Frees what `snapshot` does not protect.
+    fn free(&mut self, snapshot: &Snapshot) {
+        for list in &self.frame.lists {
+            let mut head = list.load(Ordering::Relaxed);
+            // SAFETY: the list was taken, so it is ours; the head is not null.
+            let mut next = if head.is_null() { head } else { unsafe { Head::next(head) } };
+            while !head.is_null() {
+                // Loaded one object ahead: the line of the next head is on its way while the deleter of this one runs.
+                // SAFETY: as above.
+                let after = if next.is_null() { next } else { unsafe { Head::next(next) } };
+                // Off the list before the deleter runs: after a panic, and in a fork child, the list is what is left. Release orders the two for the child.
+                list.store(next, Ordering::Relaxed);
+                fence(Ordering::Release);
+                // SAFETY: as above.
+                let address = unsafe { Head::object(head) }.addr();
+                if snapshot.protects(address, || is_protected(address)) {
+                    // SAFETY: the head is off its list and ours.
+                    unsafe { Head::set_next(head, self.frame.kept.load(Ordering::Relaxed)) };
+                    self.frame.kept.store(head, Ordering::Relaxed);
+                } else {
+                    self.delete(head);
+                }
+                head = next;
+                next = after;
+            }
+        }
+    }
+
+    /// Runs one deleter.
+    #[inline]
+    fn delete(&mut self, head: *mut Head) {
+        self.reclaimed += 1;
+        self.uncounted += 1;
+        // SAFETY: the head is off its list and ours.
+        let owner = unsafe { Head::owner(head) };
+        if let Some(owner) = owner {
+            self.frame.owner.store(owner.as_ptr(), Ordering::Relaxed);
+        }
+        // SAFETY: it was retired, which is the promise that it may be reclaimed when nobody protects it; the snapshot, taken after `heavy()`, says so.
+        unsafe { Head::reclaim(head) };
+        if let Some(owner) = owner {
+            self.frame.owner.store(ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: the share of the object that is gone, given up here or, if the deleter panics, in `give_back_to`.
+            unsafe { owner.done() };
+        }
+        if self.uncounted == COUNT_EVERY {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        self.domain.counts.pending.fetch_sub(self.uncounted, Ordering::Relaxed);
+        self.domain.counts.reclaimed.fetch_add(self.uncounted as u64, Ordering::Relaxed);
+        self.uncounted = 0;
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.count();
+        self.frame.give_back_to(self.domain);
+        // Release pairs with the Acquire in `wait_for_rounds`: who sees the round over sees what its deleters did and what it gave back.
+        self.frame.domain.store(0, Ordering::Release);
+    }
+}
+
+/// Reads every slot for one address.
+pub(super) fn is_protected(address: usize) -> bool {
+    let mut found = false;
+    block::for_each_protected(|seen| found |= seen == Seen::Object(address));
+    found
+}

@@ -1,0 +1,219 @@
+//! One hazard slot and the two sides of its protocol.
+//!
+//! ```text
+//! reader                              reclaimer
+//!   announce p in the slot              (p was unlinked, then retired)
+//!   light()                             heavy()
+//!   reload the source                   read every slot
+//! ```
+//! Two cases. If the reader's `light()` comes before the reclaimer's `heavy()`, the reclaimer sees the announcement and keeps the object. If it comes
+//! after, the reader's reload sees the unlinking, which happened before `heavy()`, and the reader gives up on `p`. There is no third case, which is all
+//! the algorithm of Michael (Hazard Pointers, IEEE TPDS 15(6), 2004) needs; the asymmetric fences change who pays for it.
+//!
+//! # Values of a slot
+//! null: free. 2: in somebody's hand, protecting nothing ([`IDLE`]). 1: in somebody's hand, protecting anything ([`ANYTHING`]), only between the two stores of
+//! [`Slot::protect_wait_free`]. Else: the address announced. Only the holder of the slot writes it; every reclaimer reads it.
+#![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
+
+use core::ptr;
+use percpu::fence::Mode;
+use percpu::sync::atomic::{AtomicPtr, Ordering, compiler_fence, fence};
+
+/// The pair of fences of the protocol. A parameter, so that a model can show what goes wrong without them.
+pub trait Fences: Copy {
+    /// The reader's fence, between the announcement and the reload.
+    fn light(self);
+    /// The reclaimer's fence, between taking the retired objects and reading the slots.
+    fn heavy(self);
+}
+
+/// The fences of [`percpu::fence`], with their mode at hand: asking for it at each `light()` costs a quarter of a protection.
+#[derive(Clone, Copy, Debug)]
+pub struct Asymmetric {
+    symmetric: bool,
+}
+
+impl Asymmetric {
+    /// For who has asked before, and was told that `light()` is a compiler fence.
+    pub const COMPILER: Self = Self { symmetric: false };
+
+    /// Asks how the fences work in this process, which never changes afterwards.
+    #[inline]
+    pub fn new() -> Self {
+        Self { symmetric: percpu::fence::mode() == Mode::Symmetric }
+    }
+
+    /// Whether `light()` is a full fence.
+    pub fn is_symmetric(self) -> bool {
+        self.symmetric
+    }
+}
+
+impl Default for Asymmetric {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fences for Asymmetric {
+    #[inline(always)]
+    fn light(self) {
+        if self.symmetric {
+            fence(Ordering::SeqCst);
+        } else {
+            compiler_fence(Ordering::SeqCst);
+        }
+    }
+
+    #[inline]
+    fn heavy(self) {
+        percpu::fence::heavy();
+    }
+}
+
+/// The announcement "whatever I load next". No object lies at addresses 1 and 2: the first page is never mapped for objects.
+const ANYTHING: *mut () = ptr::without_provenance_mut(1);
+const IDLE: *mut () = ptr::without_provenance_mut(2);
+
+/// What a reclaimer found in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The slot protects nothing.
+    Nothing,
+    /// The slot may protect any object.
+    Anything,
+    /// The slot protects the object at this address.
+    Object(usize),
+}
+
+/// One hazard slot.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Slot {
+    announced: AtomicPtr<()>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { announced: AtomicPtr::new(ptr::null_mut()) }
+    }
+}
+
+impl Slot {
+    /// Announces `p`, without a fence.
+    #[inline(always)]
+    pub fn announce<T>(&self, p: *const T) {
+        // Release pairs with the Acquire in `seen`: a reclaimer that finds `p` here, where an earlier announcement stood, may free that earlier object, and our
+        // accesses to it come first. That the announcement itself is seen in time is the business of the fences.
+        self.announced.store(p.cast_mut().cast(), Ordering::Release);
+    }
+
+    /// Announces what `src` holds until the announcement is known to have come in time. Null is passed through, and then nothing is protected.
+    #[inline(always)]
+    pub fn protect<T>(&self, src: &AtomicPtr<T>, fences: impl Fences) -> *mut T {
+        // Relaxed: a guess, which the Acquire in `try_protect` confirms. Null needs no test: it is announced, confirmed and returned like any other pointer.
+        let mut guess = src.load(Ordering::Relaxed);
+        loop {
+            // That the source changes meanwhile is ordinary: a writer was faster, and its pointer is the next guess.
+            match self.try_protect(guess, src, fences) {
+                Ok(p) => return p,
+                Err(now) => guess = now,
+            }
+        }
+    }
+
+    /// Announces `p` and confirms that `src` still holds it; `Err` is what it holds instead, and the slot keeps the useless announcement.
+    #[inline(always)]
+    pub fn try_protect<T>(&self, p: *mut T, src: &AtomicPtr<T>, fences: impl Fences) -> Result<*mut T, *mut T> {
+        self.announce(p);
+        // Pairs with `heavy()` in a reclaimer's round, see the module's text.
+        fences.light();
+        // Acquire pairs with the writer's Release that published the object. It is this load, not the guess, that orders the accesses to the object: an equal
+        // pointer carries no address dependency once the compiler has replaced one by the other.
+        let now = src.load(Ordering::Acquire);
+        if now == p { Ok(now) } else { Err(now) }
+    }
+
+    /// Protects what `src` holds, in a bounded number of steps whatever writers do: between its two stores the slot protects everything.
+    #[inline(always)]
+    pub fn protect_wait_free<T>(&self, src: &AtomicPtr<T>, fences: impl Fences) -> *mut T {
+        self.announce(ANYTHING);
+        // Pairs with `heavy()`: a reclaimer that missed ANYTHING unlinked before the load below, which then cannot return an object of its round.
+        fences.light();
+        // Acquire pairs with the writer's Release that published the object.
+        let p = src.load(Ordering::Acquire);
+        // From "anything" to `p` in one store: a reclaimer finds one or the other, and both protect `p`.
+        self.announce(p);
+        p
+    }
+
+    /// Ends the protection; the slot stays in its holder's hand.
+    #[inline(always)]
+    pub fn idle(&self) {
+        // Release pairs with the Acquire in `seen`: whoever frees the object does so after our last access to it.
+        self.announced.store(IDLE, Ordering::Release);
+    }
+
+    /// Ends the protection and the holder's use of the slot.
+    #[inline(always)]
+    pub fn free(&self) {
+        // Release as in `idle`.
+        self.announced.store(ptr::null_mut(), Ordering::Release);
+    }
+
+    /// Whether nobody has the slot in hand. Only means something to the thread whose scopes use the slot.
+    #[inline(always)]
+    pub fn is_free(&self) -> bool {
+        // Relaxed: the thread reads its own store.
+        self.announced.load(Ordering::Relaxed).is_null()
+    }
+
+    /// What the slot protects. A reclaimer calls it after `heavy()`.
+    #[inline]
+    pub fn seen(&self) -> Seen {
+        // Acquire pairs with the Release in `announce`, `idle` and `free`: an object that this slot has stopped protecting is no longer accessed.
+        let p = self.announced.load(Ordering::Acquire);
+        if p.is_null() || p == IDLE {
+            Seen::Nothing
+        } else if p == ANYTHING {
+            Seen::Anything
+        } else {
+            Seen::Object(p.addr())
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_passes_through_and_protects_nothing() {
+        let slot = Slot::default();
+        let src = AtomicPtr::<u32>::new(ptr::null_mut());
+        slot.announce(&src);
+        assert!(slot.protect(&src, Asymmetric::new()).is_null());
+        assert_eq!(slot.seen(), Seen::Nothing);
+    }
+
+    #[test]
+    fn a_changed_source_is_reported_and_not_an_error() {
+        let slot = Slot::default();
+        let (mut a, mut b) = (1_u32, 2_u32);
+        let src = AtomicPtr::new(&raw mut b);
+        assert_eq!(slot.try_protect(&raw mut a, &src, Asymmetric::new()), Err(&raw mut b));
+        assert_eq!(slot.protect(&src, Asymmetric::new()), &raw mut b);
+        assert_eq!(slot.seen(), Seen::Object((&raw mut b).addr()));
+    }
+
+    #[test]
+    fn wait_free_ends_with_the_object_announced() {
+        let slot = Slot::default();
+        let mut a = 1_u32;
+        let src = AtomicPtr::new(&raw mut a);
+        assert_eq!(slot.protect_wait_free(&src, Asymmetric::new()), &raw mut a);
+        assert_eq!(slot.seen(), Seen::Object((&raw mut a).addr()));
+        slot.announce(ANYTHING);
+        assert_eq!(slot.seen(), Seen::Anything);
+    }
+}
