@@ -10,10 +10,15 @@
 //! just taken off `incoming` within those few instructions, are lost to the child.)
 #![allow(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+mod boxed;
+
 use crate::backoff::Backoff;
 use core::cell::Cell;
 use core::fmt;
 use core::ptr::{self, NonNull};
+#[cfg(feature = "alloc")]
+use percpu::sync::atomic::AtomicU32;
 use percpu::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use percpu::{fork, thread};
 
@@ -69,26 +74,23 @@ pub(crate) struct Callbacks {
     cookie: AtomicU64,
     /// 0: nobody runs callbacks; else the number of the thread that does.
     runner: AtomicU64,
+    /// How many boxes were queued, wrapping.
+    #[cfg(feature = "alloc")]
+    boxes: AtomicU32,
 }
 
 impl Callbacks {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            incoming: AtomicPtr::new(ptr::null_mut()),
-            batch: AtomicPtr::new(ptr::null_mut()),
-            cookie: AtomicU64::new(0),
-            runner: AtomicU64::new(0),
-        }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            incoming: AtomicPtr::new(ptr::null_mut()),
-            batch: AtomicPtr::new(ptr::null_mut()),
-            cookie: AtomicU64::new(0),
-            runner: AtomicU64::new(0),
+    crate::policy::const_unless_modelled! {
+        /// An empty queue.
+        pub(crate) fn new() -> Self {
+            Self {
+                incoming: AtomicPtr::new(ptr::null_mut()),
+                batch: AtomicPtr::new(ptr::null_mut()),
+                cookie: AtomicU64::new(0),
+                runner: AtomicU64::new(0),
+                #[cfg(feature = "alloc")]
+                boxes: AtomicU32::new(0),
+            }
         }
     }
 
@@ -119,6 +121,9 @@ impl Callbacks {
     /// Runs every callback whose grace period is over, and starts a grace period for the next ones. Returns how many it ran; 0 if another thread, or this one
     /// further up its stack, is at it.
     pub(crate) fn run(&self, periods: &impl GracePeriods) -> usize {
+        // See `is_orphan`.
+        #[cfg(not(loom))]
+        crate::rcu::ensure_registered();
         let Some(_role) = Role::take(&self.runner) else { return 0 };
         let mut ran = 0;
         loop {

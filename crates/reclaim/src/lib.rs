@@ -12,3 +12,5 @@ mod callbacks;
 pub mod hazptr;
 mod policy;
 pub mod rcu;
+#[cfg(feature = "alloc")]
+pub mod srcu;

@@ -1,7 +1,21 @@
 //! Which fences a protocol uses, as a type: the same code runs with the real ones, and in a model with one of them missing.
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "models reach these types through `rcu::model`"))]
 
-use percpu::sync::atomic::{Ordering, fence};
+use percpu::sync::atomic::{Ordering, compiler_fence, fence};
+
+/// A constructor that is `const` on the machine; a model checker's atomics have none.
+macro_rules! const_unless_modelled {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
+        $(#[$doc])*
+        #[cfg(not(loom))]
+        $vis const fn $name($($arg: $ty),*) -> $ret $body
+
+        $(#[$doc])*
+        #[cfg(loom)]
+        $vis fn $name($($arg: $ty),*) -> $ret $body
+    };
+}
+pub(crate) use const_unless_modelled;
 
 /// The three fences of a grace-period protocol.
 pub trait Fences: 'static {
@@ -23,6 +37,22 @@ impl Fences for Asymmetric {
     #[inline(always)]
     fn light() {
         percpu::fence::light();
+    }
+
+    #[inline]
+    fn heavy() {
+        percpu::fence::heavy();
+    }
+}
+
+/// [`Asymmetric`] where `percpu::fence::mode()` is known to be `Membarrier`, so that the reader need not ask.
+#[derive(Debug)]
+pub struct Membarrier;
+
+impl Fences for Membarrier {
+    #[inline(always)]
+    fn light() {
+        compiler_fence(Ordering::SeqCst);
     }
 
     #[inline]

@@ -32,7 +32,8 @@
 //! # Costs
 //! On a 2-core EPYC VM: [`read_lock`] and drop 0.8 ns together, also nested and with any number of threads; [`get_state`] one full fence;
 //! [`synchronize`] with nobody reading 0.4 µs, 9 µs with a running sibling thread (that is `membarrier`); [`call`] 3 ns.
-//! A polling thread pays one `membarrier` per grace period and then one load per poll while a reader holds it up. 128 bytes per thread.
+//! A polling thread pays one `membarrier` per grace period and then one load per poll while a reader holds it up. 512 bytes per thread, most of them for
+//! [`srcu`](crate::srcu)'s counters.
 //!
 //! # Sources
 //! P. McKenney, M. Desnoyers, L. Jiangshan, A. Stern, M. Michel, J. Walpole: "User-Level Implementations of Read-Copy Update" (IEEE TPDS 2012), the
@@ -66,8 +67,6 @@
 //! # drop(unsafe { Box::from_raw(CONFIG.load(Ordering::Relaxed)) });
 //! ```
 
-#[cfg(feature = "alloc")]
-mod deferred;
 mod domain;
 #[cfg(all(feature = "std", not(loom)))]
 mod helper;
@@ -80,9 +79,13 @@ pub use domain::{Cookie, Domain, Error, Guard, Reader};
 #[cfg(all(feature = "std", not(loom)))]
 pub use helper::Helper;
 #[cfg(not(loom))]
-use local::ensure_registered;
+pub(crate) use local::ensure_registered;
 pub(crate) use local::is_registered;
+#[cfg(feature = "alloc")]
+pub(crate) use local::{all_threads, this_fenceless_thread, this_thread};
 pub use local::{is_inside, read_lock, read_lock_raw, read_unlock_raw, register_thread};
+#[cfg(feature = "alloc")]
+pub(crate) use reader::ReaderState;
 
 use core::ptr::NonNull;
 

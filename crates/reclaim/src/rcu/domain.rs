@@ -9,8 +9,6 @@ use crate::policy::Asymmetric;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-#[cfg(feature = "alloc")]
-use percpu::sync::atomic::AtomicU32;
 use percpu::{Record, thread};
 
 /// A point in a domain's time, to be asked about later.
@@ -77,9 +75,6 @@ impl core::error::Error for Error {}
 pub struct Domain {
     machine: Machine<Asymmetric>,
     callbacks: Callbacks,
-    /// Boxes given to [`defer_drop`](Self::defer_drop) so far, wrapping: every 64th runs callbacks.
-    #[cfg(feature = "alloc")]
-    deferred: AtomicU32,
 }
 
 impl GracePeriods for Machine<Asymmetric> {
@@ -98,25 +93,10 @@ impl Domain {
     /// Where period numbers start: close enough to their wrap that a program which runs for a while has seen it.
     const START: u64 = (1_u64 << 16).wrapping_neg() << 8;
 
-    /// A domain without readers. Maps nothing before the first [`reader`](Self::reader).
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            machine: Machine::new(Self::START),
-            callbacks: Callbacks::new(),
-            #[cfg(feature = "alloc")]
-            deferred: AtomicU32::new(0),
-        }
-    }
-
-    /// A domain without readers.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            machine: Machine::new(Self::START),
-            callbacks: Callbacks::new(),
-            #[cfg(feature = "alloc")]
-            deferred: AtomicU32::new(0),
+    crate::policy::const_unless_modelled! {
+        /// A domain without readers. Maps nothing before the first [`reader`](Self::reader).
+        pub fn new() -> Self {
+            Self { machine: Machine::new(Self::START), callbacks: Callbacks::new() }
         }
     }
 
@@ -212,8 +192,6 @@ impl Domain {
     /// # Context
     /// Not for signal handlers: it runs the program's code. Waits for nothing itself.
     pub fn run_callbacks(&self) -> usize {
-        #[cfg(not(loom))]
-        super::ensure_registered();
         self.callbacks.run(&self.machine)
     }
 
@@ -234,8 +212,6 @@ impl Domain {
         if let Err(e) = self.refuse_inside_section() {
             panic!("rcu: {e}");
         }
-        #[cfg(not(loom))]
-        super::ensure_registered();
         self.callbacks.barrier(&self.machine);
     }
 
@@ -247,12 +223,7 @@ impl Domain {
     /// Not for signal handlers: allocates, and runs the program's code. Does not wait.
     #[cfg(feature = "alloc")]
     pub fn defer_drop<T: Send + 'static>(&self, value: alloc::boxed::Box<T>) {
-        super::deferred::queue(self, value);
-    }
-
-    #[cfg(feature = "alloc")]
-    pub(super) fn deferred(&self) -> &AtomicU32 {
-        &self.deferred
+        self.callbacks.defer_drop(value, &self.machine);
     }
 
     pub(super) fn machine(&self) -> &Machine<Asymmetric> {
@@ -289,7 +260,7 @@ impl Drop for Domain {
 
 /// One thread's ticket to a domain of one's own.
 ///
-/// Stays on its thread. Costs 128 bytes while it lives; they are used again by the domain's next reader.
+/// Stays on its thread. Costs 512 bytes while it lives; they are used again by the domain's next reader.
 #[derive(Debug)]
 pub struct Reader<'d> {
     record: &'d Record<ReaderState>,

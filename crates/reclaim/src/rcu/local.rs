@@ -1,12 +1,15 @@
 //! The global domain, and how a thread finds its record in it.
 //!
-//! The record's address is in the thread-local slot [`Key::Rcu`]: null until the thread's first section and again after its exit function. A record found there
-//! belongs to the thread.
+//! # The thread-local slot [`Key::Rcu`]
+//! Null until the thread's first section and again after its exit function; else the address of the thread's record, plus [`FENCELESS`] where `light()` is known to
+//! be a compiler fence. So one test of one bit finds the record and saves the question which fence to use.
 #![allow(unsafe_code)]
 
 use super::domain::{Domain, Error, Guard};
 use super::reader::ReaderState;
+use crate::policy::Membarrier;
 use core::ptr;
+use percpu::fence::{self, Mode};
 use percpu::tls::{self, Key};
 use percpu::{Record, fork, thread};
 
@@ -46,9 +49,7 @@ impl Domain {
 /// ```
 #[inline(always)]
 pub fn read_lock() -> Guard<'static> {
-    let record = record();
-    Domain::global().machine().enter(record);
-    Guard::of(record)
+    Guard::of(enter())
 }
 
 /// [`read_lock`] without a guard, for code that cannot keep one.
@@ -57,7 +58,7 @@ pub fn read_lock() -> Guard<'static> {
 /// As [`read_lock`].
 #[inline(always)]
 pub fn read_lock_raw() {
-    Domain::global().machine().enter(record());
+    enter();
 }
 
 /// Ends the section that [`read_lock_raw`] began.
@@ -96,7 +97,7 @@ pub fn register_thread() -> Result<(), Error> {
 
 /// Best effort: without a record the thread can still run callbacks.
 #[cfg(not(loom))]
-pub(super) fn ensure_registered() {
+pub(crate) fn ensure_registered() {
     let _ = register_thread();
 }
 
@@ -105,28 +106,67 @@ pub(crate) fn is_registered(thread: u64) -> bool {
     Domain::global().machine().readers().iter().any(|r| r.thread() == thread && r.is_alive())
 }
 
-#[inline(always)]
-fn existing() -> Option<&'static Record<ReaderState>> {
-    let record = tls::get(Key::Rcu).cast::<Record<ReaderState>>();
-    // SAFETY: the slot is null or holds a record of the global domain, and those are never freed.
-    unsafe { record.as_ref() }
-}
+/// Set in the slot of a thread of a process whose fences are `percpu::fence::Mode::Membarrier`, which a process never leaves.
+const FENCELESS: usize = 1;
+
+const _: () = assert!(align_of::<Record<ReaderState>>() > FENCELESS, "a record's address leaves the bit free");
 
 #[inline(always)]
-fn record() -> &'static Record<ReaderState> {
-    match existing() {
-        Some(record) => record,
-        None => register_or_panic(),
+fn enter() -> &'static Record<ReaderState> {
+    match this_fenceless_thread() {
+        Some(record) => {
+            Domain::global().machine().enter_by::<Membarrier>(record);
+            record
+        }
+        None => enter_slow(),
     }
+}
+
+/// This thread's record, if it has one and `percpu::fence::light` is a compiler fence.
+#[inline(always)]
+pub(crate) fn this_fenceless_thread() -> Option<&'static Record<ReaderState>> {
+    let slot = tls::get(Key::Rcu);
+    if slot.addr() & FENCELESS == 0 {
+        return None;
+    }
+    let record = slot.wrapping_byte_sub(FENCELESS).cast::<Record<ReaderState>>();
+    // SAFETY: a slot with the bit set holds the address, plus the bit, of a record of the global domain, and those are never freed.
+    Some(unsafe { &*record })
+}
+
+/// This thread's record; takes one if it has none.
+#[cfg(feature = "alloc")]
+pub(crate) fn this_thread() -> &'static Record<ReaderState> {
+    existing().unwrap_or_else(register_or_panic)
+}
+
+/// The records of all threads that ever had one.
+#[cfg(feature = "alloc")]
+pub(crate) fn all_threads() -> impl Iterator<Item = &'static Record<ReaderState>> {
+    Domain::global().machine().readers().iter()
 }
 
 #[cold]
 #[inline(never)]
+fn enter_slow() -> &'static Record<ReaderState> {
+    let record = existing().unwrap_or_else(register_or_panic);
+    Domain::global().machine().enter(record);
+    record
+}
+
+#[cold]
 fn register_or_panic() -> &'static Record<ReaderState> {
     match register() {
         Ok(record) => record,
         Err(e) => panic!("rcu: {e}"),
     }
+}
+
+#[inline(always)]
+fn existing() -> Option<&'static Record<ReaderState>> {
+    let record = tls::get(Key::Rcu).map_addr(|a| a & !FENCELESS).cast::<Record<ReaderState>>();
+    // SAFETY: without the bit, the slot is null or holds a record of the global domain, and those are never freed.
+    unsafe { record.as_ref() }
 }
 
 fn register() -> Result<&'static Record<ReaderState>, Error> {
@@ -140,7 +180,8 @@ fn register() -> Result<&'static Record<ReaderState>, Error> {
         give_back(record);
         return Ok(theirs);
     }
-    tls::set(Key::Rcu, ptr::from_ref(record).cast_mut().cast());
+    let bit = if fence::mode() == Mode::Membarrier { FENCELESS } else { 0 };
+    tls::set(Key::Rcu, ptr::from_ref(record).cast_mut().cast::<()>().wrapping_byte_add(bit));
     Ok(record)
 }
 

@@ -45,31 +45,18 @@ pub struct Machine<F> {
 }
 
 impl<F: Fences> Machine<F> {
-    /// `start` is a multiple of [`STEP`]; any will do, and a test of the wrap takes one near the end.
-    #[cfg(not(loom))]
-    pub(crate) const fn new(start: u64) -> Self {
-        Self {
-            current: CachePadded::new(AtomicU64::new(start)),
-            fenced: AtomicU64::new(start),
-            completed: AtomicU64::new(start),
-            wanted: AtomicU64::new(start),
-            blocker: AtomicPtr::new(ptr::null_mut()),
-            readers: Registry::new(),
-            _fences: PhantomData,
-        }
-    }
-
-    /// `start` is a multiple of [`STEP`].
-    #[cfg(loom)]
-    pub fn new(start: u64) -> Self {
-        Self {
-            current: CachePadded::new(AtomicU64::new(start)),
-            fenced: AtomicU64::new(start),
-            completed: AtomicU64::new(start),
-            wanted: AtomicU64::new(start),
-            blocker: AtomicPtr::new(ptr::null_mut()),
-            readers: Registry::new(),
-            _fences: PhantomData,
+    crate::policy::const_unless_modelled! {
+        /// `start` is a multiple of [`STEP`]; any will do, and a test of the wrap takes one near the end.
+        pub fn new(start: u64) -> Self {
+            Self {
+                current: CachePadded::new(AtomicU64::new(start)),
+                fenced: AtomicU64::new(start),
+                completed: AtomicU64::new(start),
+                wanted: AtomicU64::new(start),
+                blocker: AtomicPtr::new(ptr::null_mut()),
+                readers: Registry::new(),
+                _fences: PhantomData,
+            }
         }
     }
 
@@ -82,6 +69,12 @@ impl<F: Fences> Machine<F> {
     #[inline(always)]
     pub fn enter(&self, reader: &ReaderState) {
         reader.enter::<F>(&self.current);
+    }
+
+    /// Enters with the reader's half of `G`, which goes with `F`'s other half.
+    #[inline(always)]
+    pub(super) fn enter_by<G: Fences>(&self, reader: &ReaderState) {
+        reader.enter::<G>(&self.current);
     }
 
     /// The period that has to complete before what was unlinked so far is out of reach. Starts nothing.

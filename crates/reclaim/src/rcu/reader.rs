@@ -31,6 +31,9 @@ pub struct ReaderState {
     thread: AtomicU64,
     /// Whether the owner, on its way out, has already been given time to leave an open section. For the owner.
     spared: AtomicBool,
+    /// The thread's counters in the fast domains of `srcu`, which find their threads through this record. Never reset.
+    #[cfg(feature = "alloc")]
+    pub(crate) sections: [crate::srcu::Sections; crate::srcu::SLOTS],
 }
 
 impl ReaderState {

@@ -1,0 +1,75 @@
+//! SRCU: RCU whose readers may block, one domain at a time.
+//!
+//! As in [`rcu`](crate::rcu) a reader marks a section, and a writer waits, or asks, until the sections that were open are over. Here a section belongs to a [`Srcu`] domain
+//! and to no thread: it may sleep, wait for I/O, and end on another thread. A slow reader holds up its own domain only.
+//!
+//! | flavour | a reader pays | a grace period pays |
+//! |---|---|---|
+//! | [`Normal`] | two locked instructions | two full fences |
+//! | [`Fast`] | two plain adds to its thread's counters | two `membarrier` system calls |
+//!
+//! # When not
+//! - Short sections on one thread: [`rcu`](crate::rcu) costs less, and tells a writer that waits for itself.
+//! - Many small domains: each has 128 bytes (fast: 640) per possible CPU. An object each of its own wants [`percpu_ref`](crate::percpu_ref).
+//!
+//! # Limits
+//! - [`Srcu::synchronize`] inside a section of the same domain waits for ever; [`Srcu::synchronize_for`] reports it.
+//! - In a fork child the sections of the other threads stay open until [`Srcu::forget_readers`].
+//! - A leaked guard leaves its section open for ever, also when its thread ends.
+//! - Threads without restartable sequences (see [`percpu::rseq`]) count atomically in a fast domain too, and pay about what they pay in a normal one.
+//!
+//! # Costs
+//! On a 2-core EPYC VM, begin + end: fast 1.6 ns, normal 4.5 ns, both the same at any number of threads. [`Srcu::synchronize`] without readers: normal 0.06 µs, fast
+//! 0.9 µs, and 18 µs with a running sibling thread. Waiting sums two counters per possible CPU.
+//!
+//! # Sources
+//! Linux `kernel/rcu/srcutree.c` and `include/linux/srcutree.h` (McKenney; the fast flavour is `srcu_read_lock_fast`); the two-counter scheme is Lai Jiangshan's.
+//!
+//! # Examples
+//! ```
+//! use reclaim::srcu::Srcu;
+//! use std::sync::atomic::{AtomicPtr, Ordering};
+//!
+//! let domain: Srcu = Srcu::new();
+//! let table = AtomicPtr::new(Box::into_raw(Box::new(vec![1, 2, 3])));
+//!
+//! std::thread::scope(|s| {
+//!     s.spawn(|| {
+//!         let _section = domain.read_lock();
+//!         // SAFETY: replaced tables live until a grace period has passed, and this section is open.
+//!         let table = unsafe { &*table.load(Ordering::Acquire) };
+//!         std::thread::sleep(std::time::Duration::from_millis(1));
+//!         assert!(table.len() >= 3);
+//!     });
+//!     let old = table.swap(Box::into_raw(Box::new(vec![1, 2, 3, 4])), Ordering::AcqRel);
+//!     domain.synchronize();
+//!     // SAFETY: unlinked, and no section that may have found it is open.
+//!     drop(unsafe { Box::from_raw(old) });
+//! });
+//! # drop(unsafe { Box::from_raw(table.into_inner()) });
+//! ```
+
+mod arch;
+mod counters;
+mod domain;
+mod flavour;
+mod machine;
+mod per_thread;
+
+pub use crate::callbacks::{Callback, Head};
+pub use domain::{Cookie, Guard, Index, Srcu, Stalled};
+pub use flavour::{Fast, Flavour, Normal};
+
+/// A domain whose readers do not fence.
+pub type SrcuFast = Srcu<Fast>;
+
+pub(crate) use per_thread::{SLOTS, Sections};
+
+/// What the models in `tests/` need: the machine itself, over any fences and counters.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model {
+    pub use super::counters::{Atomic, Counters};
+    pub use super::machine::{Machine, Protocol};
+    pub use crate::policy::{Asymmetric, Fences, broken};
+}
