@@ -219,3 +219,44 @@ pub(super) fn is_protected(address: usize) -> bool {
     block::for_each_protected(|seen| found |= seen == Seen::Object(address));
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hazptr::HazardPointer;
+    use std::boxed::Box;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    /// The trap: a scan that spins until the wildcard is gone, or that re-queues itself at once.
+    #[test]
+    fn a_stalled_wildcard_costs_rounds_their_result_and_nothing_else() {
+        let domain = Domain::new();
+        let hp = HazardPointer::new();
+        let (block, index) = hp.into_parts();
+        block.slots[index].announce_anything();
+        for _ in 0..20_000 {
+            // SAFETY: from a box, never published, retired once.
+            unsafe { domain.retire_box(Box::into_raw(Box::new(1_u64))) };
+        }
+        assert_eq!(domain.reclaim(), 0);
+        let stats = domain.stats();
+        assert_eq!((stats.unreclaimed, stats.reclaimed), (20_000, 0));
+        assert_eq!(stats.rounds, stats.wildcard_rounds);
+        // The step between rounds grows with what is there: 13/16 of the limit, then each time 1/16 more.
+        assert!((10..100).contains(&stats.rounds), "{} rounds for 20,000 objects", stats.rounds);
+
+        // A barrier cannot tell what the reader is about to get: it waits.
+        let passed = AtomicBool::new(false);
+        thread::scope(|s| {
+            s.spawn(|| {
+                domain.barrier();
+                passed.store(true, Ordering::SeqCst);
+            });
+            thread::sleep(core::time::Duration::from_millis(20));
+            assert!(!passed.load(Ordering::SeqCst));
+            drop(HazardPointer::from_parts(block, index));
+        });
+        assert_eq!(domain.stats().unreclaimed, 0);
+    }
+}

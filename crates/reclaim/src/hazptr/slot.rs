@@ -147,6 +147,12 @@ impl Slot {
         p
     }
 
+    /// A reader stalled in `protect_wait_free`.
+    #[cfg(any(test, loom))]
+    pub fn announce_anything(&self) {
+        self.announce(ANYTHING);
+    }
+
     /// Ends the protection; the slot stays in its holder's hand.
     #[inline(always)]
     pub fn idle(&self) {

@@ -8,8 +8,8 @@
 
 use super::slot::Seen;
 
-const TABLE: usize = 64;
-const FILTER_WORDS: usize = 32;
+const TABLE: usize = 512;
+const FILTER_WORDS: usize = 64;
 const FILTER_SHIFT: u32 = usize::BITS - (FILTER_WORDS * 64).ilog2();
 
 /// The protected addresses, as found in the slots after `heavy()`.

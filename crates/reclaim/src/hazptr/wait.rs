@@ -9,6 +9,8 @@
 //!
 //! So after the first wait x is gone, or in `kept`, or in the hand of a round that will free it. Our second round takes what is in `kept`; a round that took x before that is
 //! seen by the second wait.
+//!
+//! A round that met a wildcard frees nothing, which "will free it" does not allow for: if there was one meanwhile, all of it is done again.
 
 use super::block;
 use super::domain::Domain;
@@ -23,7 +25,8 @@ use core::sync::atomic::Ordering;
 impl Domain {
     /// Returns when every object that was retired before the call and is not protected has been reclaimed: before code or data that deleters use goes away.
     ///
-    /// Objects that are protected when it looks stay retired; it does not wait for readers.
+    /// Objects that are protected when it looks stay retired. It does not wait for readers, except for those that are between the two stores of
+    /// [`protect_wait_free`](super::Hazard::protect_wait_free) and may be about to get any object.
     ///
     /// # Context
     /// Blocks until the rounds of other threads that are in progress end; runs deleters. Not for signal handlers.
@@ -32,9 +35,18 @@ impl Domain {
     /// In a deleter: it would wait for its own end.
     pub fn barrier(&self) {
         assert!(!thread::in_round(), "barrier() called in a deleter would wait for itself");
-        for _ in 0..2 {
-            self.round();
-            self.wait_for_rounds();
+        let mut backoff = Backoff::new();
+        loop {
+            // Relaxed, both times: the rounds that count are those that the waits see end, and each had counted before.
+            let wildcards = self.counts.wildcard_rounds.load(Ordering::Relaxed);
+            for _ in 0..2 {
+                self.round();
+                self.wait_for_rounds();
+            }
+            if self.counts.wildcard_rounds.load(Ordering::Relaxed) == wildcards {
+                break;
+            }
+            backoff.wait();
         }
         if let Some(global) = self.heir() {
             global.barrier();
