@@ -10,6 +10,8 @@ extern crate std;
 mod backoff;
 mod callbacks;
 pub mod hazptr;
+#[cfg(feature = "alloc")]
+pub mod percpu_ref;
 mod policy;
 pub mod rcu;
 #[cfg(feature = "alloc")]

@@ -1,0 +1,85 @@
+//! One counter per CPU, that can be closed and summed.
+//!
+//! With restartable sequences an add is a plain add behind a gate; closing the gate aborts the adds in progress. Elsewhere an add is atomic, inside an RCU section in
+//! which the gate was seen open; closing waits for those sections. Which of the two is decided once per process, so that a cell is written by one kind only.
+
+use super::error::Error;
+use crate::rcu;
+use percpu::rseq::{self, Gate, Refused};
+use percpu::sync::atomic::{AtomicU64, Ordering};
+use percpu::{CachePadded, PerCpu};
+
+#[derive(Debug)]
+pub(super) struct Cells {
+    /// Open: adds go to the cells. Closed: the cells are nobody's but the switcher's.
+    gate: CachePadded<Gate>,
+    cells: PerCpu<AtomicU64>,
+}
+
+impl Cells {
+    /// All zero, open.
+    pub(super) fn new() -> Self {
+        Self { gate: CachePadded::new(Gate::new()), cells: PerCpu::new(|_| AtomicU64::new(0)) }
+    }
+
+    /// Adds `n` (wrapping) to this CPU's cell. False: nothing was added, the shared word is the place.
+    #[inline(always)]
+    pub(super) fn add(&self, n: u64) -> bool {
+        match rseq::add(&self.gate, self.cells.as_slice(), n) {
+            Ok(()) => true,
+            Err(refused) => self.add_slow(n, refused),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_slow(&self, n: u64, refused: Refused) -> bool {
+        if refused == Refused::Closed {
+            return false;
+        }
+        if rseq::available() {
+            // The shared word takes references in every mode: that is what a thread which cannot be registered uses.
+            return rseq::register_thread() && rseq::add(&self.gate, self.cells.as_slice(), n).is_ok();
+        }
+        // Pairs with the grace period in `close`: either this sees the gate closed, or `close` waits for this section and the sum has the add.
+        let _section = rcu::read_lock();
+        if !self.gate.is_open() {
+            return false;
+        }
+        // Relaxed: ordered by the section's end and the grace period, for a `put` as well as for a `get`.
+        self.cells.current().fetch_add(n, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether closing can wait here.
+    pub(super) fn may_close(&self) -> Result<(), Error> {
+        if !rseq::available() && rcu::is_inside() { Err(Error::InsideRcuSection) } else { Ok(()) }
+    }
+
+    /// From its return on the cells do not change, and every add that anybody saw succeed is in them. `waits` is true, save in a model that shows why.
+    pub(super) fn close(&self, waits: bool) {
+        self.gate.close();
+        if waits && !rseq::available() {
+            rcu::synchronize();
+        }
+    }
+
+    /// The wrapping sum. Only between `close` and `open`.
+    pub(super) fn sum(&self) -> u64 {
+        // Relaxed: `close` has ordered the adds before this.
+        self.cells.iter().fold(0, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
+    }
+
+    /// Starts over from zero. Only after `close`.
+    pub(super) fn open(&self) {
+        for cell in self.cells.iter() {
+            // Relaxed: published by the opening of the gate.
+            cell.store(0, Ordering::Relaxed);
+        }
+        self.gate.open();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+}
