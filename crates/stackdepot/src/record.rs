@@ -1,0 +1,270 @@
+//! One saved stack: a head word and its frames.
+//!
+//! ```text
+//! head: | references:32 | checksum:24 | depth:8 |      frames: one word each, room for an even number
+//! ```
+//!
+//! # States
+//! | references | state | may write the frames |
+//! |---|---|---|
+//! | 0 | building: off every list, in no bucket | the builder |
+//! | 0 | dead: in a bucket until its last putter has unlinked it | nobody |
+//! | 0 | free: on a free list; frame words 0 and 1 are link and cookie | who holds the list |
+//! | 1 ..= `PERSISTENT` - 1 | live, so many references | nobody |
+//! | `PERSISTENT` | live for ever | nobody |
+//!
+//! building -> live: the builder, before it publishes the record. live -> live with another count, live -> dead: anyone who holds a reference or
+//! found the record in a bucket inside a read-side section, by compare-and-swap that never starts at 0. dead -> free: the one whose compare-and-swap
+//! reached 0. free -> building: the holder of the free list, after the grace period.
+//!
+//! Depth and checksum change only while building, after the references were 0. The checksum is 24 bits of the stack's hash: a filter on lookup, and the proof that a copy
+//! taken while others write is a whole one.
+
+use crate::compare::differs;
+use crate::hash;
+use crate::layout::record_words;
+use percpu::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// References of a record that is never evicted.
+pub(crate) const PERSISTENT: u32 = u32::MAX;
+const ONE: u64 = 1 << 32;
+
+/// Depth and checksum: what does not change while a record lives.
+pub(crate) fn identity(hash: u64, depth: usize) -> u32 {
+    ((hash >> 13) as u32) << 8 | depth as u32
+}
+
+#[inline(always)]
+pub(crate) fn references(head: u64) -> u32 {
+    (head >> 32) as u32
+}
+
+#[inline(always)]
+pub(crate) fn depth(head: u64) -> usize {
+    (head & 0xff) as usize
+}
+
+/// A record that lies inside the usable words, with a depth that fits. Not necessarily a real one: positions can come from anybody.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'m> {
+    head: &'m AtomicU64,
+    frames: &'m [AtomicU64],
+}
+
+/// What became of an attempt to change the references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The count was 0: nothing changed.
+    Dead,
+    /// Persistent before: nothing changed.
+    Already,
+    /// Persistent now; the count was this.
+    Became(u32),
+    /// Counted; the count is now this.
+    Count(u32),
+}
+
+impl<'m> Record<'m> {
+    /// The record at `loc` if its head names at most `max_depth` frames that lie inside `words`.
+    #[inline(always)]
+    pub(crate) fn at(words: &'m [AtomicU64], loc: usize, max_depth: usize) -> Option<Self> {
+        let (head, rest) = words.get(loc..)?.split_first()?;
+        // Relaxed: depth only bounds the slice here; users of the frames have their own ordering (a bucket's Acquire, or validation).
+        let depth = depth(head.load(Ordering::Relaxed));
+        if depth == 0 || depth > max_depth {
+            return None;
+        }
+        Some(Self { head, frames: rest.get(..depth)? })
+    }
+
+    /// Whether this is the stack `frames`. To be called inside a read-side section on a record found in a bucket.
+    #[inline(always)]
+    pub(crate) fn is(words: &'m [AtomicU64], loc: usize, identity: u32, frames: &[u64]) -> Option<&'m AtomicU64> {
+        let (head, rest) = words.get(loc..)?.split_first()?;
+        // Relaxed, as are the frames: written before the bucket's slot was (Release), which the caller read (Acquire). The grace period keeps them unchanged.
+        if head.load(Ordering::Relaxed) as u32 != identity {
+            return None;
+        }
+        let theirs = rest.get(..frames.len())?;
+        if differs(theirs, frames) { None } else { Some(head) }
+    }
+
+    pub(crate) fn head(&self) -> &'m AtomicU64 {
+        self.head
+    }
+
+    /// 64-bit hash of the frames as they are now.
+    pub(crate) fn hash(&self) -> u64 {
+        hash::hash_shared(self.frames)
+    }
+
+    /// Overwrites the frames, so that whoever still uses an evicted record shows up in a test.
+    pub(crate) fn poison(&self) {
+        for w in self.frames {
+            w.store(0xdead_dead_dead_dead, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies the frames to `out` if they are a whole, live record: `Ok` is its head, else the head that was seen last.
+    ///
+    /// A sequence-lock read: head, frames, head again. It pairs with `write`, whose first store makes the count 0 and whose fences put the frames between its two stores of
+    /// the head. A record that was recycled between the two reads into one with the same depth and checksum is told by the checksum of the copy.
+    pub(crate) fn copy(&self, out: &mut [u64]) -> Result<u64, u64> {
+        // Relaxed loads with fences rather than Acquire loads: the memory may be mapped read-only.
+        let before = self.head.load(Ordering::Relaxed);
+        // Pairs with the Release of the second store in `write`: a live head means that the frames below are at least as new as it.
+        fence(Ordering::Acquire);
+        if references(before) == 0 || depth(before) != self.frames.len() {
+            return Err(before);
+        }
+        for (o, w) in out.iter_mut().zip(self.frames) {
+            *o = w.load(Ordering::Relaxed);
+        }
+        // Pairs with the Release fence in `write`: a frame of the next record means that the load below sees the count at 0, or later.
+        fence(Ordering::Acquire);
+        let after = self.head.load(Ordering::Relaxed);
+        let whole = before as u32 == after as u32 && references(after) != 0;
+        if whole && identity(hash::hash(out), out.len()) == after as u32 { Ok(after) } else { Err(after) }
+    }
+}
+
+/// Fills the record at `loc`, which the caller owns: it is fresh or came from a free list. False if it does not lie inside `words`.
+pub(crate) fn write(words: &[AtomicU64], loc: usize, identity: u32, frames: &[u64], references: u32) -> bool {
+    let Some([head, rest @ ..]) = words.get(loc..loc + record_words(frames.len())) else { return false };
+    // The sequence lock's first store: nobody's copy of the old contents is whole from here on.
+    head.store(u64::from(identity), Ordering::Relaxed);
+    // Pairs with the second Acquire fence in `copy`.
+    fence(Ordering::Release);
+    for (w, f) in rest.iter().zip(frames) {
+        // Relaxed: published by the head's Release for copiers, by the slot's Release for lookups.
+        w.store(*f, Ordering::Relaxed);
+    }
+    // The second store; pairs with the first Acquire fence in `copy`.
+    head.store(u64::from(references) << 32 | u64::from(identity), Ordering::Release);
+    true
+}
+
+/// Increment unless zero: takes a reference on a live record.
+///
+/// The count saturates: one below the end it turns persistent, for nobody could count the puts any more.
+#[inline(always)]
+pub(crate) fn get(head: &AtomicU64) -> Change {
+    let mut now = head.load(Ordering::Relaxed);
+    loop {
+        let count = references(now);
+        #[cfg(loom)]
+        if count == 0 && crate::broken::is(crate::broken::Twin::IncrementsZero) {
+            head.fetch_add(ONE, Ordering::AcqRel);
+            return Change::Count(1);
+        }
+        if count == 0 {
+            return Change::Dead;
+        }
+        if count == PERSISTENT {
+            return Change::Already;
+        }
+        // Acquire pairs with the Release in `put`: what the last holder did with the record is over. Release hands that on to the put that frees it.
+        match head.compare_exchange_weak(now, now + ONE, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) if count + 1 == PERSISTENT => return Change::Became(count),
+            Ok(_) => return Change::Count(count + 1),
+            Err(seen) => now = seen,
+        }
+    }
+}
+
+/// Makes a live record persistent.
+#[inline(always)]
+pub(crate) fn keep(head: &AtomicU64) -> Change {
+    let mut now = head.load(Ordering::Relaxed);
+    loop {
+        match references(now) {
+            0 => return Change::Dead,
+            PERSISTENT => return Change::Already,
+            count => {
+                let kept = u64::from(PERSISTENT) << 32 | u64::from(now as u32);
+                // Orderings as in `get`.
+                match head.compare_exchange_weak(now, kept, Ordering::AcqRel, Ordering::Relaxed) {
+                    Ok(_) => return Change::Became(count),
+                    Err(seen) => now = seen,
+                }
+            }
+        }
+    }
+}
+
+/// Drops a reference.
+pub(crate) fn put(head: &AtomicU64) -> Change {
+    let mut now = head.load(Ordering::Relaxed);
+    loop {
+        match references(now) {
+            0 => return Change::Dead,
+            PERSISTENT => return Change::Already,
+            // Release: this holder's use of the record comes before its eviction. Acquire: the evictor comes after every other holder's use.
+            count => match head.compare_exchange_weak(now, now - ONE, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Change::Count(count - 1),
+                Err(seen) => now = seen,
+            },
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn words(n: usize) -> Vec<AtomicU64> {
+        (0..n).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    #[test]
+    fn written_records_compare_and_copy() {
+        let words = words(40);
+        for n in 1..=17u64 {
+            let frames: Vec<u64> = (1..=n).collect();
+            let id = identity(hash::hash(&frames), frames.len());
+            assert!(write(&words, 3, id, &frames, 1));
+            assert!(Record::is(&words, 3, id, &frames).is_some());
+            let mut other = frames.clone();
+            *other.last_mut().unwrap() ^= 1;
+            assert!(Record::is(&words, 3, id, &other).is_none());
+            let mut out = std::vec![0; frames.len()];
+            assert!(Record::at(&words, 3, 64).unwrap().copy(&mut out).is_ok());
+            assert_eq!(out, frames);
+        }
+    }
+
+    #[test]
+    fn records_do_not_reach_beyond_the_words() {
+        let words = words(8);
+        let frames = [1, 2, 3, 4, 5, 6];
+        let id = identity(hash::hash(&frames), 6);
+        assert!(!write(&words, 2, id, &frames, 1));
+        assert!(!write(&words, 1000, id, &frames, 1));
+        words[4].store(u64::from(id), Ordering::Relaxed);
+        assert!(Record::at(&words, 4, 64).is_none(), "6 frames do not fit behind word 4");
+        assert!(Record::at(&words, 8, 64).is_none());
+        assert!(Record::is(&words, 4, id, &frames).is_none());
+    }
+
+    #[test]
+    fn a_torn_copy_is_refused() {
+        let words = words(8);
+        let frames = [1, 2, 3, 4];
+        let id = identity(hash::hash(&frames), 4);
+        assert!(write(&words, 0, id, &frames, 1));
+        words[2].store(99, Ordering::Relaxed);
+        let mut out = [0; 4];
+        assert!(Record::at(&words, 0, 64).unwrap().copy(&mut out).is_err(), "the checksum tells");
+    }
+
+    #[test]
+    fn counts_saturate_and_never_leave_zero() {
+        let head = AtomicU64::new(0);
+        assert_eq!((get(&head), put(&head), keep(&head)), (Change::Dead, Change::Dead, Change::Dead));
+        head.store(u64::from(PERSISTENT - 2) << 32, Ordering::Relaxed);
+        assert_eq!(get(&head), Change::Count(PERSISTENT - 1));
+        assert_eq!(get(&head), Change::Became(PERSISTENT - 1));
+        assert_eq!((get(&head), put(&head), keep(&head)), (Change::Already, Change::Already, Change::Already));
+    }
+}
