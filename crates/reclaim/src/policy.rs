@@ -84,7 +84,7 @@ pub mod broken {
         }
     }
 
-    /// The writer does not make readers fence.
+    /// The writer fences nowhere. (Not only its `heavy` is missing: a model has no asymmetric fences, and in it the writer's own `full` would do in the place of `heavy`.)
     #[derive(Debug)]
     pub struct NoHeavy;
 
@@ -94,5 +94,7 @@ pub mod broken {
         }
 
         fn heavy() {}
+
+        fn full() {}
     }
 }
