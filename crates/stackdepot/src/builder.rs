@@ -4,7 +4,7 @@ use crate::depot::Depot;
 use crate::error::Error;
 use crate::free;
 use crate::grace::{GracePeriod, NoEviction, Rcu};
-use crate::layout::{BUCKETS_LOG2_LIMIT, DEPTH_LIMIT, Layout, Shape, TOTAL_LIMIT, record_words};
+use crate::layout::{BUCKETS_LOG2_LIMIT, DEPTH_LIMIT, Shape, TOTAL_LIMIT, record_words};
 use crate::memory::{Memory, Region, Sharing};
 use crate::open::{Found, create_or_open};
 use crate::table::SLOTS;
@@ -123,7 +123,7 @@ impl<G: GracePeriod> Builder<G> {
         let huge = self.huge && self.budget >= 16 * HUGE_POOL;
         let shape = self.shape(self.budget, huge);
         // Before anything is reserved.
-        Layout::new(shape)?;
+        crate::layout::Layout::new(shape)?;
         let memory = Memory::reserve(self.budget, huge)?;
         self.assemble(memory, shape, Sharing::Private)
     }
