@@ -96,7 +96,9 @@ pub mod private {
 #[doc(hidden)]
 pub mod model {
     pub use super::claims::{Claims, LastOne, SLOTS};
+    pub use super::lists::chain_len;
     pub use super::lists::{Kept, Refused, Stack};
-    pub use super::slot::{Asymmetric, Fences, Seen, Slot};
+    pub use super::slot::{Seen, Slot};
     pub use super::snapshot::Snapshot;
+    pub use crate::asymmetric::{Asymmetric, Fences};
 }

@@ -7,7 +7,10 @@ extern crate alloc;
 #[cfg(any(feature = "std", test, loom))]
 extern crate std;
 
+mod asymmetric;
 mod backoff;
+#[cfg(feature = "alloc")]
+pub mod cached;
 mod callbacks;
 pub mod hazptr;
 #[cfg(feature = "alloc")]

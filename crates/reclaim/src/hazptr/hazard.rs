@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::block::{self, BlockRef};
-use super::slot::{Asymmetric, Fences, Slot};
+use super::slot::Slot;
 use super::thread;
+use crate::asymmetric::{Asymmetric, Fences};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};

@@ -1,5 +1,6 @@
 //! What a retired object carries, and whom it belongs to.
 #![allow(unsafe_code)]
+#![cfg_attr(loom, allow(dead_code, reason = "models have no domains"))]
 
 use super::owner::OwnerRef;
 use core::cell::UnsafeCell;

@@ -161,19 +161,21 @@ impl Default for Kept {
     }
 }
 
+/// The length of a chain that the caller has to itself.
+#[cfg(any(test, loom))]
+pub fn chain_len(mut first: *mut Head) -> usize {
+    let mut len = 0;
+    while !first.is_null() {
+        // SAFETY: the test has the chain to itself.
+        first = unsafe { Head::next(first) };
+        len += 1;
+    }
+    len
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    fn chain(mut first: *mut Head) -> usize {
-        let mut len = 0;
-        while !first.is_null() {
-            // SAFETY: the test has the list to itself.
-            first = unsafe { Head::next(first) };
-            len += 1;
-        }
-        len
-    }
 
     #[test]
     fn counts_what_it_links() {
@@ -184,7 +186,7 @@ mod tests {
             assert_eq!(unsafe { stack.push(head) }, Ok(i as u64 + 1));
         }
         let (first, len) = stack.take();
-        assert_eq!((chain(first), len), (5, 5));
+        assert_eq!((chain_len(first), len), (5, 5));
         assert_eq!(stack.take().1, 0);
     }
 
@@ -200,7 +202,7 @@ mod tests {
         // SAFETY: likewise.
         assert_eq!(unsafe { stack.push(last) }, Err(Refused));
         let (first, len) = stack.take();
-        assert_eq!((chain(first) as u64, len), (MAX_COUNT, MAX_COUNT));
+        assert_eq!((chain_len(first) as u64, len), (MAX_COUNT, MAX_COUNT));
     }
 
     #[test]
@@ -216,7 +218,7 @@ mod tests {
         unsafe { Head::set_next(c, d) };
         // SAFETY: c -> d -> null is a chain.
         assert_eq!(unsafe { kept.push_all(c) }, 2);
-        assert_eq!(chain(kept.take()), 4);
+        assert_eq!(chain_len(kept.take()), 4);
         assert!(kept.take().is_null());
     }
 }

@@ -3,6 +3,7 @@
 //! An owner is a counter of the objects that were retired in its name and not reclaimed yet. The handle and each object have a share in it; whoever gives up the last
 //! share frees it. So dropping the handle early is safe: its objects are then reclaimed like any others.
 #![allow(unsafe_code)]
+#![cfg_attr(loom, allow(dead_code, reason = "models have no domains"))]
 
 use core::ptr::NonNull;
 use percpu::sync::atomic::{AtomicUsize, Ordering};

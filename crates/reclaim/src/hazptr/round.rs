@@ -11,9 +11,10 @@ use super::block::{self, BlockRef, FRAME_COUNT, RoundFrame, SHARDS};
 use super::domain::Domain;
 use super::head::Head;
 use super::owner::OwnerRef;
-use super::slot::{Asymmetric, Fences, Seen};
+use super::slot::Seen;
 use super::snapshot::Snapshot;
 use super::thread;
+use crate::asymmetric::{Asymmetric, Fences};
 use core::ptr;
 use core::sync::atomic::{Ordering, fence};
 

@@ -7,8 +7,8 @@
 
 use super::block::{BlockRef, SCOPED};
 use super::hazard::{Hazard, HazardPointer};
-use super::slot::Asymmetric;
 use super::thread;
+use crate::asymmetric::Asymmetric;
 use percpu::sync::atomic::AtomicPtr;
 
 /// Runs `f` with a hazard slot, which is emptied and taken back afterwards. For one protection, [`read`] is cheaper still.

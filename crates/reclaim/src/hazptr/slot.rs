@@ -15,61 +15,9 @@
 //! [`Slot::protect_wait_free`]. Else: the address announced. Only the holder of the slot writes it; every reclaimer reads it.
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
+use crate::asymmetric::Fences;
 use core::ptr;
-use percpu::fence::Mode;
-use percpu::sync::atomic::{AtomicPtr, Ordering, compiler_fence, fence};
-
-/// The pair of fences of the protocol. A parameter, so that a model can show what goes wrong without them.
-pub trait Fences: Copy {
-    /// The reader's fence, between the announcement and the reload.
-    fn light(self);
-    /// The reclaimer's fence, between taking the retired objects and reading the slots.
-    fn heavy(self);
-}
-
-/// The fences of [`percpu::fence`], with their mode at hand: asking for it at each `light()` costs a quarter of a protection.
-#[derive(Clone, Copy, Debug)]
-pub struct Asymmetric {
-    symmetric: bool,
-}
-
-impl Asymmetric {
-    /// For who has asked before, and was told that `light()` is a compiler fence.
-    pub const COMPILER: Self = Self { symmetric: false };
-
-    /// Asks how the fences work in this process, which never changes afterwards.
-    #[inline]
-    pub fn new() -> Self {
-        Self { symmetric: percpu::fence::mode() == Mode::Symmetric }
-    }
-
-    /// Whether `light()` is a full fence.
-    pub fn is_symmetric(self) -> bool {
-        self.symmetric
-    }
-}
-
-impl Default for Asymmetric {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Fences for Asymmetric {
-    #[inline(always)]
-    fn light(self) {
-        if self.symmetric {
-            fence(Ordering::SeqCst);
-        } else {
-            compiler_fence(Ordering::SeqCst);
-        }
-    }
-
-    #[inline]
-    fn heavy(self) {
-        percpu::fence::heavy();
-    }
-}
+use percpu::sync::atomic::{AtomicPtr, Ordering};
 
 /// The announcement "whatever I load next". No object lies at addresses 1 and 2: the first page is never mapped for objects.
 const ANYTHING: *mut () = ptr::without_provenance_mut(1);
@@ -192,6 +140,7 @@ impl Slot {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::asymmetric::Asymmetric;
 
     #[test]
     fn null_passes_through_and_protects_nothing() {

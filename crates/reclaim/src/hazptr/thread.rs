@@ -2,7 +2,7 @@
 
 use super::block::{self, Block, BlockRef, SCOPED, SHARDS};
 use super::claims::SLOTS;
-use super::slot::Asymmetric;
+use crate::asymmetric::Asymmetric;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use percpu::Record;
