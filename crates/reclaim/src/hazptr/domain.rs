@@ -52,6 +52,9 @@ pub enum Policy {
 /// [`Hazard::protect_wait_free`](super::Hazard::protect_wait_free) protects everything, and what deleters or signal handlers retire waits for the next `retire`
 /// outside of them.
 ///
+/// # Leak checkers
+/// The lists keep addresses packed with counts, so a leak checker reports what is still retired when the process ends. [`barrier`](Self::barrier) before that.
+///
 /// # Dropping
 /// A domain that is dropped reclaims what nobody protects and hands the rest over to the global domain.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::domain::Domain;
-use super::head::Head;
-use super::scope::scope;
+use super::scope::read;
+use super::wait::synchronize;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -16,13 +16,11 @@ use std::thread::{self, JoinHandle, Thread};
 /// How long garbage from signal handlers, which wake nobody, waits at most.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How a retiring thread wakes the helper. Protected and retired like any other object, because retiring threads use it while the helper may be stopped.
+/// How a retiring thread wakes the helper. Protected by a hazard pointer like any other object, because retiring threads use it while the helper may be stopped.
 #[derive(Debug)]
 pub(super) struct Wake {
-    head: Head,
     thread: Thread,
 }
-crate::retirable!(Wake, head);
 
 /// A running helper thread; dropping it stops the thread and waits for it.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Domain {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let thread = thread::Builder::new().name(String::from("hazptr-helper")).spawn(move || self.help(&seen))?;
-        let wake = Box::into_raw(Box::new(Wake { head: Head::new(), thread: thread.thread().clone() }));
+        let wake = Box::into_raw(Box::new(Wake { thread: thread.thread().clone() }));
         // Release pairs with the Acquire in `protect`.
         let won = self.helper.compare_exchange(ptr::null_mut(), wake, Ordering::Release, Ordering::Relaxed).is_ok();
         if !won {
@@ -64,23 +62,21 @@ impl Domain {
 
     /// Wakes the helper; false if there is none.
     pub(super) fn wake_helper(&self) -> bool {
-        scope(|hp| {
-            // SAFETY: `helper` holds pointers from boxes, unlinked in `Helper::drop` before they are retired; `Thread` is `Sync`.
-            let wake = unsafe { hp.protect(&self.helper) };
-            wake.inspect(|w| w.thread.unpark()).is_some()
-        })
+        // SAFETY: `helper` holds pointers from boxes, unlinked in `Helper::drop`, which waits before it frees them; `Thread` is `Sync`.
+        unsafe { read(&self.helper, |wake| wake.inspect(|w| w.thread.unpark()).is_some()) }
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Acquire: the box is ours to retire, with all that was written to it.
+        // Acquire: the box is ours, with all that was written to it.
         let wake = self.domain.helper.swap(ptr::null_mut(), Ordering::Acquire);
         if let Some(thread) = self.thread.take() {
             stop_and_join(&self.stop, thread);
         }
-        // SAFETY: from a box, unlinked by the swap, which only the one `Helper` of the domain does.
-        unsafe { Domain::global().retire(wake) };
+        synchronize(wake);
+        // SAFETY: from a box, unlinked by the swap, which only the one `Helper` of the domain does; nobody looks at it any more.
+        drop(unsafe { Box::from_raw(wake) });
     }
 }
 
