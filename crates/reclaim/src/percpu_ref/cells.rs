@@ -2,9 +2,11 @@
 //!
 //! With restartable sequences an add is a plain add behind a gate; closing the gate aborts the adds in progress. Elsewhere an add is atomic, inside an RCU section in
 //! which the gate was seen open; closing waits for those sections. Which of the two is decided once per process, so that a cell is written by one kind only.
+#![allow(unsafe_code)]
 
 use super::error::Error;
 use crate::rcu;
+use core::slice;
 use percpu::rseq::{self, Gate, Refused};
 use percpu::sync::atomic::{AtomicU64, Ordering};
 use percpu::{CachePadded, PerCpu};
@@ -19,13 +21,22 @@ pub(super) struct Cells {
 impl Cells {
     /// All zero, open.
     pub(super) fn new() -> Self {
-        Self { gate: CachePadded::new(Gate::new()), cells: PerCpu::new(|_| AtomicU64::new(0)) }
+        let (gate, cells) = (Gate::new(), PerCpu::new(|_| AtomicU64::new(0)));
+        assert!(cells.len() == gate.slots(), "one cell per possible CPU on both sides");
+        Self { gate: CachePadded::new(gate), cells }
+    }
+
+    /// The cells, with a length that the compiler sees to be the gate's: `rseq::add` compares the two on every call otherwise.
+    #[inline(always)]
+    fn slots(&self) -> &[CachePadded<AtomicU64>] {
+        // SAFETY: `new` checked that there are as many cells as the gate has slots; neither number changes.
+        unsafe { slice::from_raw_parts(self.cells.as_slice().as_ptr(), self.gate.slots()) }
     }
 
     /// Adds `n` (wrapping) to this CPU's cell. False: nothing was added, the shared word is the place.
     #[inline(always)]
     pub(super) fn add(&self, n: u64) -> bool {
-        match rseq::add(&self.gate, self.cells.as_slice(), n) {
+        match rseq::add(&self.gate, self.slots(), n) {
             Ok(()) => true,
             Err(refused) => self.add_slow(n, refused),
         }
@@ -39,7 +50,7 @@ impl Cells {
         }
         if rseq::available() {
             // The shared word takes references in every mode: that is what a thread which cannot be registered uses.
-            return rseq::register_thread() && rseq::add(&self.gate, self.cells.as_slice(), n).is_ok();
+            return rseq::register_thread() && rseq::add(&self.gate, self.slots(), n).is_ok();
         }
         // Pairs with the grace period in `close`: either this sees the gate closed, or `close` waits for this section and the sum has the add.
         let _section = rcu::read_lock();

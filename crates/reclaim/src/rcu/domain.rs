@@ -322,3 +322,22 @@ impl Drop for Guard<'_> {
         self.record.leave();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_that_come_and_go_use_the_same_records() {
+        let domain = Domain::new();
+        let records = || domain.machine.readers().iter().count();
+        drop(domain.reader());
+        let few = records();
+        for _ in 0..1000 {
+            let readers = [domain.reader(), domain.reader()];
+            assert!(readers.iter().all(Result::is_ok));
+        }
+        assert_eq!(records(), few);
+        assert!(domain.machine.readers().iter().all(|r| !r.is_alive() && !r.is_inside()));
+    }
+}

@@ -210,3 +210,21 @@ extern "C" fn on_thread_exit() {
     let me = thread::id().get();
     Domain::global().machine().readers().iter().filter(|r| r.thread() == me).for_each(give_back);
 }
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_gives_its_record_back_and_a_later_one_takes_it() {
+        let once = || std::thread::spawn(|| ptr::from_ref(this_thread()).addr()).join().expect("no panic");
+        let records = || all_threads().count();
+        once();
+        let few = records();
+        // Other tests of this process take and give back records meanwhile, but not a thousand.
+        for _ in 0..1000 {
+            once();
+        }
+        assert!(records() <= few + 100, "{few} -> {}", records());
+    }
+}
