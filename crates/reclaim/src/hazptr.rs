@@ -37,8 +37,8 @@
 //! | a wildcard makes the scan spin | the round ends, freeing nothing |
 //!
 //! # Source layout
-//! `slot` is the protocol, `snapshot` what a round knows, `lists` where retired objects wait, `round` and `wait` what is done with them; `claims`, `block`, `thread` are about
-//! whose slots are whose; `hazard`, `scope`, `protected`, `shared` are what readers use.
+//! `slot` is the protocol, `snapshot` what a round knows, `domain`, `retire` and `lists` are about objects that wait, `round` and `wait` about what is done with
+//! them; `claims`, `block`, `thread` about whose slots are whose; `hazard`, `scope`, `protected`, `shared` are what readers use.
 
 #[cfg(not(loom))]
 mod block;
@@ -54,6 +54,8 @@ mod lists;
 mod owner;
 #[cfg(not(loom))]
 mod protected;
+#[cfg(not(loom))]
+mod retire;
 #[cfg(not(loom))]
 mod round;
 #[cfg(not(loom))]

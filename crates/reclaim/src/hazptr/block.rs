@@ -146,7 +146,9 @@ impl Block {
     pub(super) fn take(&self) -> Option<usize> {
         let index = self.claims.take()?;
         // Relaxed: the slot is empty and this thread's; another thread hears of it through `detach` only.
-        self.moved.fetch_and(!(1 << index), Ordering::Relaxed);
+        if self.moved.load(Ordering::Relaxed) & (1 << index) != 0 {
+            self.moved.fetch_and(!(1 << index), Ordering::Relaxed);
+        }
         Some(index)
     }
 

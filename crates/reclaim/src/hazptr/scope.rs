@@ -15,7 +15,7 @@ use percpu::sync::atomic::AtomicPtr;
 ///
 /// # Context
 /// Signal-safe in a thread that has used hazard pointers before, or after [`percpu::init`]. No malloc, no lock. A `longjmp` or `pthread_cancel` out of `f` loses
-/// the slot.
+/// the slot. `f` has to end on the stack and thread that it began on: no switch to another coroutine inside.
 ///
 /// # Panics
 /// When the thread's first use, or a depth of more than four, finds the kernel without memory for slots.
