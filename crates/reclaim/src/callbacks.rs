@@ -118,7 +118,7 @@ impl Callbacks {
         self.incoming.load(Ordering::Relaxed).is_null() && self.batch.load(Ordering::Relaxed).is_null()
     }
 
-    /// Runs every callback whose grace period is over, and starts a grace period for the next ones. Returns how many it ran; 0 if another thread, or this one
+    /// Runs the callbacks whose grace period is over, and starts a grace period for the next ones. Returns how many it ran; 0 if another thread, or this one
     /// further up its stack, is at it.
     pub(crate) fn run(&self, periods: &impl GracePeriods) -> usize {
         // See `is_orphan`.
@@ -126,7 +126,8 @@ impl Callbacks {
         crate::rcu::ensure_registered();
         let Some(_role) = Role::take(&self.runner) else { return 0 };
         let mut ran = 0;
-        loop {
+        // The batch that waits, then what has come since; no more, or callbacks that queue themselves again would keep the caller here.
+        for _ in 0..2 {
             if self.batch.load(Ordering::Relaxed).is_null() && !self.refill(periods) {
                 return ran;
             }
@@ -135,6 +136,9 @@ impl Callbacks {
             }
             ran += self.run_batch();
         }
+        // Their grace period begins now, so that they are due at the next call.
+        self.refill(periods);
+        ran
     }
 
     /// Waits until everything queued before has run, and runs it meanwhile.
@@ -169,7 +173,9 @@ impl Callbacks {
                 true
             }
         }
-        self.run(&Over);
+        while !self.is_empty() {
+            self.run(&Over);
+        }
     }
 
     /// `incoming`, oldest first, becomes the batch. False: there was nothing.

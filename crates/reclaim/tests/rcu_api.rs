@@ -104,7 +104,8 @@ fn domains_do_not_hold_each_other_up() {
 
 #[test]
 fn waiting_for_oneself_is_an_error_or_a_panic_and_not_a_deadlock() {
-    let domain: &'static Domain = Box::leak(Box::default());
+    static DOMAIN: Domain = Domain::new();
+    let domain = &DOMAIN;
     let reader = domain.reader().unwrap();
     let open = reader.lock();
     assert_eq!(domain.try_synchronize(), Err(Error::InsideSection));
@@ -207,12 +208,12 @@ fn barrier_waits_for_callbacks_that_another_thread_runs() {
             DONE.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let domain: &'static Domain = Box::leak(Box::default());
+    static DOMAIN: Domain = Domain::new();
     for _ in 0..10 {
-        domain.defer_drop(Box::new(Slow));
+        DOMAIN.defer_drop(Box::new(Slow));
     }
-    let runner = thread::spawn(|| domain.run_callbacks());
-    domain.barrier();
+    let runner = thread::spawn(|| DOMAIN.run_callbacks());
+    DOMAIN.barrier();
     assert_eq!(DONE.load(Ordering::Relaxed), 10);
     runner.join().unwrap();
 }
@@ -259,6 +260,25 @@ fn a_callback_that_panics_does_not_stop_the_others() {
     assert!(std::panic::catch_unwind(|| DOMAIN.run_callbacks()).is_err());
     DOMAIN.barrier();
     assert_eq!(RAN.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_callback_that_queues_itself_again_traps_nobody() {
+    static DOMAIN: Domain = Domain::new();
+    static RAN: AtomicUsize = AtomicUsize::new(0);
+    unsafe fn again(head: NonNull<Head>) {
+        RAN.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: off the queue, and valid for ever.
+        unsafe { DOMAIN.call(head, again) };
+    }
+    static HEAD: Head = Head::new();
+    // SAFETY: as above.
+    unsafe { DOMAIN.call(NonNull::from(&HEAD), again) };
+    assert!(DOMAIN.run_callbacks() <= 2);
+    DOMAIN.barrier();
+    assert!(DOMAIN.run_callbacks() <= 2);
+    assert!(RAN.load(Ordering::Relaxed) >= 3);
+    assert!(DOMAIN.has_callbacks());
 }
 
 #[test]
