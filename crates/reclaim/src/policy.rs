@@ -47,7 +47,7 @@ impl Fences for Asymmetric {
 
 /// [`Asymmetric`] where `percpu::fence::mode()` is known to be `Membarrier`, so that the reader need not ask.
 #[derive(Debug)]
-pub struct Membarrier;
+pub(crate) struct Membarrier;
 
 impl Fences for Membarrier {
     #[inline(always)]

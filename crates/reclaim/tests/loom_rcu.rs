@@ -5,8 +5,9 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use reclaim::rcu;
 use reclaim::rcu::model::{Asymmetric, Fences, Machine, broken};
+use reclaim::rcu::{self, Domain, Head};
+use std::ptr::NonNull;
 
 /// Explores with few preemptions: every known way to break the protocol needs three or less.
 fn explore(f: impl Fn() + Send + Sync + 'static) {
@@ -166,5 +167,41 @@ fn the_global_domain() {
         // SAFETY: as above.
         world.1[0].with_mut(|object| unsafe { *object = 0 });
         reader.join().expect("no panic");
+    });
+}
+
+/// Two threads queue and run at once: each callback runs once, after a grace period, and `barrier` has seen both.
+#[test]
+fn callbacks_run_once_and_barrier_waits_for_them() {
+    #[repr(C)]
+    struct Object {
+        head: Head,
+        ran: AtomicUsize,
+    }
+    unsafe fn run(head: NonNull<Head>) {
+        // SAFETY: the head is the first field of an `Object`, which outlives the model's threads.
+        let object = unsafe { head.cast::<Object>().as_ref() };
+        object.ran.fetch_add(1, Ordering::Relaxed);
+    }
+    explore_to(2, || {
+        let domain = Arc::new(Domain::new());
+        let objects = Arc::new([0; 2].map(|_| Object { head: Head::new(), ran: AtomicUsize::new(0) }));
+        let queue = |domain: &Domain, object: &Object| {
+            // SAFETY: new, and kept by the `Arc` until after the barrier.
+            unsafe { domain.call(NonNull::from(object).cast(), run) };
+        };
+        let other = {
+            let (domain, objects) = (domain.clone(), objects.clone());
+            thread::spawn(move || {
+                queue(&domain, &objects[0]);
+                domain.run_callbacks();
+            })
+        };
+        queue(&domain, &objects[1]);
+        domain.barrier();
+        assert_eq!(objects[1].ran.load(Ordering::Relaxed), 1);
+        other.join().expect("no panic");
+        domain.barrier();
+        assert_eq!(objects[0].ran.load(Ordering::Relaxed), 1);
     });
 }

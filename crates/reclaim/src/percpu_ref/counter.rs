@@ -64,6 +64,7 @@ pub struct Counter<P> {
 }
 
 impl<P: Protocol> Counter<P> {
+    /// Begins as `options` say; a live one with one reference.
     pub fn new(options: Options) -> Self {
         let Options { atomic, dead, allow_reinit } = options;
         let cells = Cells::new();
@@ -85,25 +86,26 @@ impl<P: Protocol> Counter<P> {
         }
     }
 
+    /// Takes references. For callers that hold one.
     #[inline(always)]
     pub fn get(&self, n: u32) -> Result<(), Error> {
         if self.cells.add(u64::from(n)) { Ok(()) } else { self.get_shared(n, |word| !word.is_zero()).then_some(()).ok_or(Error::Zero) }
     }
 
-    /// Unless there is none.
+    /// Takes references unless there is none.
     #[inline(always)]
     pub fn try_get(&self, n: u32) -> bool {
         self.cells.add(u64::from(n)) || self.get_shared(n, |word| !word.is_zero())
     }
 
-    /// Unless it is dying.
+    /// Takes a reference unless the count is dying.
     #[inline(always)]
     pub fn try_get_live(&self) -> bool {
         // The dead bit is set before the gate is closed, and both before `kill` confirms: whoever comes later finds the gate closed and reads the bit.
         self.cells.add(1) || self.get_shared(1, |word| !word.is_zero() && !word.is_dead())
     }
 
-    /// True: this was the last reference, and the caller has to release.
+    /// Gives references back. True: they were the last, and the caller has to release.
     #[inline(always)]
     pub fn put(&self, n: u32) -> Result<bool, Error> {
         if self.cells.add(u64::from(n).wrapping_neg()) { Ok(false) } else { self.put_shared(n) }
@@ -135,16 +137,19 @@ impl<P: Protocol> Counter<P> {
         }
     }
 
+    /// Whether `kill` was called.
     pub fn is_dead(&self) -> bool {
         // Acquire pairs with the Release in `kill`.
         Word(self.word.load(Ordering::Acquire)).is_dead()
     }
 
+    /// Whether no reference is left; false in per-CPU mode.
     pub fn is_zero(&self) -> bool {
         // Acquire pairs with the puts: who sees zero sees the object released by everybody. In per-CPU mode the bias makes it false.
         Word(self.word.load(Ordering::Acquire)).is_zero()
     }
 
+    /// Whether adds go to the cells at this moment.
     pub fn is_percpu(&self) -> bool {
         self.cells.is_open()
     }
@@ -161,6 +166,7 @@ impl<P: Protocol> Counter<P> {
         self.to_atomic()
     }
 
+    /// Into atomic mode, and to stay there over deaths.
     pub fn switch_to_atomic(&self) -> Result<(), Error> {
         let _switch = self.begin_switch()?;
         self.cells.may_close()?;
@@ -168,6 +174,7 @@ impl<P: Protocol> Counter<P> {
         self.to_atomic()
     }
 
+    /// Into per-CPU mode; a dead one when it comes back to life.
     pub fn switch_to_percpu(&self) -> Result<(), Error> {
         let _switch = self.begin_switch()?;
         match self.mode.load(Ordering::Relaxed) {

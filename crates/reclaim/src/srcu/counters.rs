@@ -74,7 +74,7 @@ impl Counters for Atomic {
 
 /// Counters for plain adds inside restartable sequences, with [`Atomic`] ones beside them for threads that have none.
 #[derive(Debug)]
-pub struct Sequenced {
+pub(super) struct Sequenced {
     begun: [PerCpu<AtomicU64>; 2],
     ended: [PerCpu<AtomicU64>; 2],
     /// Always open: nobody takes anything out of the cells.

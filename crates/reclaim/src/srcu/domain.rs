@@ -36,6 +36,12 @@ pub struct Index(u8);
 ///
 /// The flavour, [`Normal`] or [`Fast`](super::Fast), is part of the type: a domain never mixes readers that fence with a writer that counts on readers that do not.
 ///
+/// ```compile_fail
+/// use reclaim::srcu::{Fast, Guard, Srcu};
+/// let domain: Srcu = Srcu::new();
+/// let section: Guard<'_, Fast> = domain.read_lock();
+/// ```
+///
 /// # Examples
 /// ```
 /// use reclaim::srcu::SrcuFast;
