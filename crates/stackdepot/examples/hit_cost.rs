@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p trapline-stackdepot --example hit_cost`
 
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
 use stackdepot::{Depot, Flags, GracePeriod, Handle};
 use std::hint::black_box;
 use std::time::Instant;
@@ -63,6 +65,10 @@ fn row<G: GracePeriod>(name: &str, depot: &Depot<G>, depth: usize, distinct: u64
     );
 }
 
+#[cfg(loom)]
+fn main() {}
+
+#[cfg(not(loom))]
 fn main() -> Result<(), stackdepot::Error> {
     println!("{:>6} {:>9}  {:<22} {:>11}", "depth", "distinct", "depot", "hit");
     for depth in [16, 40] {

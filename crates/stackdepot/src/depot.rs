@@ -91,7 +91,7 @@ impl<G: GracePeriod> Depot<G> {
     ///
     /// # Context
     /// See [`Depot`]. A stack that is there already is found without a lock, a system call, or (without GET) any write to shared memory.
-    #[inline]
+    #[inline(always)]
     pub fn save(&self, frames: &[u64], flags: Flags) -> Handle {
         self.try_save(frames, flags).unwrap_or(Handle::NONE)
     }
@@ -100,7 +100,7 @@ impl<G: GracePeriod> Depot<G> {
     ///
     /// # Errors
     /// See [`Miss`].
-    #[inline]
+    #[inline(always)]
     pub fn try_save(&self, frames: &[u64], flags: Flags) -> Result<Handle, Miss> {
         // Clamped before hashing: a stack that is cut afterwards never finds itself again.
         let frames = frames.get(..self.layout.max_depth).unwrap_or(frames);

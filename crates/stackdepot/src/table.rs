@@ -24,7 +24,7 @@ use percpu::sync::atomic::{AtomicU64, Ordering};
 use percpu::sync::hint;
 
 /// Stacks that fit into one bucket.
-pub(crate) const SLOTS: usize = 12;
+const SLOTS: usize = 12;
 const OWNER_SHIFT: u32 = 59;
 const LINK_SHIFT: u32 = 32;
 /// More overflow buckets than any region holds in one chain; ends walks in a region that somebody tied into a loop.

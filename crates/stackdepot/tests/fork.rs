@@ -129,10 +129,15 @@ fn a_child_of_shared_memory_with_eviction_is_refused() {
         let mut buf = [0; 64];
         assert_eq!(depot.fetch(handle, &mut buf), Ok(&[1, 2, 3][..]));
         assert_eq!(memory.reader().unwrap().fetch(handle, &mut buf), Ok(&[1, 2, 3][..]));
-        drop(depot);
+        // Not even when the parent's object goes away here: its claim on the region stays.
+        // SAFETY: a second owner in the child only, which leaves by _exit.
+        drop(unsafe { std::ptr::read(&depot) });
         0
     });
     assert_eq!(code, 0);
+    assert_eq!(depot.stats().disabled, 1);
+    assert!(matches!(in_child(|| Depot::builder().build_in(memory.as_shared()).map_or(7, |_| 8)), 7), "the parent still owns the region");
+    assert_eq!(depot.put(handle), Ok(Put::Evicted));
 }
 
 /// Nothing is recycled: parent and child write together.
