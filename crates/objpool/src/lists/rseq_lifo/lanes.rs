@@ -1,0 +1,80 @@
+//! The memory of the private lists.
+#![allow(unsafe_code)]
+
+use crate::{BuildError, memory};
+use alloc::boxed::Box;
+use percpu::CachePadded;
+use percpu::rseq::Gate;
+use percpu::rseq::lifo::{Lifo, LifoSlot};
+use percpu::sync::atomic::{AtomicU8, AtomicU64};
+
+/// Owns what a [`Lifo`] views. Raw pointers, because the view lies beside it in the same structure.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    slots: *mut [CachePadded<LifoSlot>],
+    links: *mut [AtomicU64],
+    depths: *mut [AtomicU8],
+    gate: *mut Gate,
+}
+
+// SAFETY: Lanes owns four allocations of types that are Send.
+unsafe impl Send for Lanes {}
+// SAFETY: it gives out shared references only, to types that are Sync.
+unsafe impl Sync for Lanes {}
+
+impl Lanes {
+    /// Empty lists for entries up to `entries`.
+    pub(super) fn new(entries: usize) -> Result<Self, BuildError> {
+        let gate = Gate::new();
+        let slots = memory::slice(gate.slots(), |_| CachePadded::new(LifoSlot::default()))?;
+        let links = memory::slice(entries + 1, |_| AtomicU64::new(0))?;
+        let depths = memory::slice(entries + 1, |_| AtomicU8::new(0))?;
+        Ok(Self {
+            slots: Box::into_raw(slots),
+            links: Box::into_raw(links),
+            depths: Box::into_raw(depths),
+            gate: Box::into_raw(Box::new(gate)),
+        })
+    }
+
+    /// A view of the lists, at most `limit` entries each.
+    ///
+    /// # Safety
+    /// The view is not used after this value is dropped.
+    pub(super) unsafe fn view(&self, limit: u32) -> Lifo<'static> {
+        // SAFETY: `new` made the pointer from a box, which only `drop` takes back; the caller stops using the view before.
+        let slots = unsafe { &*self.slots };
+        // SAFETY: as above.
+        let links = unsafe { &*self.links };
+        // SAFETY: as above.
+        let depths = unsafe { &*self.depths };
+        Lifo::new(slots, links, depths, self.gate_ref(), limit)
+    }
+
+    /// # Safety
+    /// As [`view`](Self::view), for the returned references.
+    pub(super) unsafe fn parts(&self) -> (&'static Gate, &'static [AtomicU64]) {
+        // SAFETY: as in `view`.
+        let links = unsafe { &*self.links };
+        (self.gate_ref(), links)
+    }
+
+    /// The gate, for callers that are bound to stop using it before `drop` (see `view` and `parts`).
+    fn gate_ref(&self) -> &'static Gate {
+        // SAFETY: as in `view`; both callers pass the duty on.
+        unsafe { &*self.gate }
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        // SAFETY: `new` made the pointer from a box, and nothing else takes it back; likewise below.
+        drop(unsafe { Box::from_raw(self.slots) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.links) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.depths) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.gate) });
+    }
+}

@@ -1,0 +1,275 @@
+//! Pools of untyped memory.
+#![allow(unsafe_code)]
+
+use crate::ledger::Ledger;
+use crate::list::{FreeList, Taken};
+use crate::objects::Objects;
+use crate::plan::{Plan, Spread};
+use crate::statistics::Tally;
+use crate::{BuildError, Pool, PushError, RseqLifo, Statistics, memory};
+use alloc::boxed::Box;
+use core::alloc::Layout;
+use core::fmt;
+use core::ptr::NonNull;
+use percpu::CachePadded;
+use percpu::sync::UnsafeCell;
+use percpu::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// What runs on each object when it is dropped.
+pub(crate) type Destructor = Box<dyn Fn(NonNull<u8>) + Send + Sync>;
+/// What runs when the last object is gone.
+pub(crate) type Release = Box<dyn FnOnce() + Send>;
+
+/// A pool of untyped objects over the free list `L`. Made by [`Builder`](crate::Builder).
+///
+/// # Examples
+/// ```
+/// use objpool::{Builder, RseqLifo};
+/// use std::alloc::Layout;
+///
+/// let pool = Builder::new(16, Layout::new::<[u64; 35]>()).build::<RseqLifo>()?;
+/// let object = pool.pop().expect("16 are free");
+/// // SAFETY: an object of 280 bytes, aligned to 8, that only this thread owns.
+/// unsafe { object.cast::<u64>().write(7) };
+/// // SAFETY: popped above and not used any more.
+/// unsafe { pool.push(object) }.expect("an object of this pool");
+/// // SAFETY: refused, because the object is not out; nobody uses it.
+/// assert_eq!(unsafe { pool.push(object) }, Err(objpool::PushError::NotOut));
+/// assert_eq!(pool.statistics().hits, 1);
+/// # Ok::<(), objpool::BuildError>(())
+/// ```
+pub struct RawPool<L: FreeList = RseqLifo> {
+    list: L,
+    ledger: Ledger,
+    objects: Objects,
+    /// Set once; see `close`.
+    closed: AtomicBool,
+    tallies: Box<[CachePadded<Tally>]>,
+    /// Objects that are not dropped yet.
+    remaining: AtomicUsize,
+    destructor: Option<Destructor>,
+    /// Taken by whoever brings `remaining` to 0, or by the pool's drop.
+    release: UnsafeCell<Option<Release>>,
+    spread: Spread,
+}
+
+// SAFETY: the free list gives an object to one owner at a time, all fields but `release` are Sync, and `release` is touched by one thread: see its comment.
+// The destructor and the callback are Send.
+unsafe impl<L: FreeList> Sync for RawPool<L> {}
+// SAFETY: every field is Send; the objects' bytes are the users' affair, as for any allocator.
+unsafe impl<L: FreeList> Send for RawPool<L> {}
+
+impl<L: FreeList> RawPool<L> {
+    /// A pool that owns `objects`, all free and initialised.
+    pub(crate) fn new(plan: &Plan, objects: Objects, destructor: Option<Destructor>, release: Option<Release>) -> Result<Self, BuildError> {
+        Ok(Self {
+            list: L::new(plan)?,
+            ledger: Ledger::new(objects.capacity())?,
+            closed: AtomicBool::new(false),
+            tallies: memory::slice(plan.slots as usize, |_| CachePadded::new(Tally::new()))?,
+            remaining: AtomicUsize::new(objects.capacity()),
+            objects,
+            destructor,
+            release: UnsafeCell::new(release),
+            spread: Spread::new(plan),
+        })
+    }
+
+    /// Puts the destructor into a pool that was built without: its objects are initialised.
+    pub(crate) fn set_destructor(&mut self, destructor: Option<Destructor>) {
+        self.destructor = destructor;
+    }
+
+    /// See [`Pool::pop`].
+    #[inline(always)]
+    pub fn pop(&self) -> Option<NonNull<u8>> {
+        let index = self.pop_index()?;
+        Some(self.object(index))
+    }
+
+    /// See [`Pool::push`].
+    ///
+    /// # Errors
+    /// See [`Pool::push`].
+    ///
+    /// # Safety
+    /// See [`Pool::push`].
+    #[inline(always)]
+    pub unsafe fn push(&self, object: NonNull<u8>) -> Result<(), PushError> {
+        let index = self.objects.index_of(object).ok_or(PushError::Foreign)?;
+        // SAFETY: the caller owns the object, and it has a number.
+        unsafe { self.push_index(index) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn pop_index(&self) -> Option<u32> {
+        // SeqCst: see `push_index`.
+        if !L::CLOSES_ITSELF && self.closed.load(Ordering::SeqCst) {
+            return self.missed();
+        }
+        let Some(Taken { index, slot, stolen }) = self.list.pop() else { return self.missed() };
+        // SAFETY: free lists hold the numbers below the capacity.
+        unsafe { self.ledger.goes_out(index, slot) };
+        if stolen {
+            self.stole(slot);
+        }
+        Some(index)
+    }
+
+    /// # Safety
+    /// As [`Pool::push`], for the object with this number, which is below the capacity.
+    #[inline(always)]
+    pub(crate) unsafe fn push_index(&self, index: u32) -> Result<(), PushError> {
+        // SAFETY: the caller's number is below the capacity.
+        let popped_on = unsafe { self.ledger.comes_back(index) }.ok_or(PushError::NotOut)?;
+        let pushed = self.list.push(index);
+        if pushed.slot != popped_on {
+            self.pushed_remotely(pushed.slot);
+        }
+        // SeqCst, as are the push before it and the store in `close`: either the drain in `close` sees the object, or this sees the store and drains itself.
+        if pushed.closed || (!L::CLOSES_ITSELF && self.closed.load(Ordering::SeqCst)) {
+            self.drain();
+        }
+        Ok(())
+    }
+
+    /// The address of an object by its number, which came from the list.
+    #[inline(always)]
+    pub(crate) fn object(&self, index: u32) -> NonNull<u8> {
+        // SAFETY: free lists hold the numbers below the capacity.
+        unsafe { self.objects.at(index) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missed<T>(&self) -> Option<T> {
+        // Relaxed, like all counters: they order nothing.
+        self.tallies[self.spread.here() as usize].misses.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stole(&self, slot: u32) {
+        self.tallies[slot as usize].steals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pushed_remotely(&self, slot: u32) {
+        self.tallies[slot as usize].remote_pushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// See [`Pool::close`].
+    pub fn close(&self) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            self.list.close();
+            self.drain();
+        }
+    }
+
+    /// See [`Pool::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Drops what is free. Several threads may do so at once; each object is taken by one of them.
+    #[cold]
+    #[inline(never)]
+    fn drain(&self) {
+        while let Some(index) = self.list.drain() {
+            if let Some(destructor) = &self.destructor {
+                destructor(self.object(index));
+            }
+            // AcqRel: the last one has seen what all others did to their objects.
+            if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // SAFETY: one thread sees 1, and the pool's drop cannot run meanwhile, as this borrows the pool.
+                let release = self.release.with_mut(|release| unsafe { (*release).take() });
+                if let Some(release) = release {
+                    release();
+                }
+            }
+        }
+    }
+
+    /// See [`Pool::statistics`].
+    pub fn statistics(&self) -> Statistics {
+        let totals = self.ledger.totals();
+        let sum = |counter: fn(&Tally) -> &AtomicU64| self.tallies.iter().map(|tally| counter(tally).load(Ordering::Relaxed)).sum();
+        Statistics {
+            hits: totals.pops,
+            misses: sum(|t| &t.misses),
+            steals: sum(|t| &t.steals),
+            remote_pushes: sum(|t| &t.remote_pushes),
+            in_use: totals.out,
+            high_water: totals.ever_out,
+        }
+    }
+
+    /// See [`Pool::capacity`].
+    pub fn capacity(&self) -> usize {
+        self.objects.capacity()
+    }
+
+    /// See [`Pool::layout`].
+    pub fn layout(&self) -> Layout {
+        self.objects.layout()
+    }
+}
+
+impl<L: FreeList> Pool for RawPool<L> {
+    fn pop(&self) -> Option<NonNull<u8>> {
+        self.pop()
+    }
+
+    unsafe fn push(&self, object: NonNull<u8>) -> Result<(), PushError> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.push(object) }
+    }
+
+    fn close(&self) {
+        self.close();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.statistics()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout()
+    }
+
+    fn name(&self) -> &'static str {
+        L::NAME
+    }
+}
+
+impl<L: FreeList> Drop for RawPool<L> {
+    /// Closes the pool. Objects that are still out are not dropped, their memory is freed; the release callback has run when this returns.
+    fn drop(&mut self) {
+        self.close();
+        // SAFETY: nobody else has the pool.
+        if let Some(release) = self.release.with_mut(|release| unsafe { (*release).take() }) {
+            release();
+        }
+    }
+}
+
+impl<L: FreeList> fmt::Debug for RawPool<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawPool")
+            .field("list", &L::NAME)
+            .field("capacity", &self.capacity())
+            .field("layout", &self.layout())
+            .field("statistics", &self.statistics())
+            .finish_non_exhaustive()
+    }
+}

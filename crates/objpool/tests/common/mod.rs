@@ -1,0 +1,105 @@
+//! What the tests of all pools share: the ownership oracle, and every pool by name.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+
+use objpool::{Bitmap, BuildError, Builder, CasLifo, FlatArray, PerCpuList, Pool, RingArray, RseqLifo};
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The default list, in each of its modes, and all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Default,
+    DefaultWithoutRseq,
+    Bitmap,
+    PerCpuList,
+    RingArray,
+    FlatArray,
+    CasLifo,
+}
+
+pub const ALL: [Kind; 7] =
+    [Kind::Default, Kind::DefaultWithoutRseq, Kind::Bitmap, Kind::PerCpuList, Kind::RingArray, Kind::FlatArray, Kind::CasLifo];
+
+impl Kind {
+    pub fn build(self, builder: Builder) -> Result<Box<dyn Pool>, BuildError> {
+        Ok(match self {
+            Self::Default => Box::new(builder.build::<RseqLifo>()?),
+            Self::DefaultWithoutRseq => Box::new(builder.rseq(false).build::<RseqLifo>()?),
+            Self::Bitmap => Box::new(builder.build::<Bitmap>()?),
+            Self::PerCpuList => Box::new(builder.build::<PerCpuList>()?),
+            Self::RingArray => Box::new(builder.build::<RingArray>()?),
+            Self::FlatArray => Box::new(builder.build::<FlatArray>()?),
+            Self::CasLifo => Box::new(builder.build::<CasLifo>()?),
+        })
+    }
+
+    /// `capacity` objects of `size` bytes.
+    pub fn pool(self, capacity: usize, size: usize) -> Box<dyn Pool> {
+        self.build(Builder::new(capacity, layout(size))).expect("memory")
+    }
+}
+
+pub fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("a layout")
+}
+
+/// An object that this test owns, checked: its first word names the owner, 0 while it is free, and the last word follows the first.
+#[derive(Debug)]
+pub struct Owned {
+    object: NonNull<u8>,
+    who: u64,
+}
+
+// SAFETY: an object is memory that one thread uses at a time.
+unsafe impl Send for Owned {}
+
+fn owner(object: NonNull<u8>) -> &'static AtomicU64 {
+    // SAFETY: objects are zeroed, aligned to 8, at least 8 bytes long, and used through atomics only; the tests keep the pool for longer.
+    unsafe { object.cast::<AtomicU64>().as_ref() }
+}
+
+/// Pops, and fails the test if the object has an owner.
+pub fn take(pool: &dyn Pool, who: u64) -> Option<Owned> {
+    let object = pool.pop()?;
+    if let Err(other) = owner(object).compare_exchange(0, who, Ordering::Acquire, Ordering::Relaxed) {
+        panic!("{}: object {object:?} of {other} was given to {who}", pool.name());
+    }
+    Some(Owned { object, who })
+}
+
+/// Pushes, and fails the test if somebody else wrote into the object meanwhile.
+pub fn give(pool: &dyn Pool, owned: Owned) {
+    let Owned { object, who } = owned;
+    if let Err(other) = owner(object).compare_exchange(who, 0, Ordering::Release, Ordering::Relaxed) {
+        panic!("{}: object {object:?} of {who} is {other}'s", pool.name());
+    }
+    // SAFETY: popped by `take`, not used after.
+    unsafe { pool.push(object) }.expect("an object that is out");
+}
+
+/// Takes everything out and puts it back: each object is there, once.
+pub fn check_full(pool: &dyn Pool) {
+    assert_eq!(pool.statistics().in_use, 0, "{}: everything is back", pool.name());
+    let all: Vec<Owned> = std::iter::from_fn(|| take(pool, u64::MAX)).collect();
+    assert_eq!(all.len(), pool.capacity(), "{}: drained", pool.name());
+    assert_eq!(pool.statistics().in_use, pool.capacity());
+    all.into_iter().for_each(|owned| give(pool, owned));
+    assert_eq!(pool.statistics().in_use, 0);
+}
+
+/// A small generator: the tests need variety, not quality.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
