@@ -1,1 +1,37 @@
-//! Benchmarks.
+//! Benchmarks and torture runs of the trapline primitives, each with its peers in the same run.
+//!
+//! ```text
+//! cargo run --release -p trapline-bench -- pool        object pools against allocators and queues
+//! cargo run --release -p trapline-bench -- refscale    ways to keep an object alive while others read it
+//! cargo run --release -p trapline-bench -- depot       stack stores against concurrent maps
+//! cargo run --release -p trapline-bench -- torture --all --secs 5
+//! ```
+//!
+//! # What a figure means
+//! Nanoseconds of CPU time (`CLOCK_THREAD_CPUTIME_ID`, all threads together) per operation: minimum, median and maximum over the repeats. Each repeat measures every contender once, in rotating order; a ratio is taken
+//! within each repeat, and its median counts. Absolute figures change from machine to machine and from hour to hour, ratios hold. A target that is missed is shown and never makes a run fail.
+//!
+//! # How it is measured
+//! Threads are pinned, one per CPU, unless they outnumber the CPUs. Each thread does three blocks of work before its window opens and, when pinned, keeps the load up until the last one has taken its
+//! time. Every contended measurement is preceded by one of the time that a cache line takes from core to core, because contended figures follow it.
+//!
+//! # When not
+//! Scalability cannot be read off two cores; what can be seen there is that two threads cost what one costs, and that 32 threads on two cores do not cost more per operation.
+#![deny(unsafe_code)]
+
+pub mod affinity;
+pub mod cli;
+pub mod clock;
+pub mod depot;
+pub mod harness;
+pub mod histogram;
+pub mod line_transfer;
+pub mod machine;
+pub mod memory;
+pub mod options;
+pub mod pool;
+pub mod refscale;
+pub mod report;
+pub mod sink;
+pub mod stats;
+pub mod torture;

@@ -1,0 +1,76 @@
+//! The command line.
+
+use crate::options::Options;
+use crate::report::{self, Report};
+use crate::{depot, pool, refscale, torture};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Benchmarks and torture runs of the trapline primitives, with peers in the same run.
+///
+/// Timings are reported and never make a run fail; a torture run that finds a reader on a freed object, or a stall, does.
+#[derive(Parser, Debug)]
+#[command(name = "trapline-bench", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Object pools, allocators and queues: get an object, write into it, give it back
+    ///
+    /// Example: trapline-bench pool --threads 1,2 --only default,jemalloc
+    #[command(verbatim_doc_comment)]
+    Pool(Options),
+    /// Hazard pointers, RCU, SRCU, reference counts: readers, writers, and one reader that stalls
+    ///
+    /// Example: trapline-bench refscale --quick --json
+    #[command(verbatim_doc_comment)]
+    Refscale(Options),
+    /// Stack stores: look up or insert a stack trace, 99.9 % hits
+    ///
+    /// Example: trapline-bench depot --threads 1,2
+    #[command(verbatim_doc_comment)]
+    Depot(Options),
+    /// Readers against a writer that frees: no reader may ever see an object that is freed
+    ///
+    /// Example: trapline-bench torture --all --secs 5
+    #[command(verbatim_doc_comment)]
+    Torture(torture::Options),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Pool(options) => present(&pool::run(&options), &options),
+            Command::Refscale(options) => present(&refscale::run(&options), &options),
+            Command::Depot(options) => present(&depot::run(&options), &options),
+            Command::Torture(options) => torture::main(&options),
+        }
+    }
+}
+
+fn present(report: &Report, options: &Options) -> ExitCode {
+    if options.json {
+        match serde_json::to_string_pretty(report) {
+            Ok(json) => println!("{json}"),
+            Err(e) => return failed("cannot make JSON", &e),
+        }
+    } else {
+        print!("{}", report::render(report));
+    }
+    if let Some(dir) = &options.out {
+        match report::save(report, dir) {
+            Ok(paths) => paths.iter().for_each(|p| eprintln!("wrote {}", p.display())),
+            Err(e) => return failed(&format!("cannot write into {}", dir.display()), &e),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn failed(what: &str, why: &dyn std::error::Error) -> ExitCode {
+    eprintln!("trapline-bench: {what}: {why}");
+    ExitCode::FAILURE
+}

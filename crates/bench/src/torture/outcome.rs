@@ -1,0 +1,49 @@
+//! What came out of one flavour's torture.
+
+use serde::Serialize;
+
+/// One flavour's result.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    pub(super) flavour: String,
+    /// Sections of reader threads.
+    pub(super) reads: u64,
+    /// Sections that ended on another thread.
+    pub(super) handed_over: u64,
+    /// Sections in signal handlers.
+    pub(super) in_handlers: u64,
+    /// Objects replaced.
+    pub(super) updates: u64,
+    /// The highest stage a reader saw; above 1 is a failure.
+    pub(super) max_stage: u32,
+    /// Times that nothing moved for the time given.
+    pub(super) stalls: u64,
+    pub(super) seconds: f64,
+    /// What went wrong.
+    pub(super) failure: Option<String>,
+}
+
+impl Outcome {
+    pub(super) fn header() -> String {
+        format!(
+            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>10} {:>7} {:>7}",
+            "flavour", "reads", "handed over", "in handlers", "updates", "max stage", "stalls", "result"
+        )
+    }
+
+    pub(super) fn line(&self) -> String {
+        let result = if self.failure.is_some() { "FAILED" } else { "ok" };
+        let line = format!(
+            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>10} {:>7} {:>7}",
+            self.flavour, self.reads, self.handed_over, self.in_handlers, self.updates, self.max_stage, self.stalls, result
+        );
+        match &self.failure {
+            Some(why) => format!("{line}\n    {}", why.replace('\n', "\n    ")),
+            None => line,
+        }
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalls > 0
+    }
+}

@@ -1,0 +1,123 @@
+//! Runs the program as a user would, in its short form. What is checked is that every row is there and makes sense; timings are never a verdict.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trapline-bench")).args(args).output().expect("the program starts")
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+fn array<'v>(value: &'v Value, key: &str) -> &'v Vec<Value> {
+    value[key].as_array().unwrap_or_else(|| panic!("{key} is an array"))
+}
+
+/// Every group has every row of `expected`, with a positive median or a reason, and every summary is in order.
+fn check(report: &Value, expected: &[&str]) {
+    assert!(report["machine"]["cpus"].as_u64().is_some_and(|n| n >= 1));
+    let groups = array(report, "groups");
+    assert!(!groups.is_empty());
+    let mut seen = Vec::new();
+    for group in groups {
+        for row in array(group, "rows") {
+            let name = row["name"].as_str().expect("a name");
+            seen.push(name.to_owned());
+            let cpu = &row["cpu_ns"];
+            if row["absent"].is_null() && !cpu.is_null() {
+                let (min, median, max) = (cpu["min"].as_f64(), cpu["median"].as_f64(), cpu["max"].as_f64());
+                assert!(min > Some(0.0) && min <= median && median <= max, "{name}: {cpu}");
+            }
+        }
+    }
+    for name in expected {
+        assert!(seen.iter().any(|s| s == name), "no row {name} in {seen:?}");
+    }
+    let targets = array(report, "targets");
+    assert!(!targets.is_empty());
+    for target in targets {
+        assert!(["reached", "missed", "not_measured"].contains(&target["verdict"].as_str().unwrap_or("")), "{target}");
+    }
+}
+
+#[test]
+fn pool_shows_ours_and_the_peers() {
+    let report = json(&["pool", "--quick", "--json", "--repeats", "1"]);
+    check(
+        &report,
+        &[
+            "default pool",
+            "default pool, no rseq",
+            "bitmap",
+            "CAS LIFO",
+            "flat array",
+            "ring array",
+            "per-CPU list",
+            "jemalloc",
+            "mimalloc",
+            "ArrayQueue",
+        ],
+    );
+    assert_eq!(array(&report["sheets"][0], "rows").len(), 3, "latency of floor, ours and jemalloc");
+}
+
+#[test]
+fn refscale_shows_ours_and_the_peers() {
+    let report = json(&["refscale", "--quick", "--json", "--repeats", "1"]);
+    check(
+        &report,
+        &[
+            "none",
+            "hazptr, kept holder",
+            "rcu",
+            "srcu",
+            "srcu-fast",
+            "percpu_ref",
+            "cached ref",
+            "crossbeam-epoch pin",
+            "haphazard",
+            "liburcu memb",
+        ],
+    );
+    // Not a timing: a reader that stalls must not keep more than the stated bound, however long.
+    let stalled = report["sheets"][0]["rows"].as_array().expect("rows");
+    let hazptr = stalled.iter().find(|row| row["name"] == "hazptr").expect("a row");
+    assert!(hazptr["values"][0].as_f64() <= hazptr["values"][1].as_f64(), "{hazptr}");
+}
+
+#[test]
+fn depot_shows_ours_and_the_peers() {
+    let report = json(&["depot", "--quick", "--json", "--repeats", "1"]);
+    check(&report, &["generate the stack alone", "hash + one table line + compare", "depot", "Mutex<HashMap>", "DashMap", "scc HashIndex"]);
+}
+
+#[test]
+fn text_has_tables_and_targets() {
+    let dir = std::env::temp_dir().join(format!("trapline-bench-{}", std::process::id()));
+    let output = run(&["pool", "--quick", "--repeats", "1", "--threads", "1", "--only", "jemalloc", "--out", dir.to_str().expect("UTF-8")]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    for part in ["jemalloc", "thread-local list", "targets (median", "not measured"] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    let written: Vec<_> =
+        std::fs::read_dir(&dir).expect("was made").map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    std::fs::remove_dir_all(&dir).expect("can be removed");
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert!(written.iter().any(|n| n.ends_with("-pool.txt")) && written.iter().any(|n| n.ends_with("-pool.json")), "{written:?}");
+}
+
+#[test]
+fn bad_options_are_refused() {
+    for args in
+        [&["pool", "--threads", "0"][..], &["pool", "--repeats", "0"], &["torture"], &["torture", "--flavour", "nonsense"], &["nonsense"]]
+    {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+    assert!(run(&["--help"]).status.success());
+    assert!(run(&["pool", "--help"]).status.success());
+}

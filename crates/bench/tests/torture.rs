@@ -1,0 +1,31 @@
+//! Torture of every flavour for a second, and proof that it can fail.
+
+use serde_json::Value;
+use std::process::Command;
+
+fn torture(args: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_trapline-bench")).args(["torture", "--json"]).args(args).output().expect("the program starts");
+    let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), outcomes)
+}
+
+#[test]
+fn every_flavour_survives_a_second() {
+    let (code, outcomes) = torture(&["--all", "--secs", "1", "--stall-secs", "20"]);
+    assert_eq!(code, Some(0), "{outcomes:#?}");
+    let names: Vec<&str> = outcomes.iter().filter_map(|o| o["flavour"].as_str()).collect();
+    assert_eq!(names, ["rcu", "rcu-poll", "srcu", "srcu-fast", "hazptr", "hazptr-wildcard", "percpu_ref", "cached"]);
+    for outcome in &outcomes {
+        assert!(outcome["max_stage"].as_u64() <= Some(1) && outcome["failure"].is_null(), "{outcome}");
+        assert!(outcome["reads"].as_u64() > Some(0) && outcome["updates"].as_u64() > Some(0), "{outcome}");
+    }
+}
+
+#[test]
+fn a_flavour_without_grace_periods_is_caught() {
+    let (code, outcomes) = torture(&["--broken", "--secs", "10"]);
+    assert_eq!(code, Some(1), "{outcomes:#?}");
+    assert!(outcomes[0]["max_stage"].as_u64() > Some(1), "{outcomes:#?}");
+}
