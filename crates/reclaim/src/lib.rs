@@ -17,12 +17,12 @@
 //!
 //! | | reader | the other side | when not |
 //! |---|---|---|---|
-//! | [`hazptr`], kept holder | 0.5 | retire + reclaim 6 per object, a membarrier per ~800 objects | many objects under one protection |
-//! | [`hazptr`], slot from thread-local storage | 0.8 | the same | the same |
+//! | [`hazptr`], kept holder | 0.55 | retire + reclaim 6 to 8 per object, a membarrier per ~800 objects | many objects under one protection |
+//! | [`hazptr`], slot from thread-local storage | 0.75 | the same | the same |
 //! | [`rcu`] | 0.8 | a membarrier per grace period; waits for whole time slices if readers are preempted | readers that block; a bound on memory |
 //! | [`srcu`] fast / normal | 1.6 / 4.5 | two membarriers / two fences per grace period | many small domains: memory per CPU each |
 //! | [`percpu_ref`] get + put | 1.6 | a membarrier to kill; 128 bytes per CPU | objects that come and go |
-//! | [`cached`] clone + drop | 1.0 | a membarrier to flush idle threads | the moment of dropping matters; more than four objects take turns |
+//! | [`cached`] clone + drop | 1.1 | a membarrier to flush idle threads | the moment of dropping matters; more than four objects take turns |
 //! | `Arc` clone + drop, for comparison | 3.5 alone, 19 and more contended | nothing | it is shared by busy threads |
 //! | a crossbeam-epoch pin, for comparison | 3.1 | 38 per object | a stalled reader must not keep all garbage |
 //!

@@ -370,6 +370,42 @@ fn twin_claims_in_two_words() {
     });
 }
 
+/// A round that finds no blocks but its own makes nobody fence; a thread that gets its first block fences itself.
+fn first_block(fence_after_block: bool) {
+    model(move || {
+        let world = World::new();
+        let block = Arc::new(AtomicBool::new(false));
+        let (there, published) = (Arc::clone(&world), Arc::clone(&block));
+        let other = thread::spawn(move || {
+            published.store(true, Ordering::Relaxed);
+            if fence_after_block {
+                fence(Ordering::SeqCst);
+            }
+            // With a compiler fence as `light()`: here only what the fence above orders.
+            let p = there.src.load(Ordering::Acquire);
+            there.use_object(p);
+        });
+        world.objects[1].write(2);
+        world.src.swap(world.object(1), Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        if !block.load(Ordering::Relaxed) {
+            world.objects[0].write(POISON);
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_first_block_is_seen_or_its_thread_sees_the_unlinking() {
+    first_block(true);
+}
+
+#[test]
+#[should_panic]
+fn twin_first_block_without_fence() {
+    first_block(false);
+}
+
 #[test]
 fn nothing_is_lost_between_pushes_and_takes() {
     model(|| {

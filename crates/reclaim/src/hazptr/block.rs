@@ -14,7 +14,7 @@ use super::head::Head;
 use super::owner::Shares;
 use super::slot::{Seen, Slot};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use percpu::{Record, Registry};
 
 /// Slots 0..SCOPED of a thread's first block are a stack for `scope`; the others, and all of further blocks, by kept holders.
@@ -99,6 +99,8 @@ pub(super) fn acquire(free: u32) -> Option<BlockRef> {
     // Relaxed: the block's owner writes these for itself; for `moved` and `holders` see `detach`.
     block.moved.store(0, Ordering::Relaxed);
     block.next.store(ptr::null_mut(), Ordering::Relaxed);
+    // Pairs with the fence in `make_readers_fence`.
+    fence(Ordering::SeqCst);
     Some(block)
 }
 
@@ -157,6 +159,12 @@ impl Block {
         self.holders[index].store(ptr::null_mut(), Ordering::Release);
         // Release pairs with the Acquire in `counts`.
         self.moved.fetch_or(1 << index, Ordering::Release);
+    }
+
+    /// Whether a slot was handed to another thread and not taken anew since.
+    pub(super) fn has_moved_slots(&self) -> bool {
+        // Relaxed: for the thread's own blocks, whose slots it alone hands out.
+        self.moved.load(Ordering::Relaxed) != 0
     }
 
     /// The slot is held by the thread whose main block is `holder`.

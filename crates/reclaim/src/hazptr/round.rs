@@ -50,9 +50,9 @@ impl Domain {
         }
         let Some(mut round) = Entered::enter(self, block) else { return 0 };
         round.take();
-        // Pairs with `light()` in the readers: see `slot.rs`.
-        Asymmetric::new().heavy();
-        let snapshot = round.look();
+        make_readers_fence(block);
+        let mut snapshot = Snapshot::default();
+        round.look(&mut snapshot);
         if snapshot.everything() {
             // The reader behind the wildcard may be stalled there: not waited for. All that was taken goes back when `round` is dropped.
             self.counts.wildcard_rounds.fetch_add(1, Ordering::Relaxed);
@@ -140,12 +140,10 @@ impl<'a> Entered<'a> {
     }
 
     /// Reads every slot.
-    fn look(&self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+    fn look(&self, snapshot: &mut Snapshot) {
         let slots = block::for_each_protected(|seen| snapshot.add(seen));
         snapshot.seal();
         self.domain.set_limit(slots);
-        snapshot
     }
 
     /// Frees what `snapshot` does not protect.
@@ -211,6 +209,17 @@ impl Drop for Entered<'_> {
         self.frame.give_back_to(self.domain);
         // Release pairs with the Acquire in `wait_for_rounds`: who sees the round over sees what its deleters did and what it gave back.
         self.frame.domain.store(0, Ordering::Release);
+    }
+}
+
+/// Between taking the objects and looking at the slots. Pairs with `light()` in the readers: see `slot.rs`.
+///
+/// A thread that is alone with its blocks, none of whose slots it has handed to another, needs no system call for that: a thread that gets its first block fences after that (`block::acquire`), so either we find the block
+/// below, or whatever that thread loads afterwards is not one of the objects that we have taken.
+fn make_readers_fence(own: BlockRef) {
+    fence(Ordering::SeqCst);
+    if block::all().any(|b| b.is_alive() && (b.has_moved_slots() || !thread::is_in_chain(own, b))) {
+        Asymmetric::new().heavy();
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::slot::Seen;
 
-const TABLE: usize = 512;
+const TABLE: usize = 256;
 const FILTER_WORDS: usize = 64;
 const FILTER_SHIFT: u32 = usize::BITS - (FILTER_WORDS * 64).ilog2();
 

@@ -114,6 +114,11 @@ pub(super) fn take_slot() -> Option<(BlockRef, usize)> {
     }
 }
 
+/// Whether `block` is one of this thread's, whose first is `main`.
+pub(super) fn is_in_chain(main: BlockRef, block: BlockRef) -> bool {
+    core::iter::successors(Some(main), |b| following(b)).any(|b| ptr::eq(b, block))
+}
+
 #[allow(unsafe_code)]
 fn following(block: BlockRef) -> Option<BlockRef> {
     // SAFETY: null, or a record of a static registry.
