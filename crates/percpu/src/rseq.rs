@@ -109,6 +109,8 @@ impl core::error::Error for Refused {}
 pub struct Gate {
     state: AtomicU64,
     slots: u32,
+    /// Where the threads' areas lie, beside the word that each sequence reads anyway: a static of another crate costs two loads and a test more.
+    area: isize,
 }
 
 const VISITOR: u64 = 1 << 32;
@@ -117,7 +119,7 @@ impl Gate {
     /// An open gate for one slot per possible CPU ([`cpu::count`]).
     pub fn new() -> Self {
         let slots = cpu::count() as u32;
-        Self { state: AtomicU64::new(u64::from(slots)), slots }
+        Self { state: AtomicU64::new(u64::from(slots)), slots, area: sequence::area() }
     }
 
     /// How many slots a structure behind this gate must have.
@@ -158,6 +160,11 @@ impl Gate {
     /// Forgets all visitors. Only where no other thread exists that could be one, as in a fork child.
     pub fn reset(&self) {
         self.state.store(u64::from(self.slots), Ordering::Release);
+    }
+
+    #[inline(always)]
+    pub(crate) fn area(&self) -> isize {
+        self.area
     }
 
     /// The word whose low half the sequences compare with the CPU's number.

@@ -128,8 +128,6 @@ pub struct Lifo<'a> {
     pub(crate) depths: &'a [AtomicU8],
     pub(crate) gate: &'a Gate,
     pub(crate) limit: u32,
-    /// Where the thread's area lies; read once, because a static of another crate costs each operation two loads.
-    pub(crate) area: isize,
 }
 
 impl<'a> Lifo<'a> {
@@ -142,7 +140,7 @@ impl<'a> Lifo<'a> {
         assert!(slots.len() >= gate.slots(), "one slot per possible CPU");
         assert!(limit != 0 && limit <= MAX_LEN, "a list holds 1 to 255 entries");
         assert!(!links.is_empty() && links.len() <= (1 << 24) + 1 && links.len() == depths.len(), "entries are numbered 1 to 2^24");
-        Self { slots, links, depths, gate, limit, area: sequence::area() }
+        Self { slots, links, depths, gate, limit }
     }
 
     /// Takes the top entry of this CPU's list. Returns it and the CPU.
