@@ -1,6 +1,6 @@
 //! What one pop + a write + one push costs on this machine, for each free list, beside malloc and free.
 
-use objpool::{Bitmap, Builder, CasLifo, FlatArray, FreeList, ObjectPool, PerCpuList, RawPool, RingArray, RseqLifo};
+use objpool::{Bitmap, Builder, CasLifo, FlagArray, FlatArray, FreeList, ObjectPool, PerCpuList, RawPool, RingArray, RseqLifo};
 use std::alloc::Layout;
 use std::hint::black_box;
 
@@ -16,6 +16,7 @@ fn main() {
         });
         raw(&builder().build::<RseqLifo>().expect("memory"), "");
         raw(&builder().rseq(false).build::<RseqLifo>().expect("memory"), ", rseq off");
+        raw(&builder().build::<FlagArray>().expect("memory"), "");
         raw(&builder().build::<Bitmap>().expect("memory"), "");
         raw(&builder().build::<PerCpuList>().expect("memory"), "");
         raw(&builder().build::<RingArray>().expect("memory"), "");

@@ -37,7 +37,7 @@ impl Builder {
         Self { capacity, object, rseq: true, visits: true, release: None }
     }
 
-    /// Whether to use restartable sequences where they are available (default: yes). Without, [`RseqLifo`](crate::RseqLifo) is a bitmap, and no list reads the CPU's number on each operation.
+    /// Whether to use restartable sequences where they are available (default: yes). Without, [`RseqLifo`](crate::RseqLifo) is a [`FlagArray`](crate::FlagArray), and no list reads the CPU's number on each operation.
     pub fn rseq(mut self, allowed: bool) -> Self {
         self.rseq = allowed;
         self

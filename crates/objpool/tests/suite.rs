@@ -144,6 +144,7 @@ fn close_drops_each_object_once_and_releases_once() {
     check::<RseqLifo>(true);
     check::<RseqLifo>(false);
     check::<objpool::Bitmap>(true);
+    check::<objpool::FlagArray>(true);
     check::<objpool::PerCpuList>(true);
     check::<objpool::RingArray>(true);
     check::<objpool::FlatArray>(true);

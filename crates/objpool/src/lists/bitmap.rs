@@ -16,8 +16,6 @@ const VERSION: u64 = 1 << BITS;
 ///
 /// Push is one wait-free addition: it sets the bit (which is 0, as the object is out) and counts the version. Pop finds the first bit of a word of its slot and clears it by one
 /// compare-and-swap. An object always goes home, so a thread that pushes what another CPU popped pays for that CPU's line, and the slots never get out of balance.
-///
-/// [`RseqLifo`](crate::RseqLifo) uses it where there are no restartable sequences.
 #[derive(Debug)]
 pub struct Bitmap {
     /// `[version:32 | free:32]`, each on lines of its own.

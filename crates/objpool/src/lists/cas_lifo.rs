@@ -6,6 +6,7 @@ use crate::{BuildError, memory};
 use alloc::boxed::Box;
 use percpu::CachePadded;
 use percpu::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use percpu::sync::hint;
 
 /// References to a node: its place on the list is one, each popper that looks at it another.
 const REFS: u64 = (1 << 24) - 1;
@@ -99,6 +100,8 @@ impl CasLifo {
         while entry != 0 {
             let node = &self.nodes[entry as usize - 1];
             if !Self::look_at(node) {
+                // Off the list, so the head has changed.
+                hint::spin_loop();
                 entry = self.head.load(Ordering::SeqCst);
                 continue;
             }

@@ -6,6 +6,7 @@ use crate::tagged::{ENTRY_BITS, ENTRY_MASK};
 use crate::{BuildError, memory};
 use alloc::boxed::Box;
 use percpu::sync::atomic::{AtomicU64, Ordering};
+use percpu::sync::hint;
 
 /// The array free list: as many cells as objects, each empty or holding an object.
 ///
@@ -52,12 +53,11 @@ impl FreeList for FlatArray {
     #[inline]
     fn push(&self, index: u32) -> Pushed {
         let slot = self.spread.here();
-        loop {
-            // With as many cells as objects one is empty at every moment. A scan that passes none saw others push and pop: lock-free.
-            if self.from(slot).any(|(_, cell)| Self::fill(cell, index + 1)) {
-                return Pushed { slot, closed: false };
-            }
+        // With as many cells as objects one is empty at every moment. A scan that passes none saw others push and pop: lock-free.
+        while !self.from(slot).any(|(_, cell)| Self::fill(cell, index + 1)) {
+            hint::spin_loop();
         }
+        Pushed { slot, closed: false }
     }
 }
 

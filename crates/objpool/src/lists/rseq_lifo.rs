@@ -21,7 +21,7 @@ mod lanes;
 
 use crate::BuildError;
 use crate::list::{FreeList, Pushed, Taken, sealed::Sealed};
-use crate::lists::bitmap::Bitmap;
+use crate::lists::flag_array::FlagArray;
 use crate::plan::{Plan, Spread};
 use bags::Bags;
 use lanes::Lanes;
@@ -33,7 +33,7 @@ use percpu::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// The longest private list.
 const MAX_PRIVATE: u32 = 128;
 
-/// Per-CPU LIFO lists on restartable sequences (Linux `rseq(2)`), as in tcmalloc and librseq, over shared bags. Where there are no restartable sequences it is a [`Bitmap`].
+/// Per-CPU LIFO lists on restartable sequences (Linux `rseq(2)`), as in tcmalloc and librseq, over shared bags. Where there are no restartable sequences it is a [`FlagArray`].
 ///
 /// # Context
 /// Pop and push are signal-safe, lock-free and never allocate. They make no system call, with two exceptions: a thread's first operation where the C library does not register threads for
@@ -47,7 +47,7 @@ pub struct RseqLifo {
     /// A view of `lanes`. Its entries are object numbers + 1.
     lifo: Lifo<'static>,
     /// Does everything, if it is there.
-    fallback: Option<Bitmap>,
+    fallback: Option<FlagArray>,
     shared: Shared,
     /// Dropped last, and `lifo` is not used in `Drop`.
     lanes: Lanes,
@@ -89,7 +89,7 @@ impl FreeList for RseqLifo {
 
     fn new(plan: &Plan) -> Result<Self, BuildError> {
         let use_rseq = plan.rseq && rseq::available();
-        let fallback = if use_rseq { None } else { Some(Bitmap::new(plan)?) };
+        let fallback = if use_rseq { None } else { Some(FlagArray::new(plan)?) };
         // With a fallback the private lists and the bags stay without objects.
         let entries = if use_rseq { plan.capacity } else { 0 };
         let lanes = Lanes::new(entries as usize)?;
@@ -109,8 +109,8 @@ impl FreeList for RseqLifo {
 
     #[inline(always)]
     fn pop(&self) -> Option<Taken> {
-        if self.fallback.is_some() {
-            return self.pop_without();
+        if let Some(flags) = &self.fallback {
+            return flags.pop();
         }
         match self.lifo.pop() {
             Ok((entry, slot)) => Some(Taken { index: entry - 1, slot, stolen: false }),
@@ -120,8 +120,8 @@ impl FreeList for RseqLifo {
 
     #[inline(always)]
     fn push(&self, index: u32) -> Pushed {
-        if self.fallback.is_some() {
-            return self.push_without(index);
+        if let Some(flags) = &self.fallback {
+            return flags.push(index);
         }
         match self.lifo.push(index + 1) {
             Ok(slot) => Pushed { slot, closed: false },
@@ -130,17 +130,18 @@ impl FreeList for RseqLifo {
     }
 
     fn close(&self) {
+        if let Some(flags) = &self.fallback {
+            return flags.close();
+        }
         // SeqCst pairs with the load at the end of the slow pushes: either the drain that follows sees the object, or the push sees this.
         self.shared.closed.store(true, Ordering::SeqCst);
-        if self.fallback.is_none() {
-            // Never opened again. Its fence makes every push that a sequence committed visible to the drain.
-            self.gate().close();
-        }
+        // Never opened again. Its fence makes every push that a sequence committed visible to the drain.
+        self.gate().close();
     }
 
     fn drain(&self) -> Option<u32> {
-        if let Some(bitmap) = &self.fallback {
-            return bitmap.pop().map(|taken| taken.index);
+        if let Some(flags) = &self.fallback {
+            return flags.drain();
         }
         match self.shared.bags.pop(0, self.links()) {
             Ok((entry, _)) => Some(entry - 1),
@@ -150,20 +151,6 @@ impl FreeList for RseqLifo {
 }
 
 impl RseqLifo {
-    /// Not `inline(always)`: the calls of the bitmap would crowd the fast path's registers.
-    #[inline(never)]
-    fn pop_without(&self) -> Option<Taken> {
-        let bitmap = self.fallback.as_ref()?;
-        if self.shared.closed.load(Ordering::SeqCst) { None } else { bitmap.pop() }
-    }
-
-    #[inline(never)]
-    fn push_without(&self, index: u32) -> Pushed {
-        let Some(bitmap) = &self.fallback else { unreachable!("the caller looked") };
-        let pushed = bitmap.push(index);
-        Pushed { closed: self.shared.closed.load(Ordering::SeqCst), ..pushed }
-    }
-
     #[cold]
     #[inline(never)]
     fn pop_slow(&self, miss: Miss) -> Option<Taken> {

@@ -1,7 +1,7 @@
 //! What the tests of all pools share: the ownership oracle, and every pool by name.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
-use objpool::{Bitmap, BuildError, Builder, CasLifo, FlatArray, PerCpuList, Pool, RingArray, RseqLifo};
+use objpool::{Bitmap, BuildError, Builder, CasLifo, FlagArray, FlatArray, PerCpuList, Pool, RingArray, RseqLifo};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Kind {
     Default,
     DefaultWithoutRseq,
+    FlagArray,
     Bitmap,
     PerCpuList,
     RingArray,
@@ -18,14 +19,23 @@ pub enum Kind {
     CasLifo,
 }
 
-pub const ALL: [Kind; 7] =
-    [Kind::Default, Kind::DefaultWithoutRseq, Kind::Bitmap, Kind::PerCpuList, Kind::RingArray, Kind::FlatArray, Kind::CasLifo];
+pub const ALL: [Kind; 8] = [
+    Kind::Default,
+    Kind::DefaultWithoutRseq,
+    Kind::FlagArray,
+    Kind::Bitmap,
+    Kind::PerCpuList,
+    Kind::RingArray,
+    Kind::FlatArray,
+    Kind::CasLifo,
+];
 
 impl Kind {
     pub fn build(self, builder: Builder) -> Result<Box<dyn Pool>, BuildError> {
         Ok(match self {
             Self::Default => Box::new(builder.build::<RseqLifo>()?),
             Self::DefaultWithoutRseq => Box::new(builder.rseq(false).build::<RseqLifo>()?),
+            Self::FlagArray => Box::new(builder.build::<FlagArray>()?),
             Self::Bitmap => Box::new(builder.build::<Bitmap>()?),
             Self::PerCpuList => Box::new(builder.build::<PerCpuList>()?),
             Self::RingArray => Box::new(builder.build::<RingArray>()?),
