@@ -370,15 +370,15 @@ fn twin_claims_in_two_words() {
     });
 }
 
-/// A round that finds no blocks but its own makes nobody fence; a thread that gets its first block fences itself.
-fn first_block(fence_after_block: bool) {
+/// A round that finds no thread that has used slots makes nobody fence; a thread fences itself when it begins to.
+fn beginning_to_read(fence_after_saying_so: bool) {
     model(move || {
         let world = World::new();
-        let block = Arc::new(AtomicBool::new(false));
-        let (there, published) = (Arc::clone(&world), Arc::clone(&block));
+        let reads = Arc::new(AtomicBool::new(false));
+        let (there, says) = (Arc::clone(&world), Arc::clone(&reads));
         let other = thread::spawn(move || {
-            published.store(true, Ordering::Relaxed);
-            if fence_after_block {
+            says.store(true, Ordering::Relaxed);
+            if fence_after_saying_so {
                 fence(Ordering::SeqCst);
             }
             // With a compiler fence as `light()`: here only what the fence above orders.
@@ -388,7 +388,7 @@ fn first_block(fence_after_block: bool) {
         world.objects[1].write(2);
         world.src.swap(world.object(1), Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        if !block.load(Ordering::Relaxed) {
+        if !reads.load(Ordering::Relaxed) {
             world.objects[0].write(POISON);
         }
         other.join().unwrap();
@@ -396,14 +396,14 @@ fn first_block(fence_after_block: bool) {
 }
 
 #[test]
-fn a_first_block_is_seen_or_its_thread_sees_the_unlinking() {
-    first_block(true);
+fn a_reader_that_begins_is_seen_or_sees_the_unlinking() {
+    beginning_to_read(true);
 }
 
 #[test]
 #[should_panic]
-fn twin_first_block_without_fence() {
-    first_block(false);
+fn twin_beginning_without_fence() {
+    beginning_to_read(false);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! # Who writes what
 //! `slots[i]`: the holder of slot i. `claims`: see `claims.rs`. `moved` bit i: cleared by the owner when it takes slot i, set by the holder when it
 //! detaches. `holders[i]`: by the holder at detach (null) and attach (its own main block); meaningful while bit i of `moved` is set and slot i is held.
-//! `next`, `shard`, `batch_mask`, `round`: the owning thread, its signal handlers, and in a fork child the adopter.
+//! `next`, `reads`, `shard`, `batch_mask`, `round`: the owning thread, its signal handlers, and in a fork child the adopter.
 //!
 //! # Fork
 //! A slot counts in a fork child if its holder came along: the owner of the block unless the slot was moved, then the thread that attached it. A detached slot that nobody
@@ -14,7 +14,7 @@ use super::head::Head;
 use super::owner::Shares;
 use super::slot::{Seen, Slot};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use percpu::{Record, Registry};
 
 /// Slots 0..SCOPED of a thread's first block are a stack for `scope`; the others, and all of further blocks, by kept holders.
@@ -37,6 +37,8 @@ pub(super) struct Block {
     moved: AtomicU32,
     /// The thread's next block.
     pub(super) next: AtomicPtr<Record<Block>>,
+    /// Whether slots of this block have been used: see [`Block::begin_to_read`].
+    reads: AtomicBool,
     /// Which list of a domain this thread retires to.
     pub(super) shard: AtomicUsize,
     /// See `Domain::add`; a power of two less one.
@@ -84,6 +86,7 @@ impl Default for Block {
             claims: Claims::default(),
             moved: AtomicU32::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
+            reads: AtomicBool::new(false),
             shard: AtomicUsize::new(0),
             batch_mask: AtomicU64::new(0),
             holders: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
@@ -99,8 +102,7 @@ pub(super) fn acquire(free: u32) -> Option<BlockRef> {
     // Relaxed: the block's owner writes these for itself; for `moved` and `holders` see `detach`.
     block.moved.store(0, Ordering::Relaxed);
     block.next.store(ptr::null_mut(), Ordering::Relaxed);
-    // Pairs with the fence in `make_readers_fence`.
-    fence(Ordering::SeqCst);
+    block.reads.store(false, Ordering::Relaxed);
     Some(block)
 }
 
@@ -159,6 +161,21 @@ impl Block {
         self.holders[index].store(ptr::null_mut(), Ordering::Release);
         // Release pairs with the Acquire in `counts`.
         self.moved.fetch_or(1 << index, Ordering::Release);
+    }
+
+    /// Before the first use of a slot. Threads that only retire do not come here, and make no round pay for them.
+    pub(super) fn begin_to_read(&self) {
+        if !self.reads.load(Ordering::Relaxed) {
+            self.reads.store(true, Ordering::Relaxed);
+            // Pairs with the fence in `make_readers_fence`.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Whether slots of this block may be in use; asked after a fence.
+    pub(super) fn reads(&self) -> bool {
+        // Relaxed: ordered by the two fences.
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Whether a slot was handed to another thread and not taken anew since.

@@ -214,11 +214,11 @@ impl Drop for Entered<'_> {
 
 /// Between taking the objects and looking at the slots. Pairs with `light()` in the readers: see `slot.rs`.
 ///
-/// A thread that is alone with its blocks, none of whose slots it has handed to another, needs no system call for that: a thread that gets its first block fences after that (`block::acquire`), so either we find the block
-/// below, or whatever that thread loads afterwards is not one of the objects that we have taken.
+/// That takes a system call, unless no other thread has ever used a slot: a thread fences after it has said that it is going to (`Block::begin_to_read`), so either we
+/// find that below, or whatever it loads afterwards is not one of the objects that we have taken. Slots of our own blocks are ours unless we have handed one on.
 fn make_readers_fence(own: BlockRef) {
     fence(Ordering::SeqCst);
-    if block::all().any(|b| b.is_alive() && (b.has_moved_slots() || !thread::is_in_chain(own, b))) {
+    if block::all().any(|b| b.reads() && b.is_alive() && (b.has_moved_slots() || !thread::is_in_chain(own, b))) {
         Asymmetric::new().heavy();
     }
 }

@@ -143,7 +143,7 @@ impl<const N: usize> Drop for Leave<N> {
 
 /// The first of `N` free slots on this thread's stack.
 fn free_slots<const N: usize>() -> Option<(BlockRef, usize)> {
-    let block = thread::main_block()?;
+    let block = thread::reading_block()?;
     // Slots in use come first, so a free one has only free ones after it.
     (0..(SCOPED + 1).saturating_sub(N)).find(|&i| block.slots[i].is_free()).map(|i| (block, i))
 }

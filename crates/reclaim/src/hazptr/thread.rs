@@ -16,11 +16,11 @@ const _: () =
 
 const KEPT_IN_OTHERS: u32 = (1 << SLOTS) - 1;
 
-/// Set in the thread-local pointer where `light()` has to be a full fence. Addresses of user space have the top bit clear, so one signed comparison with zero tells a
-/// block that can be used with a compiler fence from no block and from a block in that other mode.
-const SYMMETRIC: usize = 1 << (usize::BITS - 1);
+/// Set in the thread-local pointer while the thread has not used a slot yet, and for ever where `light()` has to be a full fence. Addresses of user space have the top bit
+/// clear, so one signed comparison with zero tells a block that can be used as it is, with a compiler fence, from no block and from one that needs more.
+const MARK: usize = 1 << (usize::BITS - 1);
 
-/// This thread's first block, if it has one and a compiler fence is enough here.
+/// This thread's first block, if it has used slots of it before and a compiler fence is enough here.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn fast_block() -> Option<BlockRef> {
@@ -28,7 +28,7 @@ pub(super) fn fast_block() -> Option<BlockRef> {
     if (block.addr() as isize) <= 0 {
         return None;
     }
-    // SAFETY: not null and not marked, so set by `make_main_block` to a record of a static registry.
+    // SAFETY: not null and not marked, so set by `reading_block` to a record of a static registry.
     Some(unsafe { &*block })
 }
 
@@ -45,7 +45,7 @@ pub(super) fn main_block() -> Option<BlockRef> {
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn own() -> Option<BlockRef> {
-    let block = tls::get(Key::Hazptr).map_addr(|a| a & !SYMMETRIC).cast::<Record<Block>>();
+    let block = tls::get(Key::Hazptr).map_addr(|a| a & !MARK).cast::<Record<Block>>();
     // SAFETY: null, or set by `make_main_block` to a record of a static registry.
     unsafe { block.as_ref() }
 }
@@ -68,8 +68,7 @@ fn make_main_block() -> Option<BlockRef> {
         block::abandon(block, true);
         return Some(there);
     }
-    let mark = if Asymmetric::new().is_symmetric() { SYMMETRIC } else { 0 };
-    tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().map_addr(|a| a | mark).cast());
+    tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().map_addr(|a| a | MARK).cast());
     tls::arm_exit();
     Some(block)
 }
@@ -90,9 +89,19 @@ pub(super) fn batch() -> usize {
     UNCOUNTED / shards()
 }
 
+/// This thread's first block, for using its slots.
+pub(super) fn reading_block() -> Option<BlockRef> {
+    let block = main_block()?;
+    block.begin_to_read();
+    if !Asymmetric::new().is_symmetric() {
+        tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().cast());
+    }
+    Some(block)
+}
+
 /// Takes a slot for a kept holder from this thread's blocks, making one more if all are in use.
 pub(super) fn take_slot() -> Option<(BlockRef, usize)> {
-    let main = main_block()?;
+    let main = reading_block()?;
     let mut next = Some(main);
     while let Some(block) = next {
         if let Some(index) = block.take() {
@@ -101,6 +110,7 @@ pub(super) fn take_slot() -> Option<(BlockRef, usize)> {
         next = following(block);
     }
     let more = block::acquire(KEPT_IN_OTHERS)?;
+    more.begin_to_read();
     let index = more.take()?;
     let more_ptr = ptr::from_ref(more).cast_mut();
     // Relaxed throughout: the chain is this thread's; the compare-and-swap is for signal handlers that add a block between our load and store.
