@@ -109,9 +109,15 @@ impl<G: GracePeriod> Depot<G> {
             return Err(self.refuse(frames));
         }
         let hash = hash::hash(frames);
-        let Some(section) = self.grace.enter() else { return Err(self.no_section()) };
-        let found = self.lookup(Query::of::<G>(frames, hash, flags));
-        drop(section);
+        let query = Query::of::<G>(frames, hash, flags);
+        let found = if query.counted {
+            let Some(section) = self.grace.enter() else { return Err(self.no_section()) };
+            let found = self.lookup(query);
+            drop(section);
+            found
+        } else {
+            self.lookup_kept(query)
+        };
         match found {
             Some(handle) => Ok(handle),
             None => self.insert(frames, hash, flags),
@@ -245,6 +251,21 @@ impl<G: GracePeriod> Depot<G> {
         }
     }
 
+    /// Finds the stack if it is persistent: then there is nothing to count and nothing to wait for, so this is all that a depot without eviction needs, and what a save
+    /// without GET tries first.
+    #[inline(always)]
+    fn lookup_kept(&self, query: Query<'_>) -> Option<Handle> {
+        let words = self.words();
+        let mut candidates = Candidates::new(words, &self.layout, query.key)?;
+        loop {
+            let loc = candidates.next(words, &self.layout, query.key)?;
+            // Words loaded again: as in `lookup`.
+            if Record::is_kept(self.words(), loc, query.identity, query.frames) {
+                return Some(Handle::at(loc as u32));
+            }
+        }
+    }
+
     /// `lookup` for the slow paths.
     #[cold]
     #[inline(never)]
@@ -267,10 +288,17 @@ impl<G: GracePeriod> Depot<G> {
 
     fn insert_uncounted(&self, query: &Query<'_>, grow: bool) -> Result<Handle, Miss> {
         let me = self.writer.slot(self.words(), &self.layout).ok_or(Miss::Disabled)?;
+        if G::EVICTS && !query.counted {
+            // Only persistent records were looked at so far.
+            let section = self.grace.enter().ok_or(Miss::GrowthRefused)?;
+            if let Some(handle) = self.look_again(query) {
+                return Ok(handle);
+            }
+            drop(section);
+        }
         let depth = query.frames.len();
         let loc = self.place(depth, grow, me)?;
-        let references = if query.counted { 1 } else { PERSISTENT };
-        if !record::write(self.words(), loc, query.identity, query.frames, references) {
+        if !record::write(self.words(), loc, query.identity, query.frames) {
             return Err(Miss::Full);
         }
         let result = self.publish(query, loc, grow, me);
@@ -304,7 +332,8 @@ impl<G: GracePeriod> Depot<G> {
             if let Some(handle) = self.second_look(query) {
                 return Ok(handle);
             }
-            if locked.publish(words, &self.layout, query.key, loc) {
+            let references = if query.counted { 1 } else { PERSISTENT };
+            if locked.publish(words, &self.layout, query.key, loc, || record::enliven(words, loc, query.identity, references)) {
                 return Ok(Handle::at(loc as u32));
             }
             drop(locked);

@@ -13,7 +13,7 @@
 //! | 1 ..= `PERSISTENT` - 1 | live, so many references | nobody |
 //! | `PERSISTENT` | live for ever | nobody |
 //!
-//! building -> live: the builder, before it publishes the record. live -> live with another count, live -> dead: anyone who holds a reference or
+//! building -> live: the builder, under the bucket's lock, when nothing can keep it from publishing the record. live -> live with another count, live -> dead: anyone who holds a reference or
 //! found the record in a bucket inside a read-side section, by compare-and-swap that never starts at 0. dead -> free: the one whose compare-and-swap
 //! reached 0. free -> building: the holder of the free list, after the grace period.
 //!
@@ -89,6 +89,18 @@ impl<'m> Record<'m> {
         if differs(theirs, frames) { None } else { Some(head) }
     }
 
+    /// Whether this is the persistent stack `frames`. Needs no section: what is persistent once stays so, and its frames were written before it was.
+    #[inline(always)]
+    pub(crate) fn is_kept(words: &[AtomicU64], loc: usize, identity: u32, frames: &[u64]) -> bool {
+        let Some((head, rest)) = words.get(loc..).and_then(<[_]>::split_first) else { return false };
+        // Acquire pairs with the Release in `enliven` (a record that was persistent from the start) and in `keep` and `get` (one that became so; the frames are older still,
+        // and came with the slot): the frames read below are those of the persistent record, whoever was here before.
+        if head.load(Ordering::Acquire) != u64::from(PERSISTENT) << 32 | u64::from(identity) {
+            return false;
+        }
+        rest.get(..frames.len()).is_some_and(|theirs| !differs(theirs, frames))
+    }
+
     pub(crate) fn head(&self) -> &'m AtomicU64 {
         self.head
     }
@@ -107,12 +119,11 @@ impl<'m> Record<'m> {
 
     /// Copies the frames to `out` if they are a whole, live record: `Ok` is its head, else the head that was seen last.
     ///
-    /// A sequence-lock read: head, frames, head again. It pairs with `write`, whose first store makes the count 0 and whose fences put the frames between its two stores of
-    /// the head. A record that was recycled between the two reads into one with the same depth and checksum is told by the checksum of the copy.
+    /// A sequence-lock read: head, frames, head again. It pairs with `write`, whose first store makes the count 0 before the frames change, and `enliven`, which comes after them. A record that was recycled between the two reads into one with the same depth and checksum is told by the checksum of the copy.
     pub(crate) fn copy(&self, out: &mut [u64]) -> Result<u64, u64> {
         // Relaxed loads with fences rather than Acquire loads: the memory may be mapped read-only.
         let before = self.head.load(Ordering::Relaxed);
-        // Pairs with the Release of the second store in `write`: a live head means that the frames below are at least as new as it.
+        // Pairs with the Release in `enliven`: a live head means that the frames below are at least as new as it.
         fence(Ordering::Acquire);
         if references(before) == 0 || depth(before) != self.frames.len() {
             return Err(before);
@@ -128,20 +139,27 @@ impl<'m> Record<'m> {
     }
 }
 
-/// Fills the record at `loc`, which the caller owns: it is fresh or came from a free list. False if it does not lie inside `words`.
-pub(crate) fn write(words: &[AtomicU64], loc: usize, identity: u32, frames: &[u64], references: u32) -> bool {
+/// Fills the record at `loc`, which the caller owns: it is fresh or came from a free list. It stays without references. False if it does not lie inside `words`.
+pub(crate) fn write(words: &[AtomicU64], loc: usize, identity: u32, frames: &[u64]) -> bool {
     let Some([head, rest @ ..]) = words.get(loc..loc + record_words(frames.len())) else { return false };
     // The sequence lock's first store: nobody's copy of the old contents is whole from here on.
     head.store(u64::from(identity), Ordering::Relaxed);
     // Pairs with the second Acquire fence in `copy`.
     fence(Ordering::Release);
     for (w, f) in rest.iter().zip(frames) {
-        // Relaxed: published by the head's Release for copiers, by the slot's Release for lookups.
+        // Relaxed: published by `enliven`.
         w.store(*f, Ordering::Relaxed);
     }
-    // The second store; pairs with the first Acquire fence in `copy`.
-    head.store(u64::from(references) << 32 | u64::from(identity), Ordering::Release);
     true
+}
+
+/// Gives the record at `loc`, which the caller wrote, its first references. Not before it is certain to stay: a lookup without a section may come by through a slot that named
+/// this place before, and takes a persistent record for good.
+pub(crate) fn enliven(words: &[AtomicU64], loc: usize, identity: u32, references: u32) {
+    if let Some(head) = words.get(loc) {
+        // The sequence lock's second store; Release pairs with the first Acquire fence in `copy` and the Acquire in `is_kept`.
+        head.store(u64::from(references) << 32 | u64::from(identity), Ordering::Release);
+    }
 }
 
 /// Increment unless zero: takes a reference on a live record.
@@ -223,7 +241,8 @@ mod tests {
         for n in 1..=17u64 {
             let frames: Vec<u64> = (1..=n).collect();
             let id = identity(hash::hash(&frames), frames.len());
-            assert!(write(&words, 3, id, &frames, 1));
+            assert!(write(&words, 3, id, &frames));
+            enliven(&words, 3, id, 1);
             assert!(Record::is(&words, 3, id, &frames).is_some());
             let mut other = frames.clone();
             *other.last_mut().unwrap() ^= 1;
@@ -239,8 +258,8 @@ mod tests {
         let words = words(8);
         let frames = [1, 2, 3, 4, 5, 6];
         let id = identity(hash::hash(&frames), 6);
-        assert!(!write(&words, 2, id, &frames, 1));
-        assert!(!write(&words, 1000, id, &frames, 1));
+        assert!(!write(&words, 2, id, &frames));
+        assert!(!write(&words, 1000, id, &frames));
         words[4].store(u64::from(id), Ordering::Relaxed);
         assert!(Record::at(&words, 4, 64).is_none(), "6 frames do not fit behind word 4");
         assert!(Record::at(&words, 8, 64).is_none());
@@ -252,7 +271,8 @@ mod tests {
         let words = words(8);
         let frames = [1, 2, 3, 4];
         let id = identity(hash::hash(&frames), 4);
-        assert!(write(&words, 0, id, &frames, 1));
+        assert!(write(&words, 0, id, &frames));
+        enliven(&words, 0, id, 1);
         words[2].store(99, Ordering::Relaxed);
         let mut out = [0; 4];
         assert!(Record::at(&words, 0, 64).unwrap().copy(&mut out).is_err(), "the checksum tells");

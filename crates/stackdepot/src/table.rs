@@ -202,8 +202,8 @@ pub(crate) struct Locked<'m> {
 }
 
 impl Locked<'_> {
-    /// Puts the record at `loc` into an empty slot. False if there is none.
-    pub(crate) fn publish(&self, words: &[AtomicU64], layout: &Layout, key: Key, loc: usize) -> bool {
+    /// Puts the record at `loc` into an empty slot, after `certain` was called. False, and not called, if there is none.
+    pub(crate) fn publish(&self, words: &[AtomicU64], layout: &Layout, key: Key, loc: usize, certain: impl Fn()) -> bool {
         chain(words, layout, self.at).any(|bucket| {
             (0..SLOTS).any(|slot| {
                 let (word, shift) = slot_word(slot);
@@ -212,6 +212,7 @@ impl Locked<'_> {
                     return false;
                 }
                 set_tag(bucket, slot, u64::from(key.tag()));
+                certain();
                 // Release pairs with the Acquire in Candidates::next: record and tag come first.
                 swap_slot(&bucket[word], shift, 0, key.slot(loc), Ordering::Release)
             })

@@ -193,6 +193,32 @@ fn promotion_meets_the_last_put() {
     });
 }
 
+/// A save without GET looks without a section at first, so that even a true grace period does not protect it: it may come to a place that is being reused. What it takes for
+/// the persistent stack must be that, and stay it.
+#[test]
+fn a_look_without_a_section_meets_reuse() {
+    for hasty in [false, true] {
+        check(Twin::Whole, move || {
+            let depot = depot(hasty);
+            let first = depot.save(A, GET | GROW);
+            let other = {
+                let depot = depot.clone();
+                thread::spawn(move || {
+                    depot.put(first).unwrap();
+                    depot.save(B, GROW)
+                })
+            };
+            // B is nowhere but in A's old place (or a fresh one), persistent from its first instant.
+            let mine = depot.save(B, Flags::NONE);
+            let theirs = other.join().unwrap();
+            for b in [mine, theirs] {
+                assert!(b.is_none() || content(&depot, b) == B);
+            }
+            assert!(mine.is_none() || theirs.is_none() || mine == theirs);
+        });
+    }
+}
+
 /// Two holders put at once: one of them evicts, and the place is free once.
 #[test]
 fn two_puts_of_one_stack() {
