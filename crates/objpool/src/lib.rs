@@ -97,6 +97,7 @@ mod lists;
 mod memory;
 mod objects;
 mod plan;
+mod point;
 mod pool;
 mod raw;
 mod statistics;

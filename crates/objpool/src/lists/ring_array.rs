@@ -2,7 +2,7 @@
 
 use crate::list::{FreeList, Pushed, Taken, sealed::Sealed, until_empty_twice};
 use crate::plan::{Plan, Spread};
-use crate::{BuildError, memory};
+use crate::{BuildError, memory, point};
 use alloc::boxed::Box;
 use percpu::CachePadded;
 use percpu::sync::atomic::{AtomicU64, Ordering};
@@ -55,11 +55,13 @@ impl Ring {
         let mut tail = self.tail.load(Ordering::SeqCst);
         loop {
             let (cell, lap) = self.cell(tail);
+            point::pass();
             // Acquire pairs with the pop that emptied the cell.
             let word = cell.load(Ordering::SeqCst);
             if word == lap {
                 // Release pairs with the load in `pop`: the object's bytes.
                 if cell.compare_exchange(word, lap | u64::from(entry), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                    point::pass();
                     Self::advance(&self.tail, tail);
                     return true;
                 }
@@ -92,6 +94,7 @@ impl Ring {
             if word & !ENTRY_MASK == lap {
                 // Acquire pairs with the push that filled the cell, Release with the next one that will.
                 if cell.compare_exchange(word, lap.wrapping_add(LAP), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                    point::pass();
                     Self::advance(&self.head, head);
                     return Ok((word & ENTRY_MASK) as u32);
                 }
@@ -172,5 +175,44 @@ impl RingArray {
             }
             Err(positions)
         })
+    }
+}
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicBool, AtomicU64};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// The load under which the posted protocol breaks within a second (`tests/posted_ring.rs`), with threads stopped between the steps of push and pop.
+    #[test]
+    fn threads_stopped_between_the_steps_do_no_harm() {
+        const ENTRIES: u32 = 16;
+        let ring = Ring::new(ENTRIES).expect("memory");
+        assert!((1..=ENTRIES).all(|entry| ring.push(entry)));
+        assert!(!ring.push(99), "full");
+        let owned = [const { AtomicBool::new(false) }; ENTRIES as usize + 1];
+        let pairs = AtomicU64::new(0);
+        let end = Instant::now() + Duration::from_secs(1);
+        thread::scope(|s| {
+            for seed in 1..=8 {
+                let (ring, owned, pairs) = (&ring, &owned, &pairs);
+                s.spawn(move || {
+                    point::arm(seed * 77_777);
+                    while Instant::now() < end {
+                        let entry = ring.pop().expect("8 threads, 16 entries") as usize;
+                        assert!(!owned[entry].swap(true, Ordering::AcqRel), "entry {entry} has two owners");
+                        owned[entry].store(false, Ordering::Release);
+                        assert!(ring.push(entry as u32), "there is room for all");
+                        pairs.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert!(pairs.into_inner() > 1000);
+        let mut left: std::vec::Vec<u32> = core::iter::from_fn(|| ring.pop().ok()).collect();
+        left.sort_unstable();
+        assert!(left.into_iter().eq(1..=ENTRIES), "each entry is there once");
     }
 }

@@ -297,3 +297,72 @@ impl RseqLifo {
         unsafe { self.lanes.parts() }.1
     }
 }
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn list(capacity: u32) -> Option<RseqLifo> {
+        rseq::available().then(|| RseqLifo::new(&Plan::new(capacity)).expect("memory"))
+    }
+
+    /// Everything that can be popped, each once.
+    fn drained(list: &RseqLifo) -> Vec<u32> {
+        let mut all: Vec<u32> = core::iter::from_fn(|| list.pop().map(|taken| taken.index)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn works_on_while_a_visitor_never_leaves() {
+        let Some(list) = list(64) else { return };
+        let first = list.pop().expect("64 are free");
+        list.push(first.index);
+        list.gate().close();
+        for _ in 0..1000 {
+            let taken = list.pop().expect("64 are free");
+            list.push(taken.index);
+        }
+        // The one in the private list is reached by a visit, which leaves the other visitor's gate as it was.
+        assert!(drained(&list).into_iter().eq(0..64));
+        assert!(!list.gate().is_open());
+    }
+
+    #[test]
+    fn a_fork_child_forgets_the_visitors_of_its_parent() {
+        let Some(list) = list(64) else { return };
+        list.gate().close();
+        // SAFETY: the child touches the list, which neither locks nor allocates, and ends by _exit.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let taken = list.pop();
+            let code = i32::from(taken.is_none()) + 2 * i32::from(!list.gate().is_open());
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(code) };
+        }
+        assert!(pid > 0, "fork");
+        let mut status = 0;
+        // SAFETY: `status` is writable, `pid` is a child of this process.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0, "the child popped, and opened the gate");
+        assert!(!list.gate().is_open(), "the parent's own is as it was");
+    }
+
+    #[test]
+    fn forbidden_visits_leave_private_lists_alone() {
+        if !rseq::available() {
+            return;
+        }
+        let list = RseqLifo::new(&Plan { visits: false, ..Plan::new(64) }).expect("memory");
+        let all = drained(&list);
+        assert_eq!(all.len(), 64, "all lie in bags at first");
+        all.into_iter().for_each(|index| {
+            list.push(index);
+        });
+        list.gate().close();
+        let reached = drained(&list).len();
+        list.gate().open();
+        assert!((32..64).contains(&reached), "{reached}");
+    }
+}
