@@ -5,7 +5,7 @@ use reclaim::rcu;
 
 /// What a depot needs to know about its readers.
 ///
-/// A lookup runs inside [`enter`](Self::enter); an evicted record is stamped with [`now`](Self::now) after it was unlinked, and its place is used again when
+/// A lookup that counts references runs inside [`enter`](Self::enter) (one for a persistent stack needs no section); an evicted record is stamped with [`now`](Self::now) after it was unlinked, and its place is used again when
 /// [`elapsed`](Self::elapsed) says that every section that was open at the stamp has ended. An implementation that says so too early makes a depot
 /// hand out the wrong stack; it cannot make it touch memory that it does not own.
 ///
@@ -53,7 +53,7 @@ impl GracePeriod for NoEviction {
 
 /// Eviction by the polled grace periods of [`reclaim::rcu`]'s global domain: the default.
 ///
-/// A lookup pays one read-side section, about a nanosecond. A thread's first section may map a page for the thread's record.
+/// A save with GET pays one read-side section, about a nanosecond; a hit on a persistent stack without GET pays nothing. A thread's first section may map a page for the thread's record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rcu;
 
