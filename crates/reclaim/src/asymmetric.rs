@@ -21,6 +21,8 @@ pub struct Asymmetric {
 impl Asymmetric {
     /// For who has asked before, and was told that `light()` is a compiler fence.
     pub const COMPILER: Self = Self { symmetric: false };
+    /// For who was told that it is a full fence.
+    pub const SYMMETRIC: Self = Self { symmetric: true };
 
     /// Asks how the fences work in this process, which never changes afterwards.
     #[inline]
@@ -29,6 +31,7 @@ impl Asymmetric {
     }
 
     /// Whether `light()` is a full fence.
+    #[inline(always)]
     pub fn is_symmetric(self) -> bool {
         self.symmetric
     }
@@ -44,6 +47,7 @@ impl Fences for Asymmetric {
     #[inline(always)]
     fn light(self) {
         if self.symmetric {
+            unlikely();
             fence(Ordering::SeqCst);
         } else {
             compiler_fence(Ordering::SeqCst);
@@ -55,3 +59,8 @@ impl Fences for Asymmetric {
         percpu::fence::heavy();
     }
 }
+
+/// Marks the branch that it is called in as the rare one: it then lies outside of the straight line.
+#[cold]
+#[inline]
+pub(crate) fn unlikely() {}

@@ -4,7 +4,7 @@
 use super::block::{self, BlockRef};
 use super::slot::Slot;
 use super::thread;
-use crate::asymmetric::{Asymmetric, Fences};
+use crate::asymmetric::{Asymmetric, Fences, unlikely};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
@@ -39,17 +39,47 @@ use percpu::sync::atomic::AtomicPtr;
 pub struct Hazard<'s> {
     pub(super) block: BlockRef,
     pub(super) index: usize,
-    slot: &'static Slot,
-    fences: Asymmetric,
+    slot: MarkedSlot,
     /// Invariant, so that the slots of two scopes cannot be exchanged; a raw pointer, so that it stays on its thread.
     _scope: PhantomData<*mut &'s ()>,
+}
+
+/// A slot's address, marked in the top bit (clear in addresses of user space) where `light()` has to be a full fence. One word, because behind a fence the compiler loads
+/// whatever it needs of a holder again.
+#[derive(Clone, Copy)]
+struct MarkedSlot(*const Slot);
+
+const MARK: usize = 1 << (usize::BITS - 1);
+
+impl MarkedSlot {
+    #[inline(always)]
+    fn new(slot: &'static Slot, fences: Asymmetric) -> Self {
+        let mark = if fences.is_symmetric() { MARK } else { 0 };
+        Self(ptr::from_ref(slot).map_addr(|a| a | mark))
+    }
+
+    #[inline(always)]
+    fn get(self) -> &'static Slot {
+        // SAFETY: `new` got it from a static reference, and the mark is taken off.
+        unsafe { &*self.0.map_addr(|a| a & !MARK) }
+    }
+
+    #[inline(always)]
+    fn split(self) -> (&'static Slot, Asymmetric) {
+        if (self.0.addr() as isize) < 0 {
+            unlikely();
+            return (self.get(), Asymmetric::SYMMETRIC);
+        }
+        // SAFETY: `new` got it from a static reference and did not mark it.
+        (unsafe { &*self.0 }, Asymmetric::COMPILER)
+    }
 }
 
 impl Hazard<'_> {
     /// A hazard for slot `index`, which the caller has to itself and has marked as idle if it is one of the scopes'.
     #[inline(always)]
     pub(super) fn new(block: BlockRef, index: usize, fences: Asymmetric) -> Self {
-        Self { block, index, slot: &block.slots[index], fences, _scope: PhantomData }
+        Self { block, index, slot: MarkedSlot::new(&block.slots[index], fences), _scope: PhantomData }
     }
 
     /// Protects the object that `src` points to; `None` when that is null. Loops while writers change `src` between its two looks; each turn means that a writer got on.
@@ -79,11 +109,12 @@ impl Hazard<'_> {
     /// As for [`protect`](Self::protect).
     #[inline(always)]
     pub unsafe fn try_protect<T>(&mut self, p: *mut T, src: &AtomicPtr<T>) -> Result<Option<&T>, *mut T> {
-        match self.slot.try_protect(p, src, self.fences) {
+        let (slot, fences) = self.slot.split();
+        match slot.try_protect(p, src, fences) {
             // SAFETY: as in `protect`.
             Ok(p) if !p.is_null() => Ok(unsafe { p.as_ref() }),
             other => {
-                self.slot.idle();
+                self.slot.get().idle();
                 other.map(|_| None)
             }
         }
@@ -101,9 +132,10 @@ impl Hazard<'_> {
     /// As for [`protect`](Self::protect).
     #[inline(always)]
     pub unsafe fn protect_wait_free<T>(&mut self, src: &AtomicPtr<T>) -> Option<&T> {
-        let p = self.slot.protect_wait_free(src, self.fences);
+        let (slot, fences) = self.slot.split();
+        let p = slot.protect_wait_free(src, fences);
         if p.is_null() {
-            self.slot.idle();
+            self.slot.get().idle();
         }
         // SAFETY: as in `protect`; between the two announcements the slot protected everything.
         unsafe { p.as_ref() }
@@ -114,25 +146,28 @@ impl Hazard<'_> {
     #[inline(always)]
     pub fn announce<T>(&mut self, p: *const T) {
         if p.is_null() {
-            return self.slot.idle();
+            return self.slot.get().idle();
         }
-        self.slot.announce(p);
+        let (slot, fences) = self.slot.split();
+        slot.announce(p);
         // Pairs with `heavy()` in the rounds: see `slot.rs`.
-        self.fences.light();
+        fences.light();
     }
 
     /// Ends the protection.
     #[inline(always)]
     pub fn reset(&mut self) {
-        self.slot.idle();
+        self.slot.get().idle();
     }
 
     #[inline(always)]
     pub(super) fn protect_ptr<T>(&mut self, src: &AtomicPtr<T>) -> *mut T {
-        let p = self.slot.protect(src, self.fences);
+        let (slot, fences) = self.slot.split();
+        let p = slot.protect(src, fences);
         if p.is_null() {
+            unlikely();
             // A null announcement says that nobody has the slot in hand.
-            self.slot.idle();
+            self.slot.get().idle();
         }
         p
     }
@@ -140,7 +175,7 @@ impl Hazard<'_> {
 
 impl fmt::Debug for Hazard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hazard").field("seen", &self.slot.seen()).finish()
+        f.debug_struct("Hazard").field("seen", &self.slot.get().seen()).finish()
     }
 }
 
