@@ -1,8 +1,8 @@
 //! Hash of a stack: 64 bits over whole words.
 //!
-//! The folded multiply (both halves of a 64 x 64 -> 128 bit product, xored) is that of wyhash and its descendants. Two changes for this use: words instead of bytes, since a byte-oriented
-//! hash spends most of its time on lengths and tails that a stack does not have; and four words to a multiplication, since multipliers are what a hit is short of (the measured cost per
-//! word is that of the multiplications; a multilinear hash, one cheap multiplication for each word, is a third slower for 40 frames).
+//! The folded multiply (both halves of a 64 x 64 -> 128 bit product, xored) is that of wyhash and its descendants. Two changes for this use: words instead of bytes, since a stack has no odd
+//! lengths and tails; and four words to a multiplication. Measured on whole hits: with two words to a multiplication 16 frames took 1 ns more; a multilinear hash, one
+//! 64-bit multiplication for each word, took 35 ns instead of 28 for 40 frames.
 //!
 //! Not keyed: an attacker who chooses return addresses can make stacks that share a bucket, which costs time in proportion and nothing else: equality is decided by the frames.
 

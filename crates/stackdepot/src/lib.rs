@@ -59,16 +59,17 @@
 //! | hash, one line of a table, compare | 17.0 | 78 | 267 | 42 | 156 | 377 |
 //!
 //! Two threads cost what one does (16.2 ns for 16 frames and 1 k stacks, where `HashIndex` takes 22 and the mutex 31). With [`Flags::GET`] add
-//! 4 ns on one thread: a section and a counter, whose line then moves between the threads that count on one stack. For 16 frames of a thousand stacks a plain hash map is as fast, since its
-//! comparison uses wider vectors; ours is SSE2 for the reason given in `arch/x86_64.rs`.
+//! 4 ns on one thread: a section and a counter, whose line then moves between the threads that count on one stack. For 16 frames of a thousand stacks a locked hash map
+//! is as fast as long as one thread uses it.
 //!
 //! `cargo run --release -p trapline-bench -- depot` measures it with more threads, `--example hit_cost` without peers. Memory for each stack of 16 frames: 136 bytes of record and 5 to 11
-//! of table, that is 1.10 to 1.15 times the frames; 5 percent on top for 40 frames. That counts everything but the header (1 KiB) and free records.
+//! of table, that is 1.10 to 1.15 times the frames; 5 percent on top for 40 frames. That counts header, table and overflow buckets; places of evicted stacks come on top.
 //!
 //! # Layout
 //! A record is one head word (references, checksum, depth) and its frames. The table is made of cache-line buckets: twelve 8-bit tags, twelve 32-bit slots with 5 more bits of tag, a lock
-//! and a link. A hit touches one line of the table and the lines of one record. The chained table that this replaced touched a line for every record in front of the right one, and needed
-//! a link in each record; open addressing over single slots cannot lock a neighbourhood with one bit. Details: the head of each module in the source.
+//! and a link. A hit touches one line of the table and the lines of one record. Chains of records would touch a line for every record in front of the right one and need a link in each
+//! record, which the memory target leaves no room for; open addressing over single slots has no place for a lock. (An argument, not a measurement: neither was built here.) Details: the head of
+//! each module in the source.
 //!
 //! # Sources
 //! The interface is that of Linux's `lib/stackdepot.c` (save with GET, put, extra bits, pools, budget). Cache-line buckets with a lock and a link: David, Guerraoui, Trigonakis, "Asynchronized
