@@ -44,7 +44,7 @@ impl Builder {
     }
 
     /// Whether a pop of [`RseqLifo`](crate::RseqLifo) that finds nothing else may take from another CPU's private list, at the price of a system call (default: yes).
-    /// Without, such a pop gives `None` although up to half of the objects may be free.
+    /// Without, such a pop gives `None` although up to half of the objects (or one per CPU, if that is more) may be free.
     pub fn visits(mut self, allowed: bool) -> Self {
         self.visits = allowed;
         self

@@ -53,7 +53,7 @@
 //!
 //! # Costs
 //! `cargo run --release --example cost` prints them for your machine; the table against other pools and allocators is the workspace's `bench -- pool`.
-//! CPU time of one pop, a write and one push at one thread, as a share of glibc's malloc + free of 64 bytes in the same run (2-core EPYC VM, busy): [`RseqLifo`] 0.35 to 0.41, without rseq 0.39, guards 0.29 to 0.38,
+//! CPU time of one pop, a write and one push at one thread, as a share of glibc's malloc + free of 64 bytes in the same run (2-core EPYC VM, busy): [`RseqLifo`] 0.35 (0.30 through guards), without rseq 0.39,
 //! [`FlagArray`] 0.42, [`Bitmap`] and [`PerCpuList`] 0.62, [`FlatArray`] 0.68, [`CasLifo`] 0.74, [`RingArray`] 0.85.
 //!
 //! # Examples

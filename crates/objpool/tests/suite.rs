@@ -361,3 +361,25 @@ fn common_pin(n: usize) {
     // SAFETY: `one` is readable for its size.
     assert_eq!(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &one) }, 0);
 }
+
+/// The default pool in a process whose C library registers no thread: the crates below do it at a thread's first operation.
+#[test]
+fn with_our_own_registration() {
+    const MARK: &str = "OBJPOOL_TEST_OWN_REGISTRATION";
+    if std::env::var_os(MARK).is_some() {
+        return;
+    }
+    let exe = std::env::current_exe().expect("path of this test");
+    let out = std::process::Command::new(exe)
+        .args([
+            "none_is_never_spurious",
+            "every_object_once_and_then_none",
+            "close_while_others_pop_and_push",
+            "slots_count_what_crosses_them",
+        ])
+        .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+        .env(MARK, "1")
+        .output()
+        .expect("run this test again");
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}

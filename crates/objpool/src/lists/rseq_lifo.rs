@@ -10,7 +10,7 @@
 //!
 //! # The last resort
 //! A pop that finds its private list and all bags empty, but another CPU's private list not, *visits*: it closes the gate (no sequence runs), waits for none, takes one object by compare-and-swap,
-//! and opens the gate. Several visits can overlap; while one lasts everybody else uses the bags. At most half of the objects are in private lists, so that this is rare.
+//! and opens the gate. Several visits can overlap; while one lasts everybody else uses the bags. At most half of the objects (or one per CPU) are in private lists, so that this is rare.
 //!
 //! # Closing
 //! The gate is closed for ever, so every later operation takes the slow path, which looks at `closed`.
@@ -41,7 +41,8 @@ const MAX_PRIVATE: u32 = 128;
 /// [`Builder::visits`](crate::Builder::visits) forbids it).
 ///
 /// # Fork
-/// A child's copy of the pool is right and independent. If another thread of the parent was visiting at that moment, the child's first slow operation opens the gate again.
+/// A child's copy of the pool is right and independent. If another thread of the parent was visiting at that moment, the child's first slow operation opens the gate again; a pop that
+/// runs in the child at that very moment may miss what lies in private lists. Objects that the parent's other threads held are out for ever in the child.
 #[derive(Debug)]
 pub struct RseqLifo {
     /// A view of `lanes`. Its entries are object numbers + 1.
