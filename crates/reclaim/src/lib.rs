@@ -17,7 +17,7 @@
 //!
 //! | | reader | the other side | when not |
 //! |---|---|---|---|
-//! | [`hazptr`], kept holder | 0.55 | retire + reclaim 6 to 8 per object, a membarrier per ~800 objects | many objects under one protection |
+//! | [`hazptr`], kept holder | 0.55 to 0.7 | retire + reclaim 6 to 8 per object, a membarrier per ~800 objects | many objects under one protection |
 //! | [`hazptr`], slot from thread-local storage | 0.75 | the same | the same |
 //! | [`rcu`] | 0.8 | a membarrier per grace period; waits for whole time slices if readers are preempted | readers that block; a bound on memory |
 //! | [`srcu`] fast / normal | 1.6 / 4.5 | two membarriers / two fences per grace period | many small domains: memory per CPU each |
