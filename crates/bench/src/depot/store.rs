@@ -24,6 +24,11 @@ pub(super) trait Store: Send + Sync + Sized + 'static {
     /// The number under which the stack is stored. `number` is the generator's, which a real store cannot know.
     fn save(&self, frames: &[u64], number: u64) -> u32;
 
+    /// Stores one of the first `distinct` stacks, before anybody looks up.
+    fn fill(&mut self, frames: &[u64], number: u64) {
+        self.save(frames, number);
+    }
+
     /// Bytes in use, if the store knows; otherwise the heap is asked.
     fn bytes(&self) -> Option<u64> {
         None
@@ -36,9 +41,9 @@ pub(super) trait Store: Send + Sync + Sized + 'static {
 /// A store that holds the first `distinct` stacks, and its bytes per stack.
 pub(super) fn filled<const DEPTH: usize, S: Store>(distinct: u64) -> (S, Option<f64>) {
     let before = crate::memory::heap_bytes();
-    let store = S::new(DEPTH, distinct);
+    let mut store = S::new(DEPTH, distinct);
     for number in 0..distinct {
-        store.save(&stack::<DEPTH>(number), number);
+        store.fill(&stack::<DEPTH>(number), number);
     }
     let heap = crate::memory::heap_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
     let bytes = store.bytes().or(heap).map(|b| b as f64 / distinct as f64);

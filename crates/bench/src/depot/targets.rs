@@ -19,14 +19,15 @@ pub(super) fn judge(parts: &[Part], threads: &[usize]) -> Vec<Target> {
     for part in parts {
         let campaign = &part.campaign;
         let what = format!("{} frames, {}", part.depth, short(part.distinct));
-        let ours = campaign.entry(ours::Default::NAME);
-        for (n, limit) in AGAINST_PEERS {
-            let Some(case) = threads.iter().position(|t| *t == n) else { continue };
-            let peer = campaign.best(case, Role::Peer);
-            let ratio = ours.zip(peer).and_then(|(o, p)| campaign.ratio(case, o, case, p));
-            let name = peer.map_or("best map", |p| &campaign.names[p]);
-            let title = format!("{what}: depot / {name} (the best map), {n} thread{}", if n == 1 { "" } else { "s" });
-            targets.push(Target::new(title, Bound::AtMost(limit), ratio));
+        for ours in [ours::Default::NAME, ours::KeepAll::NAME] {
+            for (n, limit) in AGAINST_PEERS {
+                let Some(case) = threads.iter().position(|t| *t == n) else { continue };
+                let peer = campaign.best(case, Role::Peer);
+                let ratio = campaign.entry(ours).zip(peer).and_then(|(o, p)| campaign.ratio(case, o, case, p));
+                let name = peer.map_or("best map", |p| &campaign.names[p]);
+                let title = format!("{what}: {ours} / {name} (the best map), {n} thread{}", if n == 1 { "" } else { "s" });
+                targets.push(Target::new(title, Bound::AtMost(limit), ratio));
+            }
         }
         if let Some(case) = threads.iter().position(|t| *t == 1) {
             let ratio = campaign.ratio_of(case, ours::Default::NAME, <floor::Floor<16> as Store>::NAME);
