@@ -53,6 +53,25 @@ pub trait FreeList: sealed::Sealed + Send + Sync + Sized + 'static {
     /// Gives a number back.
     fn push(&self, index: u32) -> Pushed;
 
+    /// Whether [`pop_fast`](Self::pop_fast) and [`push_fast`](Self::push_fast) are to be asked first. Then everything else is kept out of line: merging the rare outcomes with the common one
+    /// costs the common one its registers.
+    #[inline(always)]
+    fn has_fast_halves(&self) -> bool {
+        false
+    }
+
+    /// The common case of [`pop`](Self::pop), a few instructions: number and slot. `None` says nothing.
+    #[inline(always)]
+    fn pop_fast(&self) -> Option<(u32, u32)> {
+        None
+    }
+
+    /// The common case of [`push`](Self::push): the slot. `None`: nothing was done.
+    #[inline(always)]
+    fn push_fast(&self, _index: u32) -> Option<u32> {
+        None
+    }
+
     /// From its return on, `pop` finds nothing and every push either is seen by a later [`drain`](Self::drain) or says [`Pushed::closed`].
     fn close(&self) {}
 

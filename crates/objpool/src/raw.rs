@@ -103,7 +103,24 @@ impl<L: FreeList> RawPool<L> {
 
     #[inline(always)]
     pub(crate) fn pop_index(&self) -> Option<u32> {
-        // SeqCst: see `push_index`.
+        if !self.list.has_fast_halves() {
+            return self.pop_whole();
+        }
+        let Some((index, slot)) = self.list.pop_fast() else { return self.pop_rest() };
+        // SAFETY: free lists hold the numbers below the capacity.
+        unsafe { self.ledger.goes_out(index, slot) };
+        Some(index)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pop_rest(&self) -> Option<u32> {
+        self.pop_whole()
+    }
+
+    #[inline(always)]
+    fn pop_whole(&self) -> Option<u32> {
+        // SeqCst: see `push_whole`.
         if !L::CLOSES_ITSELF && self.closed.load(Ordering::SeqCst) {
             return self.missed();
         }
@@ -122,6 +139,26 @@ impl<L: FreeList> RawPool<L> {
     pub(crate) unsafe fn push_index(&self, index: u32) -> Result<(), PushError> {
         // SAFETY: the caller's number is below the capacity.
         let popped_on = unsafe { self.ledger.comes_back(index) }.ok_or(PushError::NotOut)?;
+        if !self.list.has_fast_halves() {
+            self.push_whole(index, popped_on);
+        } else {
+            match self.list.push_fast(index) {
+                Some(slot) if slot == popped_on => {}
+                Some(slot) => self.pushed_remotely(slot),
+                None => self.push_rest(index, popped_on),
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_rest(&self, index: u32, popped_on: u32) {
+        self.push_whole(index, popped_on);
+    }
+
+    #[inline(always)]
+    fn push_whole(&self, index: u32, popped_on: u32) {
         let pushed = self.list.push(index);
         if pushed.slot != popped_on {
             self.pushed_remotely(pushed.slot);
@@ -130,7 +167,6 @@ impl<L: FreeList> RawPool<L> {
         if pushed.closed || (!L::CLOSES_ITSELF && self.closed.load(Ordering::SeqCst)) {
             self.drain();
         }
-        Ok(())
     }
 
     /// The address of an object by its number, which came from the list.

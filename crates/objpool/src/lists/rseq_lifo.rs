@@ -109,24 +109,33 @@ impl FreeList for RseqLifo {
     }
 
     #[inline(always)]
+    fn has_fast_halves(&self) -> bool {
+        self.fallback.is_none()
+    }
+
+    #[inline(always)]
+    fn pop_fast(&self) -> Option<(u32, u32)> {
+        self.lifo.try_pop().map(|(entry, slot)| (entry - 1, slot))
+    }
+
+    #[inline(always)]
+    fn push_fast(&self, index: u32) -> Option<u32> {
+        self.lifo.try_push(index + 1)
+    }
+
+    #[inline(always)]
     fn pop(&self) -> Option<Taken> {
-        if let Some(flags) = &self.fallback {
-            return flags.pop();
-        }
-        match self.lifo.pop() {
-            Ok((entry, slot)) => Some(Taken { index: entry - 1, slot, stolen: false }),
-            Err(miss) => self.pop_slow(miss),
+        match &self.fallback {
+            Some(flags) => flags.pop(),
+            None => self.pop_private_first(),
         }
     }
 
     #[inline(always)]
     fn push(&self, index: u32) -> Pushed {
-        if let Some(flags) = &self.fallback {
-            return flags.push(index);
-        }
-        match self.lifo.push(index + 1) {
-            Ok(slot) => Pushed { slot, closed: false },
-            Err(miss) => self.push_slow(index, miss),
+        match &self.fallback {
+            Some(flags) => flags.push(index),
+            None => self.push_private_first(index),
         }
     }
 
@@ -152,6 +161,22 @@ impl FreeList for RseqLifo {
 }
 
 impl RseqLifo {
+    #[inline(never)]
+    fn pop_private_first(&self) -> Option<Taken> {
+        match self.lifo.pop() {
+            Ok((entry, slot)) => Some(Taken { index: entry - 1, slot, stolen: false }),
+            Err(miss) => self.pop_slow(miss),
+        }
+    }
+
+    #[inline(never)]
+    fn push_private_first(&self, index: u32) -> Pushed {
+        match self.lifo.push(index + 1) {
+            Ok(slot) => Pushed { slot, closed: false },
+            Err(miss) => self.push_slow(index, miss),
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn pop_slow(&self, miss: Miss) -> Option<Taken> {

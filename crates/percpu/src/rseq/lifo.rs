@@ -4,10 +4,8 @@
 //! Each CPU has one word, each entry one link and one depth (`links[entry]`, `depths[entry]`; those of entry 0 stay 0 and stand for the bottom):
 //!
 //! ```text
-//!        63  62                32 31                  0
-//! word   [ 0 |   any value      |  the top entry      ]   a list with entries
-//! word   [ 0 |   version        |  0                  ]   an empty list
-//! link   [ 0 |      the word as it was before this entry was pushed ]   and depth: entries from here to the bottom
+//! word   the top entry; 0: the list is empty
+//! link   the word as it was before this entry was pushed; depth: entries from here to the bottom
 //! ```
 //!
 //! # Why this shape
@@ -15,8 +13,9 @@
 //! packed into it cost 5.6 ns per pop + push here, because each operation had to wait for the arithmetic of the last.) The length lies in the depths and only feeds a
 //! predicted branch.
 //!
-//! The version makes emptiness exact: a push on an empty list links to the next version, which the pop that empties the list brings back. So two equal readings of an empty word mean that
-//! the list was empty all the time in between (if it was not emptied 2^31 times meanwhile).
+//! # Exact emptiness
+//! A pop counts itself in the slot, before it commits and after it has seen an entry. So two equal readings of an empty list ([`Lifo::word`]) mean that it was empty all the time in between: had
+//! an entry been pushed after the first reading, it would have been popped before the second, by a pop that saw it, hence counted itself, after the first.
 //!
 //! # Who may write what
 //! The word: sequences on that CPU while the gate is open; visitors by compare-and-swap ([`Lifo::steal`]) while they keep it closed. Link and depth of an entry: whoever owns it; a
@@ -37,16 +36,23 @@ pub const MAX_LEN: u32 = 255;
 
 /// One CPU's list.
 #[derive(Debug, Default)]
-#[repr(transparent)]
+#[repr(C)]
 pub struct LifoSlot {
     word: AtomicU64,
+    /// Pops that saw an entry, and some that were aborted then. Never decreases.
+    pops: AtomicU64,
 }
+
+pub(crate) const POPS_OFFSET: usize = core::mem::offset_of!(LifoSlot, pops);
 
 const _: () = assert!(size_of::<CachePadded<LifoSlot>>() == 128, "the assembly multiplies the CPU's number by 128");
 
-/// The word of a slot at one moment. Two equal words of an empty list mean that it was empty in between.
+/// A list at one moment. Two equal readings of an empty list mean that it was empty in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word(u64);
+pub struct Word {
+    word: u64,
+    pops: u64,
+}
 
 impl Word {
     /// Whether the list has no entry.
@@ -58,7 +64,7 @@ impl Word {
     /// The top entry; 0 when the list is empty.
     #[inline]
     pub fn head(self) -> u32 {
-        (self.0 & ENTRY_MASK) as u32
+        (self.word & ENTRY_MASK) as u32
     }
 }
 
@@ -172,6 +178,21 @@ impl<'a> Lifo<'a> {
         sequence::push(self, entry).result().map(|(_, cpu)| cpu)
     }
 
+    /// [`pop`](Self::pop) without the reason for a miss: the fast half of a pop whose slow half asks again. Finding the reason costs a few instructions, also where it is ignored.
+    #[inline(always)]
+    pub fn try_pop(self) -> Option<(u32, u32)> {
+        let out = sequence::pop(self);
+        if out.entry != 0 { Some((out.entry, out.cpu)) } else { None }
+    }
+
+    /// [`push`](Self::push) without the reason for a miss, as [`try_pop`](Self::try_pop).
+    #[inline(always)]
+    pub fn try_push(self, entry: u32) -> Option<u32> {
+        debug_assert!(entry != 0 && (entry as usize) < self.links.len());
+        let out = sequence::push(self, entry);
+        if out.entry != 0 { Some(out.cpu) } else { None }
+    }
+
     /// Takes the top `len` entries of this CPU's list. Returns them and the CPU.
     ///
     /// # Errors
@@ -230,14 +251,25 @@ impl<'a> Lifo<'a> {
         }
     }
 
-    /// The word of one CPU's list.
+    /// One CPU's list as it is now.
     ///
     /// # Panics
     /// `slot` is not below the number of slots.
+    ///
+    /// # Context
+    /// Signal-safe, no system call. Reads again while the list is being popped: lock-free.
     #[inline]
     pub fn word(self, slot: usize) -> Word {
-        // Acquire pairs with the committing store of a sequence (a release on x86) and with the compare-and-swap in `steal`.
-        Word(self.slots[slot].word.load(Ordering::Acquire))
+        let slot = &self.slots[slot];
+        // All Acquire: they pair with the stores of a sequence (releases on x86) and with the compare-and-swap in `steal`, and keep these loads in order.
+        let mut pops = slot.pops.load(Ordering::Acquire);
+        loop {
+            let word = slot.word.load(Ordering::Acquire);
+            match slot.pops.load(Ordering::Acquire) {
+                now if now == pops => return Word { word, pops },
+                now => pops = now,
+            }
+        }
     }
 
     /// How many entries one CPU's list has. Exact when no operation is in progress.
@@ -245,7 +277,7 @@ impl<'a> Lifo<'a> {
     /// # Panics
     /// `slot` is not below the number of slots.
     pub fn len(self, slot: usize) -> u32 {
-        let head = self.word(slot).head() as usize;
+        let head = (self.slots[slot].word.load(Ordering::Acquire) & ENTRY_MASK) as usize;
         self.depths.get(head).map_or(0, |d| u32::from(d.load(Ordering::Relaxed)))
     }
 
@@ -261,28 +293,30 @@ impl<'a> Lifo<'a> {
     pub fn steal(self, slot: usize, max: u32) -> Option<Chain> {
         assert!(!self.gate.is_open(), "a visitor keeps the gate closed");
         let cell = &self.slots[slot].word;
-        let mut word = Word(cell.load(Ordering::Acquire));
+        let mut word = cell.load(Ordering::Acquire);
         loop {
             let (len, rest) = self.follow(word, max);
             if len == 0 {
                 return None;
             }
+            // As a pop does; atomic, because visitors are not alone.
+            self.slots[slot].pops.fetch_add(1, Ordering::AcqRel);
             // AcqRel: the links that were followed belong to this word (Acquire, pairs with the sequence's commit); the next visitor or owner reads
             // the word after this visitor is done with the list (Release).
             // No ABA: while the gate is closed a list only gets shorter.
-            match cell.compare_exchange(word.0, rest.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(self.own_chain(word.head(), len)),
-                Err(now) => word = Word(now),
+            match cell.compare_exchange(word, rest, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(self.own_chain((word & ENTRY_MASK) as u32, len)),
+                Err(now) => word = now,
             }
         }
     }
 
     /// Up to `max` steps down from `word`: how many there were, and the word below. Another visitor may take the list meanwhile and its owner may relink the entries: then the result is
     /// meaningless, and the compare-and-swap that follows fails.
-    fn follow(self, mut word: Word, max: u32) -> (u32, Word) {
+    fn follow(self, mut word: u64, max: u32) -> (u32, u64) {
         for len in 0..max.min(MAX_LEN) {
-            match self.links.get(word.head() as usize) {
-                Some(link) if !word.is_empty() => word = Word(link.load(Ordering::Relaxed)),
+            match self.links.get((word & ENTRY_MASK) as usize) {
+                Some(link) if word & ENTRY_MASK != 0 => word = link.load(Ordering::Relaxed),
                 _ => return (len, word),
             }
         }

@@ -45,9 +45,11 @@ impl Bags {
         for slot in 0..plan.slots {
             let region = plan.region(slot);
             let per_bag = (region.len() as u32).div_ceil(per_slot).max(1);
-            for index in region.clone().rev() {
-                let bag = slot * per_slot + (index - region.start) / per_bag;
-                stacks[bag as usize].push(links, index + 1);
+            for (bag, first) in region.clone().step_by(per_bag as usize).enumerate() {
+                let stack = &stacks[slot as usize * per_slot as usize + bag];
+                for index in far_apart(first..(first + per_bag).min(region.end)).rev() {
+                    stack.push(links, index + 1);
+                }
             }
         }
         Ok(Self { stacks, slots, per_slot, batch: u64::from(batch) })
@@ -87,4 +89,12 @@ impl Bags {
             hint.store(slot * self.per_slot + next % self.per_slot, Ordering::Relaxed);
         }
     }
+}
+
+/// The numbers of a range in the order in which they are to be handed out: neighbours in time are no neighbours in memory. Two threads that start on one CPU and go on on two would
+/// otherwise share the lines in which their objects' links, depths and ledger entries lie, for as long as each keeps popping the object that it pushed.
+fn far_apart(range: core::ops::Range<u32>) -> impl DoubleEndedIterator<Item = u32> {
+    /// Entries on one line of the most compact array, the depths.
+    const PER_LINE: u32 = 64;
+    (0..PER_LINE).flat_map(move |first| (range.start.saturating_add(first)..range.end).step_by(PER_LINE as usize))
 }

@@ -20,7 +20,7 @@
 
 use super::area::{self, CPU_ID, RSEQ_CS, SIGNATURE};
 use crate::CachePadded;
-use crate::rseq::lifo::{Chain, Lifo, Outcome};
+use crate::rseq::lifo::{Chain, Lifo, Outcome, POPS_OFFSET};
 use crate::rseq::{Gate, Refused};
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
@@ -114,7 +114,9 @@ pub(crate) fn add(gate: &Gate, cells: &[CachePadded<AtomicU64>], value: u64) -> 
     if code == 0 { Ok(()) } else { Err(Refused::of_cpu(cpu as u32)) }
 }
 
-/// Pops this CPU's top entry: word = links[entry].
+/// Pops this CPU's top entry: pops + 1; word = links[entry].
+///
+/// The count of pops comes before the commit, so an abort in between leaves it too high: it says that something may have changed, not how often.
 #[inline(always)]
 pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
     let (entry, cpu, code): (u64, u64, u64);
@@ -127,6 +129,7 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
             "mov {entry:e}, dword ptr [{slots} + {t}]",
             "test {entry:e}, {entry:e}",
             "jz 9f",
+            "inc qword ptr [{slots} + {t} + {pops}]",
             "mov {code}, qword ptr [{links} + {entry}*8]",
             "mov qword ptr [{slots} + {t}], {code}",
             finish!("9:\n", "mov {code:e}, {empty}\n"),
@@ -134,6 +137,7 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
+            pops = const POPS_OFFSET,
             refused = const Outcome::CODE_REFUSED,
             empty = const Outcome::CODE_EMPTY,
             off = in(reg) lifo.gate.area(),
@@ -150,7 +154,7 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
     Outcome { entry: entry as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Pushes an entry: depths[entry] = depths[top] + 1; links[entry] = word, or its next version if the list is empty; word = entry.
+/// Pushes an entry: depths[entry] = depths[top] + 1; links[entry] = word; word = entry.
 #[inline(always)]
 pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
     let (done, cpu, code): (u64, u64, u64);
@@ -168,11 +172,6 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
             "jae 9f",
             "inc {entry:e}",
             "mov byte ptr [{depths} + {new}], {entry:l}",
-            "test {code:e}, {code:e}",
-            "jnz 21f",
-            "add {code}, {version}",
-            "btr {code}, 63",
-            "21:",
             "mov qword ptr [{links} + {new}*8], {code}",
             "mov qword ptr [{slots} + {t}], {new}",
             finish!("9:\n", "mov {code:e}, {full}\n"),
@@ -188,7 +187,6 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
             links = in(reg) lifo.links.as_ptr(),
             depths = in(reg) lifo.depths.as_ptr(),
             limit = in(reg) lifo.limit,
-            version = in(reg) VERSION,
             new = in(reg) u64::from(entry),
             cpu = out(reg) cpu,
             t = out(reg) _,
@@ -200,10 +198,7 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
     Outcome { entry: done as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// One step of an empty word's version.
-const VERSION: u64 = 1 << 32;
-
-/// Detaches the top `len` entries: word = links[the last of them].
+/// Detaches the top `len` entries: pops + 1; word = links[the last of them].
 pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
     let (entry, cpu, code): (u64, u64, u64);
     // SAFETY: as in `pop`: every entry that is followed is in the list, because its depth is at least `len`.
@@ -224,12 +219,14 @@ pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
             "mov {code}, qword ptr [{links} + {code}*8]",
             "dec {left:e}",
             "jnz 23b",
+            "inc qword ptr [{t} + {pops}]",
             "mov qword ptr [{t}], {code}",
             finish!("9:\n", "mov {code:e}, {empty}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
             id = const CPU_ID,
             shift = const SLOT_SHIFT,
+            pops = const POPS_OFFSET,
             refused = const Outcome::CODE_REFUSED,
             empty = const Outcome::CODE_EMPTY,
             off = in(reg) lifo.gate.area(),
@@ -249,7 +246,7 @@ pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
     Outcome { entry: entry as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Makes a chain the list, if the list is empty: links[tail] = the next version, word = the chain's head.
+/// Makes a chain the list, if the list is empty: links[tail] = 0, word = the chain's head.
 pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
     let (done, cpu, code): (u64, u64, u64);
     // SAFETY: as in `push`: the caller owns the chain, so its last link may be written any number of times.
@@ -261,8 +258,6 @@ pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
             "mov {code}, qword ptr [{slots} + {t}]",
             "test {code:e}, {code:e}",
             "jnz 9f",
-            "add {code}, {version}",
-            "btr {code}, 63",
             "mov qword ptr [{tail_link}], {code}",
             "mov {entry}, {new}",
             "mov qword ptr [{slots} + {t}], {entry}",
@@ -276,7 +271,6 @@ pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
             off = in(reg) lifo.gate.area(),
             gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
-            version = in(reg) VERSION,
             tail_link = in(reg) &lifo.links[chain.tail as usize],
             new = in(reg) u64::from(chain.head),
             cpu = out(reg) cpu,
