@@ -24,7 +24,7 @@ use crate::list::{FreeList, Pushed, Taken, sealed::Sealed};
 use crate::lists::flag_array::FlagArray;
 use crate::plan::{Plan, Spread};
 use bags::Bags;
-use lanes::Lanes;
+use lanes::{FIRST, Lanes};
 use percpu::fork;
 use percpu::rseq::lifo::{Lifo, Miss, Word};
 use percpu::rseq::{self, Gate, Refused};
@@ -45,7 +45,7 @@ const MAX_PRIVATE: u32 = 128;
 /// runs in the child at that very moment may miss what lies in private lists. Objects that the parent's other threads held are out for ever in the child.
 #[derive(Debug)]
 pub struct RseqLifo {
-    /// A view of `lanes`. Its entries are object numbers + 1.
+    /// A view of `lanes`. Its entries are object numbers + [`FIRST`].
     lifo: Lifo<'static>,
     /// Does everything, if it is there.
     fallback: Option<FlagArray>,
@@ -115,12 +115,12 @@ impl FreeList for RseqLifo {
 
     #[inline(always)]
     fn pop_fast(&self) -> Option<(u32, u32)> {
-        self.lifo.try_pop().map(|(entry, slot)| (entry - 1, slot))
+        self.lifo.try_pop().map(|(entry, slot)| (entry - FIRST, slot))
     }
 
     #[inline(always)]
     fn push_fast(&self, index: u32) -> Option<u32> {
-        self.lifo.try_push(index + 1)
+        self.lifo.try_push(index + FIRST)
     }
 
     #[inline(always)]
@@ -154,8 +154,8 @@ impl FreeList for RseqLifo {
             return flags.drain();
         }
         match self.shared.bags.pop(0, self.links()) {
-            Ok((entry, _)) => Some(entry - 1),
-            Err(_) => self.steal(0).map(|entry| entry - 1),
+            Ok((entry, _)) => Some(entry - FIRST),
+            Err(_) => self.steal(0).map(|entry| entry - FIRST),
         }
     }
 }
@@ -164,14 +164,14 @@ impl RseqLifo {
     #[inline(never)]
     fn pop_private_first(&self) -> Option<Taken> {
         match self.lifo.pop() {
-            Ok((entry, slot)) => Some(Taken { index: entry - 1, slot, stolen: false }),
+            Ok((entry, slot)) => Some(Taken { index: entry - FIRST, slot, stolen: false }),
             Err(miss) => self.pop_slow(miss),
         }
     }
 
     #[inline(never)]
     fn push_private_first(&self, index: u32) -> Pushed {
-        match self.lifo.push(index + 1) {
+        match self.lifo.push(index + FIRST) {
             Ok(slot) => Pushed { slot, closed: false },
             Err(miss) => self.push_slow(index, miss),
         }
@@ -186,7 +186,7 @@ impl RseqLifo {
                 if self.can_run_now(why)
                     && let Ok((entry, slot)) = self.lifo.pop()
                 {
-                    return Some(Taken { index: entry - 1, slot, stolen: false });
+                    return Some(Taken { index: entry - FIRST, slot, stolen: false });
                 }
                 self.shared.spread.here()
             }
@@ -196,14 +196,14 @@ impl RseqLifo {
                 return None;
             }
             let entry = match self.look(slot) {
-                Found::Entry { entry, stolen } => return Some(Taken { index: entry - 1, slot, stolen }),
+                Found::Entry { entry, stolen } => return Some(Taken { index: entry - FIRST, slot, stolen }),
                 Found::Nothing => return None,
                 Found::Changed => None,
                 Found::Private if !self.may_visit() => return None,
                 Found::Private => self.visit(slot),
             };
             if let Some(entry) = entry {
-                return Some(Taken { index: entry - 1, slot, stolen: true });
+                return Some(Taken { index: entry - FIRST, slot, stolen: true });
             }
             // Others pushed or popped meanwhile, or this would have ended: lock-free.
         }
@@ -216,14 +216,14 @@ impl RseqLifo {
             Miss::Empty { cpu } | Miss::Full { cpu } => cpu,
             Miss::Refused(why) => {
                 if self.can_run_now(why)
-                    && let Ok(slot) = self.lifo.push(index + 1)
+                    && let Ok(slot) = self.lifo.push(index + FIRST)
                 {
                     return Pushed { slot, closed: false };
                 }
                 self.shared.spread.here()
             }
         };
-        self.shared.bags.push(slot, self.links(), index + 1);
+        self.shared.bags.push(slot, self.links(), index + FIRST);
         // SeqCst pairs with `close`.
         Pushed { slot, closed: self.shared.closed.load(Ordering::SeqCst) }
     }

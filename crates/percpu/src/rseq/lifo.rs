@@ -1,7 +1,8 @@
 //! A per-CPU LIFO of numbers, pushed and popped by restartable sequences.
 //!
-//! The entries are the numbers 1..=2^24 ("number of an object + 1"), and the links between them lie in arrays beside the objects, so that a list never touches an object.
-//! Each CPU has one word, each entry one link and one depth (`links[entry]`, `depths[entry]`; those of entry 0 stay 0 and stand for the bottom):
+//! The entries are numbers from 1 to 2^25 - 1, and the links between them lie in arrays beside the objects, so that a list never touches an object.
+//! Each CPU has one word, each entry one link and one depth (`links[entry]`, `depths[entry]`; those of entry 0 stay 0 and stand for the bottom; a user who leaves the entries beside it unused, too, keeps the line that all CPUs
+//! read free of writers):
 //!
 //! ```text
 //! word   the top entry; 0: the list is empty
@@ -140,12 +141,12 @@ impl<'a> Lifo<'a> {
     /// A view over one slot per possible CPU and, for entries up to n, n + 1 links and depths, all 0 at first. A list holds at most `limit` entries.
     ///
     /// # Panics
-    /// There are fewer slots than the gate has, `limit` is 0 or above [`MAX_LEN`], or `links` and `depths` are empty, differ in length, or have more than 2^24 + 1 elements.
+    /// There are fewer slots than the gate has, `limit` is 0 or above [`MAX_LEN`], or `links` and `depths` are empty, differ in length, or have more than 2^25 elements.
     #[inline]
     pub fn new(slots: &'a [CachePadded<LifoSlot>], links: &'a [AtomicU64], depths: &'a [AtomicU8], gate: &'a Gate, limit: u32) -> Self {
         assert!(slots.len() >= gate.slots(), "one slot per possible CPU");
         assert!(limit != 0 && limit <= MAX_LEN, "a list holds 1 to 255 entries");
-        assert!(!links.is_empty() && links.len() <= (1 << 24) + 1 && links.len() == depths.len(), "entries are numbered 1 to 2^24");
+        assert!(!links.is_empty() && links.len() <= 1 << 25 && links.len() == depths.len(), "entries are below 2^25");
         Self { slots, links, depths, gate, limit }
     }
 

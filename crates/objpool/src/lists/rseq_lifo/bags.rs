@@ -1,5 +1,6 @@
 //! The public half: what lies here can be taken by every CPU at any time.
 
+use super::lanes::FIRST;
 use crate::plan::Plan;
 use crate::tagged::TaggedStack;
 use crate::{BuildError, memory};
@@ -48,7 +49,7 @@ impl Bags {
             for (bag, first) in region.clone().step_by(per_bag as usize).enumerate() {
                 let stack = &stacks[slot as usize * per_slot as usize + bag];
                 for index in far_apart(first..(first + per_bag).min(region.end)).rev() {
-                    stack.push(links, index + 1);
+                    stack.push(links, index + FIRST);
                 }
             }
         }
