@@ -43,7 +43,7 @@
 //! When the number of objects cannot be bounded, or a thread-local cache is enough: that costs 1.1 ns where nothing has to come back from another thread. A pool does not grow.
 //!
 //! # Limits
-//! 1 to 2^24 objects of 1 byte to 64 KiB. Beside the objects a pool needs 16 bytes per object for its ledger and 4 to 10 for its free list, and some 128-byte lines per possible CPU. Two pushes of one
+//! 1 to 2^24 objects of 1 byte to 64 KiB. Beside the objects a pool needs 16 bytes per object for counts and for who is out (with the default, in its links), and for other free lists 1 to 8 more, and some 128-byte lines per possible CPU. Two pushes of one
 //! object by two threads in the same instant are not detected (an owner is one thread); any later one is. `None` and [`Pool::statistics`] cost time in proportion to the CPUs, for the arrays to the capacity.
 //!
 //! # Context

@@ -53,10 +53,10 @@ pub trait FreeList: sealed::Sealed + Send + Sync + Sized + 'static {
     /// Gives a number back.
     fn push(&self, index: u32) -> Pushed;
 
-    /// Whether [`pop_fast`](Self::pop_fast) and [`push_fast`](Self::push_fast) are to be asked first. Then everything else is kept out of line: merging the rare outcomes with the common one
-    /// costs the common one its registers.
+    /// Whether this list has fast halves, which are asked first, and keeps who is out ([`mark_out`](Self::mark_out)). Everything else is then kept out of line: merging the rare outcomes with
+    /// the common one costs the common one its registers.
     #[inline(always)]
-    fn has_fast_halves(&self) -> bool {
+    fn is_fast(&self) -> bool {
         false
     }
 
@@ -70,6 +70,24 @@ pub trait FreeList: sealed::Sealed + Send + Sync + Sized + 'static {
     #[inline(always)]
     fn push_fast(&self, _index: u32) -> Option<u32> {
         None
+    }
+
+    /// The caller has popped the number on `slot` and owns it.
+    ///
+    /// # Panics
+    /// This list is not [fast](Self::is_fast).
+    #[inline(always)]
+    fn mark_out(&self, _index: u32, _slot: u32) {
+        unreachable!("the ledger keeps who is out")
+    }
+
+    /// The slot that a number that is out was popped on; `None` for one that is not out. Exact for whoever owns the number.
+    ///
+    /// # Panics
+    /// This list is not [fast](Self::is_fast).
+    #[inline(always)]
+    fn popped_on(&self, _index: u32) -> Option<u32> {
+        unreachable!("the ledger keeps who is out")
     }
 
     /// From its return on, `pop` finds nothing and every push either is seen by a later [`drain`](Self::drain) or says [`Pushed::closed`].

@@ -62,9 +62,10 @@ unsafe impl<L: FreeList> Send for RawPool<L> {}
 impl<L: FreeList> RawPool<L> {
     /// A pool that owns `objects`, all free and initialised.
     pub(crate) fn new(plan: &Plan, objects: Objects, destructor: Option<Destructor>, release: Option<Release>) -> Result<Self, BuildError> {
+        let list = L::new(plan)?;
         Ok(Self {
-            list: L::new(plan)?,
-            ledger: Ledger::new(objects.capacity())?,
+            ledger: Ledger::new(objects.capacity(), !list.is_fast())?,
+            list,
             closed: AtomicBool::new(false),
             tallies: memory::slice(plan.slots as usize, |_| CachePadded::new(Tally::new()))?,
             remaining: AtomicUsize::new(objects.capacity()),
@@ -103,12 +104,13 @@ impl<L: FreeList> RawPool<L> {
 
     #[inline(always)]
     pub(crate) fn pop_index(&self) -> Option<u32> {
-        if !self.list.has_fast_halves() {
+        if !self.list.is_fast() {
             return self.pop_whole();
         }
         let Some((index, slot)) = self.list.pop_fast() else { return self.pop_rest() };
+        self.list.mark_out(index, slot);
         // SAFETY: free lists hold the numbers below the capacity.
-        unsafe { self.ledger.goes_out(index, slot) };
+        unsafe { self.ledger.count(index) };
         Some(index)
     }
 
@@ -126,7 +128,13 @@ impl<L: FreeList> RawPool<L> {
         }
         let Some(Taken { index, slot, stolen }) = self.list.pop() else { return self.missed() };
         // SAFETY: free lists hold the numbers below the capacity.
-        unsafe { self.ledger.goes_out(index, slot) };
+        unsafe { self.ledger.count(index) };
+        if self.list.is_fast() {
+            self.list.mark_out(index, slot);
+        } else {
+            // SAFETY: as above; a list that is not fast has its marks in the ledger.
+            unsafe { self.ledger.goes_out(index, slot) };
+        }
         if stolen {
             self.stole(slot);
         }
@@ -137,16 +145,17 @@ impl<L: FreeList> RawPool<L> {
     /// As [`Pool::push`], for the object with this number, which is below the capacity.
     #[inline(always)]
     pub(crate) unsafe fn push_index(&self, index: u32) -> Result<(), PushError> {
-        // SAFETY: the caller's number is below the capacity.
-        let popped_on = unsafe { self.ledger.comes_back(index) }.ok_or(PushError::NotOut)?;
-        if !self.list.has_fast_halves() {
+        if !self.list.is_fast() {
+            // SAFETY: the caller's number is below the capacity; a list that is not fast has its marks in the ledger.
+            let popped_on = unsafe { self.ledger.comes_back(index) }.ok_or(PushError::NotOut)?;
             self.push_whole(index, popped_on);
-        } else {
-            match self.list.push_fast(index) {
-                Some(slot) if slot == popped_on => {}
-                Some(slot) => self.pushed_remotely(slot),
-                None => self.push_rest(index, popped_on),
-            }
+            return Ok(());
+        }
+        let popped_on = self.list.popped_on(index).ok_or(PushError::NotOut)?;
+        match self.list.push_fast(index) {
+            Some(slot) if slot == popped_on => {}
+            Some(slot) => self.pushed_remotely(slot),
+            None => self.push_rest(index, popped_on),
         }
         Ok(())
     }
@@ -237,9 +246,13 @@ impl<L: FreeList> RawPool<L> {
             misses: sum(|t| &t.misses),
             steals: sum(|t| &t.steals),
             remote_pushes: sum(|t| &t.remote_pushes),
-            in_use: totals.out,
+            in_use: (0..self.capacity() as u32).filter(|index| self.is_out(*index)).count(),
             high_water: totals.ever_out,
         }
+    }
+
+    fn is_out(&self, index: u32) -> bool {
+        if self.list.is_fast() { self.list.popped_on(index).is_some() } else { self.ledger.is_out(index) }
     }
 
     /// See [`Pool::capacity`].

@@ -4,7 +4,7 @@ use percpu::rseq::lifo::{Lifo, LifoSlot};
 use percpu::rseq::{self, Gate};
 use percpu::{CachePadded, cpu};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 fn main() {
@@ -14,9 +14,8 @@ fn main() {
     }
     let slots: Vec<_> = (0..cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect();
     let links: Vec<_> = (0..=16).map(|_| AtomicU64::new(0)).collect();
-    let depths: Vec<_> = (0..=16).map(|_| AtomicU8::new(0)).collect();
     let gate = Gate::new();
-    let lifo = Lifo::new(&slots, &links, &depths, &gate, 8);
+    let lifo = Lifo::new(&slots, &links, &gate, 8);
     for e in 1..=4 {
         lifo.push(e).expect("room");
     }

@@ -7,13 +7,12 @@ use percpu::{CachePadded, cpu};
 use std::ffi::c_int;
 use std::process::Command;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 struct Lists {
     slots: Vec<CachePadded<LifoSlot>>,
     links: Vec<AtomicU64>,
-    depths: Vec<AtomicU8>,
     gate: Gate,
     limit: u32,
 }
@@ -23,7 +22,6 @@ impl Lists {
         Self {
             slots: (0..cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect(),
             links: (0..=entries).map(|_| AtomicU64::new(0)).collect(),
-            depths: (0..=entries).map(|_| AtomicU8::new(0)).collect(),
             gate: Gate::new(),
             limit,
         }
@@ -36,7 +34,7 @@ impl Lists {
     }
 
     fn lifo(&self) -> Lifo<'_> {
-        Lifo::new(&self.slots, &self.links, &self.depths, &self.gate, self.limit)
+        Lifo::new(&self.slots, &self.links, &self.gate, self.limit)
     }
 
     fn len(&self) -> u32 {

@@ -26,7 +26,7 @@ use crate::plan::{Plan, Spread};
 use bags::Bags;
 use lanes::{FIRST, Lanes};
 use percpu::fork;
-use percpu::rseq::lifo::{Lifo, Miss, Word};
+use percpu::rseq::lifo::{Lifo, Miss, OUT, Word};
 use percpu::rseq::{self, Gate, Refused};
 use percpu::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -109,7 +109,7 @@ impl FreeList for RseqLifo {
     }
 
     #[inline(always)]
-    fn has_fast_halves(&self) -> bool {
+    fn is_fast(&self) -> bool {
         self.fallback.is_none()
     }
 
@@ -137,6 +137,18 @@ impl FreeList for RseqLifo {
             Some(flags) => flags.push(index),
             None => self.push_private_first(index),
         }
+    }
+
+    // A link says who is out in place of what lies below: it is the line that the push writes anyway.
+    #[inline(always)]
+    fn mark_out(&self, index: u32, slot: u32) {
+        self.link(index).store(OUT | u64::from(slot), Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn popped_on(&self, index: u32) -> Option<u32> {
+        let link = self.link(index).load(Ordering::Relaxed);
+        (link & OUT != 0).then_some(link as u32)
     }
 
     fn close(&self) {
@@ -318,6 +330,16 @@ impl RseqLifo {
         unsafe { self.lanes.parts() }.0
     }
 
+    /// The link of an object, for its owner.
+    #[inline(always)]
+    fn link(&self, index: u32) -> &AtomicU64 {
+        let links = self.links();
+        debug_assert!(((index + FIRST) as usize) < links.len());
+        // SAFETY: there is a link for each number below the capacity, and numbers come from this list. Unchecked: this is on the path of a few nanoseconds.
+        unsafe { links.get_unchecked((index + FIRST) as usize) }
+    }
+
+    #[inline(always)]
     fn links(&self) -> &[AtomicU64] {
         // SAFETY: as in `gate`.
         unsafe { self.lanes.parts() }.1

@@ -1,17 +1,17 @@
 //! A per-CPU LIFO of numbers, pushed and popped by restartable sequences.
 //!
-//! The entries are numbers from 1 to 2^25 - 1, and the links between them lie in arrays beside the objects, so that a list never touches an object.
-//! Each CPU has one word, each entry one link and one depth (`links[entry]`, `depths[entry]`; those of entry 0 stay 0 and stand for the bottom; a user who leaves the entries beside it unused, too, keeps the line that all CPUs
+//! The entries are numbers from 1 to 2^25 - 1, and the links between them lie in an array beside the objects, so that a list never touches an object.
+//! Each CPU has one word, each entry one link (`links[entry]`; that of entry 0 stays 0 and stands for the bottom; a user who leaves the entries beside it unused, too, keeps the line that all CPUs
 //! read free of writers):
 //!
 //! ```text
-//! word   the top entry; 0: the list is empty
-//! link   the word as it was before this entry was pushed; depth: entries from here to the bottom
+//! word   [ top entry: 32 ]              0: the list is empty
+//! link   [ depth: 32 | below: 32 ]      the word as it was before this entry was pushed; how many entries there are from here to the bottom
 //! ```
 //!
 //! # Why this shape
-//! A push commits the entry's number as it is, a pop the link as it is: the next pop waits for nothing but the store of the last push. (A word with head, length and operation count
-//! packed into it cost 5.6 ns per pop + push here, because each operation had to wait for the arithmetic of the last.) The length lies in the depths and only feeds a
+//! A push commits the entry's number as it is, a pop the half of a link as it is: the next pop waits for nothing but the store of the last push. (A word with head, length and operation count
+//! packed into it cost 5.6 ns per pop + push here, because each operation had to wait for the arithmetic of the last.) The length lies in the links and only feeds a
 //! predicted branch.
 //!
 //! # Exact emptiness
@@ -19,19 +19,20 @@
 //! an entry been pushed after the first reading, it would have been popped before the second, by a pop that saw it, hence counted itself, after the first.
 //!
 //! # Who may write what
-//! The word: sequences on that CPU while the gate is open; visitors by compare-and-swap ([`Lifo::steal`]) while they keep it closed. Link and depth of an entry: whoever owns it; a
+//! The word: sequences on that CPU while the gate is open; visitors by compare-and-swap ([`Lifo::steal`]) while they keep it closed. The link of an entry: whoever owns it; a
 //! list owns its entries. Bit 63 is 0 in the link of every entry in a list; an owner can use the link of an entry that is in no list for anything, for example to tell by
 //! bit 63 that it is out.
 
 use super::{Gate, Refused};
 use crate::CachePadded;
 use crate::arch::sequence;
-use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Bits of a link or word that name an entry.
+/// Bits of a link that name the entry below.
 pub const ENTRY_MASK: u64 = u32::MAX as u64;
 /// The bit of a link that is 0 while its entry is in a list.
 pub const OUT: u64 = 1 << 63;
+const DEPTH_SHIFT: u32 = 32;
 /// The longest list.
 pub const MAX_LEN: u32 = 255;
 
@@ -39,7 +40,7 @@ pub const MAX_LEN: u32 = 255;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct LifoSlot {
-    word: AtomicU64,
+    word: AtomicU32,
     /// Pops that saw an entry, and some that were aborted then. Never decreases.
     pops: AtomicU64,
 }
@@ -51,7 +52,7 @@ const _: () = assert!(size_of::<CachePadded<LifoSlot>>() == 128, "the assembly m
 /// A list at one moment. Two equal readings of an empty list mean that it was empty in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
-    word: u64,
+    word: u32,
     pops: u64,
 }
 
@@ -65,7 +66,7 @@ impl Word {
     /// The top entry; 0 when the list is empty.
     #[inline]
     pub fn head(self) -> u32 {
-        (self.word & ENTRY_MASK) as u32
+        self.word
     }
 }
 
@@ -132,22 +133,21 @@ impl Outcome {
 pub struct Lifo<'a> {
     pub(crate) slots: &'a [CachePadded<LifoSlot>],
     pub(crate) links: &'a [AtomicU64],
-    pub(crate) depths: &'a [AtomicU8],
     pub(crate) gate: &'a Gate,
     pub(crate) limit: u32,
 }
 
 impl<'a> Lifo<'a> {
-    /// A view over one slot per possible CPU and, for entries up to n, n + 1 links and depths, all 0 at first. A list holds at most `limit` entries.
+    /// A view over one slot per possible CPU and, for entries up to n, n + 1 links, all 0 at first. A list holds at most `limit` entries.
     ///
     /// # Panics
-    /// There are fewer slots than the gate has, `limit` is 0 or above [`MAX_LEN`], or `links` and `depths` are empty, differ in length, or have more than 2^25 elements.
+    /// There are fewer slots than the gate has, `limit` is 0 or above [`MAX_LEN`], or `links` is empty or has more than 2^25 elements.
     #[inline]
-    pub fn new(slots: &'a [CachePadded<LifoSlot>], links: &'a [AtomicU64], depths: &'a [AtomicU8], gate: &'a Gate, limit: u32) -> Self {
+    pub fn new(slots: &'a [CachePadded<LifoSlot>], links: &'a [AtomicU64], gate: &'a Gate, limit: u32) -> Self {
         assert!(slots.len() >= gate.slots(), "one slot per possible CPU");
         assert!(limit != 0 && limit <= MAX_LEN, "a list holds 1 to 255 entries");
-        assert!(!links.is_empty() && links.len() <= 1 << 25 && links.len() == depths.len(), "entries are below 2^25");
-        Self { slots, links, depths, gate, limit }
+        assert!(!links.is_empty() && links.len() <= 1 << 25, "entries are below 2^25");
+        Self { slots, links, gate, limit }
     }
 
     /// Takes the top entry of this CPU's list. Returns it and the CPU.
@@ -233,8 +233,7 @@ impl<'a> Lifo<'a> {
         let (next, tail, len) = chain.map_or((0, entry, 0), |c| (c.head, c.tail, c.len));
         assert!(len < MAX_LEN, "a list holds 1 to 255 entries");
         // Relaxed: the caller owns the entry; giving the chain away publishes it.
-        self.links[entry as usize].store(u64::from(next), Ordering::Relaxed);
-        self.depths[entry as usize].store((len + 1) as u8, Ordering::Relaxed);
+        self.links[entry as usize].store(link(len + 1, next), Ordering::Relaxed);
         Chain { head: entry, tail, len: len + 1 }
     }
 
@@ -278,8 +277,8 @@ impl<'a> Lifo<'a> {
     /// # Panics
     /// `slot` is not below the number of slots.
     pub fn len(self, slot: usize) -> u32 {
-        let head = (self.slots[slot].word.load(Ordering::Acquire) & ENTRY_MASK) as usize;
-        self.depths.get(head).map_or(0, |d| u32::from(d.load(Ordering::Relaxed)))
+        let head = self.slots[slot].word.load(Ordering::Acquire) as usize;
+        self.links.get(head).map_or(0, |link| (link.load(Ordering::Relaxed) >> DEPTH_SHIFT) as u32)
     }
 
     /// Takes up to `max` entries from the top of any CPU's list, or nothing when it is empty. Several visitors can do so at once.
@@ -306,7 +305,7 @@ impl<'a> Lifo<'a> {
             // the word after this visitor is done with the list (Release).
             // No ABA: while the gate is closed a list only gets shorter.
             match cell.compare_exchange(word, rest, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(self.own_chain((word & ENTRY_MASK) as u32, len)),
+                Ok(_) => return Some(self.own_chain(word, len)),
                 Err(now) => word = now,
             }
         }
@@ -314,10 +313,10 @@ impl<'a> Lifo<'a> {
 
     /// Up to `max` steps down from `word`: how many there were, and the word below. Another visitor may take the list meanwhile and its owner may relink the entries: then the result is
     /// meaningless, and the compare-and-swap that follows fails.
-    fn follow(self, mut word: u64, max: u32) -> (u32, u64) {
+    fn follow(self, mut word: u32, max: u32) -> (u32, u32) {
         for len in 0..max.min(MAX_LEN) {
-            match self.links.get((word & ENTRY_MASK) as usize) {
-                Some(link) if word & ENTRY_MASK != 0 => word = link.load(Ordering::Relaxed),
+            match self.links.get(word as usize) {
+                Some(link) if word != 0 => word = (link.load(Ordering::Relaxed) & ENTRY_MASK) as u32,
                 _ => return (len, word),
             }
         }
@@ -328,11 +327,16 @@ impl<'a> Lifo<'a> {
     fn own_chain(self, head: u32, len: u32) -> Chain {
         let mut tail = head;
         for depth in (1..=len).rev() {
-            self.depths[tail as usize].store(depth as u8, Ordering::Relaxed);
+            let below = self.next(tail);
+            self.links[tail as usize].store(link(depth, below), Ordering::Relaxed);
             if depth > 1 {
-                tail = self.next(tail);
+                tail = below;
             }
         }
         Chain { head, tail, len }
     }
+}
+
+fn link(depth: u32, below: u32) -> u64 {
+    u64::from(depth) << DEPTH_SHIFT | u64::from(below)
 }

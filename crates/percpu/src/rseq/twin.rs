@@ -4,7 +4,7 @@
 use super::lifo::{Lifo, LifoSlot};
 use super::{Gate, Ordering, VISITOR, available};
 use crate::CachePadded;
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
@@ -38,10 +38,9 @@ fn conflicts(close: fn(&Gate), limit: Duration) -> u32 {
     const ENTRIES: u32 = 250;
     let slots: Vec<_> = (0..crate::cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect();
     let links: Vec<_> = (0..=ENTRIES).map(|_| AtomicU64::new(0)).collect();
-    let depths: Vec<_> = (0..=ENTRIES).map(|_| AtomicU8::new(0)).collect();
     let owned: Vec<_> = (0..=ENTRIES).map(|_| AtomicBool::new(true)).collect();
     let gate = Gate::new();
-    let lifo = Lifo::new(&slots, &links, &depths, &gate, 255);
+    let lifo = Lifo::new(&slots, &links, &gate, 255);
     let conflicts = AtomicU32::new(0);
     let stop = AtomicBool::new(false);
     let take = |entry: u32| {

@@ -93,9 +93,9 @@ impl Bags {
 }
 
 /// The numbers of a range in the order in which they are to be handed out: neighbours in time are no neighbours in memory. Two threads that start on one CPU and go on on two would
-/// otherwise share the lines in which their objects' links, depths and ledger entries lie, for as long as each keeps popping the object that it pushed.
+/// otherwise share the lines in which their objects' links and counts lie, for as long as each keeps popping the object that it pushed.
 fn far_apart(range: core::ops::Range<u32>) -> impl DoubleEndedIterator<Item = u32> {
-    /// Entries on one line of the most compact array, the depths.
-    const PER_LINE: u32 = 64;
+    /// Links and counts on two lines, because lines are fetched in pairs.
+    const PER_LINE: u32 = 16;
     (0..PER_LINE).flat_map(move |first| (range.start.saturating_add(first)..range.end).step_by(PER_LINE as usize))
 }

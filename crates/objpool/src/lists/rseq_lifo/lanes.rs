@@ -6,22 +6,21 @@ use alloc::boxed::Box;
 use percpu::CachePadded;
 use percpu::rseq::Gate;
 use percpu::rseq::lifo::{Lifo, LifoSlot};
-use percpu::sync::atomic::{AtomicU8, AtomicU64};
+use percpu::sync::atomic::AtomicU64;
 
-/// The entry of object 0. Every push on an empty list reads what the arrays say of entry 0, the bottom; the entries on the same lines stay unused, so that nobody writes there. (With objects there,
+/// The entry of object 0. Every push on an empty list reads the link of entry 0, the bottom; the entries on the same lines stay unused, so that nobody writes there. (With objects there,
 /// two threads on two CPUs paid 13 to 18 ns for a pair that costs one of them 7.)
-pub(super) const FIRST: u32 = 64;
+pub(super) const FIRST: u32 = 16;
 
 /// Owns what a [`Lifo`] views. Raw pointers, because the view lies beside it in the same structure.
 #[derive(Debug)]
 pub(super) struct Lanes {
     slots: *mut [CachePadded<LifoSlot>],
     links: *mut [AtomicU64],
-    depths: *mut [AtomicU8],
     gate: *mut CachePadded<Gate>,
 }
 
-// SAFETY: Lanes owns four allocations of types that are Send.
+// SAFETY: Lanes owns three allocations of types that are Send.
 unsafe impl Send for Lanes {}
 // SAFETY: it gives out shared references only, to types that are Sync.
 unsafe impl Sync for Lanes {}
@@ -32,13 +31,7 @@ impl Lanes {
         let gate = Gate::new();
         let slots = memory::slice(gate.slots(), |_| CachePadded::new(LifoSlot::default()))?;
         let links = memory::slice(entries + FIRST as usize, |_| AtomicU64::new(0))?;
-        let depths = memory::slice(entries + FIRST as usize, |_| AtomicU8::new(0))?;
-        Ok(Self {
-            slots: Box::into_raw(slots),
-            links: Box::into_raw(links),
-            depths: Box::into_raw(depths),
-            gate: Box::into_raw(Box::new(CachePadded::new(gate))),
-        })
+        Ok(Self { slots: Box::into_raw(slots), links: Box::into_raw(links), gate: Box::into_raw(Box::new(CachePadded::new(gate))) })
     }
 
     /// A view of the lists, at most `limit` entries each.
@@ -50,9 +43,7 @@ impl Lanes {
         let slots = unsafe { &*self.slots };
         // SAFETY: as above.
         let links = unsafe { &*self.links };
-        // SAFETY: as above.
-        let depths = unsafe { &*self.depths };
-        Lifo::new(slots, links, depths, self.gate_ref(), limit)
+        Lifo::new(slots, links, self.gate_ref(), limit)
     }
 
     /// # Safety
@@ -76,8 +67,6 @@ impl Drop for Lanes {
         drop(unsafe { Box::from_raw(self.slots) });
         // SAFETY: as above.
         drop(unsafe { Box::from_raw(self.links) });
-        // SAFETY: as above.
-        drop(unsafe { Box::from_raw(self.depths) });
         // SAFETY: as above.
         drop(unsafe { Box::from_raw(self.gate) });
     }

@@ -15,7 +15,7 @@
 //! The descriptor is left in the area: the kernel ignores and clears it when it finds the thread elsewhere. The exits and the abort handler are out of line. An abort
 //! handler is preceded by the signature that was registered, so that nobody can point the kernel at other code.
 //!
-//! Nothing before the commit may be wrong to repeat: the only stores there go to links and depths that the caller owns.
+//! Nothing before the commit may be wrong to repeat: the only stores there go to links that the caller owns.
 #![allow(unsafe_code)]
 
 use super::area::{self, CPU_ID, RSEQ_CS, SIGNATURE};
@@ -130,8 +130,9 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
             "test {entry:e}, {entry:e}",
             "jz 9f",
             "inc qword ptr [{slots} + {t} + {pops}]",
-            "mov {code}, qword ptr [{links} + {entry}*8]",
-            "mov qword ptr [{slots} + {t}], {code}",
+            // A link's low half is the entry below.
+            "mov {code:e}, dword ptr [{links} + {entry}*8]",
+            "mov dword ptr [{slots} + {t}], {code:e}",
             finish!("9:\n", "mov {code:e}, {empty}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
@@ -154,26 +155,28 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
     Outcome { entry: entry as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Pushes an entry: depths[entry] = depths[top] + 1; links[entry] = word; word = entry.
+/// Pushes an entry: links[entry] = (depth of links[word] + 1, word); word = entry.
 #[inline(always)]
 pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
     let (done, cpu, code): (u64, u64, u64);
-    // SAFETY: as in `add`; the caller owns `entry`, whose number is below links.len(), and so its link and depth may be written any number of times.
+    // SAFETY: as in `add`; the caller owns `entry`, whose number is below links.len(), and so its link may be written any number of times.
     unsafe {
         asm!(
             begin!(),
             "mov {t}, {cpu}",
             "shl {t}, {shift}",
-            "mov {code}, qword ptr [{slots} + {t}]",
-            "mov {entry:e}, {code:e}",
-            // depths[0] is 0: the depth of the bottom.
-            "movzx {entry:e}, byte ptr [{depths} + {entry}]",
+            "mov {code:e}, dword ptr [{slots} + {t}]",
+            // A link's high half is the depth; links[0] is 0, the depth of the bottom.
+            "mov {entry}, qword ptr [{links} + {code}*8]",
+            "shr {entry}, 32",
             "cmp {entry:e}, {limit:e}",
             "jae 9f",
             "inc {entry:e}",
-            "mov byte ptr [{depths} + {new}], {entry:l}",
+            "shl {entry}, 32",
+            "or {code}, {entry}",
             "mov qword ptr [{links} + {new}*8], {code}",
-            "mov qword ptr [{slots} + {t}], {new}",
+            "mov {entry:e}, {new:e}",
+            "mov dword ptr [{slots} + {t}], {new:e}",
             finish!("9:\n", "mov {code:e}, {full}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
@@ -185,7 +188,6 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
             gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
             links = in(reg) lifo.links.as_ptr(),
-            depths = in(reg) lifo.depths.as_ptr(),
             limit = in(reg) lifo.limit,
             new = in(reg) u64::from(entry),
             cpu = out(reg) cpu,
@@ -209,18 +211,17 @@ pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
             "shl {t}, {shift}",
             "add {t}, {slots}",
             "mov {entry:e}, dword ptr [{t}]",
-            "movzx {code:e}, byte ptr [{depths} + {entry}]",
+            "mov {code:e}, dword ptr [{links} + {entry}*8 + 4]",
             "cmp {code:e}, {len:e}",
             "jb 9f",
             "mov {code:e}, {entry:e}",
             "mov {left:e}, {len:e}",
             "23:",
-            "mov {code:e}, {code:e}",
-            "mov {code}, qword ptr [{links} + {code}*8]",
+            "mov {code:e}, dword ptr [{links} + {code}*8]",
             "dec {left:e}",
             "jnz 23b",
             "inc qword ptr [{t} + {pops}]",
-            "mov qword ptr [{t}], {code}",
+            "mov dword ptr [{t}], {code:e}",
             finish!("9:\n", "mov {code:e}, {empty}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
@@ -233,7 +234,6 @@ pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
             gate = in(reg) lifo.gate.word(),
             slots = in(reg) lifo.slots.as_ptr(),
             links = in(reg) lifo.links.as_ptr(),
-            depths = in(reg) lifo.depths.as_ptr(),
             len = in(reg) u64::from(len),
             cpu = out(reg) cpu,
             t = out(reg) _,
@@ -246,7 +246,7 @@ pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
     Outcome { entry: entry as u32, cpu: cpu as u32, code: code as u32 }
 }
 
-/// Makes a chain the list, if the list is empty: links[tail] = 0, word = the chain's head.
+/// Makes a chain the list, if the list is empty: links[tail] = (1, 0), word = the chain's head.
 pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
     let (done, cpu, code): (u64, u64, u64);
     // SAFETY: as in `push`: the caller owns the chain, so its last link may be written any number of times.
@@ -255,12 +255,15 @@ pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
             begin!(),
             "mov {t}, {cpu}",
             "shl {t}, {shift}",
-            "mov {code}, qword ptr [{slots} + {t}]",
+            "mov {code:e}, dword ptr [{slots} + {t}]",
             "test {code:e}, {code:e}",
             "jnz 9f",
-            "mov qword ptr [{tail_link}], {code}",
-            "mov {entry}, {new}",
-            "mov qword ptr [{slots} + {t}], {entry}",
+            // The tail is the bottom: depth 1, nothing below.
+            "mov {entry:e}, 1",
+            "shl {entry}, 32",
+            "mov qword ptr [{tail_link}], {entry}",
+            "mov {entry:e}, {new:e}",
+            "mov dword ptr [{slots} + {t}], {entry:e}",
             finish!("9:\n", "mov {code:e}, {full}\n"),
             sig = const SIGNATURE,
             cs = const RSEQ_CS,
