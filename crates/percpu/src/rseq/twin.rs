@@ -65,11 +65,12 @@ fn conflicts(close: fn(&Gate), limit: Duration) -> u32 {
                 if let Some(chain) = chain {
                     while lifo.install(chain).is_err() && goes_on() {}
                 }
-                // The visitor makes the list shorter: split what is there.
+                // The visitor makes the list shorter, and refuses sequences now and then: split what is there.
                 let split = loop {
-                    match lifo.split(lifo.len(crate::cpu::current()).max(1)) {
+                    let len = lifo.len(crate::cpu::current());
+                    match lifo.split(len.max(1)) {
                         Ok((chain, _)) => break Some(chain),
-                        Err(_) if returned.load(Ordering::Relaxed) == 0 && goes_on() => {}
+                        Err(_) if len > 0 && goes_on() => {}
                         Err(_) => break None,
                     }
                 };
@@ -89,7 +90,11 @@ fn conflicts(close: fn(&Gate), limit: Duration) -> u32 {
         });
         pin(0);
         let end = Instant::now() + limit;
+        let mut jitter = 1u32;
         while goes_on() {
+            // Otherwise the two can fall into step, with every visit between two sequences.
+            jitter = jitter.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (0..jitter >> 22).for_each(|_| std::hint::spin_loop());
             close(&gate);
             let chain = (0..slots.len()).find_map(|slot| lifo.steal(slot, 1));
             if let Some(chain) = chain {
