@@ -216,6 +216,8 @@ mod tests {
         unsafe { kept.push_chain(a, b) };
         // SAFETY: the test has the heads to itself.
         unsafe { Head::set_next(c, d) };
+        // SAFETY: likewise. A new head's link is not initialised.
+        unsafe { Head::set_next(d, ptr::null_mut()) };
         // SAFETY: c -> d -> null is a chain.
         assert_eq!(unsafe { kept.push_all(c) }, 2);
         assert_eq!(chain_len(kept.take()), 4);
