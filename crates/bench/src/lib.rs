@@ -17,6 +17,15 @@
 //!
 //! # When not
 //! Scalability cannot be read off two cores; what can be seen there is that two threads cost what one costs, and that 32 threads on two cores do not cost more per operation.
+//!
+//! # Examples
+//! ```
+//! use clap::Parser;
+//! use trapline_bench::cli::Cli;
+//!
+//! assert!(Cli::try_parse_from(["trapline-bench", "pool", "--quick", "--threads", "1,2"]).is_ok());
+//! assert!(Cli::try_parse_from(["trapline-bench", "pool", "--repeats", "0"]).is_err());
+//! ```
 #![deny(unsafe_code)]
 
 pub mod affinity;

@@ -21,7 +21,7 @@
 //! supported; one made by a raw `clone` system call without `CLONE_VM` is not seen by [`fork`].
 //!
 //! # Costs
-//! Measured on a 2-core EPYC VM, Linux 6.18: per-CPU add 0.6 ns, LIFO pop + push 1.7 ns, [`tls::get`] 0.3 ns, [`fence::light`] below 0.3 ns,
+//! Measured on a 2-core EPYC VM, Linux 6.18: per-CPU add 0.6 ns, LIFO pop + push 2.2 ns, [`tls::get`] 0.3 ns, [`fence::light`] below 0.3 ns,
 //! [`fence::heavy`] 0.35 µs alone and 8 to 9 µs with a running sibling.
 //!
 //! # Examples
