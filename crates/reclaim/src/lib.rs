@@ -19,12 +19,12 @@
 //! |---|---|---|---|
 //! | [`hazptr`], kept holder | 0.55 to 0.7 | retire + reclaim 6 to 8 per object, a membarrier per ~800 objects | many objects under one protection |
 //! | [`hazptr`], slot from thread-local storage | 0.75 | the same | the same |
-//! | [`rcu`] | 0.8 | a membarrier per grace period; waits for whole time slices if readers are preempted | readers that block; a bound on memory |
-//! | [`srcu`] fast / normal | 1.6 / 4.5 | two membarriers / two fences per grace period | many small domains: memory per CPU each |
-//! | [`percpu_ref`] get + put | 1.6 | a membarrier to kill; 128 bytes per CPU | objects that come and go |
+//! | [`rcu`] | 0.9 | a membarrier per grace period; waits for whole time slices if readers are preempted | readers that block; a bound on memory |
+//! | [`srcu`] fast / normal | 1.4 / 4.3 | two membarriers / two fences per grace period | many small domains: memory per CPU each |
+//! | [`percpu_ref`] get + put | 1.8 | a membarrier to kill; 128 bytes per CPU | objects that come and go |
 //! | [`cached`] clone + drop | 1.1 | a membarrier to flush idle threads | the moment of dropping matters; more than four objects take turns |
-//! | `Arc` clone + drop, for comparison | 3.5 alone, 19 and more contended | nothing | it is shared by busy threads |
-//! | a crossbeam-epoch pin, for comparison | 3.1 | 38 per object | a stalled reader must not keep all garbage |
+//! | `Arc` clone + drop, for comparison | 3.9 alone, 19 and more contended | nothing | it is shared by busy threads |
+//! | a crossbeam-epoch pin, for comparison | 3.4 | 38 per object | a stalled reader must not keep all garbage |
 //!
 //! A membarrier is a system call of 0.35 µs when no other thread of the process runs, and of 8 to 9 µs when one does. Where the kernel refuses it, readers pay a full fence (2 to 16
 //! ns) and everything else stays as it is.
