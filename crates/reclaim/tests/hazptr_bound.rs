@@ -2,38 +2,14 @@
 #![cfg(not(loom))]
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
 
+#[path = "hazptr_common/garbage.rs"]
+mod garbage;
+
+use garbage::{Tracked, churn, leaked_counter};
 use reclaim::hazptr::{Domain, HazardPointer, Head, Policy};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::thread;
-
-struct Tracked {
-    head: Head,
-    live: &'static AtomicUsize,
-}
-reclaim::retirable!(Tracked, head);
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.live.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Makes and retires objects; returns the most that were retired and not reclaimed at any time.
-fn churn(domain: &Domain, live: &'static AtomicUsize, objects: usize) -> usize {
-    let mut most = 0;
-    for _ in 0..objects {
-        let object = Box::into_raw(Box::new(Tracked { head: Head::new(), live }));
-        most = most.max(live.fetch_add(1, Ordering::Relaxed) + 1);
-        // SAFETY: never published, retired once.
-        unsafe { domain.retire(object) };
-    }
-    most
-}
-
-fn leaked_counter() -> &'static AtomicUsize {
-    Box::leak(Box::default())
-}
 
 #[test]
 fn one_stalled_reader_and_300_000_retired_objects() {
