@@ -2,7 +2,7 @@
 
 use percpu::sync::atomic::{AtomicU64, Ordering};
 
-/// The bits of a head (or link) that name an entry: object number + 1, or 0 for none.
+/// The bits of a head (or link) that name an entry: an object's number and what its list adds to it, or 0 for none.
 pub(crate) const ENTRY_BITS: u32 = 25;
 pub(crate) const ENTRY_MASK: u64 = (1 << ENTRY_BITS) - 1;
 const TAG: u64 = 1 << ENTRY_BITS;
