@@ -1,0 +1,2 @@
+//! The shared object that trapline puts inside a program.
+#![deny(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The library behind the command line `trapline`.
+#![deny(unsafe_code)]

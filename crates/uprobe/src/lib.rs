@@ -1,0 +1,2 @@
+//! A probe engine in user space: entry and return probes on functions of the running process, without traps where it can be done
+#![deny(unsafe_code)]
