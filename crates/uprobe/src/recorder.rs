@@ -1,0 +1,60 @@
+//! What the engine needs from its user: a block of cells for each thread, and somewhere to report what was lost.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Why a hit was not (wholly) recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Loss {
+    /// The hit came from the engine or from a consumer: not counted.
+    Recursion = 0,
+    /// No place was free to remember the return: the call was counted, not timed.
+    Depth = 1,
+    /// No block was left for the thread: not counted.
+    Capacity = 2,
+    /// The consumers had been removed when the hit came.
+    Disabled = 3,
+    /// The hit interrupted the engine, or came when its thread was nearly gone: counted, not timed.
+    Untimed = 4,
+}
+
+/// How many [`Loss`]es there are.
+pub const LOSSES: usize = 5;
+
+/// The functions that the engine's user provides. The engine calls them from cold paths in the middle of the program's functions: they must not allocate, block or call anything that may
+/// be probed. Signals are blocked during `thread_start` and `thread_exit`.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// A block of cells for the calling thread, or null if there is none left. Also called once by the start of the engine, and again in a fork child, for the block that threads
+    /// share when their own is gone already.
+    pub thread_start: fn() -> *mut u8,
+    /// The thread does not write to its block any more.
+    pub thread_exit: fn(*mut u8),
+    /// A hit was lost. May be called by several threads, and by signal handlers.
+    pub lost: fn(Loss),
+}
+
+static LOST: [AtomicU64; LOSSES] = [const { AtomicU64::new(0) }; LOSSES];
+static HOOK: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn set_lost_hook(hook: fn(Loss)) {
+    HOOK.store(hook as usize, Ordering::Release);
+}
+
+/// Hits lost so far in this process, by [`Loss`].
+pub fn losses() -> [u64; LOSSES] {
+    // Relaxed: counters order nothing.
+    core::array::from_fn(|i| LOST[i].load(Ordering::Relaxed))
+}
+
+#[allow(unsafe_code)]
+#[cold]
+pub(crate) fn lost(loss: Loss) {
+    LOST[loss as usize].fetch_add(1, Ordering::Relaxed);
+    let hook = HOOK.load(Ordering::Acquire);
+    if hook != 0 {
+        // SAFETY: only `set_lost_hook` stores here, a function of this type.
+        let hook: fn(Loss) = unsafe { core::mem::transmute(hook) };
+        hook(loss);
+    }
+}
