@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{depot, pool, refscale, torture};
+use crate::{depot, pool, probe, refscale, torture};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -33,6 +33,11 @@ enum Command {
     /// Example: trapline-bench depot --threads 1,2
     #[command(verbatim_doc_comment)]
     Depot(Options),
+    /// Probes on tiny functions: entry, return, latency histogram, breakpoint, beside kernel uprobes and uftrace
+    ///
+    /// Example: trapline-bench probe --threads 1
+    #[command(verbatim_doc_comment)]
+    Probe(Options),
     /// Readers against a writer that frees: no reader may ever see an object that is freed
     ///
     /// Example: trapline-bench torture --all --secs 5
@@ -47,6 +52,7 @@ impl Cli {
             Command::Pool(options) => present(&pool::run(&options), &options),
             Command::Refscale(options) => present(&refscale::run(&options), &options),
             Command::Depot(options) => present(&depot::run(&options), &options),
+            Command::Probe(options) => present(&probe::run(&options), &options),
             Command::Torture(options) => torture::main(&options),
         }
     }

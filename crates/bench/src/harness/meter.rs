@@ -110,6 +110,16 @@ impl Meter<'_> {
         }
     }
 
+    /// Takes what was measured outside of this process: operations and the CPU time they took there.
+    pub fn run_outside(&mut self, measured: impl FnOnce() -> (u64, Duration)) {
+        self.rig.warm.wait();
+        self.begin_ns = self.rig.epoch.elapsed().as_nanos() as u64;
+        let (ops, cpu) = measured();
+        (self.ops, self.cpu_ns) = (ops, cpu.as_nanos() as u64);
+        self.end_ns = self.rig.epoch.elapsed().as_nanos() as u64;
+        self.rig.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Counts operations that were refused.
     pub fn add_misses(&mut self, misses: u64) {
         self.misses += misses;

@@ -1,0 +1,60 @@
+//! `probe`: what a hit of a probe costs, by method, beside the kernel's uprobes and uftrace on the same functions.
+//!
+//! After the kernel's trigger benchmark (`tools/testing/selftests/bpf/benchs/bench_trigger.c`): a loop calls one tiny function, bare or probed; what a row shows is the CPU time per call
+//! without that of the bare call, measured in the same repeat. Each measurement arms the probe, calls, compares the calls with what was counted, and takes the probe away again.
+
+mod case;
+mod check;
+mod floors;
+mod functions;
+mod kernel;
+mod targets;
+mod trap;
+mod uftrace;
+
+pub use case::{Kind, ProbeCase};
+pub use functions::{FUNCTIONS, Function};
+
+use crate::harness::Campaign;
+use crate::options::Options;
+use crate::report::Report;
+use check::Checks;
+use std::time::Duration;
+
+/// Measures and reports.
+pub fn run(options: &Options) -> Report {
+    let plan = options.plan(9, 500, Duration::from_millis(20));
+    let threads = options.thread_list(&[1, 2]);
+    let checks = Checks::default();
+
+    let floor_cases: Vec<_> = threads.iter().map(|&n| floors::Floor(n)).collect();
+    let floors = Campaign::run("probe floors", &floors::single(), &floor_cases, &plan);
+
+    let mut entries = floors::contenders();
+    entries.extend(kernel::contenders(&checks));
+    entries.extend(uftrace::contenders(options.quick, &checks));
+    let mut cases = Vec::new();
+    for kind in [Kind::Entry, Kind::Return, Kind::Histogram, Kind::Breakpoint] {
+        for function in 0..FUNCTIONS.len() {
+            cases.extend(threads.iter().map(|&threads| ProbeCase { kind, function, threads }));
+        }
+    }
+    let mut campaign = Campaign::run("probe", &entries, &cases, &plan);
+    campaign.subtract = campaign.entry(floors::BARE);
+
+    let mut report = Report::new("probe");
+    report.settings = options.describe(&plan);
+    report.add("", &floors);
+    report.add("", &campaign);
+    report.targets = targets::judge(&campaign, &cases);
+    report.notes = vec![
+        "ns of CPU time per hit over the bare call of the same repeat, all threads together; `raw`: with the call".to_owned(),
+        "every measurement compares the hits that were counted with the calls that were made; what differs is listed here".to_owned(),
+        kernel::SINGLE_STEP_NOTE.to_owned(),
+        "kernel pair: start time per thread in a hash map, overwritten in place; 64 buckets in a per-CPU array; no bpftrace in between"
+            .to_owned(),
+        "uftrace writes 32 bytes per call; its threads that write them to disk are not in its figure".to_owned(),
+    ];
+    report.notes.extend(checks.lines());
+    report
+}
