@@ -1,0 +1,391 @@
+//! From specs to functions: what is to be armed in an object, what is left alone and why.
+
+use crate::names;
+use crate::spec::{Kind, Spec};
+use crate::symbols::object::Object;
+use crate::symbols::table::{Symbol, SymbolKind};
+use crate::symbols::unwind::Entered;
+use std::collections::HashMap;
+
+/// A function that is to be armed.
+#[derive(Debug, Clone)]
+pub(crate) struct Function {
+    /// As the file says: the loader adds where it put the object.
+    pub(crate) address: u64,
+    pub(crate) size: u64,
+    /// Bytes behind it that belong to no function.
+    pub(crate) padding: u64,
+    /// The probed instruction, from `address`.
+    pub(crate) offset: u64,
+    /// The symbol; none for a function that only the unwind table knows.
+    pub(crate) symbol: Option<&'static str>,
+    /// The name to show, unique in its object.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// Why only its entries are counted although more was asked for.
+    pub(crate) entry_only: Option<&'static str>,
+}
+
+/// A function that a spec means and that is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Skipped {
+    pub(crate) object: String,
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// What the specs mean in one object.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) functions: Vec<Function>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// Functions that look at their caller, or come back more than once: a return probe would change what they do.
+const LOOK_AT_CALLER: &[&str] = &[
+    "setjmp",
+    "_setjmp",
+    "__setjmp",
+    "sigsetjmp",
+    "__sigsetjmp",
+    "savectx",
+    "vfork",
+    "__vfork",
+    "__libc_vfork",
+    "getcontext",
+    "__getcontext",
+    "swapcontext",
+    "__swapcontext",
+    "clone",
+    "__clone",
+    "clone3",
+    "__clone3",
+    "__clone_internal",
+    "dlopen",
+    "dlmopen",
+    "dlsym",
+    "dlvsym",
+    "__libc_dlopen_mode",
+    "__libc_dlsym",
+    "rt_sigreturn",
+    "_Unwind_RaiseException",
+    "_Unwind_Resume",
+    "_Unwind_Resume_or_Rethrow",
+    "_Unwind_ForcedUnwind",
+    "_Unwind_Backtrace",
+    "__cxa_get_globals",
+];
+
+const CALLER: &str = "looks at its caller or returns twice: entries only";
+const OUTERMOST: &str = "has no caller to return to: entries only";
+const JUMPED: &str = "entered by a jump, not by a call: entries only";
+const PART: &str = "a part of a function, entered by a jump (name it exactly to count its entries)";
+const SIGNAL_RETURN: &str = "returns from signal handlers: unwinders compare its bytes";
+const INDIRECT: &str = "an indirect function, chosen at start (probe the implementation, or the function that calls it)";
+
+/// Finds what `specs` mean in `object`. `matched[i]` counts what spec `i` took.
+pub(crate) fn select(object: &Object, specs: &[(usize, &Spec)], matched: &mut [usize]) -> Selection {
+    let table = object.table();
+    let mut selection = Selection::default();
+    let (exclude, include): (Vec<_>, Vec<_>) = specs.iter().copied().partition(|(_, spec)| spec.exclude);
+    if include.is_empty() {
+        return selection;
+    }
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for site in table.sites() {
+        let named: Vec<&Symbol<'static>> = site.iter().filter(|symbol| symbol.kind != SymbolKind::Label).collect();
+        let mut chosen: Option<Candidate> = None;
+        for (index, spec) in &include {
+            let Some(symbol) = named.iter().find(|symbol| names::matches(&spec.function, symbol.name)) else { continue };
+            if exclude.iter().any(|(_, out)| named.iter().any(|symbol| names::matches(&out.function, symbol.name))) {
+                break;
+            }
+            matched[*index] += 1;
+            merge(&mut chosen, &mut candidates, site, symbol.name, spec, table.size(site));
+        }
+        candidates.extend(chosen);
+    }
+    if include.iter().any(|(_, spec)| spec.function.may_start_with("func@")) {
+        for frame in table.unnamed() {
+            let name = unnamed(frame.start);
+            let mut chosen: Option<Candidate> = None;
+            for (index, spec) in include.iter().filter(|(_, spec)| names::matches(&spec.function, &name)) {
+                if exclude.iter().any(|(_, out)| names::matches(&out.function, &name)) {
+                    break;
+                }
+                if frame.entered == Entered::Jumped && !spec.function.exact() {
+                    // Stripped objects are full of split-off parts: they are not functions, and a glob does not mean them.
+                    continue;
+                }
+                matched[*index] += 1;
+                let site = [];
+                merge_at(&mut chosen, &mut candidates, frame.start, None, spec, frame.end - frame.start, SymbolKind::Function, &site);
+            }
+            candidates.extend(chosen);
+        }
+    }
+    candidates.sort_by_key(|candidate| (candidate.address, candidate.offset));
+    for candidate in candidates {
+        finish(object, candidate, &mut selection);
+    }
+    give_unique_names(&mut selection.functions);
+    selection
+}
+
+/// The name of a function that has none.
+fn unnamed(address: u64) -> String {
+    format!("func@{address:#x}")
+}
+
+#[derive(Debug)]
+struct Candidate {
+    address: u64,
+    size: u64,
+    offset: u64,
+    symbol: Option<&'static str>,
+    indirect: bool,
+    kind: Kind,
+    /// Whether a spec names it and nothing else.
+    exact: bool,
+    /// Whether any of its names is in the list of those that look at their caller.
+    caller: bool,
+}
+
+fn merge(
+    chosen: &mut Option<Candidate>,
+    others: &mut Vec<Candidate>,
+    site: &[Symbol<'static>],
+    name: &'static str,
+    spec: &Spec,
+    size: u64,
+) {
+    merge_at(chosen, others, site[0].address, Some(name), spec, size, site[0].kind, site);
+}
+
+/// Two specs for one function measure what both ask for; an instruction inside it is a site of its own.
+#[allow(clippy::too_many_arguments)]
+fn merge_at(
+    chosen: &mut Option<Candidate>,
+    others: &mut Vec<Candidate>,
+    address: u64,
+    symbol: Option<&'static str>,
+    spec: &Spec,
+    size: u64,
+    kind: SymbolKind,
+    site: &[Symbol<'static>],
+) {
+    let new = Candidate {
+        address,
+        size,
+        offset: spec.offset,
+        symbol,
+        indirect: kind == SymbolKind::Indirect,
+        kind: spec.kind,
+        exact: spec.function.exact(),
+        caller: site.iter().any(|symbol| LOOK_AT_CALLER.contains(&symbol.name.split('@').next().unwrap_or(""))),
+    };
+    if spec.offset != 0 {
+        if !others.iter().rev().take_while(|other| other.address == address).any(|other| other.offset == spec.offset) {
+            others.push(new);
+        }
+        return;
+    }
+    match chosen {
+        None => *chosen = Some(new),
+        Some(old) => {
+            old.exact |= new.exact;
+            old.kind = match (old.kind, new.kind) {
+                (Kind::Call, _) | (_, Kind::Call) => Kind::Call,
+                (Kind::Return, _) | (_, Kind::Return) => Kind::Return,
+                _ => Kind::Entry,
+            };
+        }
+    }
+}
+
+fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
+    let table = object.table();
+    let mut name = candidate.symbol.map_or_else(|| unnamed(candidate.address), names::display);
+    if candidate.offset != 0 {
+        name = format!("{name}+{:#x}", candidate.offset);
+    }
+    let entered = table.entered(candidate.address);
+    let part = entered == Entered::Jumped || candidate.symbol.is_some_and(names::is_cold_part);
+    let reason = if candidate.indirect {
+        Some(INDIRECT)
+    } else if entered == Entered::SignalReturn {
+        Some(SIGNAL_RETURN)
+    } else if candidate.size == 0 {
+        Some("empty")
+    } else if candidate.offset >= candidate.size {
+        Some("the offset lies behind its end")
+    } else if part && !candidate.exact && candidate.offset == 0 {
+        Some(PART)
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        selection.skipped.push(Skipped { object: object.name().to_string(), name, reason: reason.to_string() });
+        return;
+    }
+    let entry_only = match entered {
+        _ if candidate.kind == Kind::Entry => None,
+        _ if candidate.caller => Some(CALLER),
+        _ if part => Some(JUMPED),
+        Entered::Called => None,
+        Entered::Outermost => Some(OUTERMOST),
+        _ => Some(JUMPED),
+    };
+    selection.functions.push(Function {
+        address: candidate.address,
+        size: candidate.size,
+        padding: table.padding(candidate.address + candidate.size),
+        offset: candidate.offset,
+        symbol: candidate.symbol,
+        name,
+        kind: if entry_only.is_some() { Kind::Entry } else { candidate.kind },
+        entry_only,
+    });
+}
+
+/// Overloads get their parameters, instances of Rust generics their hash, and static functions of one name their address.
+fn give_unique_names(functions: &mut [Function]) {
+    let full = |function: &Function| match function.symbol {
+        Some(symbol) if function.offset != 0 => format!("{}+{:#x}", names::display_full(symbol), function.offset),
+        Some(symbol) => names::display_full(symbol),
+        None => function.name.clone(),
+    };
+    let with_address = |function: &Function| format!("{}@{:#x}", function.name, function.address);
+    rename_duplicates(functions, full);
+    rename_duplicates(functions, with_address);
+}
+
+fn rename_duplicates(functions: &mut [Function], rename: impl Fn(&Function) -> String) {
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for function in functions.iter() {
+        *count.entry(function.name.clone()).or_default() += 1;
+    }
+    for function in functions.iter_mut().filter(|function| count[&function.name] > 1) {
+        function.name = rename(function);
+    }
+}
+
+/// The specs that mean something in `object`. Specs without an object part mean the main program; `fallback` are those that mean its libraries.
+pub(crate) fn applying<'a>(specs: &'a [Spec], object: &Object, main: bool, fallback: &[usize]) -> Vec<(usize, &'a Spec)> {
+    let applies = |index: usize, spec: &Spec| match &spec.object {
+        Some(pattern) => object.is(pattern),
+        None => spec.exclude || main || fallback.contains(&index),
+    };
+    specs.iter().enumerate().filter(|(index, spec)| applies(*index, spec)).collect()
+}
+
+/// Names like the one that `spec` asks for, best first.
+pub(crate) fn suggestions(spec: &Spec, main: &Object, libraries: &[Object]) -> Vec<String> {
+    const MOST: usize = 3;
+    let wanted: String = spec.function.text().chars().filter(|c| !matches!(c, '*' | '?' | '/' | '^' | '$' | '\\')).collect();
+    let objects: Vec<&Object> = match &spec.object {
+        Some(pattern) => std::iter::once(main).chain(libraries).filter(|object| object.is(pattern)).collect(),
+        None => std::iter::once(main).chain(libraries).collect(),
+    };
+    let mut best: Vec<(f64, String)> = Vec::new();
+    for (position, object) in objects.into_iter().enumerate() {
+        for site in object.table().sites().filter(|site| site[0].kind == SymbolKind::Function) {
+            let name = names::short(site[0].name);
+            let last = name.rsplit("::").next().unwrap_or(&name);
+            let mut score =
+                strsim::normalized_damerau_levenshtein(&wanted, &name).max(strsim::normalized_damerau_levenshtein(&wanted, last) * 0.98);
+            if wanted.len() >= 3 && name.contains(&wanted) {
+                score = score.max(0.7);
+            }
+            if score >= 0.6 {
+                let spelled = if position == 0 && spec.object.is_none() { name } else { format!("{}:{name}", object.name()) };
+                best.push((score, spelled));
+            }
+        }
+    }
+    best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    best.dedup_by(|a, b| a.1 == b.1);
+    best.into_iter().take(MOST).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Selection, applying, select, suggestions};
+    use crate::spec::{Kind, Spec};
+    use crate::symbols::libraries::{Environment, closure};
+    use crate::symbols::object::Object;
+    use std::path::Path;
+
+    fn in_libc(texts: &[&str]) -> (Selection, Vec<usize>) {
+        let main = Object::open(Path::new("/bin/true")).unwrap().unwrap();
+        let libc = closure(&main, &Environment::default()).into_iter().find(|object| object.name() == "libc.so.6").unwrap();
+        let specs: Vec<Spec> = texts.iter().map(|text| Spec::parse(text).unwrap()).collect();
+        let mut matched = vec![0; specs.len()];
+        let selection = select(&libc, &applying(&specs, &libc, false, &[]), &mut matched);
+        (selection, matched)
+    }
+
+    fn names(selection: &Selection) -> Vec<&str> {
+        selection.functions.iter().map(|function| function.name.as_str()).collect()
+    }
+
+    #[test]
+    fn one_function() {
+        let (selection, matched) = in_libc(&["libc:malloc"]);
+        assert_eq!(names(&selection), ["malloc"]);
+        assert_eq!((selection.functions[0].kind, matched[0]), (Kind::Call, 1));
+    }
+
+    #[test]
+    fn the_name_that_was_asked_for_is_shown() {
+        assert_eq!(names(&in_libc(&["libc:__libc_malloc"]).0), ["__libc_malloc"]);
+    }
+
+    #[test]
+    fn exclusions_take_away() {
+        let (selection, _) = in_libc(&["libc:mallo*", "!mallopt"]);
+        assert!(names(&selection).contains(&"malloc") && !names(&selection).contains(&"mallopt"), "{:?}", names(&selection));
+    }
+
+    #[test]
+    fn two_specs_for_one_function_are_one_site() {
+        let (selection, matched) = in_libc(&["entry:libc:malloc", "ret:libc:malloc", "libc:malloc+4"]);
+        assert_eq!(matched, [1, 1, 1]);
+        let mut kinds: Vec<_> = selection.functions.iter().map(|f| (f.offset, f.kind)).collect();
+        kinds.sort_by_key(|kind| kind.0);
+        assert_eq!(kinds, [(0, Kind::Return), (4, Kind::Entry)]);
+    }
+
+    #[test]
+    fn what_looks_at_its_caller_is_counted_only() {
+        let (selection, _) = in_libc(&["libc:vfork", "libc:_setjmp"]);
+        assert!(!selection.functions.is_empty());
+        assert!(selection.functions.iter().all(|f| f.kind == Kind::Entry && f.entry_only.is_some()), "{selection:?}");
+    }
+
+    #[test]
+    fn indirect_functions_are_skipped_with_the_reason() {
+        let (selection, _) = in_libc(&["libc:strlen"]);
+        assert!(selection.functions.is_empty());
+        assert!(selection.skipped[0].reason.contains("indirect"), "{selection:?}");
+    }
+
+    #[test]
+    fn names_are_unique_in_an_object() {
+        let (selection, _) = in_libc(&["libc:*"]);
+        let mut all = names(&selection);
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert!(count > 1000);
+    }
+
+    #[test]
+    fn suggestions_are_near() {
+        let main = Object::open(Path::new("/bin/true")).unwrap().unwrap();
+        let libraries = closure(&main, &Environment::default());
+        let found = suggestions(&Spec::parse("libc:maloc").unwrap(), &main, &libraries);
+        assert!(found.contains(&"libc.so.6:malloc".to_string()), "{found:?}");
+    }
+}

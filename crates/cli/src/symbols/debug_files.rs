@@ -1,0 +1,105 @@
+//! Files with more symbols of an object: by build identifier, by `.gnu_debuglink`, and the small table inside `.gnu_debugdata`.
+
+use super::elf::{Elf, u32_at};
+use super::mapped::map;
+use std::path::{Path, PathBuf};
+
+const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
+/// A `.gnu_debugdata` that unpacks to more is left alone.
+const LARGEST_UNPACKED: usize = 256 << 20;
+
+/// The file that the system installed for this object, if there is one.
+pub(crate) fn separate(elf: &Elf<'_>, path: &Path) -> Option<(PathBuf, Elf<'static>)> {
+    let id = elf.build_id();
+    candidates(elf, path, Path::new(DEBUG_DIRECTORY)).into_iter().find_map(|(file, crc)| {
+        let data = map(&file).ok()?;
+        let debug = Elf::parse(data).ok()?;
+        let same = match (id, debug.build_id()) {
+            (Some(wanted), Some(found)) => wanted == found,
+            // Without identifiers, the check sum over the whole file is what there is.
+            _ => crc.is_some_and(|crc| crc32(data) == crc),
+        };
+        same.then_some((file, debug))
+    })
+}
+
+/// Where such a file can be, and its check sum where one is known.
+fn candidates(elf: &Elf<'_>, path: &Path, root: &Path) -> Vec<(PathBuf, Option<u32>)> {
+    let mut files = Vec::new();
+    if let Some((first, rest)) = elf.build_id().and_then(<[u8]>::split_first) {
+        let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+        files.push((root.join(format!(".build-id/{first:02x}/{rest}.debug")), None));
+    }
+    if let Some((name, crc)) = link(elf) {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let inside = directory.strip_prefix("/").unwrap_or(directory);
+        files.extend(
+            [directory.join(name), directory.join(".debug").join(name), root.join(inside).join(name)].map(|file| (file, Some(crc))),
+        );
+    }
+    files.retain(|(file, _)| file != path);
+    files
+}
+
+/// The name and the check sum in `.gnu_debuglink`.
+fn link<'a>(elf: &Elf<'a>) -> Option<(&'a str, u32)> {
+    let data = elf.section(".gnu_debuglink")?.data;
+    let name = super::elf::string_at(data, 0).filter(|name| !name.is_empty() && !name.contains('/'))?;
+    Some((name, u32_at(data, (name.len() + 1).next_multiple_of(4))?))
+}
+
+/// The table that Fedora and others pack into each object.
+pub(crate) fn packed(elf: &Elf<'_>) -> Option<Elf<'static>> {
+    let section = elf.section(".gnu_debugdata").filter(|section| !section.data.is_empty())?;
+    let mut unpacked = Limited(Vec::new());
+    lzma_rs::xz_decompress(&mut &*section.data, &mut unpacked).ok()?;
+    // Lives as long as the names that are read from it: as long as the process.
+    Elf::parse(unpacked.0.leak()).ok()
+}
+
+struct Limited(Vec<u8>);
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > LARGEST_UNPACKED {
+            return Err(std::io::Error::other("unpacks to too much"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// CRC-32 as gdb and binutils use it for `.gnu_debuglink` (ISO 3309, reflected, polynomial 0xEDB88320).
+fn crc32(data: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut value = byte as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                value = if value & 1 != 0 { 0xEDB8_8320 ^ (value >> 1) } else { value >> 1 };
+                bit += 1;
+            }
+            table[byte] = value;
+            byte += 1;
+        }
+        table
+    };
+    !data.iter().fold(!0, |crc, &byte| TABLE[((crc ^ u32::from(byte)) & 0xff) as usize] ^ (crc >> 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crc32;
+
+    #[test]
+    fn the_check_value_of_crc_32() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
+}

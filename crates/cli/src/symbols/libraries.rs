@@ -1,0 +1,127 @@
+//! The libraries that the loader will map for a program, found as the loader finds them (ld.so(8)), without running it.
+
+use super::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, string_at};
+use super::loader_cache::LoaderCache;
+use super::object::Object;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+const DEFAULT: &[&str] = &["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+
+/// The search as the program's environment sets it.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    /// LD_LIBRARY_PATH.
+    pub(crate) library_path: Option<std::ffi::OsString>,
+    /// LD_PRELOAD, the user's own.
+    pub(crate) preload: Option<std::ffi::OsString>,
+}
+
+impl Environment {
+    pub(crate) fn current() -> Self {
+        Self { library_path: std::env::var_os("LD_LIBRARY_PATH"), preload: std::env::var_os("LD_PRELOAD") }
+    }
+}
+
+/// Everything that `main` needs, directly or not, in the loader's order, with the loader itself. What is not found is left out: the loader will say so.
+pub(crate) fn closure(main: &Object, environment: &Environment) -> Vec<Object> {
+    let cache = LoaderCache::read(Path::new("/etc/ld.so.cache"));
+    let mut found: Vec<Object> = Vec::new();
+    if let Some(preload) = &environment.preload {
+        for name in preload.as_bytes().split(|&byte| byte == b':' || byte == b' ').filter(|name| !name.is_empty()) {
+            let name = Path::new(OsStr::from_bytes(name)).to_path_buf();
+            let path =
+                if name.as_os_str().as_bytes().contains(&b'/') { Some(name) } else { default_search(&name.to_string_lossy(), &cache) };
+            path.into_iter().for_each(|path| add(&path, main, &mut found));
+        }
+    }
+    let main_rpath = paths(main, DT_RPATH);
+    let mut next = 0;
+    loop {
+        let needed = {
+            let object = if next == 0 {
+                main
+            } else if let Some(object) = found.get(next - 1) {
+                object
+            } else {
+                break;
+            };
+            let runpath = paths(object, DT_RUNPATH);
+            let mut before = Vec::new();
+            if runpath.is_empty() {
+                before.extend(paths(object, DT_RPATH));
+                before.extend(main_rpath.iter().cloned());
+            }
+            if let Some(list) = &environment.library_path {
+                before.extend(
+                    list.as_bytes()
+                        .split(|&b| b == b':' || b == b';')
+                        .map(|d| PathBuf::from(OsStr::from_bytes(if d.is_empty() { b"." } else { d }))),
+                );
+            }
+            before.extend(runpath);
+            names(object).into_iter().map(|name| (name, before.clone())).collect::<Vec<_>>()
+        };
+        for (name, before) in needed {
+            if let Some(known) = found.iter_mut().find(|object| object.names.iter().any(|n| n == name)) {
+                known.called(name);
+                continue;
+            }
+            let path = if name.contains('/') {
+                Some(PathBuf::from(name))
+            } else {
+                before.iter().map(|directory| directory.join(name)).find(|path| path.is_file()).or_else(|| default_search(name, &cache))
+            };
+            if let Some(path) = path {
+                add(&path, main, &mut found);
+            }
+        }
+        next += 1;
+    }
+    if let Some(interpreter) = main.elf.interpreter() {
+        add(Path::new(interpreter), main, &mut found);
+    }
+    found
+}
+
+fn default_search(name: &str, cache: &LoaderCache) -> Option<PathBuf> {
+    cache.find(name).filter(|path| path.is_file()).or_else(|| DEFAULT.iter().map(|d| Path::new(d).join(name)).find(|path| path.is_file()))
+}
+
+fn add(path: &Path, main: &Object, found: &mut Vec<Object>) {
+    let Ok(Ok(object)) = Object::open(path) else { return };
+    let same = |other: &Object| (other.device, other.inode) == (object.device, object.inode);
+    if same(main) {
+        return;
+    }
+    match found.iter_mut().find(|known| same(known)) {
+        Some(known) => object.names.iter().for_each(|name| known.called(name)),
+        None => found.push(object),
+    }
+}
+
+/// The names in DT_NEEDED.
+fn names(object: &Object) -> Vec<&'static str> {
+    strings(object, DT_NEEDED)
+}
+
+fn strings(object: &Object, wanted: u64) -> Vec<&'static str> {
+    let dynamic = object.elf.dynamic();
+    let strings = object.elf.dynamic_strings(&dynamic);
+    let at = dynamic.iter().filter(|&&(tag, _)| tag == wanted).filter_map(|&(_, at)| usize::try_from(at).ok());
+    at.filter_map(|at| string_at(strings, at)).filter(|name| !name.is_empty()).collect()
+}
+
+/// The directories of DT_RPATH or DT_RUNPATH.
+fn paths(object: &Object, tag: u64) -> Vec<PathBuf> {
+    let origin = object.path.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let expand = |directory: &str| {
+        let mut directory = directory.to_string();
+        for (token, value) in [("ORIGIN", origin.as_str()), ("LIB", "lib/x86_64-linux-gnu"), ("PLATFORM", "x86_64")] {
+            directory = directory.replace(&format!("${{{token}}}"), value).replace(&format!("${token}"), value);
+        }
+        PathBuf::from(directory)
+    };
+    strings(object, tag).iter().flat_map(|list| list.split(':')).filter(|d| !d.is_empty()).map(expand).collect()
+}

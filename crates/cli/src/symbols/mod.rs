@@ -1,0 +1,12 @@
+//! Objects and their functions, read from files: nothing here touches a process.
+
+mod debug_files;
+pub(crate) mod elf;
+pub(crate) mod libraries;
+mod loader_cache;
+mod mapped;
+pub(crate) mod object;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+pub(crate) mod unwind;

@@ -1,0 +1,143 @@
+//! One program or library: its identity, the names under which it is known, and its functions, read when they are first asked for.
+
+use super::debug_files::{packed, separate};
+use super::elf::{DT_SONAME, Elf, Unreadable};
+use super::mapped::map;
+use super::table::Table;
+use crate::pattern::Pattern;
+use anyhow::Context;
+use std::cell::OnceCell;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A program or library on disk.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// Without symbolic links.
+    pub(crate) path: PathBuf,
+    /// Full names under which it was asked for: symbolic links, the name in argv, the soname.
+    pub(crate) names: Vec<String>,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// Device, inode, size and time of change: the same ones mean the same content.
+    pub(crate) elf: Elf<'static>,
+    table: OnceCell<Table<'static>>,
+    debug_file: OnceCell<Option<PathBuf>>,
+}
+
+impl Object {
+    /// Maps the file and reads its headers.
+    pub(crate) fn open(asked: &Path) -> anyhow::Result<Result<Self, Unreadable>> {
+        let path = asked.canonicalize().with_context(|| asked.display().to_string())?;
+        let metadata = path.metadata().with_context(|| path.display().to_string())?;
+        let data = map(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let elf = match Elf::parse(data).and_then(|elf| elf.check_loadable().map(|()| elf)) {
+            Ok(elf) => elf,
+            Err(unreadable) => return Ok(Err(unreadable)),
+        };
+        let mut object = Self {
+            path,
+            names: Vec::new(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            elf,
+            table: OnceCell::new(),
+            debug_file: OnceCell::new(),
+        };
+        object.called(&asked.to_string_lossy());
+        if let Some(soname) = object.soname() {
+            object.called(soname);
+        }
+        Ok(Ok(object))
+    }
+
+    /// Adds a name under which it is asked for.
+    pub(crate) fn called(&mut self, name: &str) {
+        if !name.is_empty() && !self.names.iter().any(|known| known == name) {
+            self.names.push(name.to_string());
+        }
+    }
+
+    /// The name to show: the file name of the first name under which it was asked for.
+    pub(crate) fn name(&self) -> &str {
+        let asked = self.names.first().map_or("", String::as_str);
+        file_name(asked)
+    }
+
+    /// Whether an object pattern means it: by full path, file name, or library name without `lib` and `.so`.
+    pub(crate) fn is(&self, pattern: &Pattern) -> bool {
+        let path = self.path.to_string_lossy();
+        std::iter::once(&*path).chain(self.names.iter().map(String::as_str)).any(|name| {
+            let file = file_name(name);
+            pattern.matches(name) || forms(file).any(|form| pattern.matches(form))
+        })
+    }
+
+    /// Its functions.
+    pub(crate) fn table(&self) -> &Table<'static> {
+        self.table.get_or_init(|| {
+            let mut more = Vec::new();
+            let separate = separate(&self.elf, &self.path);
+            if let Some((_, debug)) = &separate {
+                more.push(debug.clone());
+            } else if let Some(packed) = packed(&self.elf) {
+                more.push(packed);
+            }
+            let _ = self.debug_file.set(separate.map(|(path, _)| path));
+            Table::new(self.elf.clone(), &more)
+        })
+    }
+
+    /// The separate file its symbols came from.
+    pub(crate) fn debug_file(&self) -> Option<&Path> {
+        self.table();
+        self.debug_file.get()?.as_deref()
+    }
+
+    fn soname(&self) -> Option<&'static str> {
+        let dynamic = self.elf.dynamic();
+        let &(_, at) = dynamic.iter().find(|&&(tag, _)| tag == DT_SONAME)?;
+        super::elf::string_at(self.elf.dynamic_strings(&dynamic), usize::try_from(at).ok()?)
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// `libc.so.6` is also `libc.so`, `libc` and `c`; `libfoo-1.2.so` is also `libfoo-1.2`, `foo-1.2` and `foo`; `ld-linux-x86-64.so.2` is also `ld`.
+fn forms(file: &str) -> impl Iterator<Item = &str> {
+    let stem = file.find(".so").filter(|&at| file[at + 3..].is_empty() || file[at + 3..].starts_with('.')).map(|at| &file[..at]);
+    let with_so = stem.map(|stem| &file[..stem.len() + 3]);
+    let bare = stem.map(|stem| stem.strip_prefix("lib").unwrap_or(stem));
+    let unversioned =
+        stem.and_then(|stem| stem.split_once("-").filter(|(_, v)| v.starts_with(|c: char| c.is_ascii_digit())).map(|(name, _)| name));
+    let bare_unversioned = unversioned.map(|name| name.strip_prefix("lib").unwrap_or(name));
+    let loader = file.starts_with("ld-linux").then_some("ld");
+    [Some(file), with_so, stem, bare, unversioned, bare_unversioned, loader].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forms;
+
+    #[test]
+    fn names_of_libraries() {
+        for (file, name, expected) in [
+            ("libc.so.6", "libc", true),
+            ("libc.so.6", "c", true),
+            ("libc.so.6", "libc.so", true),
+            ("libc.so.6", "libc.so.6", true),
+            ("libc.so.6", "lib", false),
+            ("libcrypto.so.3", "c", false),
+            ("libfoo-1.2.so", "foo", true),
+            ("libfoo-1.2.so", "libfoo-1.2", true),
+            ("redis-server", "redis-server", true),
+            ("redis-server", "redis", false),
+            ("x.sort", "x", false),
+            ("ld-linux-x86-64.so.2", "ld", true),
+        ] {
+            assert_eq!(forms(file).any(|form| form == name), expected, "{file} as {name}");
+        }
+    }
+}
