@@ -1,0 +1,116 @@
+//! Why something cannot be done. Every reason is a sentence for a report.
+
+use core::fmt;
+
+/// Why there can be no probe at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The function has no bytes, or the site lies behind them.
+    Empty,
+    /// The bytes at the site are not an instruction.
+    Undecodable,
+    /// The site is not the first byte of an instruction.
+    NotAnInstruction,
+    /// The instruction at the site is a breakpoint of somebody else.
+    ForeignBreakpoint,
+    /// The site is inside a restartable sequence: a trap there makes the program retry for ever.
+    Rseq,
+    /// The function is the return from a signal handler; unwinders know it by its bytes.
+    SignalReturn,
+    /// The site is the instruction that starts a hardware transaction; its fallback address is relative.
+    Transaction,
+    /// The instruction depends on its own address in a way that cannot be reproduced elsewhere.
+    NotRelocatable,
+    /// Relocated code at the given address would not reach what the original refers to.
+    OutOfReach,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the function has no code",
+            Self::Undecodable => "no instruction at this address",
+            Self::NotAnInstruction => "not the start of an instruction",
+            Self::ForeignBreakpoint => "a breakpoint is there already",
+            Self::Rseq => "inside a restartable sequence",
+            Self::SignalReturn => "return from a signal handler",
+            Self::Transaction => "starts a hardware transaction",
+            Self::NotRelocatable => "the instruction cannot be relocated",
+            Self::OutOfReach => "no memory within reach of the code",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// Why a site has a breakpoint and no detour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoDetour {
+    /// Less than five bytes, and no padding behind them.
+    TooShort,
+    /// The function branches into the bytes that the jump would displace.
+    BranchIntoWindow,
+    /// The caller knows of another way into those bytes ([`Options::landings`](crate::Options)).
+    LandingInWindow,
+    /// A call among the displaced instructions would return into the jump.
+    CallInWindow,
+    /// An unconditional jump or return is displaced together with code behind it that nobody seems to reach, so that a hidden way there is likely.
+    CodeBehindJump,
+    /// Some displaced instruction cannot be relocated.
+    NotRelocatable,
+    /// Code that the function reaches does not decode, so that its branches are not known.
+    Undecodable,
+    /// A restartable sequence starts in the window.
+    Rseq,
+    /// The displaced instructions refer to places too far from each other for one stub to reach all.
+    OutOfReach,
+    /// The caller asked for a breakpoint.
+    Asked,
+}
+
+impl fmt::Display for NoDetour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooShort => "shorter than a jump",
+            Self::BranchIntoWindow => "branch into the first bytes",
+            Self::LandingInWindow => "the first bytes are reached from elsewhere",
+            Self::CallInWindow => "a call would return into the jump",
+            Self::CodeBehindJump => "code of unknown use behind a jump",
+            Self::NotRelocatable => "an instruction cannot be relocated",
+            Self::Undecodable => "code that does not decode",
+            Self::Rseq => "a restartable sequence starts here",
+            Self::OutOfReach => "operands too far apart",
+            Self::Asked => "as asked",
+        })
+    }
+}
+
+/// Why a function can have an entry probe but no return probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoReturn {
+    /// The site is not the entry: the return address is not on top of the stack.
+    NotEntry,
+    /// It reads its own return address (`__builtin_return_address`, `setjmp`): a return probe would show there.
+    ReadsReturnAddress,
+    /// It writes over its own return address (thunks, retpolines).
+    WritesReturnAddress,
+    /// It takes its return address off the stack (`vfork`, coroutine switches, hand-written thunks).
+    DropsReturnAddress,
+    /// It goes to another stack before it returns.
+    SwitchesStack,
+}
+
+impl fmt::Display for NoReturn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotEntry => "not at the entry",
+            Self::ReadsReturnAddress => "reads its own return address",
+            Self::WritesReturnAddress => "writes its own return address",
+            Self::DropsReturnAddress => "takes its return address off the stack",
+            Self::SwitchesStack => "switches stacks",
+        })
+    }
+}
