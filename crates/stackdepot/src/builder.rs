@@ -160,10 +160,9 @@ impl<G: GracePeriod> Builder<G> {
         if layout.evicts != G::EVICTS {
             return Err(Error::Flavour);
         }
-        let words = memory.words();
-        let writer = Writer::claim(words, &layout, sharing, found == Found::Existing, self.take_over)?;
+        let writer = Writer::claim(&memory, &layout, sharing, found == Found::Existing, self.take_over)?;
         if found == Found::Existing && layout.evicts {
-            free::lists(words, &layout).for_each(|list| list.forget_stamps());
+            free::lists(&memory, &layout).for_each(|list| list.forget_stamps());
         }
         Ok(Depot::assemble(memory, layout, sharing, self.grace, writer))
     }

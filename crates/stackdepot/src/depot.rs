@@ -223,7 +223,7 @@ impl<G: GracePeriod> Depot<G> {
     /// False in a fork child whose parent recycles the records: its lookups are no sections of the parent's grace periods.
     #[inline(always)]
     fn may_read(&self) -> bool {
-        !G::EVICTS || self.sharing == Sharing::Private || self.writer.may_read(self.words(), &self.layout)
+        !G::EVICTS || self.sharing == Sharing::Private || self.writer.may_read(&self.memory, &self.layout)
     }
 
     fn may_write(&self) -> Result<(), PutError> {
@@ -287,7 +287,7 @@ impl<G: GracePeriod> Depot<G> {
     }
 
     fn insert_uncounted(&self, query: &Query<'_>, grow: bool) -> Result<Handle, Miss> {
-        let me = self.writer.slot(self.words(), &self.layout).ok_or(Miss::Disabled)?;
+        let me = self.writer.slot(&self.memory, &self.layout).ok_or(Miss::Disabled)?;
         if G::EVICTS && !query.counted {
             // Only persistent records were looked at so far.
             let section = self.grace.enter().ok_or(Miss::GrowthRefused)?;
@@ -353,7 +353,7 @@ impl<G: GracePeriod> Depot<G> {
 
     /// A place for a record: one whose grace period has elapsed, else a fresh one.
     fn place(&self, depth: usize, grow: bool, me: u64) -> Result<usize, Miss> {
-        let free = FreeList::of(self.words(), &self.layout, depth);
+        let free = FreeList::of(&self.memory, &self.layout, depth);
         if let Some(loc) = free.and_then(|f| f.pop(|stamp| self.grace.elapsed(stamp), &self.writer, me)) {
             count(self.words(), Counter::Reused, 1);
             return Ok(loc);
@@ -363,7 +363,7 @@ impl<G: GracePeriod> Depot<G> {
 
     /// Gives back a place whose record was never published.
     fn unplace(&self, loc: usize, depth: usize, me: u64) {
-        if let Some(list) = FreeList::of(self.words(), &self.layout, depth) {
+        if let Some(list) = FreeList::of(&self.memory, &self.layout, depth) {
             list.push(loc, None, &self.writer, me);
         }
     }
@@ -386,10 +386,10 @@ impl<G: GracePeriod> Depot<G> {
         if cfg!(debug_assertions) {
             record.poison();
         }
-        let Some(me) = self.writer.slot(words, &self.layout) else { return };
+        let Some(me) = self.writer.slot(&self.memory, &self.layout) else { return };
         // After the unlinking: a section that began before the stamp may still find the record, a later one cannot.
         let stamp = self.grace.now();
-        if let Some(list) = FreeList::of(words, &self.layout, depth) {
+        if let Some(list) = FreeList::of(&self.memory, &self.layout, depth) {
             list.push(loc, Some(stamp), &self.writer, me);
         }
     }

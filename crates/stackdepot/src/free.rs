@@ -17,6 +17,7 @@
 //! A thread that vanishes in here leaves `lock` set. Its successor walks the list once to find the end again; at most the one record in the dead thread's hands is lost.
 
 use crate::layout::{Layout, class_of, class_room};
+use crate::memory::Memory;
 use crate::stats::{Counter, count};
 use crate::writer::Writer;
 use percpu::sync::atomic::{AtomicU64, Ordering};
@@ -29,13 +30,14 @@ const LOOK: usize = 4;
 const DRAIN: usize = 8;
 
 /// All lists of a region.
-pub(crate) fn lists<'m>(words: &'m [AtomicU64], layout: &'m Layout) -> impl Iterator<Item = FreeList<'m>> {
-    (0..layout.classes()).filter_map(|class| FreeList::of(words, layout, class_room(class)))
+pub(crate) fn lists<'m>(memory: &'m Memory, layout: &'m Layout) -> impl Iterator<Item = FreeList<'m>> {
+    (0..layout.classes()).filter_map(|class| FreeList::of(memory, layout, class_room(class)))
 }
 
 /// One size class's list in a region.
 pub(crate) struct FreeList<'m> {
-    words: &'m [AtomicU64],
+    /// Not its words: another thread may map a pool and put a place of it here at any time, so they are loaded after each position was read.
+    memory: &'m Memory,
     layout: &'m Layout,
     room: usize,
     incoming: &'m AtomicU64,
@@ -46,11 +48,11 @@ pub(crate) struct FreeList<'m> {
 
 impl<'m> FreeList<'m> {
     /// The list for records of `depth` frames.
-    pub(crate) fn of(words: &'m [AtomicU64], layout: &'m Layout, depth: usize) -> Option<Self> {
+    pub(crate) fn of(memory: &'m Memory, layout: &'m Layout, depth: usize) -> Option<Self> {
         let class = class_of(depth);
         let at = layout.class(class);
-        let [incoming, lock, first, last] = words.get(at..at + 4)? else { return None };
-        Some(Self { words, layout, room: class_room(class), incoming, lock, first, last })
+        let [incoming, lock, first, last] = memory.words().get(at..at + 4)? else { return None };
+        Some(Self { memory, layout, room: class_room(class), incoming, lock, first, last })
     }
 
     /// Adds an unlinked record. Without a stamp it can be reused at once: nobody has read it.
@@ -68,7 +70,7 @@ impl<'m> FreeList<'m> {
             }
             None => self.push_incoming(loc as u64),
         }
-        count(self.words, Counter::FreeRecords, 1);
+        count(self.memory.words(), Counter::FreeRecords, 1);
     }
 
     /// Takes the oldest record whose stamp has elapsed.
@@ -82,7 +84,7 @@ impl<'m> FreeList<'m> {
         let found = self.take(elapsed);
         drop(held);
         if found.is_some() {
-            count(self.words, Counter::FreeRecords, -1);
+            count(self.memory.words(), Counter::FreeRecords, -1);
         }
         found
     }
@@ -167,7 +169,7 @@ impl<'m> FreeList<'m> {
             }
             let Some(place) = self.place(top) else {
                 self.incoming.store(0, Ordering::Relaxed);
-                count(self.words, Counter::Corrupt, 1);
+                count(self.memory.words(), Counter::Corrupt, 1);
                 return;
             };
             let below = place.next.load(Ordering::Relaxed);
@@ -183,7 +185,7 @@ impl<'m> FreeList<'m> {
         // Acquire pairs with the Release in Held::drop.
         match self.lock.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Some(Held(self.lock)),
-            Err(owner) if writer.is_dead(self.words, owner) => {
+            Err(owner) if writer.is_dead(self.memory.words(), owner) => {
                 // Acquire: the dead owner's stores are as visible as they will ever be.
                 self.lock.compare_exchange(owner, me, Ordering::Acquire, Ordering::Relaxed).ok()?;
                 self.find_end();
@@ -209,13 +211,13 @@ impl<'m> FreeList<'m> {
     fn cut(&self) {
         self.first.store(0, Ordering::Relaxed);
         self.last.store(0, Ordering::Relaxed);
-        count(self.words, Counter::Corrupt, 1);
+        count(self.memory.words(), Counter::Corrupt, 1);
     }
 
-    /// The words of a free record, if a record of this class fits there.
+    /// The words of a free record, if a record of this class fits there. What `loc` was read from orders the load of the mapped words in here: see `Memory::mapped`.
     fn place(&self, loc: u64) -> Option<Place<'m>> {
         let loc = usize::try_from(loc).ok().filter(|l| (self.layout.pools..self.layout.total).contains(l))?;
-        match self.words.get(loc..loc + 1 + self.room)? {
+        match self.memory.words().get(loc..loc + 1 + self.room)? {
             [head, next, stamp, ..] => Some(Place { head, next, stamp }),
             _ => None,
         }
@@ -237,5 +239,34 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Release pairs with the Acquire in `try_lock`.
         self.0.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::{Shape, record_words};
+    use crate::stats::Stats;
+
+    /// A list that was looked up before another thread mapped a pool must understand the places of that pool: taken for corruption, they took the whole list with them.
+    #[test]
+    fn places_of_a_pool_mapped_meanwhile_are_understood() {
+        const DEPTH: usize = 12;
+        let bytes = 1 << 20;
+        let memory = Memory::reserve(bytes, false).unwrap();
+        let layout = Layout::new(Shape { evicts: true, buckets_log2: 1, max_depth: 64, total: bytes / 8, pool: 4096 }).unwrap();
+        memory.grow(0, layout.pools + 4096).unwrap();
+        let writer = Writer::claim(&memory, &layout, crate::Sharing::Private, false, false).unwrap();
+
+        let early = FreeList::of(&memory, &layout, DEPTH).unwrap();
+        let loc = layout.pools + 2 * 4096;
+        memory.grow(layout.pools + 4096, loc + 4096).unwrap();
+        let late = FreeList::of(&memory, &layout, DEPTH).unwrap();
+        late.push(loc, None, &writer, 1);
+        late.push_incoming((loc + record_words(DEPTH)) as u64);
+
+        assert_eq!(early.pop(|_| true, &writer, 1), Some(loc));
+        assert_eq!(early.pop(|_| true, &writer, 1), Some(loc + record_words(DEPTH)));
+        assert_eq!(Stats::read(memory.words(), &layout).corrupt, 0);
     }
 }

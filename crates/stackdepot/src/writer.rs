@@ -13,7 +13,7 @@
 use crate::error::Error;
 use crate::free;
 use crate::layout::{Layout, head};
-use crate::memory::Sharing;
+use crate::memory::{Memory, Sharing};
 use crate::table;
 use percpu::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -36,33 +36,33 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Becomes a writer of the region; `used` says that there were writers before. With `take_over` the caller promises that all of them are gone.
-    pub(crate) fn claim(words: &[AtomicU64], layout: &Layout, sharing: Sharing, used: bool, take_over: bool) -> Result<Self, Error> {
+    pub(crate) fn claim(memory: &Memory, layout: &Layout, sharing: Sharing, used: bool, take_over: bool) -> Result<Self, Error> {
         let exclusive = layout.evicts;
         if sharing == Sharing::Shared && take_over {
-            (1..=SLOTS).for_each(|s| store(words, s, 0));
+            (1..=SLOTS).for_each(|s| store(memory.words(), s, 0));
         }
-        let slot = if sharing == Sharing::Shared { claim_slot(words, layout, exclusive)? } else { 1 };
+        let slot = if sharing == Sharing::Shared { claim_slot(memory, layout, exclusive)? } else { 1 };
         if used && (sharing == Sharing::Private || exclusive || take_over) {
             // Nobody else writes, so whatever is locked was left behind. (A private region can hold an old depot too: a file, a copy.)
-            unlock_all(words, layout, |_| true);
+            unlock_all(memory, layout, |_| true);
         }
         Ok(Self { sharing, exclusive, identity: AtomicU64::new(percpu::fork::generation() << 8 | slot) })
     }
 
     /// The slot to lock with; in a fork child the first caller finds one. None: this process may not write (now).
-    pub(crate) fn slot(&self, words: &[AtomicU64], layout: &Layout) -> Option<u64> {
+    pub(crate) fn slot(&self, memory: &Memory, layout: &Layout) -> Option<u64> {
         // Acquire pairs with the Release in `adopt`: locks cleared there are seen cleared.
         let identity = self.identity.load(Ordering::Acquire);
         let generation = percpu::fork::generation();
         if identity >> 8 != generation & (u64::MAX >> 8) {
-            return self.adopt(words, layout, identity, generation);
+            return self.adopt(memory, layout, identity, generation);
         }
         Some(identity & 0xff).filter(|s| (1..=SLOTS).contains(s))
     }
 
     /// Whether lookups of this process are covered by the grace periods that recycle its records.
-    pub(crate) fn may_read(&self, words: &[AtomicU64], layout: &Layout) -> bool {
-        self.sharing == Sharing::Private || !self.exclusive || self.slot(words, layout).is_some()
+    pub(crate) fn may_read(&self, memory: &Memory, layout: &Layout) -> bool {
+        self.sharing == Sharing::Private || !self.exclusive || self.slot(memory, layout).is_some()
     }
 
     /// Whether a lock of this slot was left behind.
@@ -84,7 +84,7 @@ impl Writer {
 
     #[cold]
     #[inline(never)]
-    fn adopt(&self, words: &[AtomicU64], layout: &Layout, old: u64, generation: u64) -> Option<u64> {
+    fn adopt(&self, memory: &Memory, layout: &Layout, old: u64, generation: u64) -> Option<u64> {
         let own = generation << 8;
         // Relaxed: the child was one thread when it was made, and everything before that is in its past.
         self.identity.compare_exchange(old, own | ADOPTING, Ordering::Relaxed, Ordering::Relaxed).ok()?;
@@ -93,11 +93,11 @@ impl Writer {
                 let slot = (old & 0xff) % SLOTS + 1;
                 if slot == 1 {
                     // Numbers start again: what the first writer left must not look like ours.
-                    unlock_all(words, layout, |owner| owner == slot);
+                    unlock_all(memory, layout, |owner| owner == slot);
                 }
                 slot
             }
-            Sharing::Shared => claim_slot(words, layout, self.exclusive).unwrap_or(REFUSED),
+            Sharing::Shared => claim_slot(memory, layout, self.exclusive).unwrap_or(REFUSED),
         };
         // Release pairs with the Acquire in `slot`.
         self.identity.store(own | slot, Ordering::Release);
@@ -106,7 +106,8 @@ impl Writer {
 }
 
 /// Finds a slot in the header: a free one, else one whose process is gone.
-fn claim_slot(words: &[AtomicU64], layout: &Layout, exclusive: bool) -> Result<u64, Error> {
+fn claim_slot(memory: &Memory, layout: &Layout, exclusive: bool) -> Result<u64, Error> {
+    let words = memory.words();
     let me = pid();
     for round in 0..2 {
         for slot in 1..=SLOTS {
@@ -127,7 +128,7 @@ fn claim_slot(words: &[AtomicU64], layout: &Layout, exclusive: bool) -> Result<u
                 return Err(Error::Busy(other));
             }
             if gone {
-                unlock_all(words, layout, |owner| owner == slot);
+                unlock_all(memory, layout, |owner| owner == slot);
             }
             return Ok(slot);
         }
@@ -137,9 +138,9 @@ fn claim_slot(words: &[AtomicU64], layout: &Layout, exclusive: bool) -> Result<u
 
 /// Unlocks everything whose owner answers to `left_behind`.
 #[cold]
-fn unlock_all(words: &[AtomicU64], layout: &Layout, left_behind: impl Fn(u64) -> bool) {
-    table::release_all(words, layout, &left_behind);
-    free::lists(words, layout).for_each(|list| list.release(&left_behind));
+fn unlock_all(memory: &Memory, layout: &Layout, left_behind: impl Fn(u64) -> bool) {
+    table::release_all(memory.words(), layout, &left_behind);
+    free::lists(memory, layout).for_each(|list| list.release(&left_behind));
 }
 
 /// A process with another slot that still exists.
