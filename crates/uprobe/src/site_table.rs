@@ -61,10 +61,7 @@ pub(crate) enum Action {
         cell: u32,
     },
     /// Calls the site's consumers with all registers.
-    Call {
-        /// Offset of the cell, where entries are counted as well.
-        cell: u32,
-    },
+    Call,
 }
 
 impl Action {
@@ -74,14 +71,15 @@ impl Action {
             Self::Count { .. } => 1,
             Self::Time { .. } => 2,
             Self::CountReturn { .. } => 3,
-            Self::Call { .. } => 4,
+            Self::Call => 4,
         }
     }
 
     /// The cell's offset.
     pub(crate) fn cell(self) -> u32 {
         match self {
-            Self::Count { cell } | Self::Time { cell } | Self::CountReturn { cell } | Self::Call { cell } => cell,
+            Self::Count { cell } | Self::Time { cell } | Self::CountReturn { cell } => cell,
+            Self::Call => 0,
         }
     }
 
@@ -97,9 +95,8 @@ impl Action {
 /// Sites that there can be: 64 MiB of address space, of which only what is used becomes memory.
 pub(crate) const CAPACITY: u32 = 1 << 20;
 
-/// The table; null before [`reserve`]. The assembly reads it by this name.
-#[unsafe(export_name = "__trapline_uprobe_sites_v0")]
-static SITES: AtomicPtr<Site> = AtomicPtr::new(ptr::null_mut());
+/// The table; null before [`reserve`]. The assembly reads it.
+pub(crate) static SITES: AtomicPtr<Site> = AtomicPtr::new(ptr::null_mut());
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -155,7 +152,7 @@ impl Site {
             1 => Some(Action::Count { cell }),
             2 => Some(Action::Time { cell }),
             3 => Some(Action::CountReturn { cell }),
-            4 => Some(Action::Call { cell }),
+            4 => Some(Action::Call),
             _ => None,
         }
     }

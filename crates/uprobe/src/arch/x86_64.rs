@@ -1,0 +1,8 @@
+//! x86-64: the code that runs at a hit.
+
+pub(crate) mod area;
+pub(crate) mod cold;
+pub(crate) mod entry;
+pub(crate) mod exit;
+pub(crate) mod tls;
+pub(crate) mod vector;

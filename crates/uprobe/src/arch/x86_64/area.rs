@@ -1,0 +1,141 @@
+//! The area of return instances: 16 MiB of code and, at a constant distance, 16 MiB of records.
+//!
+//! A timed call returns to a stub of its own: 64 bytes of code whose record lies at the same offset in the other half. As the distance is constant, all stubs have the same bytes, so that one
+//! small file, mapped again and again, is the whole code half ([`map`]).
+//!
+//! ```text
+//!  0  call [rip + record.target]      the return address lands where the program's own one was
+//!  6  lea rsp, [rsp - 8]              (nothing of the program's flags or registers is touched)
+//! 11  push rax
+//! 12  lea rax, [rip + record]
+//! 19  jmp [rip + record.on_return]
+//! ```
+//!
+//! # Unwinding
+//! The code half is reserved in `.bss` between `.cfi_startproc` and `.cfi_endproc`, so the unwind tables of whatever object this is linked into cover it from the start, and nothing is
+//! registered at run time. One entry describes all stubs, by expressions over the instruction pointer: the canonical frame address is rsp + 8 for each instruction of the prologue
+//! that has moved rsp, and the return address is what the record says, less one, because the entry is that of a signal frame: unwinders then take the address as it is,
+//! and tell this frame from its caller, which has the same frame address.
+#![allow(unsafe_code)]
+
+use core::arch::global_asm;
+use core::ffi::c_void;
+use core::ptr;
+
+/// Bytes of either half.
+pub(crate) const HALF: usize = 1 << 24;
+/// Bytes of a stub, and of its record.
+pub(crate) const STUB: usize = 64;
+/// Offset in a stub of its return address, which stands in the stack slot while the body runs.
+pub(crate) const RETURN: usize = 6;
+
+global_asm!(
+    ".pushsection .bss.__trapline_uprobe_area,\"aw\",@nobits",
+    ".balign 4096",
+    ".globl __trapline_uprobe_code_v0",
+    ".hidden __trapline_uprobe_code_v0",
+    ".type __trapline_uprobe_code_v0,@object",
+    "__trapline_uprobe_code_v0:",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    // DW_CFA_def_cfa_expression: rsp + ((rip & 63) >= 11) * 8 + ((rip & 63) >= 12) * 8:
+    // breg7 0; breg16 0; const1u 63; and; dup; lit11; ge; lit3; shl; swap; lit12; ge; lit3; shl; plus; plus
+    ".cfi_escape 0x0f, 19, 0x77,0, 0x80,0, 0x08,63, 0x1a, 0x12, 0x3b, 0x2a, 0x33, 0x24, 0x16, 0x3c, 0x2a, 0x33, 0x24, 0x22, 0x22",
+    // DW_CFA_val_expression of the return address: [(rip & -64) + HALF + 8] - 1:
+    // breg16 0; const1s -64; and; const4u HALF + 8; plus; deref; lit1; minus
+    ".cfi_escape 0x16, 0x10, 14, 0x80,0, 0x09,0xc0, 0x1a, 0x0c,8,0,0,1, 0x22, 0x06, 0x31, 0x1c",
+    ".skip 16777216",
+    ".cfi_endproc",
+    ".size __trapline_uprobe_code_v0, 16777216",
+    ".globl __trapline_uprobe_records_v0",
+    ".hidden __trapline_uprobe_records_v0",
+    ".type __trapline_uprobe_records_v0,@object",
+    "__trapline_uprobe_records_v0:",
+    ".skip 16777216",
+    ".size __trapline_uprobe_records_v0, 16777216",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    #[link_name = "__trapline_uprobe_code_v0"]
+    static CODE: u8;
+    #[link_name = "__trapline_uprobe_records_v0"]
+    static RECORDS: u8;
+}
+
+/// Address of the first stub.
+#[inline]
+pub(crate) fn code() -> usize {
+    (&raw const CODE).addr()
+}
+
+/// The first record.
+#[inline]
+pub(crate) fn records() -> *mut u8 {
+    (&raw const RECORDS).cast_mut()
+}
+
+/// The offset of the instance whose stub an address lies in; `None`: it lies in none.
+#[inline]
+pub(crate) fn offset_of(address: u64) -> Option<u32> {
+    let offset = (address as usize).wrapping_sub(code());
+    (offset < HALF).then_some((offset & !(STUB - 1)) as u32)
+}
+
+/// The bytes of every stub.
+fn stub() -> [u8; STUB] {
+    let field = |at: usize, field: usize| ((HALF + field - at) as u32).to_le_bytes();
+    let mut bytes = [0xcc; STUB];
+    let mut put = |at: usize, code: &[u8]| bytes[at..at + code.len()].copy_from_slice(code);
+    put(0, &[0xff, 0x15]);
+    put(2, &field(RETURN, 0));
+    put(RETURN, &[0x48, 0x8d, 0x64, 0x24, 0xf8]);
+    put(11, &[0x50]);
+    put(12, &[0x48, 0x8d, 0x05]);
+    put(15, &field(19, 0));
+    put(19, &[0xff, 0x25]);
+    put(21, &field(25, 16));
+    bytes
+}
+
+/// Bytes of the file that is mapped again and again: few enough to cost little, many enough that few mappings make the area.
+const TEMPLATE: usize = 256 * 1024;
+
+/// Maps the code half. False: the kernel refused; then there are no return probes.
+///
+/// # Context
+/// About 70 system calls; once per process.
+pub(crate) fn map() -> bool {
+    let name = c"trapline";
+    // SAFETY: the name is a C string; the call makes a file descriptor.
+    let file = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if file < 0 {
+        return false;
+    }
+    let done = fill(file) && (0..HALF).step_by(TEMPLATE).all(|at| map_part(file, at));
+    // SAFETY: opened above; mappings keep the file alive.
+    unsafe { libc::close(file) };
+    done
+}
+
+fn fill(file: i32) -> bool {
+    let page: Vec<u8> = stub().iter().copied().cycle().take(TEMPLATE).collect();
+    let mut written = 0;
+    while written < page.len() {
+        let rest = &page[written..];
+        // SAFETY: `rest` is readable.
+        let n = unsafe { libc::write(file, rest.as_ptr().cast::<c_void>(), rest.len()) };
+        if n <= 0 {
+            return false;
+        }
+        written += n as usize;
+    }
+    true
+}
+
+fn map_part(file: i32, at: usize) -> bool {
+    let address = ptr::with_exposed_provenance_mut::<c_void>(code() + at);
+    // SAFETY: replaces a part of the code half, which nobody uses before this function has returned true.
+    let mapped = unsafe { libc::mmap(address, TEMPLATE, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_FIXED, file, 0) };
+    mapped != libc::MAP_FAILED
+}

@@ -1,0 +1,243 @@
+//! Where a stub goes when the function has returned: takes the instance off the lists, counts, and returns to the caller.
+//!
+//! It comes in with rsp = slot - 8, the program's rax at \[rsp\], rax = the record; all else as the function left it.
+//!
+//! ```text
+//! return(n):
+//!     [clock] ticks = time stamp - n.start
+//!     state = thread's; none (or the engine is at work): cold_return
+//!   again:
+//!     word = state.word; word.top is not n: cold_return
+//!     n.next_free = word.free; read what is needed of n
+//!     compare-and-swap word: (top: n.parent, free: n), or again
+//!     [slot] = n.orig_ra
+//!     cell.returns += 1; parent.child += ticks or child
+//!     [clock] cell.total += ticks; cell.self += max(ticks - child, 0); cell.max = max(cell.max, ticks); cell.buckets[bucket(ticks)] += 1
+//!     restore; return
+//! ```
+//!
+//! The slot keeps the stub's address until `n` is off the lists: an instance whose slot holds something else counts as dead. In between the two, the unwind
+//! information has the return address in r10.
+#![allow(unsafe_code)]
+
+use super::tls;
+use crate::instance::Record;
+use crate::thread::State;
+use core::arch::global_asm;
+use core::mem::offset_of;
+use wire::cell;
+
+unsafe extern "C" {
+    #[link_name = "__trapline_uprobe_return_time_v0"]
+    static RETURN_TIME: u8;
+    #[link_name = "__trapline_uprobe_return_pair_v0"]
+    static RETURN_PAIR: u8;
+    #[link_name = "__trapline_uprobe_return_call_v0"]
+    static RETURN_CALL: u8;
+}
+
+/// What a stub jumps to after its function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// Counts and measures.
+    Time,
+    /// Counts.
+    Pair,
+    /// Calls a consumer.
+    Call,
+}
+
+impl Return {
+    /// For [`Record::on_return`].
+    pub(crate) fn routine(self) -> u64 {
+        let address = match self {
+            Self::Time => &raw const RETURN_TIME,
+            Self::Pair => &raw const RETURN_PAIR,
+            Self::Call => &raw const RETURN_CALL,
+        };
+        address.addr() as u64
+    }
+}
+
+const _: () = assert!(cell::SUB_BITS == 3, "the assembly's bucket is (t >> e - 3) + 8 * (e - 3)");
+
+global_asm!(
+    ".macro __trapline_push register",
+    "push \\register",
+    ".cfi_adjust_cfa_offset 8",
+    ".endm",
+    ".macro __trapline_pop register",
+    "pop \\register",
+    ".cfi_adjust_cfa_offset -8",
+    ".endm",
+    "",
+    ".macro __trapline_return_restore",
+    "__trapline_pop rax",
+    "add al, 0x7f",
+    "sahf",
+    "__trapline_pop r11",
+    "__trapline_pop r10",
+    "__trapline_pop r9",
+    "__trapline_pop r8",
+    "__trapline_pop rdi",
+    "__trapline_pop rsi",
+    "__trapline_pop rdx",
+    "__trapline_pop rcx",
+    ".endm",
+    "",
+    ".macro __trapline_return name, clock, cold",
+    ".balign 64",
+    ".globl \\name",
+    ".hidden \\name",
+    ".type \\name,@function",
+    "\\name:",
+    ".cfi_startproc",
+    ".cfi_def_cfa_offset 16",
+    "__trapline_push rcx",
+    "__trapline_push rdx",
+    "__trapline_push rsi",
+    "__trapline_push rdi",
+    "__trapline_push r8",
+    "__trapline_push r9",
+    "__trapline_push r10",
+    "__trapline_push r11",
+    "mov rcx, rax",
+    "lahf",
+    "seto al",
+    "__trapline_push rax",
+    ".set .Lslot\\@, 80",
+    ".if \\clock",
+    "rdtsc",
+    "shl rdx, 32",
+    "or rax, rdx",
+    "sub rax, qword ptr [rcx + {r_start}]",
+    "mov r9, rax",
+    ".endif",
+    "mov rdx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    "mov rdx, qword ptr fs:[rdx + {tls_state}]",
+    "test rdx, rdx",
+    "jz 8f",
+    "mov r11d, dword ptr [rcx + {r_cell}]",
+    "add r11, qword ptr [rdx + {t_block}]",
+    "mov r10, qword ptr [rcx + {r_orig_ra}]",
+    "2:",
+    "mov rax, qword ptr [rdx]",
+    "lea r8, [rip + __trapline_uprobe_records_v0]",
+    "neg r8",
+    "add r8, rcx",
+    "mov rsi, rax",
+    "shr rsi, 24",
+    "mov edi, esi",
+    "and edi, 0xffffff",
+    "cmp edi, r8d",
+    "jne 8f",
+    "mov edi, eax",
+    "and edi, 0xffffff",
+    "mov dword ptr [rcx + {r_next_free}], edi",
+    "mov edi, dword ptr [rcx + {r_parent}]",
+    "and edi, 0xffffff",
+    // rsi is version << 24 | top.
+    "shr rsi, 24",
+    "inc esi",
+    "shl rsi, 24",
+    "or rsi, rdi",
+    "shl rsi, 24",
+    "or rsi, r8",
+    "mov r8, qword ptr [rcx + {r_child}]",
+    "cmpxchg qword ptr [rdx], rsi",
+    "jnz 2b",
+    ".cfi_remember_state",
+    ".cfi_register rip, r10",
+    "mov qword ptr [rsp + .Lslot\\@], r10",
+    ".cfi_restore_state",
+    "inc qword ptr [r11 + {c_returns}]",
+    "lea rsi, [rip + __trapline_uprobe_records_v0]",
+    ".if \\clock",
+    "add qword ptr [rsi + rdi + {r_child}], r9",
+    "add qword ptr [r11 + {c_total}], r9",
+    // self: ticks - child, not below 0 (stacks that are switched may give more child time than there was).
+    "xor esi, esi",
+    "mov rax, r9",
+    "sub rax, r8",
+    "cmovb rax, rsi",
+    "add qword ptr [r11 + {c_self}], rax",
+    "cmp r9, qword ptr [r11 + {c_max}]",
+    "ja 6f",
+    // bucket: e = max(log2, 3); (ticks >> (e - 3)) + 8 * (e - 3), at most the last one.
+    "5:",
+    "mov rcx, r9",
+    "or rcx, 8",
+    "bsr rcx, rcx",
+    "sub ecx, 3",
+    "mov rax, r9",
+    "shr rax, cl",
+    "lea rax, [rax + rcx*8]",
+    "mov ecx, {last_bucket}",
+    "cmp rax, rcx",
+    "cmova rax, rcx",
+    "inc qword ptr [r11 + rax*8 + {c_buckets}]",
+    ".else",
+    "add qword ptr [rsi + rdi + {r_child}], r8",
+    ".endif",
+    ".cfi_remember_state",
+    "__trapline_return_restore",
+    "__trapline_pop rax",
+    "ret",
+    ".cfi_restore_state",
+    "",
+    ".if \\clock",
+    "6:",
+    "mov rax, qword ptr [r11 + {c_max}]",
+    "7:",
+    "cmp r9, rax",
+    "jbe 5b",
+    "cmpxchg qword ptr [r11 + {c_max}], r9",
+    "jnz 7b",
+    "jmp 5b",
+    ".endif",
+    "",
+    "8:",
+    // The stub's own state again, and on to the cold path.
+    "mov rsi, rcx",
+    "mov rax, qword ptr [rsp]",
+    "add al, 0x7f",
+    "sahf",
+    "mov rax, rsi",
+    "lea rsp, [rsp + 8]",
+    ".cfi_adjust_cfa_offset -8",
+    "__trapline_pop r11",
+    "__trapline_pop r10",
+    "__trapline_pop r9",
+    "__trapline_pop r8",
+    "__trapline_pop rdi",
+    "__trapline_pop rsi",
+    "__trapline_pop rdx",
+    "__trapline_pop rcx",
+    "jmp \\cold",
+    ".cfi_endproc",
+    ".size \\name, . - \\name",
+    ".endm",
+    "",
+    ".pushsection .text.__trapline_uprobe_return,\"ax\",@progbits",
+    "__trapline_return __trapline_uprobe_return_time_v0, 1, __trapline_uprobe_cold_return_v0",
+    "__trapline_return __trapline_uprobe_return_pair_v0, 0, __trapline_uprobe_cold_return_v0",
+    ".popsection",
+    ".purgem __trapline_return",
+    ".purgem __trapline_return_restore",
+    ".purgem __trapline_push",
+    ".purgem __trapline_pop",
+    tls_state = const tls::STATE,
+    t_block = const offset_of!(State, block),
+    r_orig_ra = const offset_of!(Record, orig_ra),
+    r_start = const offset_of!(Record, start),
+    r_child = const offset_of!(Record, child),
+    r_cell = const offset_of!(Record, cell),
+    r_parent = const offset_of!(Record, parent),
+    r_next_free = const offset_of!(Record, next_free),
+    c_returns = const cell::RETURNS,
+    c_total = const cell::TOTAL,
+    c_self = const cell::SELF,
+    c_max = const cell::MAX,
+    c_buckets = const cell::BUCKETS,
+    last_bucket = const cell::BUCKET_COUNT - 1,
+);

@@ -1,0 +1,80 @@
+//! The engine's thread-local words, at a constant distance from fs:0 (the initial-exec model, as in `percpu`), so that stubs can use them.
+//!
+//! | word | |
+//! |---|---|
+//! | `BLOCK` | the thread's block of cells; 0: none yet, or the engine is at work |
+//! | `STATE` | the thread's [`State`](crate::thread::State); 0 with `BLOCK` |
+//! | `OWN` | the thread's state, also while the engine is at work |
+//! | `BUSY` | why `BLOCK` is 0: [`crate::thread::Busy`] |
+//!
+//! Written by the thread and its signal handlers only.
+#![allow(unsafe_code)]
+
+use core::arch::{asm, global_asm};
+
+global_asm!(
+    ".pushsection .tbss.__trapline_uprobe_tls_v0,\"awT\",@nobits",
+    ".globl __trapline_uprobe_tls_v0",
+    ".hidden __trapline_uprobe_tls_v0",
+    ".type __trapline_uprobe_tls_v0,@tls_object",
+    ".size __trapline_uprobe_tls_v0,32",
+    ".balign 32",
+    "__trapline_uprobe_tls_v0:",
+    ".zero 32",
+    ".popsection",
+);
+
+/// See the module.
+pub(crate) const BLOCK: usize = 0;
+/// See the module.
+pub(crate) const STATE: usize = 8;
+/// See the module.
+pub(crate) const OWN: usize = 16;
+/// See the module.
+pub(crate) const BUSY: usize = 24;
+
+/// Distance of the words from fs:0.
+#[inline]
+pub(crate) fn distance() -> i64 {
+    let distance: i64;
+    // SAFETY: a load from the global offset table (or a constant, if the linker knows it).
+    unsafe {
+        asm!("mov {}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]", out(reg) distance, options(nostack, preserves_flags, readonly));
+    }
+    distance
+}
+
+/// Reads a word.
+#[inline(always)]
+pub(crate) fn get(word: usize) -> usize {
+    debug_assert!(word <= BUSY);
+    let value: usize;
+    // SAFETY: a load of one of the thread's own words.
+    unsafe {
+        asm!(
+            "mov {v}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+            "mov {v}, qword ptr fs:[{v} + {w}]",
+            v = out(reg) value,
+            w = in(reg) word,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    value
+}
+
+/// Writes a word.
+#[inline(always)]
+pub(crate) fn set(word: usize, value: usize) {
+    debug_assert!(word <= BUSY);
+    // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal handlers read what was written before.
+    unsafe {
+        asm!(
+            "mov {t}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+            "mov qword ptr fs:[{t} + {w}], {v}",
+            t = out(reg) _,
+            v = in(reg) value,
+            w = in(reg) word,
+            options(nostack, preserves_flags),
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! What the hit path leaves to Rust: a thread's first hit, an empty free list, instances that are not nested as usual, hits while the engine is at work.
+//!
+//! Called by the assembly with all registers saved, vector state included. Signal-safe, as the hit path is: a handler may interrupt any line and come in here again.
+#![allow(unsafe_code)]
+
+use crate::arch::x86_64::exit::Return;
+use crate::instance::{self, DONE, MAX_CHAIN, OFFSET, Record, TRANSIT};
+use crate::recorder::{self, Loss};
+use crate::site_table::{self, Action, LOOPS, SKIPS_RED_ZONE, Site};
+use crate::thread::{self, Busy, State, Working};
+use crate::word::Word;
+use crate::{chunk, lists};
+use core::arch::x86_64::_rdtsc;
+use core::sync::atomic::{AtomicU64, Ordering};
+use wire::cell;
+
+/// Registers as the assembly saves them; the stack continues behind.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// rax, rcx, rdx, rbx, rbp, rsi, rdi, r8 to r15.
+    pub(crate) registers: [u64; 15],
+    pub(crate) flags: u64,
+    /// Comes in: the site's number, or the program's rax. Goes out: where to jump.
+    pub(crate) word: u64,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// An instance; its stub calls the body.
+    Instance(u32),
+    /// It is the same call, which came back to the function's first byte.
+    SameCall,
+    /// No place to remember it.
+    Nothing,
+}
+
+/// A stack slot that the program is using.
+fn slot_word(slot: u64) -> &'static AtomicU64 {
+    let place = core::ptr::with_exposed_provenance::<AtomicU64>(slot as usize);
+    // SAFETY: the word that holds (or held) the return address of the function that is being entered or left right now.
+    unsafe { &*place }
+}
+
+fn now() -> u64 {
+    // SAFETY: the instruction is there in every x86-64.
+    unsafe { _rdtsc() }
+}
+
+/// Adds to a cell of a block.
+fn count(block: usize, cell: u32, field: usize) {
+    let place = core::ptr::with_exposed_provenance::<AtomicU64>(block + cell as usize + field);
+    // SAFETY: the cell lies in every block, as whoever armed the site has promised; its fields are aligned words.
+    let word = unsafe { &*place };
+    word.fetch_add(1, Ordering::Relaxed);
+}
+
+/// An entry that the assembly did not finish. True: an instance was made, go to its stub; false: go on at the site's `resume`. Either address is in `frame.word`, or below the slot.
+pub(crate) extern "C" fn entry(frame: &mut Frame) -> bool {
+    let index = frame.word as u32;
+    let site = site_table::site(index);
+    let skipped = if site.flags.load(Ordering::Relaxed) & SKIPS_RED_ZONE == 0 { 0 } else { 128 };
+    let slot = (&raw const frame.word).addr() as u64 + 8 + skipped;
+    match hit(site, index, slot) {
+        Made::Instance(at) => {
+            // Where the assembly jumps to: the stub. The red zone is dead, for this is a new call.
+            slot_word(slot - 8).store(instance::stub(at), Ordering::Relaxed);
+            true
+        }
+        Made::SameCall | Made::Nothing => {
+            frame.word = site.resume.load(Ordering::Relaxed);
+            false
+        }
+    }
+}
+
+/// A hit of a site that counts, by whatever way. `slot` is where the return address is, if the action is about returns.
+pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
+    let Some(action) = site.action() else { return Made::Nothing };
+    let timed = matches!(action, Action::Time { .. } | Action::CountReturn { .. });
+    if timed && is_same_call(site, index, slot) {
+        return Made::SameCall;
+    }
+    let cell = action.cell();
+    let busy = thread::busy();
+    match busy {
+        Busy::No => {}
+        // A handler interrupted the engine: it can count, not more.
+        Busy::Engine => {
+            if let Some(state) = thread::own() {
+                return untimed(state.block.load(Ordering::Relaxed), cell, timed.then_some(Loss::Untimed));
+            }
+        }
+        Busy::Agent => {
+            recorder::lost(Loss::Recursion);
+            return Made::Nothing;
+        }
+        Busy::Exited => {
+            if let Some(block) = thread::shared_block() {
+                return untimed(block, cell, timed.then_some(Loss::Untimed));
+            }
+        }
+        Busy::NoBlock => {}
+    }
+    let Some(state) = (if busy == Busy::No { thread::enter() } else { None }) else {
+        recorder::lost(Loss::Capacity);
+        return Made::Nothing;
+    };
+    let block = state.block.load(Ordering::Relaxed);
+    if !timed {
+        count(block, cell, cell::CALLS);
+        return Made::Nothing;
+    }
+    let kind = if matches!(action, Action::Time { .. }) { Return::Time } else { Return::Pair };
+    match make(state, site, index, slot, kind, cell) {
+        Some(at) => {
+            count(block, cell, cell::CALLS);
+            instance::record(at).start.store(now(), Ordering::Relaxed);
+            Made::Instance(at)
+        }
+        None => untimed(block, cell, Some(Loss::Depth)),
+    }
+}
+
+fn untimed(block: usize, cell: u32, why: Option<Loss>) -> Made {
+    count(block, cell, cell::CALLS);
+    if let Some(loss) = why {
+        count(block, cell, cell::UNTIMED);
+        recorder::lost(loss);
+    }
+    Made::Nothing
+}
+
+fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
+    if site.flags.load(Ordering::Relaxed) & LOOPS == 0 {
+        return false;
+    }
+    let content = slot_word(slot).load(Ordering::Relaxed);
+    crate::arch::x86_64::area::offset_of(content).is_some_and(|at| instance::record(at).site.load(Ordering::Relaxed) == index)
+}
+
+/// Makes an instance for the call whose return address is at `slot`, and puts its stub there. `None`: there is no free one and none to be had, or a handler interrupted the engine.
+///
+/// # Context
+/// Not while the thread is busy.
+pub(crate) fn make(state: &'static State, site: &Site, index: u32, slot: u64, kind: Return, cell: u32) -> Option<u32> {
+    let target = site.body.load(Ordering::Relaxed);
+    let place = slot_word(slot);
+    loop {
+        let word = Word(state.word.load(Ordering::Relaxed));
+        if word.free() == 0 {
+            if more(state) {
+                continue;
+            }
+            return None;
+        }
+        let top = instance::record(word.top());
+        let above = top.slot.load(Ordering::Relaxed);
+        let content = place.load(Ordering::Relaxed);
+        let chain = match above {
+            above if above > slot => 0,
+            above if above == slot && content == instance::return_address(word.top()) => (top.parent.load(Ordering::Relaxed) >> 24) + 1,
+            _ => {
+                let _working = Working::begin(state, Busy::Engine);
+                lists::settle(state, slot);
+                // What is left on top at this very slot leads there by its chain, or is above.
+                let left = Word(state.word.load(Ordering::Relaxed)).top();
+                if instance::record(left).slot.load(Ordering::Relaxed) == slot && content != instance::return_address(left) {
+                    return None;
+                }
+                continue;
+            }
+        };
+        if chain >= MAX_CHAIN {
+            collapse(state, slot);
+            continue;
+        }
+        let at = word.free();
+        let new = instance::record(at);
+        new.target.store(target, Ordering::Relaxed);
+        new.orig_ra.store(content, Ordering::Relaxed);
+        new.on_return.store(kind.routine(), Ordering::Relaxed);
+        new.slot.store(slot | TRANSIT, Ordering::Relaxed);
+        new.child.store(0, Ordering::Relaxed);
+        new.cell.store(cell, Ordering::Relaxed);
+        new.site.store(index, Ordering::Relaxed);
+        new.parent.store(chain << 24 | word.top(), Ordering::Relaxed);
+        let then = word.then(at, new.next_free.load(Ordering::Relaxed));
+        // Relaxed: only this thread and its handlers.
+        if state.word.compare_exchange(word.0, then.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            place.store(instance::return_address(at), Ordering::Relaxed);
+            new.slot.store(slot, Ordering::Relaxed);
+            return Some(at);
+        }
+    }
+}
+
+/// Fills the empty free list: from the dead, if as many were made since the last look as were alive then, else from the pool. False: there is none.
+fn more(state: &'static State) -> bool {
+    let made = state.chunk_count.load(Ordering::Relaxed) * instance::PER_CHUNK as u32;
+    let scan = || {
+        let _working = Working::begin(state, Busy::Engine);
+        lists::collect(state);
+        Word(state.word.load(Ordering::Relaxed)).free() != 0
+    };
+    let due = made != 0 && made >= 2 * state.survivors.load(Ordering::Relaxed);
+    (due && scan()) || chunk::refill(state) || (!due && made != 0 && scan())
+}
+
+/// Finishes a chain of tail calls that became too long, as if its functions had returned now.
+fn collapse(state: &'static State, slot: u64) {
+    let _working = Working::begin(state, Busy::Engine);
+    let end = now();
+    let original = lists::collapse(state, slot, |record, parent| finish(state.block.load(Ordering::Relaxed), record, parent, end));
+    if let Some(original) = original {
+        slot_word(slot).store(original, Ordering::Relaxed);
+    }
+}
+
+/// Counts a return. `parent`: the offset of the instance that it was nested in; 0: unknown.
+fn finish(block: usize, record: &Record, parent: u32, end: u64) {
+    let cell = record.cell.load(Ordering::Relaxed);
+    let kind = record.on_return.load(Ordering::Relaxed);
+    let child = record.child.load(Ordering::Relaxed);
+    let mut passed_on = child;
+    if kind == Return::Time.routine() {
+        passed_on = end.saturating_sub(record.start.load(Ordering::Relaxed));
+        measured(block, cell, passed_on, child);
+    }
+    if kind != Return::Call.routine() && block != 0 {
+        count(block, cell, cell::RETURNS);
+    }
+    if parent != 0 {
+        instance::record(parent).child.fetch_add(passed_on, Ordering::Relaxed);
+    }
+}
+
+fn measured(block: usize, cell: u32, ticks: u64, child: u64) {
+    if block == 0 {
+        return;
+    }
+    let field = |offset: usize| {
+        let place = core::ptr::with_exposed_provenance::<AtomicU64>(block + cell as usize + offset);
+        // SAFETY: as in `count`; a timed site's cell has a histogram.
+        unsafe { &*place }
+    };
+    field(cell::TOTAL).fetch_add(ticks, Ordering::Relaxed);
+    field(cell::SELF).fetch_add(ticks.saturating_sub(child), Ordering::Relaxed);
+    field(cell::MAX).fetch_max(ticks, Ordering::Relaxed);
+    field(cell::BUCKETS + 8 * cell::bucket(ticks)).fetch_add(1, Ordering::Relaxed);
+}
+
+/// A return that the assembly did not finish: the instance is not the newest of this thread, or the thread has no state, or is busy. Puts the original return address into the slot.
+pub(crate) extern "C" fn exit(frame: &mut Frame) {
+    let end = now();
+    let slot = (&raw const frame.word).addr() as u64 + 8;
+    leave(frame.registers[0], slot, |block, record, parent| finish(block, record, parent, end));
+}
+
+/// Takes the instance with that record off its lists, wherever they are, and restores the slot. `finish` gets the block to count in (0: none), the record, and the parent.
+pub(crate) fn leave(record: u64, slot: u64, finish: impl FnOnce(usize, &Record, u32)) {
+    let at = (record as usize - crate::arch::x86_64::area::records().addr()) as u32 & OFFSET;
+    let record = instance::record(at);
+    let original = record.orig_ra.load(Ordering::Relaxed);
+    if thread::busy() == Busy::No {
+        let _ = thread::enter();
+    }
+    let own = thread::own();
+    let block = own.map(|s| s.block.load(Ordering::Relaxed)).or_else(thread::shared_block).unwrap_or(0);
+    // From here on nobody takes it for dead, whatever its slot says. Release: see `lists::look`.
+    record.slot.store(slot | TRANSIT, Ordering::Release);
+    let owner = instance::header(at).owner.load(Ordering::Relaxed);
+    if let Some(state) = own.filter(|s| thread::busy() == Busy::No && core::ptr::from_ref(*s).addr() as u64 == owner) {
+        let _working = Working::begin(state, Busy::Engine);
+        let parent = record.parent.load(Ordering::Relaxed) & OFFSET;
+        let next = record.next_free.load(Ordering::Relaxed);
+        finish(block, record, if is_on_top(state, at) { parent } else { 0 });
+        slot_word(slot).store(original, Ordering::Relaxed);
+        if lists::remove(state, at).is_some() {
+            return;
+        }
+        // On neither list: its thread's lists were given up under it.
+        record.next_free.store(next, Ordering::Relaxed);
+    } else {
+        finish(block, record, 0);
+        slot_word(slot).store(original, Ordering::Relaxed);
+    }
+    // Release pairs with the Acquire in `lists::look`: its owner frees it.
+    record.slot.store(DONE, Ordering::Release);
+}
+
+fn is_on_top(state: &State, at: u32) -> bool {
+    Word(state.word.load(Ordering::Relaxed)).top() == at
+}

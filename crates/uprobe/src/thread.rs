@@ -1,0 +1,325 @@
+//! A thread's state: its block of cells and its return instances; how it comes and goes.
+//!
+//! # Lifetime
+//! A thread gets its state at its first hit, with all signals blocked, from a registry (so nothing is allocated), together with a block of cells from the [`Hooks`]. At its end, in the second
+//! round of its pthread destructors, when those of everybody else have run at least once, both go back; what it hits after that is counted in a block that all threads share, untimed.
+//! In a fork child the surviving thread keeps its state and pending instances and gets a new block, and the states of the others are given back.
+#![allow(unsafe_code)]
+
+use crate::arch::x86_64::{area, tls, vector};
+use crate::instance::CHUNKS;
+use crate::recorder::{self, Hooks, Loss};
+use crate::{chunk, lists, site_table};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use objpool::DefaultPool;
+use percpu::{Record, Registry};
+use std::sync::OnceLock;
+
+/// What the hit path needs of a thread. Written by the thread and its signal handlers only; read by whoever takes it over when the thread is gone.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// See [`crate::word`].
+    pub(crate) word: AtomicU64,
+    /// Address of the block of cells.
+    pub(crate) block: AtomicUsize,
+    /// The first instance of the side list: active ones that are not on the stack that the thread runs on, as far as is known. 0: none.
+    pub(crate) side: AtomicU32,
+    /// Offset of the newest of the thread's chunks, plus 1.
+    pub(crate) chunks: AtomicU32,
+    /// How many chunks the thread has.
+    pub(crate) chunk_count: AtomicU32,
+    /// Instances that were alive at the last scan.
+    pub(crate) survivors: AtomicU32,
+}
+
+const _: () = assert!(offset_of!(State, word) == 0 && offset_of!(State, block) == 8, "the assembly reads them there");
+
+/// Why a thread has no block in its thread-local words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Busy {
+    /// It has had no hit yet, if it has no state.
+    No = 0,
+    /// The engine works on its lists: a hit comes from a signal handler.
+    Engine = 1,
+    /// A consumer runs, or the state is being made: a hit is the engine's own doing.
+    Agent = 2,
+    /// Its state is gone.
+    Exited = 3,
+    /// There was no block for it.
+    NoBlock = 4,
+}
+
+/// What the process has one of.
+pub(crate) struct Global {
+    hooks: Hooks,
+    threads: Registry<State>,
+    pub(crate) pool: DefaultPool,
+    /// The block for threads that have none of their own any more.
+    shared: AtomicUsize,
+    /// Whether the code half is mapped.
+    returns: bool,
+}
+
+static GLOBAL: OnceLock<Global> = OnceLock::new();
+/// 1 in a thread's first round of destructors, where it is to be called again.
+const FIRST_ROUND: usize = 1 << 8;
+
+pub(crate) fn global() -> Option<&'static Global> {
+    GLOBAL.get()
+}
+
+/// Why the hit path cannot be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupError {
+    /// No memory for the tables.
+    OutOfMemory,
+    /// Too many functions are to run at thread exit.
+    ThreadExit,
+}
+
+impl core::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::OutOfMemory => "no memory for the engine's tables",
+            Self::ThreadExit => "too many functions run at thread exit already",
+        })
+    }
+}
+
+impl core::error::Error for SetupError {}
+
+/// Sets up everything that hits need. A second call changes nothing. Whether return probes can be made is [`has_returns`]'s to say.
+pub(crate) fn start(hooks: Hooks) -> Result<(), SetupError> {
+    if GLOBAL.get().is_some() {
+        return Ok(());
+    }
+    percpu::init();
+    vector::init();
+    if !site_table::reserve() {
+        return Err(SetupError::OutOfMemory);
+    }
+    recorder::set_lost_hook(hooks.lost);
+    let pool = chunk::pool(CHUNKS).ok_or(SetupError::OutOfMemory)?;
+    if !percpu::tls::on_thread_exit(leave) {
+        return Err(SetupError::ThreadExit);
+    }
+    let first = GLOBAL.get().is_none();
+    let global = GLOBAL.get_or_init(|| Global { hooks, threads: Registry::new(), pool, shared: AtomicUsize::new((hooks.thread_start)().addr()), returns: area::map() });
+    if first && global.returns {
+        // After percpu's own handler, which `init` has installed: that one says who has survived.
+        // SAFETY: `child` is a function for the life of the process. If there is no memory for it, children count into their parent's blocks.
+        unsafe { libc::pthread_atfork(None, None, Some(child)) };
+    }
+    Ok(())
+}
+
+/// Whether return probes can be made here.
+pub(crate) fn has_returns() -> bool {
+    global().is_some_and(|g| g.returns)
+}
+
+/// Why this thread's words are empty, if they are.
+#[inline]
+pub(crate) fn busy() -> Busy {
+    match tls::get(tls::BUSY) & (FIRST_ROUND - 1) {
+        0 => Busy::No,
+        1 => Busy::Engine,
+        2 => Busy::Agent,
+        3 => Busy::Exited,
+        _ => Busy::NoBlock,
+    }
+}
+
+fn set_busy(busy: Busy) {
+    tls::set(tls::BUSY, tls::get(tls::BUSY) & FIRST_ROUND | busy as usize);
+}
+
+/// This thread's state, if it has one.
+#[inline]
+pub(crate) fn own() -> Option<&'static State> {
+    let address = tls::get(tls::OWN);
+    // SAFETY: the word is 0 or the address of a record of the registry, which lives for ever.
+    unsafe { core::ptr::with_exposed_provenance::<State>(address).as_ref() }
+}
+
+/// While it lives, the hit path of this thread sees no state, so the lists belong to whoever holds it.
+#[derive(Debug)]
+pub(crate) struct Working(&'static State);
+
+impl Working {
+    /// For a thread that is not busy and has a state.
+    #[inline]
+    pub(crate) fn begin(state: &'static State, why: Busy) -> Self {
+        // In this order: a handler that comes in between finds either a whole fast path or a busy thread.
+        tls::set(tls::BUSY, tls::get(tls::BUSY) & FIRST_ROUND | why as usize);
+        tls::set(tls::BLOCK, 0);
+        tls::set(tls::STATE, 0);
+        Self(state)
+    }
+}
+
+impl Drop for Working {
+    #[inline]
+    fn drop(&mut self) {
+        publish(self.0);
+        set_busy(Busy::No);
+    }
+}
+
+fn publish(state: &'static State) {
+    tls::set(tls::BLOCK, state.block.load(Ordering::Relaxed));
+    tls::set(tls::STATE, core::ptr::from_ref(state).expose_provenance());
+}
+
+/// This thread's state, made if need be. `None`: there is no block for it, or it has ended, or it is being made right now.
+#[cold]
+pub(crate) fn enter() -> Option<&'static State> {
+    if let Some(state) = own() {
+        return Some(state);
+    }
+    if busy() != Busy::No {
+        return None;
+    }
+    let global = global()?;
+    let mask = signals::block();
+    set_busy(Busy::Agent);
+    let made = make(global);
+    match made {
+        Some(state) => {
+            tls::set(tls::OWN, core::ptr::from_ref(state).expose_provenance());
+            publish(state);
+            set_busy(Busy::No);
+        }
+        None => set_busy(Busy::NoBlock),
+    }
+    signals::restore(mask);
+    made
+}
+
+fn make(global: &'static Global) -> Option<&'static State> {
+    let block = (global.hooks.thread_start)();
+    if block.is_null() {
+        return None;
+    }
+    let Some(state) = global.threads.acquire() else {
+        (global.hooks.thread_exit)(block);
+        return None;
+    };
+    // Best effort: without memory for the record, a consumer's section makes it.
+    let _ = reclaim::rcu::register_thread();
+    percpu::tls::arm_exit();
+    state.block.store(block.expose_provenance(), Ordering::Relaxed);
+    Some(state)
+}
+
+/// Runs at thread exit; see the module.
+extern "C" fn leave() {
+    let Some(state) = own() else { return };
+    let word = tls::get(tls::BUSY);
+    if word & FIRST_ROUND == 0 {
+        tls::set(tls::BUSY, word | FIRST_ROUND);
+        percpu::tls::arm_exit();
+        return;
+    }
+    let mask = signals::block();
+    tls::set(tls::BUSY, Busy::Exited as usize);
+    tls::set(tls::BLOCK, 0);
+    tls::set(tls::STATE, 0);
+    tls::set(tls::OWN, 0);
+    if let Some(global) = global() {
+        lists::collect(state);
+        release(global, state);
+    }
+    signals::restore(mask);
+}
+
+/// Gives back a state whose thread is gone or going.
+fn release(global: &Global, state: &State) {
+    chunk::give_back(&global.pool, state);
+    let block = state.block.swap(0, Ordering::Relaxed);
+    if block != 0 {
+        (global.hooks.thread_exit)(core::ptr::with_exposed_provenance_mut(block));
+    }
+    // A registry's record begins with its value.
+    let record = core::ptr::from_ref(state).cast::<Record<State>>();
+    // SAFETY: every state is the value of a record, which lives for ever.
+    let record = unsafe { &*record };
+    record.release();
+}
+
+/// The block for threads without their own; `None`: there is none.
+pub(crate) fn shared_block() -> Option<usize> {
+    global().map(|g| g.shared.load(Ordering::Relaxed)).filter(|b| *b != 0)
+}
+
+/// Counts a loss of a hit that found no block.
+pub(crate) fn lost_without_block() {
+    recorder::lost(Loss::Capacity);
+}
+
+/// In a fork child, whose only thread this is.
+unsafe extern "C" fn child() {
+    let Some(global) = global() else { return };
+    let mask = signals::block();
+    let mine = tls::get(tls::OWN);
+    // The parent goes on writing to its blocks: they are not given back, only forgotten.
+    global.shared.store((global.hooks.thread_start)().addr(), Ordering::Relaxed);
+    for record in global.threads.iter() {
+        let state: &State = record;
+        if core::ptr::from_ref(state).addr() != mine && record.try_adopt() {
+            state.block.store(0, Ordering::Relaxed);
+            chunk::give_back(&global.pool, state);
+            record.release();
+        }
+    }
+    if let Some(state) = own() {
+        let block = (global.hooks.thread_start)();
+        state.block.store(block.expose_provenance(), Ordering::Relaxed);
+        if block.is_null() {
+            tls::set(tls::OWN, 0);
+            tls::set(tls::BLOCK, 0);
+            tls::set(tls::STATE, 0);
+            set_busy(Busy::NoBlock);
+        } else if busy() == Busy::No {
+            publish(state);
+        }
+    }
+    signals::restore(mask);
+}
+
+/// The signal mask, by system call: libc's function may be probed.
+pub(crate) mod signals {
+    use core::arch::asm;
+
+    fn rt_sigprocmask(how: usize, set: usize, old: usize) -> isize {
+        let result;
+        // SAFETY: a system call that reads 8 bytes at `set` and writes 8 bytes at `old` if they are not 0; both are checked by the kernel.
+        unsafe {
+            asm!("syscall", inlateout("rax") libc::SYS_rt_sigprocmask => result, in("rdi") how, in("rsi") set, in("rdx") old, in("r10") 8,
+                 lateout("rcx") _, lateout("r11") _, options(nostack));
+        }
+        result
+    }
+
+    /// Blocks all signals; the mask until now.
+    pub(crate) fn block() -> u64 {
+        let all = u64::MAX;
+        let mut old = 0_u64;
+        rt_sigprocmask(libc::SIG_SETMASK as usize, (&raw const all).addr(), (&raw mut old).expose_provenance());
+        old
+    }
+
+    /// Puts a mask back.
+    pub(crate) fn restore(mask: u64) {
+        rt_sigprocmask(libc::SIG_SETMASK as usize, (&raw const mask).expose_provenance(), 0);
+    }
+
+    /// Whether 8 bytes at `address` can be read: the kernel reads them and then refuses the request, so nothing changes.
+    pub(crate) fn readable(address: u64) -> bool {
+        const NO_SUCH_REQUEST: usize = usize::MAX;
+        rt_sigprocmask(NO_SUCH_REQUEST, address as usize, 0) == -(libc::EINVAL as isize)
+    }
+}
