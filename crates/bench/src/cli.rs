@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{depot, pool, probe, refscale, torture};
+use crate::{depot, pool, probe, redis, refscale, torture};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -38,6 +38,11 @@ enum Command {
     /// Example: trapline-bench probe --threads 1
     #[command(verbatim_doc_comment)]
     Probe(Options),
+    /// redis-server under load, bare and traced: requests per second and server CPU per command
+    ///
+    /// Example: trapline-bench redis --peers
+    #[command(verbatim_doc_comment)]
+    Redis(redis::Options),
     /// Readers against a writer that frees: no reader may ever see an object that is freed
     ///
     /// Example: trapline-bench torture --all --secs 5
@@ -53,6 +58,7 @@ impl Cli {
             Command::Refscale(options) => present(&refscale::run(&options), &options),
             Command::Depot(options) => present(&depot::run(&options), &options),
             Command::Probe(options) => present(&probe::run(&options), &options),
+            Command::Redis(options) => present(&redis::run(&options), &options.common),
             Command::Torture(options) => torture::main(&options),
         }
     }

@@ -8,6 +8,7 @@ mod campaign;
 mod entry;
 mod meter;
 
+pub(crate) use campaign::progress;
 pub use campaign::{Campaign, Cell, Plan};
 pub use entry::{Case, Entry, Job, Role};
 pub use meter::{Budget, Meter, Sample, Seat, measure};

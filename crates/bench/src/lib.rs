@@ -40,6 +40,7 @@ pub mod memory;
 pub mod options;
 pub mod pool;
 pub mod probe;
+pub mod redis;
 pub mod refscale;
 pub mod report;
 pub mod scratch;

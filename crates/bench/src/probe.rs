@@ -8,6 +8,7 @@ mod check;
 mod floors;
 mod functions;
 mod kernel;
+mod ours;
 mod targets;
 mod trap;
 mod uftrace;

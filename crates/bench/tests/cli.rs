@@ -96,6 +96,29 @@ fn depot_shows_ours_and_the_peers() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn probe_shows_floors_and_every_function() {
+    let report = json(&["probe", "--quick", "--json", "--repeats", "1", "--threads", "1"]);
+    check(&report, &["call + ret", "two rdtsc", "bare call", "bare int3 + SIGTRAP handler", "two rdtsc around the call"]);
+    let titles: Vec<_> = array(&report, "groups").iter().filter_map(|group| group["title"].as_str()).collect();
+    for name in ["nop", "push", "ret", "nop5", "ordinary"] {
+        assert!(titles.iter().any(|title| title.contains(&format!(": {name},"))), "no {name} in {titles:?}");
+    }
+    for note in array(&report, "notes") {
+        assert!(!note.as_str().expect("text").contains("WRONG COUNT"), "{note}");
+    }
+}
+
+/// Where redis is not installed the report says so; no tracer is built for the test.
+#[test]
+fn redis_runs_without_a_tracer_and_says_so() {
+    let report = json(&["redis", "--quick", "--json", "--repeats", "1", "--trapline", "/nonexistent/trapline"]);
+    assert_eq!(array(&report, "targets").len(), 4);
+    let notes = array(&report, "notes");
+    assert!(notes.iter().any(|note| note.as_str().is_some_and(|n| n.contains("/nonexistent/trapline"))), "{notes:?}");
+}
+
+#[test]
 fn text_has_tables_and_targets() {
     let dir = std::env::temp_dir().join(format!("trapline-bench-{}", std::process::id()));
     let output = run(&["pool", "--quick", "--repeats", "1", "--threads", "1", "--only", "jemalloc", "--out", dir.to_str().expect("UTF-8")]);

@@ -1,0 +1,188 @@
+//! Who traces the server, and what.
+
+use crate::scratch::Scratch;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::group::Group;
+use super::server::PROGRAM;
+
+/// What is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probes {
+    /// One function.
+    Function(&'static str),
+    /// Every function of the program.
+    All,
+}
+
+impl Probes {
+    /// In the tables.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Function(name) => name,
+            Self::All => "all functions",
+        }
+    }
+}
+
+/// Who traces.
+#[derive(Clone, Debug)]
+pub(super) enum Tracer {
+    /// `trapline stat` at this path.
+    Trapline(PathBuf),
+    /// `uftrace record -P`.
+    Uftrace,
+    /// A latency histogram by bpftrace: a kernel uprobe and uretprobe.
+    Bpftrace,
+}
+
+impl Tracer {
+    /// In the tables.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Trapline(_) => "trapline",
+            Self::Uftrace => "uftrace -P",
+            Self::Bpftrace => "bpftrace (kernel pair)",
+        }
+    }
+
+    /// Whether this tracer can do it here.
+    pub(super) fn takes(&self, probes: Probes) -> bool {
+        // Thousands of kernel probes take minutes to attach.
+        !(matches!(self, Self::Bpftrace) && probes == Probes::All)
+    }
+
+    /// The command that runs the program under the tracer, up to the traced command; `None` when the tracer attaches from outside.
+    pub(super) fn command(&self, probes: Probes, dir: &Scratch) -> Option<Command> {
+        match self {
+            Self::Trapline(path) => {
+                let mut command = Command::new(path);
+                command.arg("stat");
+                if let Probes::Function(name) = probes {
+                    command.arg(format!("{PROGRAM}:{name}"));
+                }
+                command.arg("-j").arg("-o").arg(report_in(dir)).arg("--");
+                Some(command)
+            }
+            Self::Uftrace => {
+                let mut command = Command::new("uftrace");
+                command.args(["record", "--no-pager", "--no-libcall", "--no-event", "-d"]).arg(dir.path().join("recording"));
+                match probes {
+                    Probes::Function(name) => command.args(["-P", &format!("^{name}$")]),
+                    Probes::All => command.args(["-P", "."]),
+                };
+                Some(command)
+            }
+            Self::Bpftrace => None,
+        }
+    }
+
+    /// Attaches a tracer that works from outside, and waits until it has.
+    pub(super) fn attach(&self, probes: Probes, dir: &Scratch) -> io::Result<Option<Group>> {
+        let (Self::Bpftrace, Probes::Function(name)) = (self, probes) else { return Ok(None) };
+        const ATTACHED: Duration = Duration::from_secs(20);
+        let log = dir.path().join("bpftrace");
+        let out = std::fs::File::create(&log)?;
+        let file = resolved(PROGRAM).ok_or_else(|| io::Error::other("redis-server is not in PATH"))?;
+        let at = format!("{}:{name}", file.display());
+        // BEGIN runs when every probe is attached.
+        let script = format!(
+            "BEGIN {{ printf(\"attached\\n\"); }} uprobe:{at} {{ @start[tid] = nsecs; }} uretprobe:{at} /@start[tid]/ {{ @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }}"
+        );
+        let mut command = Command::new("bpftrace");
+        command.args(["-e", &script]).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let mut group = Group::spawn(&mut command)?;
+        let end = Instant::now() + ATTACHED;
+        loop {
+            let text = std::fs::read_to_string(&log)?;
+            if text.lines().any(|line| line == "attached") {
+                // BEGIN is itself a uprobe, attached first: give the others their time.
+                std::thread::sleep(Duration::from_millis(500));
+                return Ok(Some(group));
+            }
+            if group.wait(Duration::from_millis(20)).is_some() || Instant::now() > end {
+                return Err(io::Error::other(format!("bpftrace does not attach: {}", text.lines().last().unwrap_or("no output"))));
+            }
+        }
+    }
+
+    /// Hits that the tracer has counted of a server that has ended.
+    pub(super) fn hits(&self, dir: &Scratch) -> Option<u64> {
+        match self {
+            Self::Trapline(_) => {
+                let text = std::fs::read_to_string(report_in(dir)).ok()?;
+                serde_json::from_str::<serde_json::Value>(&text).ok()?["hits"].as_u64()
+            }
+            Self::Uftrace => {
+                // One record of 16 bytes at the entry and one at the return.
+                let files = std::fs::read_dir(dir.path().join("recording")).ok()?.flatten();
+                let data = files.filter(|f| f.path().extension().is_some_and(|e| e == "dat"));
+                Some(data.filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum::<u64>() / 32)
+            }
+            Self::Bpftrace => {
+                let text = std::fs::read_to_string(dir.path().join("bpftrace")).ok()?;
+                Some(text.lines().filter_map(bucket).sum())
+            }
+        }
+    }
+}
+
+/// The count in a line of a bpftrace histogram, `[1K, 2K)  599004 |@@@ |`.
+fn bucket(line: &str) -> Option<u64> {
+    let (_, rest) = line.strip_prefix('[')?.split_once([')', ']'])?;
+    rest.split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn report_in(dir: &Scratch) -> PathBuf {
+    dir.path().join("report.json")
+}
+
+/// The file behind a program's name: Debian's redis-server is a symbolic link.
+fn resolved(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file()).and_then(|file| file.canonicalize().ok())
+}
+
+/// Whether a program can be started.
+pub(super) fn installed(program: &str) -> bool {
+    resolved(program).is_some()
+}
+
+/// The `trapline` to measure: the one given, else the workspace's own, built in the profile of this program.
+///
+/// # Errors
+/// In words, for the table.
+pub(super) fn trapline(given: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(path) = given {
+        return if path.is_file() { Ok(path.to_owned()) } else { Err(format!("{} is no file", path.display())) };
+    }
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let dir = own.parent().ok_or("no directory")?;
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "-p", "trapline", "--manifest-path"]).arg(manifest);
+    if dir.file_name().is_some_and(|name| name == "release") {
+        cargo.arg("--release");
+    }
+    if let Some(target) = dir.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let status = cargo.status().map_err(|e| format!("cannot run cargo: {e}"))?;
+    let path = dir.join("trapline");
+    if status.success() && path.is_file() { Ok(path) } else { Err("cargo build -p trapline failed".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bucket;
+
+    #[test]
+    fn buckets_of_a_bpftrace_histogram() {
+        assert_eq!(bucket("[1K, 2K)          599004 |@@@@@@@@|"), Some(599_004));
+        assert_eq!(bucket("[0]                    3 |@       |"), Some(3));
+        assert_eq!(bucket("@ns: "), None);
+    }
+}
