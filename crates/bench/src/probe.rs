@@ -3,6 +3,7 @@
 //! After the kernel's trigger benchmark (`tools/testing/selftests/bpf/benchs/bench_trigger.c`): a loop calls one tiny function, bare or probed; what a row shows is the CPU time per call
 //! without that of the bare call, measured in the same repeat. Each measurement arms the probe, calls, compares the calls with what was counted, and takes the probe away again.
 
+mod bpftrace;
 mod case;
 mod check;
 mod floors;
@@ -33,6 +34,7 @@ pub fn run(options: &Options) -> Report {
 
     let mut entries = floors::contenders();
     entries.extend(kernel::contenders(&checks));
+    entries.extend(bpftrace::contenders(&checks, kernel::permitted() && !options.quick));
     entries.extend(uftrace::contenders(options.quick, &checks));
     let mut cases = Vec::new();
     for kind in [Kind::Entry, Kind::Return, Kind::Histogram, Kind::Breakpoint] {
@@ -52,7 +54,7 @@ pub fn run(options: &Options) -> Report {
         "ns of CPU time per hit over the bare call of the same repeat, all threads together; `raw`: with the call".to_owned(),
         "every measurement compares the hits that were counted with the calls that were made; what differs is listed here".to_owned(),
         kernel::SINGLE_STEP_NOTE.to_owned(),
-        "kernel pair: start time per thread in a hash map, overwritten in place; 64 buckets in a per-CPU array; no bpftrace in between"
+        "kernel pair: start time per thread in a hash map, overwritten in place; 64 buckets in a per-CPU array; `bpftrace` is its own compiler's programs, on the push-first function only"
             .to_owned(),
         "uftrace writes 32 bytes per call; its threads that write them to disk are not in its figure".to_owned(),
     ];

@@ -4,7 +4,6 @@
 //! that counts. The share is the traced server's requests per second over those of the bare server in the same pair. Beside it stands the server's CPU time per command, which the client's
 //! own limits do not hide. With pipelining a command costs under 1 us: without it the client's system calls would hide everything.
 
-mod group;
 mod load;
 mod pairs;
 mod server;
@@ -12,6 +11,7 @@ mod startup;
 mod tracer;
 
 use crate::options::Options as Common;
+use crate::programs::installed;
 use crate::report::{Bound, Report, Sheet, Target};
 use crate::stats::Summary;
 use clap::Args;
@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Report {
     let mut report = Report::new("redis");
     let mut missing: Vec<String> = [server::PROGRAM, load::PROGRAM]
         .into_iter()
-        .filter(|program| !tracer::installed(program))
+        .filter(|program| !installed(program))
         .map(|program| format!("{program} is not installed: nothing is measured under load"))
         .collect();
     let loaded = missing.is_empty();
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Report {
     }
     if options.peers {
         for (tracer, program) in [(Tracer::Uftrace, "uftrace"), (Tracer::Bpftrace, "bpftrace")] {
-            if tracer::installed(program) {
+            if installed(program) {
                 tracers.push(tracer);
             } else {
                 missing.push(format!("{program} is not installed"));

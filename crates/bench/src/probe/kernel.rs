@@ -71,6 +71,11 @@ impl Probe for Attached {
     }
 }
 
+/// Whether the kernel lets this process probe.
+pub(super) fn permitted() -> bool {
+    Attached::count(FUNCTIONS[0].address(), End::Entry).is_ok()
+}
+
 /// All rows of the kernel; where it refuses, one row that says why.
 pub(super) fn contenders(checks: &Checks) -> Vec<Entry<ProbeCase>> {
     let address = FUNCTIONS[0].address();

@@ -1,7 +1,7 @@
 //! The load: redis-benchmark with pipelining.
 
-use super::group::Group;
 use super::server::Server;
+use crate::group::Group;
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! One redis-server on a free port of 127.0.0.1, bare or under a tracer.
 
-use super::group::Group;
+use crate::group::Group;
 use crate::scratch::Scratch;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -1,8 +1,8 @@
 //! What a short program pays for being traced, and how long arming takes.
 
-use super::group::Group;
-use super::tracer::installed;
+use crate::group::Group;
 use crate::options::Options;
+use crate::programs::installed;
 use crate::report::{Bound, Sheet, Target};
 use crate::scratch::Scratch;
 use crate::stats::Summary;

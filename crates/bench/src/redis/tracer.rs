@@ -1,13 +1,13 @@
 //! Who traces the server, and what.
 
+use super::server::PROGRAM;
+use crate::bpftrace;
+use crate::group::Group;
+use crate::programs::resolved;
 use crate::scratch::Scratch;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use super::group::Group;
-use super::server::PROGRAM;
+use std::process::Command;
 
 /// What is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,30 +83,8 @@ impl Tracer {
     /// Attaches a tracer that works from outside, and waits until it has.
     pub(super) fn attach(&self, probes: Probes, dir: &Scratch) -> io::Result<Option<Group>> {
         let (Self::Bpftrace, Probes::Function(name)) = (self, probes) else { return Ok(None) };
-        const ATTACHED: Duration = Duration::from_secs(20);
-        let log = dir.path().join("bpftrace");
-        let out = std::fs::File::create(&log)?;
         let file = resolved(PROGRAM).ok_or_else(|| io::Error::other("redis-server is not in PATH"))?;
-        let at = format!("{}:{name}", file.display());
-        // BEGIN runs when every probe is attached.
-        let script = format!(
-            "BEGIN {{ printf(\"attached\\n\"); }} uprobe:{at} {{ @start[tid] = nsecs; }} uretprobe:{at} /@start[tid]/ {{ @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }}"
-        );
-        let mut command = Command::new("bpftrace");
-        command.args(["-e", &script]).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let mut group = Group::spawn(&mut command)?;
-        let end = Instant::now() + ATTACHED;
-        loop {
-            let text = std::fs::read_to_string(&log)?;
-            if text.lines().any(|line| line == "attached") {
-                // BEGIN is itself a uprobe, attached first: give the others their time.
-                std::thread::sleep(Duration::from_millis(500));
-                return Ok(Some(group));
-            }
-            if group.wait(Duration::from_millis(20)).is_some() || Instant::now() > end {
-                return Err(io::Error::other(format!("bpftrace does not attach: {}", text.lines().last().unwrap_or("no output"))));
-            }
-        }
+        bpftrace::attach(&bpftrace::histogram(&file, name), &dir.path().join("bpftrace")).map(Some)
     }
 
     /// Hits that the tracer has counted of a server that has ended.
@@ -124,31 +102,14 @@ impl Tracer {
             }
             Self::Bpftrace => {
                 let text = std::fs::read_to_string(dir.path().join("bpftrace")).ok()?;
-                Some(text.lines().filter_map(bucket).sum())
+                Some(bpftrace::hits(&text))
             }
         }
     }
 }
 
-/// The count in a line of a bpftrace histogram, `[1K, 2K)  599004 |@@@ |`.
-fn bucket(line: &str) -> Option<u64> {
-    let (_, rest) = line.strip_prefix('[')?.split_once([')', ']'])?;
-    rest.split_ascii_whitespace().next()?.parse().ok()
-}
-
 fn report_in(dir: &Scratch) -> PathBuf {
     dir.path().join("report.json")
-}
-
-/// The file behind a program's name: Debian's redis-server is a symbolic link.
-fn resolved(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file()).and_then(|file| file.canonicalize().ok())
-}
-
-/// Whether a program can be started.
-pub(super) fn installed(program: &str) -> bool {
-    resolved(program).is_some()
 }
 
 /// The `trapline` to measure: the one given, else the workspace's own, built in the profile of this program.
@@ -173,16 +134,4 @@ pub(super) fn trapline(given: Option<&Path>) -> Result<PathBuf, String> {
     let status = cargo.status().map_err(|e| format!("cannot run cargo: {e}"))?;
     let path = dir.join("trapline");
     if status.success() && path.is_file() { Ok(path) } else { Err("cargo build -p trapline failed".to_owned()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bucket;
-
-    #[test]
-    fn buckets_of_a_bpftrace_histogram() {
-        assert_eq!(bucket("[1K, 2K)          599004 |@@@@@@@@|"), Some(599_004));
-        assert_eq!(bucket("[0]                    3 |@       |"), Some(3));
-        assert_eq!(bucket("@ns: "), None);
-    }
 }

@@ -15,14 +15,14 @@ static LEADERS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
 
 /// A running command and everything that it starts.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     child: Child,
     place: usize,
 }
 
 impl Group {
     /// Starts `command` at the head of a group of its own.
-    pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
         static HANDLERS: Once = Once::new();
         HANDLERS.call_once(install_handlers);
         // A free place is taken before there is a process, so that no signal can come in between with the process unknown for long.
@@ -45,23 +45,23 @@ impl Group {
     }
 
     /// The leader.
-    pub(super) fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
     /// Sends `signal` to the leader alone.
-    pub(super) fn signal(&self, signal: libc::c_int) {
+    pub(crate) fn signal(&self, signal: libc::c_int) {
         // SAFETY: the child has not been waited for without leaving its place, so its number is still its own.
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
     /// Waits for the leader to end by itself; `None` when it has not within `limit`.
-    pub(super) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.wait_by_steps(limit, Duration::from_millis(5))
     }
 
     /// The same, with steps short enough to take the time.
-    pub(super) fn wait_closely(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub(crate) fn wait_closely(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.wait_by_steps(limit, Duration::from_micros(50))
     }
 
