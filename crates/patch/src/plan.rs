@@ -1,5 +1,12 @@
 //! The choice of the method.
 
+use crate::arch::x86_64::branches::{Branch, Kind, sweep};
+use crate::arch::x86_64::decode::{Decoded, Text, relocatable};
+use crate::arch::x86_64::flow::{Flow, walk};
+use crate::arch::x86_64::liveness::liveness;
+use crate::arch::x86_64::relocate::{Back, emit, reach};
+use crate::arch::x86_64::special;
+use crate::arch::x86_64::window::{Window, entered_elsewhere, window};
 use crate::{Body, Emulation, Function, Liveness, NoDetour, NoReturn, Options, Refusal};
 use core::fmt;
 use core::ops::Range;
@@ -31,7 +38,10 @@ pub enum Method {
 /// A jump displaces whole instructions, which run relocated.
 #[derive(Clone, Debug)]
 pub struct Detour {
+    site: u64,
     original: Vec<u8>,
+    /// How many of them are instructions; padding that never runs is the rest.
+    code: usize,
     boundaries: Vec<u8>,
     reach: Range<u64>,
 }
@@ -60,16 +70,16 @@ impl Detour {
     /// Appends the relocated instructions and the jump back, to run with their first byte at `at`.
     ///
     /// # Errors
-    /// [`Refusal::OutOfReach`] when `at` is not in [`Detour::reach`]; `out` is then as it was.
+    /// [`Refusal::OutOfReach`] when the code does not reach what it refers to from `at`, never inside [`Detour::reach`]; `out` is then as it was.
     pub fn emit_body(&self, at: u64, out: &mut Vec<u8>) -> Result<Body, Refusal> {
-        let _ = (at, out);
-        Err(Refusal::NotRelocatable)
+        emit(Text { address: self.site, bytes: &self.original[..self.code] }, Back::Near, at, out)
     }
 }
 
 /// A trap: the handler computes the effect of the instruction, or goes on in its slot.
 #[derive(Clone, Debug)]
 pub struct Breakpoint {
+    site: u64,
     why: NoDetour,
     original: Vec<u8>,
     resume: Resume,
@@ -109,10 +119,9 @@ impl Breakpoint {
     /// Appends the slot: the relocated instruction and the jump back, to run with its first byte at `at`. Possible for emulated instructions, too.
     ///
     /// # Errors
-    /// [`Refusal::OutOfReach`] when `at` is not in [`Breakpoint::reach`]; `out` is then as it was.
+    /// [`Refusal::OutOfReach`] when the code does not reach what it refers to from `at`, never inside [`Breakpoint::reach`]; `out` is then as it was.
     pub fn emit_slot(&self, at: u64, out: &mut Vec<u8>) -> Result<Body, Refusal> {
-        let _ = (at, out);
-        Err(Refusal::NotRelocatable)
+        emit(Text { address: self.site, bytes: &self.original }, Back::Anywhere, at, out)
     }
 }
 
@@ -154,6 +163,76 @@ impl fmt::Display for Method {
 /// # Errors
 /// The reason why there can be no probe.
 pub fn plan(f: &Function<'_>, options: &Options<'_>) -> Result<Plan, Refusal> {
-    let _ = (f, options);
-    Err(Refusal::Undecodable)
+    let text = Text { address: f.address, bytes: f.code };
+    let asked = f.site as usize;
+    if asked >= f.code.len() {
+        return Err(Refusal::Empty);
+    }
+    let mut first = text.at(asked).ok_or(Refusal::Undecodable)?;
+    special::check(text, &first)?;
+    let swept = sweep(text);
+    let flow = walk(text, 0);
+    if !swept.starts[asked] && !flow.reached[asked] {
+        return Err(Refusal::NotAnInstruction);
+    }
+    // An endbr64 must stay where indirect branches arrive.
+    let mut site = asked;
+    if let Some(next) = special::is_landing_pad(&first).then(|| text.at(asked + first.bytes.len())).flatten() {
+        special::check(text, &next)?;
+        site += first.bytes.len();
+        first = next;
+    }
+    let address = text.address.wrapping_add(site as u64);
+    if options.rseq.iter().any(|r| r.contains(&address)) {
+        return Err(Refusal::Rseq);
+    }
+    let branches: Vec<Branch> = swept.branches.iter().chain(&flow.branches).copied().collect();
+    let method = match detour(f, site, &flow, &branches, options) {
+        Ok(detour) => Method::Detour(detour),
+        Err(why) => Method::Breakpoint(breakpoint(&first, why)?),
+    };
+    let loops = loops(&method, address, text.address.wrapping_add(asked as u64)..address, &branches);
+    let red_zone = asked != 0 || loops;
+    let returns = if asked == 0 { flow.returns } else { Err(NoReturn::NotEntry) };
+    Ok(Plan { site: address, live: liveness(text, site, red_zone), method, loops, returns })
+}
+
+/// The detour at the offset `site`.
+fn detour(f: &Function<'_>, site: usize, flow: &Flow, branches: &[Branch], options: &Options<'_>) -> Result<Detour, NoDetour> {
+    if options.breakpoint {
+        return Err(NoDetour::Asked);
+    }
+    let window = window(f, site)?;
+    if !flow.decodes {
+        return Err(NoDetour::Undecodable);
+    }
+    let address = f.address.wrapping_add(site as u64);
+    entered_elsewhere(address, &window, branches, options)?;
+    let Window { bytes, code, boundaries } = window;
+    let reach = reach(Text { address, bytes: &bytes[..code] }, true);
+    if reach.is_empty() {
+        return Err(NoDetour::OutOfReach);
+    }
+    Ok(Detour { site: address, original: bytes, code, boundaries, reach })
+}
+
+fn breakpoint(first: &Decoded<'_>, why: NoDetour) -> Result<Breakpoint, Refusal> {
+    if !relocatable(&first.instruction) {
+        return Err(Refusal::NotRelocatable);
+    }
+    let site = first.instruction.ip();
+    let resume = Emulation::of(first).map_or(Resume::Slot, Resume::Emulate);
+    let reach = reach(Text { address: site, bytes: first.bytes }, false);
+    Ok(Breakpoint { site, why, original: first.bytes.to_vec(), resume, reach })
+}
+
+/// Whether the function jumps back to the site, or to what is `before` it and falls into it. A jump of a relocated instruction to the site goes to its copy.
+fn loops(method: &Method, site: u64, before: Range<u64>, branches: &[Branch]) -> bool {
+    let relocated = match method {
+        Method::Detour(d) => d.code as u64,
+        Method::Breakpoint(Breakpoint { resume: Resume::Slot, original, .. }) => original.len() as u64,
+        Method::Breakpoint(_) => 0,
+    };
+    let own = |from: u64| from.wrapping_sub(site) < relocated;
+    branches.iter().any(|b| b.kind == Kind::Jump && (before.contains(&b.to) || b.to == site && !own(b.from)))
 }

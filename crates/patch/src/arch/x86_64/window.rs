@@ -1,0 +1,85 @@
+//! The instructions that a jump at the site displaces.
+
+use super::branches::{Branch, Kind};
+use super::decode::{Decoded, Text, ends_flow, is_padding, relocatable};
+use crate::{Function, NoDetour, Options};
+
+/// Bytes of `jmp rel32`.
+pub(crate) const JUMP: usize = 5;
+
+/// Whole instructions from the site on, at least five bytes with the padding behind them.
+pub(crate) struct Window {
+    /// All displaced bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// How many of them are instructions; the rest is padding that is never executed.
+    pub(crate) code: usize,
+    /// Where instructions begin, below [`JUMP`], without 0.
+    pub(crate) boundaries: Vec<u8>,
+}
+
+/// The window at `site`, an offset into the function.
+pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> {
+    let text = Text { address: f.address, bytes: f.code };
+    let mut boundaries = Vec::new();
+    let mut end = site;
+    loop {
+        let Some(Decoded { instruction: i, bytes, .. }) = text.at(end) else {
+            return Err(if end >= f.code.len() { NoDetour::TooShort } else { NoDetour::Undecodable });
+        };
+        if !relocatable(&i) {
+            return Err(NoDetour::NotRelocatable);
+        }
+        if end > site {
+            boundaries.push((end - site) as u8);
+        }
+        end += bytes.len();
+        let taken = end - site;
+        if taken >= JUMP {
+            return Ok(Window { bytes: f.code[site..end].to_vec(), code: taken, boundaries });
+        }
+        if i.is_call_near() || i.is_call_near_indirect() {
+            return Err(NoDetour::CallInWindow);
+        }
+        if ends_flow(&i) {
+            let mut bytes = f.code[site..end].to_vec();
+            bytes.extend(padding(f, end, JUMP - taken)?);
+            return Ok(Window { bytes, code: taken, boundaries });
+        }
+    }
+}
+
+/// `need` bytes of padding from offset `from` on, which may lie behind the function. The last instruction of the padding may be cut.
+fn padding(f: &Function<'_>, from: usize, need: usize) -> Result<Vec<u8>, NoDetour> {
+    let bytes: Vec<u8> = f.code[from..].iter().chain(f.after).copied().take(need + 15).collect();
+    let inside = f.code.len() - from;
+    let text = Text { address: f.address.wrapping_add(from as u64), bytes: &bytes };
+    let mut end = 0;
+    while end < need {
+        let Some(d) = text.at(end).filter(|d| is_padding(&d.instruction)) else {
+            return Err(if end < inside { NoDetour::CodeBehindJump } else { NoDetour::TooShort });
+        };
+        end += d.bytes.len();
+    }
+    Ok(bytes[..need].to_vec())
+}
+
+/// Checks that control gets into the displaced bytes only through the first. `branches` are the function's own.
+pub(crate) fn entered_elsewhere(at: u64, window: &Window, branches: &[Branch], options: &Options<'_>) -> Result<(), NoDetour> {
+    let inside = |address: u64| (1..JUMP as u64).contains(&address.wrapping_sub(at));
+    for b in branches.iter().filter(|b| inside(b.to)) {
+        // A branch of the window itself goes to the relocated copy.
+        let own = b.from.wrapping_sub(at) < window.code as u64 && b.kind != Kind::Address;
+        if !own || !window.boundaries.contains(&(b.to.wrapping_sub(at) as u8)) {
+            return Err(NoDetour::BranchIntoWindow);
+        }
+    }
+    let first = options.landings.partition_point(|&l| l <= at);
+    if options.landings.get(first).is_some_and(|&l| inside(l)) {
+        return Err(NoDetour::LandingInWindow);
+    }
+    let end = at.saturating_add(window.bytes.len() as u64);
+    if options.rseq.iter().any(|r| r.start < end && r.end > at) {
+        return Err(NoDetour::Rseq);
+    }
+    Ok(())
+}
