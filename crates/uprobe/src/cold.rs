@@ -132,7 +132,7 @@ fn untimed(block: usize, cell: u32, why: Option<Loss>) -> Made {
     Made::Nothing
 }
 
-fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
+pub(crate) fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
     if site.flags.load(Ordering::Relaxed) & LOOPS == 0 {
         return false;
     }

@@ -1,6 +1,316 @@
-//! Functions that are called at a hit.
+//! Functions that are called at a hit, with the registers.
+//!
+//! # States
+//! A consumer's number names a place in a table and the use of that place. *registered*: the place holds it, and its site's list names it. *removed*: neither does; calls that found it before go on
+//! until the RCU section they are in ends, after which its memory is freed. A return that is still to come finds the place empty, or in another use, and is dropped.
+//!
+//! The list of a site is replaced as a whole by whoever holds the lock (never a hit) and freed after a grace period.
+#![allow(unsafe_code)]
 
-/// The consumers of one site: replaced as a whole, never changed; a reader holds an RCU section.
+use crate::arch::x86_64::consumer::with_all_vectors;
+use crate::arch::x86_64::exit::Return;
+use crate::cold;
+use crate::context::Context;
+use crate::instance;
+use crate::recorder::{self, Loss};
+use crate::site_table::{self, Site};
+use crate::thread::{self, Busy, Working};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use reclaim::rcu;
+use std::sync::Mutex;
+
+/// What a consumer says at an entry about the return of the same call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Call me when it returns.
+    Return,
+    /// Not this one.
+    Skip,
+}
+
+/// Which registers a consumer's code may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vectors {
+    /// SSE only: compiled for plain x86-64, and calling nothing that is not (libc's `memcpy` uses what the machine has).
+    Sse,
+    /// Everything. Costs 5 to 20 ns more, for the registers that have to be saved.
+    All,
+}
+
+/// What is called at a hit.
+///
+/// # Context
+/// Both functions run in the middle of the program's function, or of a signal handler: they must be signal-safe, must not unwind, must not use the x87 registers, and hits of
+/// probes in what they call are counted as [`Loss::Recursion`], not reported to anyone.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer {
+    /// Called before the instruction at the site, with `data` and a cookie that the function may set. None: returns only.
+    pub entry: Option<fn(&mut Context, usize, &mut u64) -> Verdict>,
+    /// Called when the function that the site is the first instruction of returns, with `data` and the cookie.
+    pub ret: Option<fn(&mut Context, usize, u64)>,
+    /// Given to both.
+    pub data: usize,
+    /// What the code of both may use.
+    pub vectors: Vectors,
+    /// How many calls may be waiting for their return at once; more are not told to `ret` ([`Loss::Depth`]). 0: no limit.
+    pub limit: u32,
+}
+
+/// A registered consumer's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConsumerId(u32);
+
+/// A consumer in the table.
+struct Registered {
+    consumer: Consumer,
+    id: u32,
+    /// Calls that wait for their return, if there is a limit.
+    waiting: AtomicU32,
+}
+
+/// The consumers of one site: never changed.
 pub(crate) struct List {
-    pub(crate) consumers: Vec<u32>,
+    all: Vec<ptr::NonNull<Registered>>,
+    vectors: Vectors,
+}
+
+// SAFETY: what the pointers lead to is shared by atomics and freed after a grace period.
+unsafe impl Send for List {}
+
+const PLACES: usize = 4096;
+const PLACE_BITS: u32 = PLACES.trailing_zeros();
+
+static TABLE: [AtomicPtr<Registered>; PLACES] = [const { AtomicPtr::new(ptr::null_mut()) }; PLACES];
+/// Uses of each place so far; the lock of all changes.
+static USES: Mutex<[u32; PLACES]> = Mutex::new([0; PLACES]);
+
+/// Why a consumer was not registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+impl core::fmt::Display for TooMany {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{PLACES} consumers are registered")
+    }
+}
+
+impl core::error::Error for TooMany {}
+
+/// Adds a consumer to a site, behind those that are there. Returns to it are told in the opposite order.
+///
+/// # Errors
+/// [`TooMany`].
+pub(crate) fn add(site: &Site, consumer: Consumer) -> Result<ConsumerId, TooMany> {
+    let mut uses = lock();
+    let place = TABLE.iter().position(|p| p.load(Ordering::Relaxed).is_null()).ok_or(TooMany)?;
+    uses[place] = uses[place].wrapping_add(1);
+    let id = uses[place] << PLACE_BITS | place as u32;
+    let registered = Box::into_raw(Box::new(Registered { consumer, id, waiting: AtomicU32::new(0) }));
+    // Release pairs with the Acquire of hits.
+    TABLE[place].store(registered, Ordering::Release);
+    replace(site, |all| all.extend(ptr::NonNull::new(registered)));
+    Ok(ConsumerId(id))
+}
+
+/// Takes a consumer off its site. It may still be running; [`sync`] waits for that. False: it is not there.
+pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
+    let _uses = lock();
+    let place = &TABLE[id.0 as usize % PLACES];
+    let registered = place.load(Ordering::Relaxed);
+    // SAFETY: freed only after it was taken off the table, by a holder of the lock.
+    if !unsafe { registered.as_ref() }.is_some_and(|r| r.id == id.0) {
+        return false;
+    }
+    replace(site, |all| all.retain(|r| r.as_ptr() != registered));
+    place.store(ptr::null_mut(), Ordering::Release);
+    // SAFETY: made by `add` from a box, and nobody can find it any more but those whose sections are open.
+    let registered = unsafe { Box::from_raw(registered) };
+    rcu::defer_drop(registered);
+    true
+}
+
+/// Waits until no consumer that was removed before is running, and frees them. Not from a consumer.
+pub fn sync() {
+    rcu::synchronize();
+    rcu::run_callbacks();
+}
+
+fn lock() -> std::sync::MutexGuard<'static, [u32; PLACES]> {
+    USES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn replace(site: &Site, change: impl FnOnce(&mut Vec<ptr::NonNull<Registered>>)) {
+    let old = site.consumers.load(Ordering::Relaxed);
+    // SAFETY: null, or the list that the last change made; freed only by changes, and the caller holds the lock.
+    let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.clone());
+    change(&mut all);
+    // SAFETY: they are registered, as only holders of the lock remove them.
+    let any_all = all.iter().any(|r| unsafe { r.as_ref() }.consumer.vectors == Vectors::All);
+    let vectors = if any_all { Vectors::All } else { Vectors::Sse };
+    let new = if all.is_empty() { ptr::null_mut() } else { Box::into_raw(Box::new(List { all, vectors })) };
+    // Release pairs with the Acquire of hits.
+    site.consumers.store(new, Ordering::Release);
+    if !old.is_null() {
+        // SAFETY: made by an earlier change from a box, and off the site now.
+        rcu::defer_drop(unsafe { Box::from_raw(old) });
+    }
+}
+
+/// Called by the assembly at a site with consumers. True: an instance was made; its stub is in `context.target`, else the address to go on at is.
+pub(crate) extern "C" fn entered(context: &mut Context, index: u32) -> bool {
+    let site = site_table::site(index);
+    let address = site.address.load(Ordering::Relaxed);
+    context.site = index;
+    context.registers.rip = address;
+    context.target = site.resume.load(Ordering::Relaxed);
+    let made = call(context, site, index);
+    if context.registers.rip != address && made.is_none() {
+        context.target = context.registers.rip;
+    }
+    match made {
+        Some(at) => {
+            context.target = instance::stub(at);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Calls the consumers of a site. The newest instance, if some want to see the return.
+pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32> {
+    let slot = context.registers.rsp;
+    if cold::is_same_call(site, index, slot) {
+        return None;
+    }
+    let state = match thread::busy() {
+        Busy::No => thread::enter(),
+        _ => None,
+    };
+    let Some(state) = state else {
+        recorder::lost(if matches!(thread::busy(), Busy::Engine | Busy::Agent) { Loss::Recursion } else { Loss::Capacity });
+        return None;
+    };
+    let working = Working::begin(state, Busy::Agent);
+    let section = rcu::read_lock();
+    // Acquire pairs with the Release in `replace`.
+    let list = site.consumers.load(Ordering::Acquire);
+    // SAFETY: freed a grace period after it was replaced, and the section is open.
+    let Some(list) = (unsafe { list.as_ref() }) else {
+        recorder::lost(Loss::Disabled);
+        return None;
+    };
+    // Who wants to see the return, and its cookie.
+    let mut wanted = Wanted::new();
+    match list.vectors {
+        Vectors::Sse => enter_all(list, context, &mut wanted),
+        Vectors::All => with_all_vectors(|| enter_all(list, context, &mut wanted)),
+    }
+    drop(section);
+    drop(working);
+    let mut newest = None;
+    for (id, cookie) in wanted.all() {
+        match cold::make(state, site, index, slot, Return::Call, id) {
+            Some(at) => {
+                instance::record(at).start.store(cookie, Ordering::Relaxed);
+                newest = Some(at);
+            }
+            None => recorder::lost(Loss::Depth),
+        }
+    }
+    newest
+}
+
+/// Consumers of one site that can see one return.
+const MOST_RETURNS: usize = 16;
+
+struct Wanted {
+    entries: [(u32, u64); MOST_RETURNS],
+    len: usize,
+}
+
+impl Wanted {
+    #[inline]
+    fn new() -> Self {
+        Self { entries: [(0, 0); MOST_RETURNS], len: 0 }
+    }
+
+    fn add(&mut self, id: u32, cookie: u64) {
+        match self.entries.get_mut(self.len) {
+            Some(entry) => {
+                *entry = (id, cookie);
+                self.len += 1;
+            }
+            None => recorder::lost(Loss::Depth),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.entries.iter().take(self.len).copied()
+    }
+}
+
+#[inline]
+fn enter_all(list: &List, context: &mut Context, wanted: &mut Wanted) {
+    for registered in &list.all {
+        // SAFETY: freed a grace period after it left the list, and the caller's section is open.
+        let registered = unsafe { registered.as_ref() };
+        let consumer = &registered.consumer;
+        let mut cookie = 0;
+        let verdict = match consumer.entry {
+            Some(entry) => entry(context, consumer.data, &mut cookie),
+            None => Verdict::Return,
+        };
+        if consumer.ret.is_some() && verdict == Verdict::Return {
+            if consumer.limit != 0 && registered.waiting.fetch_add(1, Ordering::Relaxed) >= consumer.limit {
+                registered.waiting.fetch_sub(1, Ordering::Relaxed);
+                recorder::lost(Loss::Depth);
+                continue;
+            }
+            wanted.add(registered.id, cookie);
+        }
+    }
+}
+
+/// Called by the assembly at the return of a call that a consumer wanted to see.
+pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
+    let slot = context.registers.rsp - 8;
+    // SAFETY: the stub passes the address of its record.
+    let its = unsafe { &*ptr::with_exposed_provenance::<instance::Record>(record as usize) };
+    context.site = its.site.load(Ordering::Relaxed);
+    context.registers.rip = its.orig_ra.load(Ordering::Relaxed);
+    let (id, cookie) = (its.cell.load(Ordering::Relaxed), its.start.load(Ordering::Relaxed));
+    let state = if thread::busy() == Busy::No { thread::enter() } else { None };
+    match state {
+        None => recorder::lost(Loss::Recursion),
+        Some(state) => {
+            let _working = Working::begin(state, Busy::Agent);
+            let _section = rcu::read_lock();
+            tell(context, id, cookie);
+        }
+    }
+    cold::leave(record, slot, |_, its, parent| {
+        if parent != 0 {
+            instance::record(parent).child.fetch_add(its.child.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    });
+}
+
+fn tell(context: &mut Context, id: u32, cookie: u64) {
+    let registered = TABLE[id as usize % PLACES].load(Ordering::Acquire);
+    // SAFETY: freed a grace period after it left the table, and the caller's section is open.
+    let Some(registered) = (unsafe { registered.as_ref() }).filter(|r| r.id == id) else {
+        recorder::lost(Loss::Disabled);
+        return;
+    };
+    let consumer = &registered.consumer;
+    if consumer.limit != 0 {
+        registered.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+    if let Some(ret) = consumer.ret {
+        match consumer.vectors {
+            Vectors::Sse => ret(context, consumer.data, cookie),
+            Vectors::All => with_all_vectors(|| ret(context, consumer.data, cookie)),
+        }
+    }
 }

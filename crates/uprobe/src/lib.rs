@@ -2,16 +2,22 @@
 #![deny(unsafe_code)]
 
 mod arch;
+#[doc(hidden)]
+pub mod by_hand;
 mod chunk;
 mod cold;
 mod consumer;
+mod context;
 mod entry;
 mod instance;
 mod lists;
 mod recorder;
 mod site_table;
 mod thread;
+mod trap;
 mod word;
 
+pub use consumer::{Consumer, ConsumerId, TooMany, Vectors, Verdict, sync};
+pub use context::Context;
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use thread::SetupError;

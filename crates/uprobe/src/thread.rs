@@ -107,7 +107,13 @@ pub(crate) fn start(hooks: Hooks) -> Result<(), SetupError> {
         return Err(SetupError::ThreadExit);
     }
     let first = GLOBAL.get().is_none();
-    let global = GLOBAL.get_or_init(|| Global { hooks, threads: Registry::new(), pool, shared: AtomicUsize::new((hooks.thread_start)().addr()), returns: area::map() });
+    let global = GLOBAL.get_or_init(|| Global {
+        hooks,
+        threads: Registry::new(),
+        pool,
+        shared: AtomicUsize::new((hooks.thread_start)().addr()),
+        returns: area::map(),
+    });
     if first && global.returns {
         // After percpu's own handler, which `init` has installed: that one says who has survived.
         // SAFETY: `child` is a function for the life of the process. If there is no memory for it, children count into their parent's blocks.

@@ -2,7 +2,9 @@
 
 pub(crate) mod area;
 pub(crate) mod cold;
+pub(crate) mod consumer;
 pub(crate) mod entry;
 pub(crate) mod exit;
+pub(crate) mod prologue;
 pub(crate) mod tls;
 pub(crate) mod vector;
