@@ -1,2 +1,5 @@
-//! `trapline`.
-fn main() {}
+//! `trapline`: see the library.
+
+fn main() -> std::process::ExitCode {
+    trapline::main()
+}

@@ -279,33 +279,44 @@ pub(crate) fn applying<'a>(specs: &'a [Spec], object: &Object, main: bool, fallb
     specs.iter().enumerate().filter(|(index, spec)| applies(*index, spec)).collect()
 }
 
-/// Names like the one that `spec` asks for, best first.
-pub(crate) fn suggestions(spec: &Spec, main: &Object, libraries: &[Object]) -> Vec<String> {
+/// Names like the one that `spec` asks for, best first, and whether the best is near enough for a slip of the pen.
+pub(crate) fn suggestions(spec: &Spec, main: &Object, libraries: &[Object]) -> (Vec<String>, bool) {
     const MOST: usize = 3;
+    const NEAR: f64 = 0.6;
     let wanted: String = spec.function.text().chars().filter(|c| !matches!(c, '*' | '?' | '/' | '^' | '$' | '\\')).collect();
-    let objects: Vec<&Object> = match &spec.object {
-        Some(pattern) => std::iter::once(main).chain(libraries).filter(|object| object.is(pattern)).collect(),
-        None => std::iter::once(main).chain(libraries).collect(),
-    };
     let mut best: Vec<(f64, String)> = Vec::new();
-    for (position, object) in objects.into_iter().enumerate() {
+    for (position, object) in std::iter::once(main).chain(libraries).enumerate() {
+        if spec.object.as_ref().is_some_and(|pattern| !object.is(pattern)) {
+            continue;
+        }
         for site in object.table().sites().filter(|site| site[0].kind == SymbolKind::Function) {
             let name = names::short(site[0].name);
             let last = name.rsplit("::").next().unwrap_or(&name);
             let mut score =
                 strsim::normalized_damerau_levenshtein(&wanted, &name).max(strsim::normalized_damerau_levenshtein(&wanted, last) * 0.98);
             if wanted.len() >= 3 && name.contains(&wanted) {
-                score = score.max(0.7);
+                score = score.max(NEAR + 0.1);
             }
-            if score >= 0.6 {
+            let floor = best.get(MOST * 8).map_or(0.0, |(score, _)| *score);
+            if score > floor {
                 let spelled = if position == 0 && spec.object.is_none() { name } else { format!("{}:{name}", object.name()) };
                 best.push((score, spelled));
+                if best.len() > MOST * 16 {
+                    by_score(&mut best);
+                    best.truncate(MOST * 8 + 1);
+                }
             }
         }
     }
-    best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    by_score(&mut best);
     best.dedup_by(|a, b| a.1 == b.1);
-    best.into_iter().take(MOST).map(|(_, name)| name).collect()
+    let near = best.first().is_some_and(|(score, _)| *score >= NEAR);
+    best.retain(|(score, _)| *score >= NEAR || !near);
+    (best.into_iter().take(MOST).map(|(_, name)| name).collect(), near)
+}
+
+fn by_score(best: &mut [(f64, String)]) {
+    best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
 }
 
 #[cfg(test)]
@@ -385,7 +396,9 @@ mod tests {
     fn suggestions_are_near() {
         let main = Object::open(Path::new("/bin/true")).unwrap().unwrap();
         let libraries = closure(&main, &Environment::default());
-        let found = suggestions(&Spec::parse("libc:maloc").unwrap(), &main, &libraries);
-        assert!(found.contains(&"libc.so.6:malloc".to_string()), "{found:?}");
+        let (found, near) = suggestions(&Spec::parse("libc:maloc").unwrap(), &main, &libraries);
+        assert!(near && found[0] == "libc.so.6:malloc", "{found:?}");
+        let (found, near) = suggestions(&Spec::parse("qqqqqqqqqqqq").unwrap(), &main, &libraries);
+        assert!(!near && found.len() == 3, "{found:?}");
     }
 }

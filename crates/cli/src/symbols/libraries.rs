@@ -125,3 +125,15 @@ fn paths(object: &Object, tag: u64) -> Vec<PathBuf> {
     };
     strings(object, tag).iter().flat_map(|list| list.split(':')).filter(|d| !d.is_empty()).map(expand).collect()
 }
+
+/// The file that a name means where no program is given: a path, a command in PATH, or a library that the loader knows.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    if name.contains('/') {
+        return path.is_file().then(|| path.to_path_buf());
+    }
+    let in_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file());
+    in_path.or_else(|| LoaderCache::read(Path::new("/etc/ld.so.cache")).like(name))
+}

@@ -106,7 +106,7 @@ fn file_name(path: &str) -> &str {
 }
 
 /// `libc.so.6` is also `libc.so`, `libc` and `c`; `libfoo-1.2.so` is also `libfoo-1.2`, `foo-1.2` and `foo`; `ld-linux-x86-64.so.2` is also `ld`.
-fn forms(file: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn forms(file: &str) -> impl Iterator<Item = &str> {
     let stem = file.find(".so").filter(|&at| file[at + 3..].is_empty() || file[at + 3..].starts_with('.')).map(|at| &file[..at]);
     let with_so = stem.map(|stem| &file[..stem.len() + 3]);
     let bare = stem.map(|stem| stem.strip_prefix("lib").unwrap_or(stem));

@@ -1,0 +1,224 @@
+//! The command line as it is written. Completions and man pages are made from it.
+
+use crate::human::{parse_duration, parse_size};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const SPECS: &str = "\
+Specs: [!][call:|entry:|ret:][object:]function[+offset]
+  malloc                  in the main program, or else in its libraries
+  libc:malloc             in libc.so.6
+  'redis-server:process*' a glob
+  '/SSL_(read|write)/'    a regular expression
+  'mycrate::db::*'        Rust and C++ names are matched demangled, without hash and generics
+  entry:f                 count the entries of f only
+  '!log_*'                take functions away that other specs match
+  u:libc:malloc           prefixes of bpftrace and bcc (u, ur, p, r, uprobe, uretprobe)";
+
+/// Counts and times the functions of unmodified programs, without root and without kernel traps.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trapline",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs"
+)]
+#[command(
+    after_help = "Example:\n  trapline stat libc:malloc -- ls -l\n\nExit codes: the program's own (128 + signal when it was killed); 2 wrong usage or no match; 125 trapline failed; 126, 127 the program cannot be executed.\nEnvironment: TRAPLINE_NAME sets --name where the help shows it. NO_COLOR is honoured."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a program and say how often its functions are called, and how long they take.
+    ///
+    /// Without a SPEC, every function of the main program. The report goes to stderr, or to the file of -o; the program keeps its own stdin, stdout and stderr. ^C ends the
+    /// tracing and prints the report while the program goes on; the second ^C ends the program.
+    #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline stat libc:malloc -- ls -l\n  trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -i 1 -d 10s --hist 'entry:libc:*alloc' -- ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json new.json"))]
+    Stat(Box<StatArgs>),
+    /// Show the functions that a SPEC would match, and how each would be hooked.
+    #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline list 'libc:*alloc*' -- ls\n  trapline list -v /usr/bin/redis-server\n  trapline list libc:malloc"))]
+    List(ListArgs),
+    /// Say what would stop a run here, and the command that fixes it.
+    #[command(
+        after_help = "Exit code: 0 when nothing does, 1 when something does.\n\nExamples:\n  trapline doctor\n  trapline doctor 1234\n  trapline doctor -- /usr/bin/redis-server"
+    )]
+    Doctor(DoctorArgs),
+    /// Print the completions of a shell.
+    #[command(after_help = "Example:\n  trapline completions bash > ~/.local/share/bash-completion/completions/trapline")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write those of all verbs into a directory.
+    #[command(after_help = "Examples:\n  trapline man | man -l -\n  trapline man ~/.local/share/man/man1")]
+    Man {
+        /// Where to write trapline.1, trapline-stat.1 and the others.
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpecArgs {
+    /// Which functions; see below.
+    #[arg(value_name = "SPEC")]
+    specs: Vec<String>,
+    /// The same as a positional SPEC.
+    #[arg(short = 'e', long = "event", value_name = "SPEC")]
+    events: Vec<String>,
+}
+
+impl SpecArgs {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.specs.iter().chain(&self.events).cloned().collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatArgs {
+    #[command(flatten)]
+    pub(crate) specs: SpecArgs,
+    /// Print lines while the program runs, every so often (1, 500ms, 10s).
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval, env = "TRAPLINE_INTERVAL")]
+    pub(crate) interval: Option<Duration>,
+    /// End the tracing and print the report after this time; the program goes on, and its exit code is passed.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, env = "TRAPLINE_DURATION")]
+    pub(crate) duration: Option<Duration>,
+    /// Order of the rows; largest first, names from a to z.
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t = Sort::Total, env = "TRAPLINE_SORT")]
+    pub(crate) sort: Sort,
+    /// Most rows of the table.
+    #[arg(long, value_name = "N", default_value_t = 40, env = "TRAPLINE_LIMIT")]
+    pub(crate) limit: usize,
+    /// All rows, also functions that were never called.
+    #[arg(long, conflicts_with = "limit", env = "TRAPLINE_ALL")]
+    pub(crate) all: bool,
+    /// A histogram of each function's durations.
+    #[arg(long, env = "TRAPLINE_HIST")]
+    pub(crate) hist: bool,
+    /// Rows for each thread.
+    #[arg(long, env = "TRAPLINE_PER_THREAD")]
+    pub(crate) per_thread: bool,
+    /// Print one JSON object.
+    #[arg(short, long, conflicts_with = "field_separator", env = "TRAPLINE_JSON")]
+    pub(crate) json: bool,
+    /// Print lines of fields with this between them; times are in nanoseconds.
+    #[arg(short = 'x', long, value_name = "SEPARATOR", env = "TRAPLINE_FIELD_SEPARATOR")]
+    pub(crate) field_separator: Option<String>,
+    /// Compare two reports of -j instead of running a program.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["command", "interval", "duration"])]
+    pub(crate) diff: Option<Vec<PathBuf>>,
+    /// Write the report to a file instead of stderr.
+    #[arg(short, long, value_name = "FILE", env = "TRAPLINE_OUTPUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Name every function that was left alone, with the reason.
+    #[arg(short, long, env = "TRAPLINE_VERBOSE")]
+    pub(crate) verbose: bool,
+    /// Exit with 1 when a program that ended well called none of the functions.
+    #[arg(long, env = "TRAPLINE_REQUIRE_EVENTS")]
+    pub(crate) require_events: bool,
+    /// Most memory for counters (512k, 64M, 1G); what does not fit is counted as lost.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1G", env = "TRAPLINE_MAX_MEMORY")]
+    pub(crate) max_memory: u64,
+    /// The program and its arguments.
+    #[arg(last = true, value_name = "CMD", required_unless_present = "diff")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Which functions (see below), or the path of a program or library.
+    #[command(flatten)]
+    pub(crate) specs: SpecArgs,
+    /// How each would be hooked, at what estimated cost, or why it cannot be.
+    #[arg(short, long, env = "TRAPLINE_VERBOSE")]
+    pub(crate) verbose: bool,
+    /// The program whose functions are meant.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A process to look at.
+    #[arg(value_name = "PID", conflicts_with = "command")]
+    pub(crate) pid: Option<u32>,
+    /// A program to look at.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Calls,
+    Rate,
+    P50,
+    P90,
+    P99,
+    Max,
+    Total,
+    #[value(name = "self")]
+    SelfTime,
+    Name,
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Duration::from_millis(10) { Err("less than 10ms is no interval".to_string()) } else { Ok(interval) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn what_is_accepted() {
+        for line in [
+            "trapline stat -- ls -l",
+            "trapline stat malloc -e free -- ls",
+            "trapline stat -i 1 -d 10s --hist --per-thread -x ; malloc -- ls",
+            "trapline stat --diff a b",
+            "trapline stat -j -o out --sort self --all -- ls --all",
+            "trapline list libc:malloc",
+            "trapline list -v malloc -- ls",
+            "trapline doctor 12",
+            "trapline doctor -- ls",
+            "trapline completions zsh",
+            "trapline man",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "trapline stat malloc",
+            "trapline stat -j -x ; -- ls",
+            "trapline stat --diff a",
+            "trapline doctor 12 -- ls",
+            "trapline stat -i 1ms -- ls",
+            "trapline nosuch",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

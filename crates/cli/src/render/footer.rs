@@ -1,0 +1,64 @@
+//! What stands below every report: hits, losses, what was armed and what not, memory, overhead.
+
+use crate::human::{bytes, grouped, time};
+use crate::report::Report;
+use std::collections::BTreeMap;
+
+/// What the estimate of the overhead is made of: hits of one kind and what one costs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Share {
+    pub(crate) hits: u64,
+    pub(crate) ns: f64,
+    pub(crate) what: &'static str,
+}
+
+/// The lines. `shares` explain `report.overhead_ns`.
+pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let processes = if report.processes > 1 { format!(" in {} processes", report.processes) } else { String::new() };
+    lines.push(match report.hits {
+        0 => format!("no hits: none of the functions was called in {}{processes}", time(report.elapsed_ns as f64)),
+        hits => format!("{} in {}{processes}", counted(hits, "hit"), time(report.elapsed_ns as f64)),
+    });
+    let lost: u64 = report.lost.values().sum();
+    let reasons: Vec<String> = report.lost.iter().map(|(reason, count)| format!("{reason} {}", grouped(*count))).collect();
+    lines.push(if reasons.is_empty() {
+        format!("lost: {}", grouped(lost))
+    } else {
+        format!("lost: {} ({})", grouped(lost), reasons.join(", "))
+    });
+    let armed = report.armed;
+    lines.push(format!(
+        "armed: {} by detour, {} by breakpoint; left alone: {}",
+        grouped(armed.detour),
+        grouped(armed.breakpoint),
+        grouped(report.skipped.len() as u64)
+    ));
+    if verbose {
+        lines.extend(report.skipped.iter().map(|skipped| format!("  {}:{}  ({})", skipped.object, skipped.name, skipped.reason)));
+    } else {
+        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        for skipped in &report.skipped {
+            *reasons.entry(&skipped.reason).or_default() += 1;
+        }
+        lines.extend(reasons.iter().map(|(reason, count)| format!("  {:>6} {reason}", grouped(*count))));
+    }
+    let share = if report.elapsed_ns > 0 { report.overhead_ns as f64 * 100.0 / report.elapsed_ns as f64 } else { 0.0 };
+    let sum: Vec<String> =
+        shares.iter().map(|share| format!("{} x {} ns {}", grouped(share.hits), trimmed(share.ns), share.what)).collect();
+    let sum = if sum.is_empty() { String::new() } else { format!(": {}", sum.join(" + ")) };
+    lines.push(format!(
+        "agent memory: {}; estimated overhead: {} of CPU time ({share:.1} % of the run){sum}",
+        bytes(report.agent_bytes),
+        time(report.overhead_ns as f64)
+    ));
+    lines
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+fn trimmed(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+}

@@ -1,0 +1,7 @@
+//! The verbs, one file each.
+
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod stat;
