@@ -27,7 +27,7 @@ impl Program {
     /// Finds `command` and checks that it can be traced.
     pub(crate) fn find(command: &OsStr) -> anyhow::Result<Self> {
         let file = locate(command)?;
-        let mut object = traced(&file, 0)?;
+        let mut object = traced(&file)?;
         if file.canonicalize().is_ok_and(|path| path == object.path) {
             object.called(&command.to_string_lossy());
             // What was asked for comes first: it is the name to show.
@@ -86,15 +86,22 @@ fn check(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The program that runs when `file` is executed: itself, or what interprets it.
+pub(crate) fn interpreted(file: PathBuf) -> anyhow::Result<PathBuf> {
+    let mut file = file;
+    for _ in 0..=DEEPEST_SCRIPT {
+        match interpreter(&file)? {
+            Some(interpreter) => file = interpreter,
+            None => return Ok(file),
+        }
+    }
+    Err(Failure::error(CANNOT_EXECUTE, format!("{}: too many scripts that interpret scripts", file.display())))
+}
+
 /// The object that will run: `file`, or what interprets it.
-fn traced(file: &Path, depth: usize) -> anyhow::Result<Object> {
+fn traced(file: &Path) -> anyhow::Result<Object> {
+    let file = &*interpreted(file.to_path_buf())?;
     let shown = file.display();
-    if depth > DEEPEST_SCRIPT {
-        return Err(Failure::error(CANNOT_EXECUTE, format!("{shown}: too many scripts that interpret scripts")));
-    }
-    if let Some(interpreter) = interpreter(file)? {
-        return traced(&interpreter, depth + 1);
-    }
     let unreadable = |why: Unreadable| match why {
         Unreadable::NotElf => {
             Failure::error(CANNOT_EXECUTE, format!("{shown}: neither an ELF program nor a script (it does not start with #!)"))

@@ -4,7 +4,7 @@ use crate::args::ListArgs;
 use crate::exit::{Failure, NOT_FOUND, USAGE};
 use crate::human;
 use crate::out::Out;
-use crate::program::Program;
+use crate::program::{Program, interpreted};
 use crate::resolve::Resolution;
 use crate::select::Function;
 use crate::spec::{Kind, Spec};
