@@ -1,0 +1,79 @@
+//! Which calls return when: recursion, tail calls, longjmp, coroutines.
+
+use crate::common::{Mode, Target};
+
+#[test]
+fn recursion_1_000() {
+    Target::new("recursion.c").case().arg("1000").check();
+}
+
+#[test]
+fn recursion_50_000() {
+    Target::new("recursion.c").case().arg("50000").check();
+    Target::new("recursion.c").flags(&["-O0"]).case().arg("50000").check();
+}
+
+#[test]
+fn recursion_100_000() {
+    Target::new("recursion.c").case().arg("100000").check();
+}
+
+#[test]
+fn mutual_recursion() {
+    Target::new("mutual_recursion.c").check();
+    Target::new("mutual_recursion.c").flags(&["-O0"]).check();
+}
+
+#[test]
+fn tail_calls() {
+    Target::new("tail_calls.c").check();
+    Target::new("tail_calls.c").flags(&["-O0"]).check();
+}
+
+#[test]
+fn a_million_tail_calls_on_one_return_address() {
+    Target::new("tail_machine.c").check();
+}
+
+#[test]
+fn longjmp_out_of_frames() {
+    Target::new("longjmp.c").check();
+    Target::new("longjmp.c").flags(&["-O0", "-fno-omit-frame-pointer"]).check();
+}
+
+/// longjmp itself, and everything else in the C library, is probed, too.
+#[test]
+fn longjmp_with_libc() {
+    Target::new("longjmp.c").case().modes(&[Mode::WithLibc]).check();
+}
+
+#[test]
+fn coroutines() {
+    Target::new("coroutines.c").check();
+    Target::new("coroutines.c").flags(&["-O0"]).check();
+    Target::new("coroutines.c").case().modes(&[Mode::WithLibc]).check();
+}
+
+/// setjmp and its kin, vfork, getcontext, swapcontext, dlopen and dlsym as targets: entries are counted, and they work.
+#[test]
+fn functions_that_keep_their_callers_frame() {
+    let target = Target::new("setjmp_family.c");
+    target.check();
+    let family = ["_setjmp", "__sigsetjmp", "*longjmp*", "getcontext", "setcontext", "vfork", "dl*"];
+    let specs: Vec<String> = family.iter().map(|name| format!("libc.so.6:{name}")).chain(["t_*".to_owned()]).collect();
+    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
+    let reports = target.case().specs(&specs).check();
+    // Each of 50 rounds enters each of them once; the C library takes one _setjmp of its own around main.
+    for (name, expected) in [
+        ("_setjmp", 50..=51),
+        ("__sigsetjmp", 50..=51),
+        ("getcontext", 50..=50),
+        ("vfork", 50..=50),
+        ("dlopen", 50..=50),
+        ("dlclose", 50..=50),
+    ] {
+        let counted = reports[0].sum(|function| function.split('@').next() == Some(name));
+        assert!(expected.contains(&counted), "{name}: {counted} calls");
+    }
+    target.case().modes(&[Mode::WithLibc]).check();
+}

@@ -1,0 +1,42 @@
+//! Libraries: linked, opened and closed.
+
+use std::path::PathBuf;
+
+use crate::common::{Mode, Target};
+
+fn plugin(name: &str, factor: u32) -> PathBuf {
+    Target::new("plugin.c").shared().named(name).flags(&[&format!("-DFACTOR={factor}")]).build()
+}
+
+#[test]
+fn opened_and_closed_200_times() {
+    let case = Target::new("dlopen.c").flags(&["-rdynamic"]).case().arg(plugin("libdouble.so", 2)).arg(plugin("libtriple.so", 3));
+    case.clone().specs(&["*:t_*"]).check();
+    case.clone().specs(&["entry:*:t_*"]).check();
+    case.clone().specs(&["libdouble.so:*", "libtriple.so:*", "t_*"]).check();
+}
+
+/// The same with the C library and the dynamic loader probed.
+#[test]
+fn opened_and_closed_with_libc() {
+    let case = Target::new("dlopen.c").flags(&["-rdynamic"]).case().arg(plugin("libdouble.so", 2)).arg(plugin("libtriple.so", 3));
+    case.specs(&["*:t_*", "libc.so.6:*"]).check();
+}
+
+#[test]
+fn linked_with_a_constructor() {
+    let library = plugin("liblinked.so", 2);
+    let directory = library.parent().expect("a directory").to_str().expect("in UTF-8");
+    let program = Target::new("linked.c").flags(&["-rdynamic", &format!("-L{directory}"), "-llinked", &format!("-Wl,-rpath,{directory}")]);
+    program.case().specs(&["*:t_*"]).check();
+    program.case().specs(&["liblinked.so:*"]).check();
+    program.case().specs(&["entry:liblinked.so:t_*"]).check();
+}
+
+/// Everything that is there at the start.
+#[test]
+fn all_of_libc() {
+    for source in ["mutual_recursion.c", "threads.c", "short_threads.c", "arguments.c", "sigaltstack.c", "own_malloc.c"] {
+        Target::new(source).case().modes(&[Mode::WithLibc]).check();
+    }
+}
