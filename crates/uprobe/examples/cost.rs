@@ -52,7 +52,7 @@ fn seen(_: &mut Context, _: usize, _: u64) {}
 
 #[inline(never)]
 fn time(f: unsafe extern "C" fn(u64) -> u64) -> f64 {
-    const CALLS: u64 = 2_000_000;
+    const CALLS: u64 = 50_000;
     let start = Instant::now();
     for _ in 0..CALLS {
         // SAFETY: a target keeps to the C calling convention.
@@ -88,7 +88,7 @@ fn main() {
         ("consumer, entry + return", cost_call_return),
     ];
     let mut results: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
-    for _ in 0..9 {
+    for _ in 0..201 {
         for (row, result) in rows.iter().zip(&mut results) {
             result.push(time(row.1));
         }

@@ -8,7 +8,6 @@
 use crate::instance::{self, CHUNK, PER_CHUNK};
 use crate::lists::{self, Life, Pages};
 use crate::thread::{State, global};
-use crate::word::Word;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -27,33 +26,28 @@ pub(crate) fn pool(chunks: usize) -> Option<DefaultPool> {
     Builder::new(chunks, Layout::new::<u64>()).build_with(write, drop).ok()
 }
 
-/// Puts 63 instances on the free list. False: the pool is empty.
+/// Puts 63 instances on the free list of a state that the caller has made critical. False: the pool is empty.
 ///
 /// # Context
-/// Signal-safe, also over itself: the list changes in one instruction.
+/// Signal-safe, but for a rare system call of the pool's lock-free.
 pub(crate) fn refill(state: &State) -> bool {
     let Some(offset) = take() else { return false };
     let header = instance::header(offset);
     header.owner.store(ptr::from_ref(state).expose_provenance() as u64, Ordering::Relaxed);
     header.slot.store(u64::MAX, Ordering::Relaxed);
-    let first = offset + instance_size();
-    let last = offset + PER_CHUNK as u32 * instance_size();
-    for at in (first..last).step_by(instance_size() as usize) {
-        instance::record(at).next_free.store(at + instance_size(), Ordering::Relaxed);
-    }
-    // The thread's list of chunks: pushed with a compare-and-swap, for a handler may be in here too.
-    let _ = state.chunks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |head| {
-        header.next.store(head, Ordering::Relaxed);
-        Some(offset + 1)
-    });
-    state.chunk_count.fetch_add(1, Ordering::Relaxed);
-    let _ = state.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-        let word = Word(word);
-        instance::record(last).next_free.store(word.free(), Ordering::Relaxed);
+    header.next.store(state.chunks.load(Ordering::Relaxed), Ordering::Relaxed);
+    if state.chunks.load(Ordering::Relaxed) == 0 {
         // The first chunk's header ends the active list.
-        let top = if word.0 & !(0xffff << 48) == 0 { offset } else { word.top() };
-        Some(word.then(top, first).0)
-    });
+        state.top.store(offset, Ordering::Relaxed);
+    }
+    state.chunks.store(offset + 1, Ordering::Relaxed);
+    state.chunk_count.store(state.chunk_count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    let mut free = state.free.load(Ordering::Relaxed);
+    for at in (1..=PER_CHUNK as u32).rev().map(|k| offset + k * instance_size()) {
+        instance::record(at).next_free.store(free, Ordering::Relaxed);
+        free = at;
+    }
+    state.free.store(free, Ordering::Relaxed);
     true
 }
 
@@ -82,7 +76,8 @@ pub(crate) fn give_back(pool: &DefaultPool, state: &State) {
         next = instance::header(offset).next.load(Ordering::Relaxed);
         settle(pool, offset);
     }
-    state.word.store(0, Ordering::Relaxed);
+    state.free.store(0, Ordering::Relaxed);
+    state.top.store(0, Ordering::Relaxed);
     state.side.store(0, Ordering::Relaxed);
     state.chunk_count.store(0, Ordering::Relaxed);
     state.survivors.store(0, Ordering::Relaxed);

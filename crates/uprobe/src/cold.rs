@@ -1,14 +1,13 @@
-//! What the hit path leaves to Rust: a thread's first hit, an empty free list, instances that are not nested as usual, hits while the engine is at work.
+//! What the hit path leaves to Rust: a thread's first hit, an empty free list, instances that are not nested as usual, hits while a consumer runs.
 //!
 //! Called by the assembly with all registers saved, vector state included. Signal-safe, as the hit path is: a handler may interrupt any line and come in here again.
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::exit::Return;
-use crate::instance::{self, DONE, MAX_CHAIN, OFFSET, Record, TRANSIT};
+use crate::instance::{self, DONE, LEAVING, MAX_CHAIN, OFFSET, Record};
 use crate::recorder::{self, Loss};
 use crate::site_table::{self, Action, LOOPS, SKIPS_RED_ZONE, Site};
-use crate::thread::{self, Busy, State, Working};
-use crate::word::Word;
+use crate::thread::{self, Busy, Critical, State};
 use crate::{chunk, lists};
 use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -83,15 +82,8 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
         return Made::SameCall;
     }
     let cell = action.cell();
-    let busy = thread::busy();
-    match busy {
+    match thread::busy() {
         Busy::No => {}
-        // A handler interrupted the engine: it can count, not more.
-        Busy::Engine => {
-            if let Some(state) = thread::own() {
-                return untimed(state.block.load(Ordering::Relaxed), cell, timed.then_some(Loss::Untimed));
-            }
-        }
         Busy::Agent => {
             recorder::lost(Loss::Recursion);
             return Made::Nothing;
@@ -103,7 +95,7 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
         }
         Busy::NoBlock => {}
     }
-    let Some(state) = (if busy == Busy::No { thread::enter() } else { None }) else {
+    let Some(state) = thread::enter() else {
         recorder::lost(Loss::Capacity);
         return Made::Nothing;
     };
@@ -140,82 +132,64 @@ pub(crate) fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
     crate::arch::x86_64::area::offset_of(content).is_some_and(|at| instance::record(at).site.load(Ordering::Relaxed) == index)
 }
 
-/// Makes an instance for the call whose return address is at `slot`, and puts its stub there. `None`: there is no free one and none to be had, or a handler interrupted the engine.
-///
-/// # Context
-/// Not while the thread is busy.
+/// Makes an instance for the call whose return address is at `slot`, and puts its stub there. `None`: there is no free one and none to be had.
 pub(crate) fn make(state: &'static State, site: &Site, index: u32, slot: u64, kind: Return, cell: u32) -> Option<u32> {
-    let target = site.body.load(Ordering::Relaxed);
-    let place = slot_word(slot);
-    loop {
-        let word = Word(state.word.load(Ordering::Relaxed));
-        if word.free() == 0 {
-            if more(state) {
-                continue;
-            }
-            return None;
-        }
-        let top = instance::record(word.top());
-        let above = top.slot.load(Ordering::Relaxed);
-        let content = place.load(Ordering::Relaxed);
-        let chain = match above {
-            above if above > slot => 0,
-            above if above == slot && content == instance::return_address(word.top()) => (top.parent.load(Ordering::Relaxed) >> 24) + 1,
-            _ => {
-                let _working = Working::begin(state, Busy::Engine);
-                lists::settle(state, slot);
-                // What is left on top at this very slot leads there by its chain, or is above.
-                let left = Word(state.word.load(Ordering::Relaxed)).top();
-                if instance::record(left).slot.load(Ordering::Relaxed) == slot && content != instance::return_address(left) {
-                    return None;
-                }
-                continue;
-            }
-        };
-        if chain >= MAX_CHAIN {
-            collapse(state, slot);
-            continue;
-        }
-        let at = word.free();
-        let new = instance::record(at);
-        new.target.store(target, Ordering::Relaxed);
-        new.orig_ra.store(content, Ordering::Relaxed);
-        new.on_return.store(kind.routine(), Ordering::Relaxed);
-        new.slot.store(slot | TRANSIT, Ordering::Relaxed);
-        new.child.store(0, Ordering::Relaxed);
-        new.cell.store(cell, Ordering::Relaxed);
-        new.site.store(index, Ordering::Relaxed);
-        new.parent.store(chain << 24 | word.top(), Ordering::Relaxed);
-        let then = word.then(at, new.next_free.load(Ordering::Relaxed));
-        // Relaxed: only this thread and its handlers.
-        if state.word.compare_exchange(word.0, then.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            place.store(instance::return_address(at), Ordering::Relaxed);
-            new.slot.store(slot, Ordering::Relaxed);
-            return Some(at);
-        }
+    let _critical = Critical::begin(state)?;
+    if state.free.load(Ordering::Relaxed) == 0 && !more(state) {
+        return None;
     }
+    let place = slot_word(slot);
+    let (top, chain) = below(state, slot)?;
+    let at = state.free.load(Ordering::Relaxed);
+    let new = instance::record(at);
+    new.target.store(site.body.load(Ordering::Relaxed), Ordering::Relaxed);
+    new.orig_ra.store(place.load(Ordering::Relaxed), Ordering::Relaxed);
+    new.on_return.store(kind.routine(), Ordering::Relaxed);
+    new.slot.store(slot, Ordering::Relaxed);
+    new.child.store(0, Ordering::Relaxed);
+    new.cell.store(cell, Ordering::Relaxed);
+    new.site.store(index, Ordering::Relaxed);
+    new.parent.store(chain << 24 | top, Ordering::Relaxed);
+    state.free.store(new.next_free.load(Ordering::Relaxed), Ordering::Relaxed);
+    state.top.store(at, Ordering::Relaxed);
+    place.store(instance::return_address(at), Ordering::Relaxed);
+    Some(at)
+}
+
+/// The instance that one at `slot` is nested in, after those that are not have been taken off the top, and how many of the same slot are below.
+fn below(state: &State, slot: u64) -> Option<(u32, u32)> {
+    let chain_of = |at: u32| (instance::record(at).parent.load(Ordering::Relaxed) >> 24) + 1;
+    let top = || {
+        let at = state.top.load(Ordering::Relaxed);
+        (at, instance::record(at).slot.load(Ordering::Relaxed))
+    };
+    if top().1 <= slot {
+        lists::settle(state, slot);
+    }
+    let (at, its) = top();
+    if its > slot {
+        return Some((at, 0));
+    }
+    // What is left at this very slot is alive: the function above it has called this one last.
+    if chain_of(at) < MAX_CHAIN {
+        return Some((at, chain_of(at)));
+    }
+    // Its functions will not run again: finished, as if they returned now.
+    let end = now();
+    let original = lists::collapse(state, slot, |record, parent| finish(state.block.load(Ordering::Relaxed), record, parent, end))?;
+    slot_word(slot).store(original, Ordering::Relaxed);
+    Some((state.top.load(Ordering::Relaxed), 0))
 }
 
 /// Fills the empty free list: from the dead, if as many were made since the last look as were alive then, else from the pool. False: there is none.
-fn more(state: &'static State) -> bool {
+fn more(state: &State) -> bool {
     let made = state.chunk_count.load(Ordering::Relaxed) * instance::PER_CHUNK as u32;
     let scan = || {
-        let _working = Working::begin(state, Busy::Engine);
         lists::collect(state);
-        Word(state.word.load(Ordering::Relaxed)).free() != 0
+        state.free.load(Ordering::Relaxed) != 0
     };
     let due = made != 0 && made >= 2 * state.survivors.load(Ordering::Relaxed);
     (due && scan()) || chunk::refill(state) || (!due && made != 0 && scan())
-}
-
-/// Finishes a chain of tail calls that became too long, as if its functions had returned now.
-fn collapse(state: &'static State, slot: u64) {
-    let _working = Working::begin(state, Busy::Engine);
-    let end = now();
-    let original = lists::collapse(state, slot, |record, parent| finish(state.block.load(Ordering::Relaxed), record, parent, end));
-    if let Some(original) = original {
-        slot_word(slot).store(original, Ordering::Relaxed);
-    }
 }
 
 /// Counts a return. `parent`: the offset of the instance that it was nested in; 0: unknown.
@@ -263,33 +237,22 @@ pub(crate) fn leave(record: u64, slot: u64, finish: impl FnOnce(usize, &Record, 
     let at = (record as usize - crate::arch::x86_64::area::records().addr()) as u32 & OFFSET;
     let record = instance::record(at);
     let original = record.orig_ra.load(Ordering::Relaxed);
-    if thread::busy() == Busy::No {
-        let _ = thread::enter();
-    }
-    let own = thread::own();
-    let block = own.map(|s| s.block.load(Ordering::Relaxed)).or_else(thread::shared_block).unwrap_or(0);
-    // From here on nobody takes it for dead, whatever its slot says. Release: see `lists::look`.
-    record.slot.store(slot | TRANSIT, Ordering::Release);
-    let owner = instance::header(at).owner.load(Ordering::Relaxed);
-    if let Some(state) = own.filter(|s| thread::busy() == Busy::No && core::ptr::from_ref(*s).addr() as u64 == owner) {
-        let _working = Working::begin(state, Busy::Engine);
-        let parent = record.parent.load(Ordering::Relaxed) & OFFSET;
-        let next = record.next_free.load(Ordering::Relaxed);
-        finish(block, record, if is_on_top(state, at) { parent } else { 0 });
+    let _ = thread::enter();
+    let block = thread::own().map(|s| s.block.load(Ordering::Relaxed)).or_else(thread::shared_block).unwrap_or(0);
+    let owner = thread::state_at(instance::header(at).owner.load(Ordering::Relaxed) as usize);
+    if let Some(state) = owner
+        && let Some(_critical) = Critical::begin(state)
+        && let Some(parent) = lists::remove(state, at)
+    {
+        // Free, but nobody takes it while the state is critical.
+        finish(block, record, parent);
         slot_word(slot).store(original, Ordering::Relaxed);
-        if lists::remove(state, at).is_some() {
-            return;
-        }
-        // On neither list: its thread's lists were given up under it.
-        record.next_free.store(next, Ordering::Relaxed);
-    } else {
-        finish(block, record, 0);
-        slot_word(slot).store(original, Ordering::Relaxed);
+        return;
     }
-    // Release pairs with the Acquire in `lists::look`: its owner frees it.
+    // Release pairs with the Acquire in `lists::look`: from here on nobody takes it for dead, whatever its slot says.
+    record.slot.store(slot | LEAVING, Ordering::Release);
+    finish(block, record, 0);
+    slot_word(slot).store(original, Ordering::Relaxed);
+    // Release, likewise: its owner frees it.
     record.slot.store(DONE, Ordering::Release);
-}
-
-fn is_on_top(state: &State, at: u32) -> bool {
-    Word(state.word.load(Ordering::Relaxed)).top() == at
 }

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::instance;
 use crate::recorder::{self, Loss};
 use crate::site_table::{self, Site};
-use crate::thread::{self, Busy, Working};
+use crate::thread::{self, Busy, Consuming};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use reclaim::rcu;
@@ -183,15 +183,11 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     if cold::is_same_call(site, index, slot) {
         return None;
     }
-    let state = match thread::busy() {
-        Busy::No => thread::enter(),
-        _ => None,
-    };
-    let Some(state) = state else {
-        recorder::lost(if matches!(thread::busy(), Busy::Engine | Busy::Agent) { Loss::Recursion } else { Loss::Capacity });
+    let Some(state) = thread::enter() else {
+        recorder::lost(if thread::busy() == Busy::Agent { Loss::Recursion } else { Loss::Capacity });
         return None;
     };
-    let working = Working::begin(state, Busy::Agent);
+    let consuming = Consuming::begin(state);
     let section = rcu::read_lock();
     // Acquire pairs with the Release in `replace`.
     let list = site.consumers.load(Ordering::Acquire);
@@ -207,7 +203,7 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
         Vectors::All => with_all_vectors(|| enter_all(list, context, &mut wanted)),
     }
     drop(section);
-    drop(working);
+    drop(consuming);
     let mut newest = None;
     for (id, cookie) in wanted.all() {
         match cold::make(state, site, index, slot, Return::Call, id) {
@@ -280,11 +276,10 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
     context.site = its.site.load(Ordering::Relaxed);
     context.registers.rip = its.orig_ra.load(Ordering::Relaxed);
     let (id, cookie) = (its.cell.load(Ordering::Relaxed), its.start.load(Ordering::Relaxed));
-    let state = if thread::busy() == Busy::No { thread::enter() } else { None };
-    match state {
+    match thread::enter() {
         None => recorder::lost(Loss::Recursion),
         Some(state) => {
-            let _working = Working::begin(state, Busy::Agent);
+            let _consuming = Consuming::begin(state);
             let _section = rcu::read_lock();
             tell(context, id, cookie);
         }

@@ -3,14 +3,14 @@
 //! An instance is a stub in the code half of the [area](crate::arch::x86_64::area) and a record in the other. It is named by its record's offset.
 //!
 //! # States
-//! - *free*: on the free list of the thread that owns its chunk.
-//! - *in transit*: on the thread's active list, `slot` odd: its return slot is about to be written.
-//! - *active*: on the active or the side list; the return slot holds the stub's address, or that of another instance of the same slot whose chain leads here (tail calls).
+//! - *free*: on the free list of the state that owns its chunk.
+//! - *active*: on the active or the side list of that state; the return slot holds the stub's address, or that of another instance of the same slot whose chain leads here (tail calls).
 //! - *dead*: as active, but the slot holds something else: the frame was left by longjmp or an exception, or its stack was given up. Nothing but the slot's contents decides that.
-//! - *done*: `slot` is [`DONE`]: it returned where its lists could not be touched (on another thread, or in a handler that interrupted the engine).
+//! - *leaving*: `slot` is odd: it returns where the lists cannot be touched (on another thread, or while its state is critical), and its slot is being restored.
+//! - *done*: `slot` is [`DONE`]: it has returned that way.
 //!
-//! free -> in transit -> active -> free are the hit path's ([`entry`](crate::arch::x86_64::entry), [`exit`](crate::arch::x86_64::exit)); dead and done ones are collected in cold paths
-//! ([`lists`](crate::lists)). Only the owning thread changes the lists; only the returning thread makes an active instance done.
+//! free -> active -> free are the hit path's ([`entry`](crate::arch::x86_64::entry), [`exit`](crate::arch::x86_64::exit)); dead and done ones are collected in cold paths
+//! ([`lists`](crate::lists)). Only the owning thread changes the lists; only the returning thread makes an active instance leaving and done.
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::area;
@@ -26,7 +26,7 @@ pub(crate) struct Record {
     pub(crate) orig_ra: AtomicU64,
     /// What the stub jumps to afterwards.
     pub(crate) on_return: AtomicU64,
-    /// The address that held the return address; odd in transit; [`DONE`].
+    /// The address that held the return address; odd when leaving; [`DONE`].
     pub(crate) slot: AtomicU64,
     /// Time stamp at entry, or a consumer's cookie.
     pub(crate) start: AtomicU64,
@@ -66,8 +66,8 @@ pub(crate) struct Header {
 
 /// [`Record::slot`] of an instance that is done.
 pub(crate) const DONE: u64 = 2;
-/// Bit of [`Record::slot`]: in transit.
-pub(crate) const TRANSIT: u64 = 1;
+/// Bit of [`Record::slot`]: leaving.
+pub(crate) const LEAVING: u64 = 1;
 /// Low bits of [`Record::parent`].
 pub(crate) const OFFSET: u32 = 0xff_ffff;
 /// Instances that may stand on one slot.

@@ -15,7 +15,6 @@ mod recorder;
 mod site_table;
 mod thread;
 mod trap;
-mod word;
 
 pub use consumer::{Consumer, ConsumerId, TooMany, Vectors, Verdict, sync};
 pub use context::Context;

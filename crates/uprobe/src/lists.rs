@@ -1,13 +1,12 @@
 //! The cold changes to a thread's lists: who is dead, who is on another stack, who returned out of order.
 //!
-//! All but [`look`] need the lists for themselves: the thread is [`Working`](crate::thread::Working), or gone.
+//! All but [`look`] need the lists for themselves: the state is [`Critical`](crate::thread::Critical), or its thread is gone.
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::area;
 use crate::arch::x86_64::exit::Return;
-use crate::instance::{self, DONE, MAX_CHAIN, OFFSET, Record, TRANSIT};
+use crate::instance::{self, DONE, LEAVING, MAX_CHAIN, OFFSET, Record};
 use crate::thread::{State, signals};
-use crate::word::Word;
 use core::sync::atomic::{AtomicU64, Ordering};
 use wire::cell;
 
@@ -47,7 +46,7 @@ impl Pages {
 /// What has become of an instance that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// Its function may still return through it: in transit, or its slot leads to it.
+    /// Its function may still return through it, or is about to be done with it.
     Alive,
     /// Its frame was left. Whoever is told so has it: its `slot` is 0 now.
     Dead,
@@ -60,7 +59,7 @@ pub(crate) fn look(at: u32, pages: &mut Pages) -> Life {
     let record = instance::record(at);
     // Acquire pairs with the Release of whoever made it done: it uses the record no more.
     let slot = record.slot.load(Ordering::Acquire);
-    if slot & TRANSIT != 0 {
+    if slot & LEAVING != 0 {
         return Life::Alive;
     }
     if slot == DONE {
@@ -97,15 +96,18 @@ struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     fn load(state: &'a State) -> Self {
-        let word = Word(state.word.load(Ordering::Relaxed));
-        Self { state, top: word.top(), free: word.free(), side: state.side.load(Ordering::Relaxed) }
+        Self {
+            state,
+            top: state.top.load(Ordering::Relaxed),
+            free: state.free.load(Ordering::Relaxed),
+            side: state.side.load(Ordering::Relaxed),
+        }
     }
 
-    /// The version grows, so that hits that this interrupted start again.
     fn store(self) {
+        self.state.top.store(self.top, Ordering::Relaxed);
+        self.state.free.store(self.free, Ordering::Relaxed);
         self.state.side.store(self.side, Ordering::Relaxed);
-        let word = Word(self.state.word.load(Ordering::Relaxed));
-        self.state.word.store(word.then(self.top, self.free).0, Ordering::Relaxed);
     }
 
     fn free(&mut self, at: u32) {
@@ -163,7 +165,7 @@ pub(crate) fn settle(state: &State, slot: u64) {
     let mut pages = Pages::none();
     while !is_header(lists.top) {
         let at = lists.top;
-        let its = instance::record(at).slot.load(Ordering::Acquire) & !TRANSIT;
+        let its = instance::record(at).slot.load(Ordering::Acquire) & !LEAVING;
         if its > slot {
             break;
         }

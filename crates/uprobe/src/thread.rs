@@ -1,17 +1,22 @@
-//! A thread's state: its block of cells and its return instances; how it comes and goes.
+//! A thread's states: its block of cells and its return instances; how they come and go.
 //!
 //! # Lifetime
-//! A thread gets its state at its first hit, with all signals blocked, from a registry (so nothing is allocated), together with a block of cells from the [`Hooks`]. At its end, in the second
-//! round of its pthread destructors, when those of everybody else have run at least once, both go back; what it hits after that is counted in a block that all threads share, untimed.
-//! In a fork child the surviving thread keeps its state and pending instances and gets a new block, and the states of the others are given back.
+//! A thread gets its first state at its first hit, with all signals blocked, from a registry (so nothing is allocated), together with a block of cells from the [`Hooks`]. At its end, in the
+//! second round of its pthread destructors, when those of everybody else have run at least once, both go back; what it hits after that is counted in a block that all threads share, untimed.
+//! In a fork child the surviving thread keeps its states and pending instances and gets a new block, and the states of the others are given back.
+//!
+//! # Critical sections
+//! Whoever changes a state's lists sets its `critical` before and clears it afterwards, with plain stores: only the thread and its signal handlers are concerned. A handler that hits a probe while
+//! the state is critical goes on with another state of the same thread, made at the first such hit, whose address it puts into the thread-local word; the end of the interrupted section puts the
+//! first state's back. No order of nesting is assumed: if the handler never returns (`siglongjmp`) or switches to another stack for good, the thread stays with the other state, and what was
+//! made in the first returns by the cold path.
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::{area, tls, vector};
 use crate::instance::CHUNKS;
-use crate::recorder::{self, Hooks, Loss};
+use crate::recorder::{self, Hooks};
 use crate::{chunk, lists, site_table};
-use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
 use objpool::DefaultPool;
 use percpu::{Record, Registry};
 use std::sync::OnceLock;
@@ -20,21 +25,25 @@ use std::sync::OnceLock;
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// See [`crate::word`].
-    pub(crate) word: AtomicU64,
-    /// Address of the block of cells.
+    /// Offset of the first free instance; 0: none.
+    pub(crate) free: AtomicU32,
+    /// Offset of the newest active instance; that of a chunk's header: none.
+    pub(crate) top: AtomicU32,
+    /// Address of the block of cells, the same in all states of a thread.
     pub(crate) block: AtomicUsize,
+    /// 1: the lists are being changed.
+    pub(crate) critical: AtomicU32,
     /// The first instance of the side list: active ones that are not on the stack that the thread runs on, as far as is known. 0: none.
     pub(crate) side: AtomicU32,
-    /// Offset of the newest of the thread's chunks, plus 1.
+    /// Offset of the newest of the state's chunks, plus 1.
     pub(crate) chunks: AtomicU32,
-    /// How many chunks the thread has.
+    /// How many chunks the state has.
     pub(crate) chunk_count: AtomicU32,
     /// Instances that were alive at the last scan.
     pub(crate) survivors: AtomicU32,
+    /// Address of the thread's next state; 0: none.
+    next: AtomicUsize,
 }
-
-const _: () = assert!(offset_of!(State, word) == 0 && offset_of!(State, block) == 8, "the assembly reads them there");
 
 /// Why a thread has no block in its thread-local words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +51,6 @@ const _: () = assert!(offset_of!(State, word) == 0 && offset_of!(State, block) =
 pub(crate) enum Busy {
     /// It has had no hit yet, if it has no state.
     No = 0,
-    /// The engine works on its lists: a hit comes from a signal handler.
-    Engine = 1,
     /// A consumer runs, or the state is being made: a hit is the engine's own doing.
     Agent = 2,
     /// Its state is gone.
@@ -111,7 +118,7 @@ pub(crate) fn start(hooks: Hooks) -> Result<(), SetupError> {
         hooks,
         threads: Registry::new(),
         pool,
-        shared: AtomicUsize::new((hooks.thread_start)().addr()),
+        shared: AtomicUsize::new((hooks.thread_start)().expose_provenance()),
         returns: area::map(),
     });
     if first && global.returns {
@@ -132,7 +139,6 @@ pub(crate) fn has_returns() -> bool {
 pub(crate) fn busy() -> Busy {
     match tls::get(tls::BUSY) & (FIRST_ROUND - 1) {
         0 => Busy::No,
-        1 => Busy::Engine,
         2 => Busy::Agent,
         3 => Busy::Exited,
         _ => Busy::NoBlock,
@@ -146,28 +152,75 @@ fn set_busy(busy: Busy) {
 /// This thread's state, if it has one.
 #[inline]
 pub(crate) fn own() -> Option<&'static State> {
-    let address = tls::get(tls::OWN);
-    // SAFETY: the word is 0 or the address of a record of the registry, which lives for ever.
+    at(tls::get(tls::OWN))
+}
+
+/// This thread's states.
+fn states() -> impl Iterator<Item = &'static State> {
+    core::iter::successors(own(), |state| at(state.next.load(Ordering::Relaxed)))
+}
+
+/// This thread's state with that address.
+pub(crate) fn state_at(address: usize) -> Option<&'static State> {
+    states().find(|state| core::ptr::from_ref(*state).addr() == address)
+}
+
+fn at(address: usize) -> Option<&'static State> {
+    // SAFETY: 0 or the address of a record of the registry, which lives for ever.
     unsafe { core::ptr::with_exposed_provenance::<State>(address).as_ref() }
 }
 
-/// While it lives, the hit path of this thread sees no state, so the lists belong to whoever holds it.
-#[derive(Debug)]
-pub(crate) struct Working(&'static State);
+fn address(state: &State) -> usize {
+    core::ptr::from_ref(state).expose_provenance()
+}
 
-impl Working {
-    /// For a thread that is not busy and has a state.
+/// While it lives, the lists of the state belong to whoever holds it.
+#[derive(Debug)]
+pub(crate) struct Critical(&'static State);
+
+impl Critical {
+    /// None: the state is critical already: this is a handler, or has never come back from one.
     #[inline]
-    pub(crate) fn begin(state: &'static State, why: Busy) -> Self {
+    pub(crate) fn begin(state: &'static State) -> Option<Self> {
+        // A handler in between has left the lists whole when it returns.
+        if state.critical.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        state.critical.store(1, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        Some(Self(state))
+    }
+}
+
+impl Drop for Critical {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        self.0.critical.store(0, Ordering::Relaxed);
+        // In this order: a handler in between may use either state, and leaves the word as it likes.
+        if busy() == Busy::No {
+            tls::set(tls::STATE, address(self.0));
+        }
+    }
+}
+
+/// While it lives, hits of this thread find no state, because a consumer runs.
+#[derive(Debug)]
+pub(crate) struct Consuming(&'static State);
+
+impl Consuming {
+    /// For a thread that is not busy.
+    #[inline]
+    pub(crate) fn begin(state: &'static State) -> Self {
         // In this order: a handler that comes in between finds either a whole fast path or a busy thread.
-        tls::set(tls::BUSY, tls::get(tls::BUSY) & FIRST_ROUND | why as usize);
+        tls::set(tls::BUSY, tls::get(tls::BUSY) | Busy::Agent as usize);
         tls::set(tls::BLOCK, 0);
         tls::set(tls::STATE, 0);
         Self(state)
     }
 }
 
-impl Drop for Working {
+impl Drop for Consuming {
     #[inline]
     fn drop(&mut self) {
         publish(self.0);
@@ -177,35 +230,57 @@ impl Drop for Working {
 
 fn publish(state: &'static State) {
     tls::set(tls::BLOCK, state.block.load(Ordering::Relaxed));
-    tls::set(tls::STATE, core::ptr::from_ref(state).expose_provenance());
+    tls::set(tls::STATE, address(state));
 }
 
-/// This thread's state, made if need be. `None`: there is no block for it, or it has ended, or it is being made right now.
-#[cold]
+/// A state of this thread that is not critical, made if need be; hits use it from now on. `None`: there is no block for the thread, or it has ended, or it is busy.
+#[inline]
 pub(crate) fn enter() -> Option<&'static State> {
-    if let Some(state) = own() {
-        return Some(state);
+    match at(tls::get(tls::STATE)) {
+        Some(state) if state.critical.load(Ordering::Relaxed) == 0 => Some(state),
+        _ => enter_slowly(),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn enter_slowly() -> Option<&'static State> {
     if busy() != Busy::No {
         return None;
+    }
+    if let Some(state) = states().find(|s| s.critical.load(Ordering::Relaxed) == 0) {
+        publish(state);
+        return Some(state);
     }
     let global = global()?;
     let mask = signals::block();
     set_busy(Busy::Agent);
-    let made = make(global);
+    let made = match own() {
+        None => first(global),
+        Some(first) => another(global, first),
+    };
     match made {
         Some(state) => {
-            tls::set(tls::OWN, core::ptr::from_ref(state).expose_provenance());
             publish(state);
             set_busy(Busy::No);
         }
+        // Without a second state a thread does not lose its first one.
+        None if own().is_some() => set_busy(Busy::No),
         None => set_busy(Busy::NoBlock),
     }
     signals::restore(mask);
     made
 }
 
-fn make(global: &'static Global) -> Option<&'static State> {
+fn another(global: &'static Global, first: &'static State) -> Option<&'static State> {
+    let state: &'static State = global.threads.acquire()?;
+    state.block.store(first.block.load(Ordering::Relaxed), Ordering::Relaxed);
+    state.next.store(first.next.load(Ordering::Relaxed), Ordering::Relaxed);
+    first.next.store(address(state), Ordering::Relaxed);
+    Some(state)
+}
+
+fn first(global: &'static Global) -> Option<&'static State> {
     let block = (global.hooks.thread_start)();
     if block.is_null() {
         return None;
@@ -218,12 +293,15 @@ fn make(global: &'static Global) -> Option<&'static State> {
     let _ = reclaim::rcu::register_thread();
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
+    tls::set(tls::OWN, address(state));
     Some(state)
 }
 
 /// Runs at thread exit; see the module.
 extern "C" fn leave() {
-    let Some(state) = own() else { return };
+    if own().is_none() {
+        return;
+    }
     let word = tls::get(tls::BUSY);
     if word & FIRST_ROUND == 0 {
         tls::set(tls::BUSY, word | FIRST_ROUND);
@@ -231,13 +309,23 @@ extern "C" fn leave() {
         return;
     }
     let mask = signals::block();
+    let first = tls::get(tls::OWN);
     tls::set(tls::BUSY, Busy::Exited as usize);
     tls::set(tls::BLOCK, 0);
     tls::set(tls::STATE, 0);
     tls::set(tls::OWN, 0);
     if let Some(global) = global() {
-        lists::collect(state);
-        release(global, state);
+        let mut next = at(first);
+        let block = next.map_or(0, |s| s.block.load(Ordering::Relaxed));
+        while let Some(state) = next {
+            next = at(state.next.load(Ordering::Relaxed));
+            // One that stayed critical was left in the middle of a change: its lists are not to be trusted.
+            if state.critical.load(Ordering::Relaxed) == 0 {
+                lists::collect(state);
+            }
+            release(global, state);
+        }
+        (global.hooks.thread_exit)(core::ptr::with_exposed_provenance_mut(block));
     }
     signals::restore(mask);
 }
@@ -245,14 +333,11 @@ extern "C" fn leave() {
 /// Gives back a state whose thread is gone or going.
 fn release(global: &Global, state: &State) {
     chunk::give_back(&global.pool, state);
-    let block = state.block.swap(0, Ordering::Relaxed);
-    if block != 0 {
-        (global.hooks.thread_exit)(core::ptr::with_exposed_provenance_mut(block));
-    }
-    // A registry's record begins with its value.
-    let record = core::ptr::from_ref(state).cast::<Record<State>>();
-    // SAFETY: every state is the value of a record, which lives for ever.
-    let record = unsafe { &*record };
+    state.block.store(0, Ordering::Relaxed);
+    state.next.store(0, Ordering::Relaxed);
+    state.critical.store(0, Ordering::Relaxed);
+    // SAFETY: every state is the value of a record, which lives for ever, and a record begins with its value.
+    let record = unsafe { &*core::ptr::from_ref(state).cast::<Record<State>>() };
     record.release();
 }
 
@@ -261,36 +346,27 @@ pub(crate) fn shared_block() -> Option<usize> {
     global().map(|g| g.shared.load(Ordering::Relaxed)).filter(|b| *b != 0)
 }
 
-/// Counts a loss of a hit that found no block.
-pub(crate) fn lost_without_block() {
-    recorder::lost(Loss::Capacity);
-}
-
 /// In a fork child, whose only thread this is.
 unsafe extern "C" fn child() {
     let Some(global) = global() else { return };
     let mask = signals::block();
-    let mine = tls::get(tls::OWN);
     // The parent goes on writing to its blocks: they are not given back, only forgotten.
-    global.shared.store((global.hooks.thread_start)().addr(), Ordering::Relaxed);
+    global.shared.store((global.hooks.thread_start)().expose_provenance(), Ordering::Relaxed);
     for record in global.threads.iter() {
-        let state: &State = record;
-        if core::ptr::from_ref(state).addr() != mine && record.try_adopt() {
-            state.block.store(0, Ordering::Relaxed);
-            chunk::give_back(&global.pool, state);
-            record.release();
+        if record.try_adopt() {
+            release(global, record);
         }
     }
-    if let Some(state) = own() {
+    if own().is_some() {
         let block = (global.hooks.thread_start)();
-        state.block.store(block.expose_provenance(), Ordering::Relaxed);
+        states().for_each(|state| state.block.store(block.expose_provenance(), Ordering::Relaxed));
         if block.is_null() {
             tls::set(tls::OWN, 0);
             tls::set(tls::BLOCK, 0);
             tls::set(tls::STATE, 0);
             set_busy(Busy::NoBlock);
         } else if busy() == Busy::No {
-            publish(state);
+            tls::set(tls::BLOCK, block.addr());
         }
     }
     signals::restore(mask);

@@ -4,26 +4,27 @@
 //!
 //! ```text
 //! entry(site):
-//!     state = thread's; none (or the engine is at work): cold_entry
+//!     state = thread's; none, or critical: cold_entry
+//!     state.critical = 1
 //!     [careful] the slot holds a stub of this very site, whose function branches back to its first byte: resume
-//!   again:
-//!     word = state.word; n = word.free; t = word.top; none free: cold_entry
+//!     n = state.free; t = state.top; none free: cold_entry
 //!     t.slot > slot: parent = t            the usual nesting; a chunk's header has the highest slot
 //!     t.slot = slot, [slot] = t's stub:    a tail call: parent = t, one longer chain
 //!     else: cold_entry
-//!     n = {target, orig_ra: [slot], on_return, slot | TRANSIT, parent, child: 0, cell, site}
-//!     compare-and-swap word: (top: n, free: n.next_free), or again
-//!     [slot] = n's stub + 6; n.slot = slot
-//!     cell.calls += 1; [clock] n.start = time stamp
+//!     state.free = n.next_free; state.top = n
+//!     n = {target, orig_ra: [slot], on_return, slot, parent, child: 0, cell, site}
+//!     [slot] = n's stub + 6
+//!     cell.calls += 1
+//!     state.critical = 0; thread's = state
+//!     [clock] n.start = time stamp
 //!     restore; rsp = slot + 8; jump to n's stub
 //! ```
 //!
-//! A handler that interrupts it anywhere finds the lists whole: until the compare-and-swap `n` is free and may be used by the handler, after which that fails; afterwards `n` is in
-//! transit, which nobody collects, and then active.
+//! A handler that interrupts it while `critical` is set finds that in its first hit, and goes on with another state of the thread ([`crate::thread`]).
 #![allow(unsafe_code)]
 
 use super::tls;
-use crate::instance::{Record, TRANSIT};
+use crate::instance::Record;
 use crate::site_table::{LOOPS, SITES, Site};
 use crate::thread::State;
 use core::arch::global_asm;
@@ -50,9 +51,6 @@ pub(crate) fn routine(clock: bool, careful: bool) -> u64 {
     };
     address.addr() as u64
 }
-
-const _: () = assert!(TRANSIT == 1, "the assembly adds it with lea");
-const _: () = assert!(offset_of!(State, word) == 0, "the assembly reads the word at the state's address");
 
 global_asm!(
     // Puts the registers back. Leaves rsp at the site's number.
@@ -108,73 +106,62 @@ global_asm!(
     "mov rcx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
     "mov rcx, qword ptr fs:[rcx + {tls_state}]",
     "test rcx, rcx",
-    "jz 8f",
+    "jz 9f",
+    "cmp dword ptr [rcx + {t_critical}], 0",
+    "jne 9f",
+    "mov dword ptr [rcx + {t_critical}], 1",
+    "lea rdi, [rip + __trapline_uprobe_records_v0]",
     ".if \\careful",
     // A stub's address in the slot, and its site is this one?
     "mov rsi, qword ptr [rsp + .Lslot\\@]",
-    "lea rdi, [rip + __trapline_uprobe_code_v0]",
-    "sub rsi, rdi",
+    "lea rax, [rdi - 0x1000000]",
+    "sub rsi, rax",
     "cmp rsi, 0x1000000",
     "jae 2f",
     "and rsi, -64",
-    "lea rdi, [rip + __trapline_uprobe_records_v0]",
     "mov eax, dword ptr [rsp + .Lnumber\\@]",
     "cmp eax, dword ptr [rdi + rsi + {r_site}]",
     "je 7f",
     ".endif",
     "2:",
-    "mov rax, qword ptr [rcx]",
-    "lea rdi, [rip + __trapline_uprobe_records_v0]",
-    "mov edx, eax",
-    "and edx, 0xffffff",
+    "mov edx, dword ptr [rcx + {t_free}]",
+    "test edx, edx",
     "jz 8f",
-    "mov rsi, rax",
-    "shr rsi, 24",
-    "and esi, 0xffffff",
-    "lea r8, [rsp + .Lslot\\@]",
-    "cmp qword ptr [rdi + rsi + {r_slot}], r8",
+    "mov esi, dword ptr [rcx + {t_top}]",
+    "lea rax, [rsp + .Lslot\\@]",
+    "cmp qword ptr [rdi + rsi + {r_slot}], rax",
     "jbe 6f",
     "3:",
-    "add rdx, rdi",
-    "mov dword ptr [rdx + {r_parent}], esi",
-    "lea r8, [rsp + .Lslot\\@ + 1]",
-    "mov qword ptr [rdx + {r_slot}], r8",
-    "mov rsi, qword ptr [rsp + .Lslot\\@]",
-    "mov qword ptr [rdx + {r_orig_ra}], rsi",
+    "mov dword ptr [rdi + rdx + {r_parent}], esi",
+    "mov qword ptr [rdi + rdx + {r_slot}], rax",
+    "mov esi, dword ptr [rdi + rdx + {r_next_free}]",
+    "mov dword ptr [rcx + {t_free}], esi",
+    "mov dword ptr [rcx + {t_top}], edx",
+    "mov rsi, qword ptr [rax]",
+    "mov qword ptr [rdi + rdx + {r_orig_ra}], rsi",
+    "lea r8, [rip + \\returns]",
+    "mov qword ptr [rdi + rdx + {r_on_return}], r8",
     "mov esi, dword ptr [rsp + .Lnumber\\@]",
     "shl rsi, 6",
     "add rsi, qword ptr [rip + {sites}]",
     "mov r8, qword ptr [rsi + {s_body}]",
-    "mov qword ptr [rdx + {r_target}], r8",
+    "mov qword ptr [rdi + rdx + {r_target}], r8",
     "mov r8, qword ptr [rsi + {s_cell}]",
-    "mov qword ptr [rdx + {r_cell}], r8",
-    "lea r8, [rip + \\returns]",
-    "mov qword ptr [rdx + {r_on_return}], r8",
-    "mov qword ptr [rdx + {r_child}], 0",
-    "mov r8, rdx",
-    "sub r8, rdi",
-    "mov rsi, rax",
-    "shr rsi, 48",
-    "inc esi",
-    "shl rsi, 24",
-    "or rsi, r8",
-    "shl rsi, 24",
-    "mov r8d, dword ptr [rdx + {r_next_free}]",
-    "or rsi, r8",
-    "cmpxchg qword ptr [rcx], rsi",
-    "jnz 2b",
-    "lea rsi, [rdx - 0x1000000]",
-    "lea rdi, [rsi + 6]",
-    "mov qword ptr [rsp + .Lslot\\@], rdi",
-    "lea r8, [rsp + .Lslot\\@]",
-    "mov qword ptr [rdx + {r_slot}], r8",
-    // Where the last instruction will find it: below the slot, within what signals leave alone.
-    "mov qword ptr [rsp + .Lslot\\@ - 8], rsi",
-    "mov esi, dword ptr [rdx + {r_cell}]",
-    "add rsi, qword ptr [rcx + {t_block}]",
-    "inc qword ptr [rsi + {c_calls}]",
+    "mov qword ptr [rdi + rdx + {r_cell}], r8",
+    "mov qword ptr [rdi + rdx + {r_child}], 0",
+    // The stub's address where the last instruction will find it: below the slot, within what signals leave alone.
+    "lea rsi, [rdi + rdx - 0x1000000]",
+    "mov qword ptr [rax - 8], rsi",
+    "add rsi, 6",
+    "mov qword ptr [rax], rsi",
+    "mov r8d, r8d",
+    "add r8, qword ptr [rcx + {t_block}]",
+    "inc qword ptr [r8 + {c_calls}]",
+    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    "mov dword ptr [rcx + {t_critical}], 0",
+    "mov qword ptr fs:[rsi + {tls_state}], rcx",
     ".if \\clock",
-    "mov rdi, rdx",
+    "lea rdi, [rdi + rdx]",
     "rdtsc",
     "shl rdx, 32",
     "or rax, rdx",
@@ -192,7 +179,7 @@ global_asm!(
     ".cfi_remember_state",
     "jne 8f",
     "lea r8, [rdi + rsi - 0x1000000 + 6]",
-    "cmp r8, qword ptr [rsp + .Lslot\\@]",
+    "cmp r8, qword ptr [rax]",
     "jne 8f",
     "mov r8d, dword ptr [rdi + rsi + {r_parent}]",
     "shr r8d, 24",
@@ -206,13 +193,15 @@ global_asm!(
     ".if \\careful",
     // The same call: on with it.
     "7:",
-    "mov eax, dword ptr [rsp + .Lnumber\\@]",
     "shl rax, 6",
     "add rax, qword ptr [rip + {sites}]",
     "test dword ptr [rax + {s_flags}], {loops}",
     "jz 2b",
     "mov rax, qword ptr [rax + {s_resume}]",
     "mov qword ptr [rsp + .Lnumber\\@], rax",
+    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    "mov dword ptr [rcx + {t_critical}], 0",
+    "mov qword ptr fs:[rsi + {tls_state}], rcx",
     "__trapline_entry_restore 1",
     "lea rsp, [rsp + 8]",
     ".cfi_adjust_cfa_offset -8",
@@ -222,6 +211,10 @@ global_asm!(
     ".endif",
     "",
     "8:",
+    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    "mov dword ptr [rcx + {t_critical}], 0",
+    "mov qword ptr fs:[rsi + {tls_state}], rcx",
+    "9:",
     "__trapline_entry_restore \\careful",
     "jmp \\cold",
     ".cfi_restore_state",
@@ -251,6 +244,9 @@ global_asm!(
     s_body = const offset_of!(Site, body),
     s_cell = const offset_of!(Site, cell),
     s_resume = const offset_of!(Site, resume),
+    t_critical = const offset_of!(State, critical),
+    t_free = const offset_of!(State, free),
+    t_top = const offset_of!(State, top),
     t_block = const offset_of!(State, block),
     c_calls = const wire::cell::CALLS,
     s_flags = const offset_of!(Site, flags),

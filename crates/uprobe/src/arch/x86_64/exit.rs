@@ -5,19 +5,18 @@
 //! ```text
 //! return(n):
 //!     [clock] ticks = time stamp - n.start
-//!     state = thread's; none (or the engine is at work): cold_return
-//!   again:
-//!     word = state.word; word.top is not n: cold_return
-//!     n.next_free = word.free; read what is needed of n
-//!     compare-and-swap word: (top: n.parent, free: n), or again
+//!     state = thread's; none, or critical: cold_return
+//!     state.critical = 1
+//!     state.top is not n: cold_return
+//!     state.top = n.parent; n.next_free = state.free; state.free = n; read what is needed of n
 //!     [slot] = n.orig_ra
+//!     state.critical = 0; thread's = state
 //!     cell.returns += 1; parent.child += ticks or child
 //!     [clock] cell.total += ticks; cell.self += max(ticks - child, 0); cell.max = max(cell.max, ticks); cell.buckets[bucket(ticks)] += 1
 //!     restore; return
 //! ```
 //!
-//! The slot keeps the stub's address until `n` is off the lists: an instance whose slot holds something else counts as dead. In between the two, the unwind
-//! information has the return address in r10.
+//! The slot keeps the stub's address until `n` is off the lists, for an instance whose slot holds something else counts as dead.
 #![allow(unsafe_code)]
 
 use super::tls;
@@ -116,42 +115,30 @@ global_asm!(
     "mov rdx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
     "mov rdx, qword ptr fs:[rdx + {tls_state}]",
     "test rdx, rdx",
-    "jz 8f",
-    "mov r11d, dword ptr [rcx + {r_cell}]",
-    "add r11, qword ptr [rdx + {t_block}]",
-    "mov r10, qword ptr [rcx + {r_orig_ra}]",
-    "2:",
-    "mov rax, qword ptr [rdx]",
-    "lea r8, [rip + __trapline_uprobe_records_v0]",
-    "neg r8",
-    "add r8, rcx",
-    "mov rsi, rax",
-    "shr rsi, 24",
-    "mov edi, esi",
-    "and edi, 0xffffff",
-    "cmp edi, r8d",
+    "jz 9f",
+    "cmp dword ptr [rdx + {t_critical}], 0",
+    "jne 9f",
+    "mov dword ptr [rdx + {t_critical}], 1",
+    "lea rsi, [rip + __trapline_uprobe_records_v0]",
+    "mov edi, dword ptr [rdx + {t_top}]",
+    "lea rax, [rsi + rdi]",
+    "cmp rax, rcx",
     "jne 8f",
-    "mov edi, eax",
-    "and edi, 0xffffff",
-    "mov dword ptr [rcx + {r_next_free}], edi",
+    "mov eax, dword ptr [rdx + {t_free}]",
+    "mov dword ptr [rdx + {t_free}], edi",
+    "mov dword ptr [rcx + {r_next_free}], eax",
     "mov edi, dword ptr [rcx + {r_parent}]",
     "and edi, 0xffffff",
-    // rsi is version << 24 | top.
-    "shr rsi, 24",
-    "inc esi",
-    "shl rsi, 24",
-    "or rsi, rdi",
-    "shl rsi, 24",
-    "or rsi, r8",
-    "mov r8, qword ptr [rcx + {r_child}]",
-    "cmpxchg qword ptr [rdx], rsi",
-    "jnz 2b",
-    ".cfi_remember_state",
-    ".cfi_register rip, r10",
+    "mov dword ptr [rdx + {t_top}], edi",
+    "mov r10, qword ptr [rcx + {r_orig_ra}]",
     "mov qword ptr [rsp + .Lslot\\@], r10",
-    ".cfi_restore_state",
+    "mov r11d, dword ptr [rcx + {r_cell}]",
+    "add r11, qword ptr [rdx + {t_block}]",
+    "mov r8, qword ptr [rcx + {r_child}]",
+    "mov rcx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    "mov dword ptr [rdx + {t_critical}], 0",
+    "mov qword ptr fs:[rcx + {tls_state}], rdx",
     "inc qword ptr [r11 + {c_returns}]",
-    "lea rsi, [rip + __trapline_uprobe_records_v0]",
     ".if \\clock",
     "add qword ptr [rsi + rdi + {r_child}], r9",
     "add qword ptr [r11 + {c_total}], r9",
@@ -197,6 +184,10 @@ global_asm!(
     ".endif",
     "",
     "8:",
+    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    "mov dword ptr [rdx + {t_critical}], 0",
+    "mov qword ptr fs:[rsi + {tls_state}], rdx",
+    "9:",
     // The stub's own state again, and on to the cold path.
     "mov rsi, rcx",
     "mov rax, qword ptr [rsp]",
@@ -227,6 +218,9 @@ global_asm!(
     ".purgem __trapline_push",
     ".purgem __trapline_pop",
     tls_state = const tls::STATE,
+    t_critical = const offset_of!(State, critical),
+    t_free = const offset_of!(State, free),
+    t_top = const offset_of!(State, top),
     t_block = const offset_of!(State, block),
     r_orig_ra = const offset_of!(Record, orig_ra),
     r_start = const offset_of!(Record, start),
