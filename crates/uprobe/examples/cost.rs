@@ -68,7 +68,7 @@ fn main() {
     let consumer = |vectors, ret| Consumer { entry: Some(see), ret, data: 0, vectors, limit: 0 };
     let arm = |f: unsafe extern "C" fn(u64) -> u64, kind, live: &Liveness| {
         // SAFETY: the targets begin with lea and nop, five bytes.
-        unsafe { by_hand::arm(f as usize, 5, kind, live, false) }.expect("near memory")
+        unsafe { by_hand::arm(f as *const () as usize, 5, kind, live, false) }.expect("near memory")
     };
     arm(cost_count, Kind::Count(0), &dead);
     arm(cost_count_all, Kind::Count(64), &entry);

@@ -13,10 +13,12 @@ mod instance;
 mod lists;
 mod recorder;
 mod site_table;
+mod statistics;
 mod thread;
 mod trap;
 
 pub use consumer::{Consumer, ConsumerId, TooMany, Vectors, Verdict, sync};
 pub use context::Context;
 pub use recorder::{Hooks, LOSSES, Loss, losses};
+pub use statistics::{Statistics, statistics};
 pub use thread::SetupError;
