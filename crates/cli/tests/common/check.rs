@@ -14,6 +14,8 @@ pub(crate) enum Mode {
     Timed,
     /// `entry:t_*`: entries only.
     Counted,
+    /// `ret:t_*`: returns only.
+    Returned,
     /// No SPEC: every function of the program.
     Everything,
     /// Every function of the program and of the C library.
@@ -22,12 +24,13 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// The modes in which every target must be right.
-    pub(crate) const USUAL: [Self; 3] = [Self::Timed, Self::Counted, Self::Everything];
+    pub(crate) const USUAL: [Self; 4] = [Self::Timed, Self::Counted, Self::Returned, Self::Everything];
 
     fn specs(self, object: &str) -> Vec<String> {
         match self {
             Self::Timed => vec!["t_*".to_owned()],
             Self::Counted => vec!["entry:t_*".to_owned()],
+            Self::Returned => vec!["ret:t_*".to_owned()],
             Self::Everything => vec![],
             Self::WithLibc => vec![format!("{object}:*"), "libc.so.6:*".to_owned()],
         }

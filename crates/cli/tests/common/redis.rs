@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::process::{Finished, Running, program, start, trapline, wait_until};
@@ -16,10 +17,12 @@ pub(crate) struct Server {
     directory: tempfile::TempDir,
 }
 
-/// A port above 20000 that nobody uses at the moment.
+/// A port above 20000 that nobody uses at the moment, and that no other test of this process gets.
 fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 20_000).expect("below 20,000");
-    (first..60_000).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).expect("some port is free")
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| first + TAKEN.fetch_add(1, Ordering::Relaxed)).take(10_000).find(free).expect("some port is free")
 }
 
 impl Server {

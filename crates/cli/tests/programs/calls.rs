@@ -77,3 +77,15 @@ fn functions_that_keep_their_callers_frame() {
     }
     target.case().modes(&[Mode::WithLibc]).check();
 }
+
+/// Far more frames are left by longjmp and exceptions than there are return probes at a time: none may stay taken.
+#[test]
+fn deep_frames_dropped_again_and_again() {
+    Target::new("deep_unwind.cpp").check();
+}
+
+/// More open calls than return probes: the deepest ones are counted without a time, and the program dies of its own mistake only.
+#[test]
+fn a_stack_overflow() {
+    Target::new("overflow.c").case().code(5).may_lose("depth").check();
+}

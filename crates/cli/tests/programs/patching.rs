@@ -70,3 +70,12 @@ fn twenty_thousand_functions() {
         assert!(report.armed() >= N as u64, "{} armed", report.armed());
     }
 }
+
+/// Inside a restartable sequence a breakpoint would repeat for ever: those places are left alone.
+#[test]
+fn restartable_sequences() {
+    for specs in [&["t_increment"][..], &["entry:t_*"], &["t_*"], &[]] {
+        let report = Target::new("rseq.c").case().specs(specs).check_output_only();
+        assert_eq!(report.calls("t_increment"), 200_000, "{specs:?}");
+    }
+}

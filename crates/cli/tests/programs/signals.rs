@@ -36,3 +36,9 @@ fn unhandled_traps_kill() {
 fn faults_have_their_original_address() {
     Target::new("fault_address.c").check();
 }
+
+/// A profiler in the program unwinds from any instruction of a probe.
+#[test]
+fn samples_unwind_from_everywhere() {
+    Target::new("profile.c").check();
+}

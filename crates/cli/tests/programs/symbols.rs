@@ -95,3 +95,14 @@ fn rust_names() {
         assert_eq!(report.expect("a report").sum(|_| true), expected, "{spec}");
     }
 }
+
+/// Any of a function's names finds it, and it is counted once.
+#[test]
+fn aliases() {
+    let target = Target::new("aliases.c");
+    for name in ["t_first_name", "t_second_name", "t_third_name"] {
+        let report = target.case().specs(&[name]).check_output_only();
+        assert_eq!(report.calls(name), 300, "{name}");
+    }
+    assert_eq!(target.case().specs(&["t_*"]).check_output_only().sum(|_| true), 400);
+}
