@@ -30,7 +30,7 @@ Specs: [!][call:|entry:|ret:][object:]function[+offset]
 #[command(
     after_help = "Example:\n  trapline stat libc:malloc -- ls -l\n\nExit codes: the program's own (128 + signal when it was killed); 2 wrong usage or no match; 125 trapline failed; 126, 127 the program cannot be executed.\nEnvironment: TRAPLINE_NAME sets --name where the help shows it. NO_COLOR is honoured."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -41,7 +41,7 @@ pub(crate) enum Verb {
     /// Run a program and say how often its functions are called, and how long they take.
     ///
     /// Without a SPEC, every function of the main program. The report goes to stderr, or to the file of -o; the program keeps its own stdin, stdout and stderr. ^C ends the
-    /// tracing and prints the report while the program goes on; the second ^C ends the program.
+    /// tracing and prints the report while the program goes on; the second ^C ends trapline at once.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline stat libc:malloc -- ls -l\n  trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -i 1 -d 10s --hist 'entry:libc:*alloc' -- ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json new.json"))]
     Stat(Box<StatArgs>),
     /// Show the functions that a SPEC would match, and how each would be hooked.

@@ -20,6 +20,10 @@ impl Out {
         let _ = self.to.write_all(text.as_bytes());
         let _ = self.to.write_all(b"\n");
     }
+
+    pub(crate) fn flush(&mut self) {
+        let _ = self.to.flush();
+    }
 }
 
 /// A line of trapline's own on stderr.

@@ -41,41 +41,6 @@ pub(crate) struct Selection {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Functions that look at their caller, or come back more than once: a return probe would change what they do.
-const LOOK_AT_CALLER: &[&str] = &[
-    "setjmp",
-    "_setjmp",
-    "__setjmp",
-    "sigsetjmp",
-    "__sigsetjmp",
-    "savectx",
-    "vfork",
-    "__vfork",
-    "__libc_vfork",
-    "getcontext",
-    "__getcontext",
-    "swapcontext",
-    "__swapcontext",
-    "clone",
-    "__clone",
-    "clone3",
-    "__clone3",
-    "__clone_internal",
-    "dlopen",
-    "dlmopen",
-    "dlsym",
-    "dlvsym",
-    "__libc_dlopen_mode",
-    "__libc_dlsym",
-    "rt_sigreturn",
-    "_Unwind_RaiseException",
-    "_Unwind_Resume",
-    "_Unwind_Resume_or_Rethrow",
-    "_Unwind_ForcedUnwind",
-    "_Unwind_Backtrace",
-    "__cxa_get_globals",
-];
-
 const CALLER: &str = "looks at its caller or returns twice: entries only";
 const OUTERMOST: &str = "has no caller to return to: entries only";
 const JUMPED: &str = "entered by a jump, not by a call: entries only";
@@ -182,7 +147,7 @@ fn merge_at(
         indirect: kind == SymbolKind::Indirect,
         kind: spec.kind,
         exact: spec.function.exact(),
-        caller: site.iter().any(|symbol| LOOK_AT_CALLER.contains(&symbol.name.split('@').next().unwrap_or(""))),
+        caller: site.iter().any(|symbol| wire::is_entry_only(symbol.name.split('@').next().unwrap_or(""))),
     };
     if spec.offset != 0 {
         if !others.iter().rev().take_while(|other| other.address == address).any(|other| other.offset == spec.offset) {

@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use diff::diff;
 pub(crate) use fields::fields;
-pub(crate) use footer::footer;
+pub(crate) use footer::{Share, footer};
 pub(crate) use table::{Look, table};
 
 #[cfg(test)]

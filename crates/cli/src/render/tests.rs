@@ -1,7 +1,6 @@
 //! Golden outputs.
 
-use super::footer::Share;
-use super::{Look, diff, fields, footer, table};
+use super::{Look, Share, diff, fields, footer, table};
 use crate::args::Sort;
 use crate::report::counters::Counters;
 use crate::report::diff::changes;

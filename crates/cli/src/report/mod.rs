@@ -1,10 +1,11 @@
 //! The report of a run: the figures, before they are rendered.
 
 mod clock;
+pub(crate) mod collect;
 pub(crate) mod counters;
 pub(crate) mod diff;
 
-pub(crate) use clock::{Clock, now as ticks};
+pub(crate) use clock::Clock;
 
 use crate::args::Sort;
 use crate::select::Skipped;

@@ -44,6 +44,7 @@ pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
 fn objects_named_by(texts: &mut Vec<String>) -> anyhow::Result<Vec<Object>> {
     let mut objects = Vec::new();
     let mut open = |path: &Path, name: &str| -> anyhow::Result<()> {
+        let path = &*interpreted(path.to_path_buf())?;
         let mut object =
             Object::open(path)?.map_err(|why| Failure::error(crate::exit::CANNOT_EXECUTE, format!("{}: {why}", path.display())))?;
         object.called(name);

@@ -1,0 +1,29 @@
+//! The program, started with the agent in it.
+
+use super::agent::Place;
+use crate::exit::{CANNOT_EXECUTE, Failure, NOT_FOUND};
+use std::ffi::OsString;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+
+/// Starts `command`. Streams, directory and environment are trapline's own, but for the two variables that bring in the agent, which takes them out again.
+pub(crate) fn spawn(program: &Path, command: &[OsString], agent: &Place, segment: &Path) -> anyhow::Result<Child> {
+    let mut preload = agent.path().into_os_string();
+    if let Some(own) = std::env::var_os("LD_PRELOAD").filter(|own| !own.is_empty()) {
+        preload.push(":");
+        preload.push(own);
+    }
+    let mut child = Command::new(program);
+    child.arg0(&command[0]).args(&command[1..]).env("LD_PRELOAD", preload).env("TRAPLINE_SEGMENT", segment);
+    child.spawn().map_err(|error| {
+        let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
+        Failure::error(code, format!("{}: {error}", program.display()))
+    })
+}
+
+/// The exit code that a shell would give: its own, or 128 + signal.
+pub(crate) fn code(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code & 0xff).unwrap_or(u8::MAX)
+}

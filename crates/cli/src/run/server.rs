@@ -1,0 +1,96 @@
+//! Answers agents: objects that appear during the run (dlopen, exec) are resolved here, out of process, and their functions added to the segment.
+
+use super::tables::{Armed, Tables};
+use crate::resolve::Resolution;
+use crate::symbols::object::Object;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use wire::{Identity, Request};
+
+/// How long one look at the bell lasts: no more than a wish to end has to wait.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What the server changes and the report reads.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) resolution: Resolution,
+    /// By index of the segment's functions.
+    pub(crate) armed: Vec<Armed>,
+    /// Functions for which the segment had no room.
+    pub(crate) left_out: usize,
+}
+
+/// The state, and whether to go on.
+#[derive(Debug)]
+pub(crate) struct Server {
+    state: Mutex<State>,
+    ended: AtomicBool,
+}
+
+impl Server {
+    /// Puts all that is known into the segment.
+    pub(crate) fn new(resolution: Resolution, tables: &Tables) -> Self {
+        let mut state = State { armed: Vec::new(), left_out: 0, resolution };
+        for index in 0..state.resolution.objects.len() {
+            let (_, left_out) = tables.add(&state.resolution, index, &mut state.armed);
+            state.left_out += left_out;
+        }
+        Self { state: Mutex::new(state), ended: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers until [`Server::end`].
+    pub(crate) fn serve(&self, tables: &Tables) {
+        let mut seen = 0;
+        // Relaxed: the flag carries nothing but itself.
+        while !self.ended.load(Ordering::Relaxed) {
+            seen = tables.segment.wait_for_requests(seen, PATIENCE);
+            for request in tables.segment.requests() {
+                let answer = self.resolve(&request, tables);
+                tables.segment.answer(&request, answer);
+            }
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// The place in the segment of the object that is asked for; added if it is new, also when nothing of it is to be probed, so that nobody asks again.
+    fn resolve(&self, request: &Request, tables: &Tables) -> Option<usize> {
+        let asked = &request.object;
+        if let Some(known) = tables.segment.find_object(asked.dev, asked.ino, &asked.build_id) {
+            return Some(known);
+        }
+        let object = open(asked, request.pid)?;
+        let state = &mut *self.state();
+        let before = state.resolution.objects.len();
+        let index = state.resolution.appeared(object);
+        if index < before {
+            // Known by another device number; its entry is the one that has its build-id or path.
+            return None;
+        }
+        let (place, left_out) = tables.add(&state.resolution, index, &mut state.armed);
+        state.left_out += left_out;
+        place
+    }
+}
+
+/// The file that the process has mapped: by its path, or by its path as the process sees it.
+fn open(asked: &Identity, pid: u32) -> Option<Object> {
+    let path = Path::new(OsStr::from_bytes(&asked.path));
+    let seen_by_process = || PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path));
+    [path.to_path_buf(), seen_by_process()].into_iter().filter(|path| path.is_absolute()).find_map(|path| {
+        let object = Object::open(&path).ok()?.ok()?;
+        let same = (object.device, object.inode) == (asked.dev, asked.ino)
+            || (!asked.build_id.is_empty() && object.elf.build_id() == Some(&asked.build_id[..]));
+        same.then_some(object)
+    })
+}

@@ -1,0 +1,150 @@
+//! The segment, and which of its functions is which of ours.
+
+use crate::resolve::Resolution;
+use crate::select::Function;
+use crate::spec::Kind;
+use crate::symbols::object::Object;
+use crate::sys;
+use anyhow::Context;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use tempfile::NamedTempFile;
+use wire::cell::{COUNT_BYTES, TIMED_BYTES};
+use wire::{Identity, Segment, Shape};
+
+/// Threads that can count at the same time, of all processes together. The file is sparse: places that nobody takes cost nothing.
+const THREADS: usize = 4096;
+/// Places for programs and libraries that appear during the run.
+const LATER_OBJECTS: usize = 1024;
+/// Places for their functions, when a spec could mean some.
+const LATER_FUNCTIONS: usize = 16_384;
+/// Largest cells of a thread that wire allows.
+const MOST_CELL_BYTES: usize = 1 << 30;
+/// What is free in /dev/shm must be at least this; else the segment goes to /tmp.
+const SHARED_MEMORY: u64 = 16 << 20;
+
+/// A function of the segment, by its index: the object in the resolution, and the function in that object's selection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Armed {
+    pub(crate) object: usize,
+    pub(crate) function: usize,
+}
+
+/// The segment with its file, which is removed when this is dropped, and the functions in it.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) segment: Segment,
+    file: NamedTempFile,
+    log: Option<NamedTempFile>,
+}
+
+impl Tables {
+    /// Makes a segment with room for what `resolution` has, and for what may come.
+    pub(crate) fn create(resolution: &Resolution, budget: u64, per_thread: bool) -> anyhow::Result<Self> {
+        let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
+        let (functions, bytes) = known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(function)));
+        let later = if resolution.specs.iter().any(|spec| spec.object.is_some() && !spec.exclude) { LATER_FUNCTIONS } else { 0 };
+        let shape = Shape {
+            objects: resolution.objects.len() + LATER_OBJECTS,
+            functions: (functions + later).max(1),
+            blocks: THREADS,
+            cell_bytes: (bytes + later * TIMED_BYTES).clamp(TIMED_BYTES, MOST_CELL_BYTES),
+            budget,
+            per_thread,
+        };
+        let file = segment_file()?;
+        let segment = Segment::create(file.as_file(), shape).context("cannot make the segment of counters")?;
+        let log = tempfile::Builder::new().prefix("trapline-").suffix(".log").tempfile().ok();
+        if let Some(log) = &log {
+            segment.set_log_path(log.path().as_os_str().as_bytes());
+        }
+        Ok(Self { segment, file, log })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// What agents wrote to their log.
+    pub(crate) fn log(&self) -> String {
+        self.log
+            .as_ref()
+            .and_then(|log| std::fs::read(log.path()).ok())
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Memory that holds the segment.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file().metadata().map_or(0, |metadata| metadata.blocks() * 512)
+    }
+
+    /// Adds the object at `index` of `resolution` with its functions. What has no room any more is left out: how many functions that are.
+    pub(crate) fn add(&self, resolution: &Resolution, index: usize, armed: &mut Vec<Armed>) -> (Option<usize>, usize) {
+        let first = self.segment.functions_len();
+        let place = self.segment.objects_len();
+        let selection = &resolution.selections[index];
+        let mut left_out = 0;
+        for (at, function) in selection.functions.iter().enumerate() {
+            let added =
+                self.segment.add_cell(cell_bytes(function)).and_then(|cell| self.segment.add_function(place, &described(function, cell)));
+            match added {
+                Ok(number) => {
+                    debug_assert_eq!(number, armed.len(), "functions are added here only, in order");
+                    armed.push(Armed { object: index, function: at });
+                }
+                Err(_) => left_out += 1,
+            }
+        }
+        let object = &resolution.objects[index];
+        let functions = first..self.segment.functions_len();
+        (self.segment.add_object(&identity(object), functions).ok(), left_out)
+    }
+}
+
+fn identity(object: &Object) -> Identity {
+    Identity {
+        dev: object.device,
+        ino: object.inode,
+        build_id: object.elf.build_id().unwrap_or(&[]).to_vec(),
+        path: object.path.as_os_str().as_bytes().to_vec(),
+    }
+}
+
+fn described(function: &Function, cell: u32) -> wire::Function {
+    let word = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    wire::Function {
+        address: function.address,
+        size: word(function.size),
+        after: word(function.padding),
+        offset: word(function.offset),
+        kind: if function.kind == Kind::Entry { wire::Kind::Count } else { wire::Kind::Time },
+        cell,
+    }
+}
+
+fn cell_bytes(function: &Function) -> usize {
+    if function.kind == Kind::Entry { COUNT_BYTES } else { TIMED_BYTES }
+}
+
+/// In shared memory, which is never written to a disk, or else in the directory for temporary files. Mode 0600.
+fn segment_file() -> anyhow::Result<NamedTempFile> {
+    let shared = Path::new("/dev/shm");
+    let directories = [shared.to_path_buf(), std::env::temp_dir()];
+    let enough = |directory: &Path| directory != shared || sys::free_bytes(directory).is_some_and(|free| free >= SHARED_MEMORY);
+    let mut last = None;
+    for directory in directories.iter().filter(|directory| enough(directory)) {
+        match tempfile::Builder::new().prefix("trapline-").suffix(".segment").tempfile_in(directory) {
+            Ok(file) => return Ok(file),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| std::io::Error::other("no room"));
+    Err(error).context("no place for the segment in /dev/shm or /tmp; `trapline doctor` says more")
+}
