@@ -30,7 +30,7 @@ fn exit_codes_and_signals() {
 }
 
 /// The one child of process `parent` whose program is `name`.
-fn child_named(parent: i32, name: &str) -> Option<i32> {
+pub(crate) fn child_named(parent: i32, name: &str) -> Option<i32> {
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let Ok(process) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };

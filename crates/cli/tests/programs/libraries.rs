@@ -40,3 +40,17 @@ fn all_of_libc() {
         Target::new(source).case().modes(&[Mode::WithLibc]).check();
     }
 }
+
+/// Every function of every object: the dynamic loader, the C library, the unwinder. The agent itself is not among them.
+#[test]
+fn all_objects() {
+    for source in ["mutual_recursion.c", "threads.c", "fork.c", "sigaltstack.c", "longjmp.c", "throw.cpp", "late_early.cpp"] {
+        let reports = Target::new(source).case().specs(&["*:*"]).check();
+        assert!(reports[0].armed() > 3_000, "{source}: {} armed", reports[0].armed());
+        let own =
+            reports[0].functions().iter().find(|function| function["object"].as_str().is_some_and(|object| object.contains("trapline")));
+        assert!(own.is_none(), "{own:?}");
+    }
+    let plugins = Target::new("dlopen.c").flags(&["-rdynamic"]).case().arg(plugin("libdouble.so", 2)).arg(plugin("libtriple.so", 3));
+    plugins.specs(&["*:*"]).check();
+}

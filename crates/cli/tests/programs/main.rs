@@ -11,6 +11,7 @@ mod libraries;
 mod patching;
 mod processes;
 mod registers;
+mod reports;
 mod signals;
 mod symbols;
 mod threads;

@@ -1,7 +1,7 @@
 //! Processes: fork, vfork, exec in all its forms, daemons.
 
 use crate::common::process::wait_until;
-use crate::common::{Mode, Target};
+use crate::common::{Case, Mode, Target, tools};
 
 #[test]
 fn fork_in_mid_call() {
@@ -33,4 +33,15 @@ fn a_daemon_lives_on() {
         assert!((1010..=2010).contains(&counted), "{counted} calls of t_work");
         wait_until("the daemon finishes", || std::fs::read_to_string(&file).is_ok_and(|text| text == "daemon finished: 1001000\n"));
     }
+}
+
+/// Programs that cannot be followed run as ever when a probed one starts them: static ones, setuid ones, scripts.
+#[test]
+fn children_that_cannot_be_followed() {
+    let sh = tools::find("sh").expect("a shell");
+    let fixed = Target::new("mutual_recursion.c").named("fixed").flags(&["-static"]).build();
+    let followed = Target::new("mutual_recursion.c").build();
+    let script = format!("{} | head -1; su --version >/dev/null; echo $?; {}; {}", fixed.display(), followed.display(), fixed.display());
+    let report = Case::new(&sh).arg("-c").arg(script).specs(&["*:t_fib", "libc.so.6:getpid"]).check_output_only();
+    assert!(matches!(report.calls("t_fib"), 0 | 57_313));
 }
