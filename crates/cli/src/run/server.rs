@@ -6,13 +6,12 @@ use crate::symbols::object::Object;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wire::{Identity, Request};
 
-/// How long one look at the bell lasts: no more than a wish to end has to wait.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long one look at the bell lasts. Every agent rings it; this is for those that died between asking and ringing.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the server changes and the report reads.
 #[derive(Debug)]
@@ -24,11 +23,10 @@ pub(crate) struct State {
     pub(crate) left_out: usize,
 }
 
-/// The state, and whether to go on.
+/// The state, shared by who serves and who reports.
 #[derive(Debug)]
 pub(crate) struct Server {
     state: Mutex<State>,
-    ended: AtomicBool,
 }
 
 impl Server {
@@ -39,28 +37,23 @@ impl Server {
             let (_, left_out) = tables.add(&state.resolution, index, &mut state.armed);
             state.left_out += left_out;
         }
-        Self { state: Mutex::new(state), ended: AtomicBool::new(false) }
+        Self { state: Mutex::new(state) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers until [`Server::end`].
-    pub(crate) fn serve(&self, tables: &Tables) {
+    /// Answers for as long as the process lives.
+    pub(crate) fn serve(&self, tables: &Tables) -> ! {
         let mut seen = 0;
-        // Relaxed: the flag carries nothing but itself.
-        while !self.ended.load(Ordering::Relaxed) {
+        loop {
             seen = tables.segment.wait_for_requests(seen, PATIENCE);
             for request in tables.segment.requests() {
                 let answer = self.resolve(&request, tables);
                 tables.segment.answer(&request, answer);
             }
         }
-    }
-
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// The place in the segment of the object that is asked for; added if it is new, also when nothing of it is to be probed, so that nobody asks again.

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use wire::cell::{COUNT_BYTES, TIMED_BYTES};
 use wire::{Identity, Segment, Shape};
 
@@ -32,17 +32,34 @@ pub(crate) struct Armed {
     pub(crate) function: usize,
 }
 
-/// The segment with its file, which is removed when this is dropped, and the functions in it.
+/// The segment, its file, and the functions in it.
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) segment: Segment,
-    file: NamedTempFile,
-    log: Option<NamedTempFile>,
+    file: File,
+}
+
+/// The names of a run's files. They are removed when this is dropped; what is mapped stays.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) segment: TempPath,
+    log: Option<TempPath>,
+}
+
+impl Names {
+    /// What agents wrote to their log.
+    pub(crate) fn log(&self) -> String {
+        self.log
+            .as_ref()
+            .and_then(|log| std::fs::read(log).ok())
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
+    }
 }
 
 impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
-    pub(crate) fn create(resolution: &Resolution, budget: u64, per_thread: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(resolution: &Resolution, budget: u64, per_thread: bool) -> anyhow::Result<(Self, Names)> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
         let (functions, bytes) = known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(function)));
         let later = if resolution.specs.iter().any(|spec| spec.object.is_some() && !spec.exclude) { LATER_FUNCTIONS } else { 0 };
@@ -60,24 +77,12 @@ impl Tables {
         if let Some(log) = &log {
             segment.set_log_path(log.path().as_os_str().as_bytes());
         }
-        Ok(Self { segment, file, log })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.file.path()
+        let (file, path) = file.into_parts();
+        Ok((Self { segment, file }, Names { segment: path, log: log.map(NamedTempFile::into_temp_path) }))
     }
 
     pub(crate) fn file(&self) -> &File {
-        self.file.as_file()
-    }
-
-    /// What agents wrote to their log.
-    pub(crate) fn log(&self) -> String {
-        self.log
-            .as_ref()
-            .and_then(|log| std::fs::read(log.path()).ok())
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .unwrap_or_default()
+        &self.file
     }
 
     /// Memory that holds the segment.

@@ -11,7 +11,7 @@ use crate::report::{Clock, Report, diff};
 use crate::resolve::Resolution;
 use crate::run::events::{Event, Events};
 use crate::run::server::Server;
-use crate::run::tables::Tables;
+use crate::run::tables::{Names, Tables};
 use crate::run::{agent, child, snapshot};
 use crate::spec::Spec;
 use crate::symbols::libraries::{Environment, closure};
@@ -19,6 +19,7 @@ use anyhow::Context;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::process::Child;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of an interval of `-i`.
@@ -43,18 +44,17 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
     }
     let mut out = output(args)?;
     let place = agent::install()?;
-    let tables = Tables::create(&resolution, args.max_memory, args.per_thread)?;
+    let (tables, names) = Tables::create(&resolution, args.max_memory, args.per_thread)?;
     let server = Server::new(resolution, &tables);
+    let shared = Arc::new((server, tables));
     let events = Events::watch();
     let clock = Clock::start();
-    let mut run = Run { args, tables: &tables, server: &server, clock, ended: None, interrupts: 0 };
-    std::thread::scope(|scope| {
-        let mut child = child::spawn(&file, &args.command, &place, tables.path())?;
-        scope.spawn(|| server.serve(&tables));
-        let result = run.until_the_end(&mut child, &events, &mut out);
-        server.end();
-        result
-    })
+    let mut child = child::spawn(&file, &args.command, &place, &names.segment)?;
+    let serving = Arc::clone(&shared);
+    // Nobody joins it: it ends with the process.
+    std::thread::spawn(move || serving.0.serve(&serving.1));
+    let (server, tables) = &*shared;
+    Run { args, tables, server, names: &names, clock, ended: None, interrupts: 0 }.until_the_end(&mut child, &events, &mut out)
 }
 
 /// A run that goes on.
@@ -62,6 +62,7 @@ struct Run<'a> {
     args: &'a StatArgs,
     tables: &'a Tables,
     server: &'a Server,
+    names: &'a Names,
     clock: Clock,
     /// When the tracing ended, with the report written.
     ended: Option<Report>,
@@ -133,7 +134,7 @@ impl Run<'_> {
         }
         out.flush();
         if args.verbose {
-            self.tables.log().lines().for_each(|line| say(&format!("agent: {line}")));
+            self.names.log().lines().for_each(|line| say(&format!("agent: {line}")));
         }
         self.ended = Some(report);
     }
