@@ -69,12 +69,12 @@ fn take() -> Option<u32> {
 }
 
 /// Takes all chunks from a state whose thread is gone or going: to the pool, or to the orphans.
-pub(crate) fn give_back(pool: &DefaultPool, state: &State) {
+pub(crate) fn give_back(pool: &DefaultPool, state: &State, pages: &mut Pages) {
     let mut next = state.chunks.swap(0, Ordering::Relaxed);
     while next != 0 {
         let offset = next - 1;
         next = instance::header(offset).next.load(Ordering::Relaxed);
-        settle(pool, offset);
+        settle(pool, offset, pages);
     }
     state.free.store(0, Ordering::Relaxed);
     state.top.store(0, Ordering::Relaxed);
@@ -84,14 +84,13 @@ pub(crate) fn give_back(pool: &DefaultPool, state: &State) {
 }
 
 /// One chunk without owner: to the pool if nothing may return through it, else to the orphans.
-fn settle(pool: &DefaultPool, offset: u32) {
+fn settle(pool: &DefaultPool, offset: u32, pages: &mut Pages) {
     let header = instance::header(offset);
     header.owner.store(0, Ordering::Relaxed);
-    let mut pages = Pages::none();
     let mut out = 0;
     for at in (1..=PER_CHUNK as u32).map(|k| offset + k * instance_size()) {
         // Free ones have an old slot, which their return has restored: they look dead.
-        out += u32::from(lists::look(at, &mut pages) == Life::Alive);
+        out += u32::from(lists::look(at, pages) == Life::Alive);
     }
     header.out.store(out, Ordering::Relaxed);
     if out == 0 {
@@ -111,10 +110,11 @@ fn settle(pool: &DefaultPool, offset: u32) {
 
 /// Looks through all orphans. The whole list is taken at once, so that a chunk is looked at by one thread at a time.
 fn adopt_orphans(pool: &DefaultPool) {
+    let mut pages = Pages::none();
     let mut next = ORPHANS.swap(0, Ordering::Acquire);
     while next != 0 {
         let offset = next - 1;
         next = instance::header(offset).next.load(Ordering::Relaxed);
-        settle(pool, offset);
+        settle(pool, offset, &mut pages);
     }
 }

@@ -185,7 +185,7 @@ fn below(state: &State, slot: u64) -> Option<(u32, u32)> {
 fn more(state: &State) -> bool {
     let made = state.chunk_count.load(Ordering::Relaxed) * instance::PER_CHUNK as u32;
     let scan = || {
-        lists::collect(state);
+        lists::collect(state, &mut lists::Pages::none());
         state.free.load(Ordering::Relaxed) != 0
     };
     let due = made != 0 && made >= 2 * state.survivors.load(Ordering::Relaxed);

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::instance;
 use crate::recorder::{self, Loss};
 use crate::site_table::{self, Site};
-use crate::thread::{self, Busy, Consuming};
+use crate::thread::{self, Busy, Consuming, State};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use reclaim::rcu;
@@ -196,58 +196,20 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
         recorder::lost(Loss::Disabled);
         return None;
     };
-    // Who wants to see the return, and its cookie.
-    let mut wanted = Wanted::new();
+    let mut newest = None;
     match list.vectors {
-        Vectors::Sse => enter_all(list, context, &mut wanted),
-        Vectors::All => with_all_vectors(|| enter_all(list, context, &mut wanted)),
+        Vectors::Sse => enter_all(list, context, state, site, &mut newest),
+        Vectors::All => with_all_vectors(|| enter_all(list, context, state, site, &mut newest)),
     }
     drop(section);
     drop(consuming);
-    let mut newest = None;
-    for (id, cookie) in wanted.all() {
-        match cold::make(state, site, index, slot, Return::Call, id) {
-            Some(at) => {
-                instance::record(at).start.store(cookie, Ordering::Relaxed);
-                newest = Some(at);
-            }
-            None => recorder::lost(Loss::Depth),
-        }
-    }
     newest
 }
 
-/// Consumers of one site that can see one return.
-const MOST_RETURNS: usize = 16;
-
-struct Wanted {
-    entries: [(u32, u64); MOST_RETURNS],
-    len: usize,
-}
-
-impl Wanted {
-    #[inline]
-    fn new() -> Self {
-        Self { entries: [(0, 0); MOST_RETURNS], len: 0 }
-    }
-
-    fn add(&mut self, id: u32, cookie: u64) {
-        match self.entries.get_mut(self.len) {
-            Some(entry) => {
-                *entry = (id, cookie);
-                self.len += 1;
-            }
-            None => recorder::lost(Loss::Depth),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.entries.iter().take(self.len).copied()
-    }
-}
-
+/// Calls the consumers in turn, and makes an instance for each that wants to see the return.
 #[inline]
-fn enter_all(list: &List, context: &mut Context, wanted: &mut Wanted) {
+fn enter_all(list: &List, context: &mut Context, state: &'static State, site: &Site, newest: &mut Option<u32>) {
+    let (slot, index) = (context.registers.rsp, context.site);
     for registered in &list.all {
         // SAFETY: freed a grace period after it left the list, and the caller's section is open.
         let registered = unsafe { registered.as_ref() };
@@ -258,14 +220,30 @@ fn enter_all(list: &List, context: &mut Context, wanted: &mut Wanted) {
             None => Verdict::Return,
         };
         if consumer.ret.is_some() && verdict == Verdict::Return {
-            if consumer.limit != 0 && registered.waiting.fetch_add(1, Ordering::Relaxed) >= consumer.limit {
-                registered.waiting.fetch_sub(1, Ordering::Relaxed);
-                recorder::lost(Loss::Depth);
-                continue;
-            }
-            wanted.add(registered.id, cookie);
+            *newest = wait_for_return(registered, state, site, index, slot, cookie).or(*newest);
         }
     }
+}
+
+#[inline(never)]
+fn wait_for_return(registered: &Registered, state: &'static State, site: &Site, index: u32, slot: u64, cookie: u64) -> Option<u32> {
+    let limit = registered.consumer.limit;
+    if limit != 0 && registered.waiting.fetch_add(1, Ordering::Relaxed) >= limit {
+        registered.waiting.fetch_sub(1, Ordering::Relaxed);
+        recorder::lost(Loss::Depth);
+        return None;
+    }
+    let made = cold::make(state, site, index, slot, Return::Call, registered.id);
+    match made {
+        Some(at) => instance::record(at).start.store(cookie, Ordering::Relaxed),
+        None => {
+            if limit != 0 {
+                registered.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            recorder::lost(Loss::Depth);
+        }
+    }
+    made
 }
 
 /// Called by the assembly at the return of a call that a consumer wanted to see.

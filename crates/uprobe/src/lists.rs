@@ -15,6 +15,8 @@ use wire::cell;
 pub(crate) struct Pages {
     current: u64,
     last: u64,
+    /// For a thread at its end: the lowest page found so far that is joined to the current one by readable pages.
+    left: Option<u64>,
 }
 
 const PAGE: u64 = !4095;
@@ -24,7 +26,25 @@ impl Pages {
     pub(crate) fn none() -> Self {
         let here = 0_u8;
         let current = (&raw const here).addr() as u64 & PAGE;
-        Self { current, last: current }
+        Self { current, last: current, left: None }
+    }
+
+    /// The same for a thread that is about to end: what lies below the caller's frame on the same stack has been left for good.
+    pub(crate) fn at_the_end() -> Self {
+        let pages = Self::none();
+        Self { left: Some(pages.current), ..pages }
+    }
+
+    /// Whether the frame at `slot` has been left because its thread is about to end. A stack ends below at a page that cannot be read.
+    fn is_left(&mut self, slot: u64) -> bool {
+        let Some(lowest) = &mut self.left else { return false };
+        if slot >= self.current {
+            return false;
+        }
+        while slot < *lowest && *lowest > 4096 && signals::readable(*lowest - 8) {
+            *lowest -= 4096;
+        }
+        slot >= *lowest
     }
 
     /// The word at a stack address that was valid once; `None`: it is not mapped any more.
@@ -65,7 +85,7 @@ pub(crate) fn look(at: u32, pages: &mut Pages) -> Life {
     if slot == DONE {
         return Life::Done;
     }
-    if slot > DONE && pages.read(slot).is_some_and(|content| leads_to(content, at)) {
+    if slot > DONE && !pages.is_left(slot) && pages.read(slot).is_some_and(|content| leads_to(content, at)) {
         return Life::Alive;
     }
     match record.slot.compare_exchange(slot, 0, Ordering::AcqRel, Ordering::Relaxed) {
@@ -180,16 +200,15 @@ pub(crate) fn settle(state: &State, slot: u64) {
 }
 
 /// Frees the dead of both lists. How many are alive.
-pub(crate) fn collect(state: &State) -> u32 {
+pub(crate) fn collect(state: &State, pages: &mut Pages) -> u32 {
     let mut lists = Lists::load(state);
-    let mut pages = Pages::none();
     let mut alive = 0;
     // The last one that stays, whose parent is to be the next that stays.
     let mut kept = None;
     let mut at = lists.top;
     while !is_header(at) {
         let parent = parent_of(at);
-        let life = look(at, &mut pages);
+        let life = look(at, pages);
         if life == Life::Alive {
             alive += 1;
             kept = Some(at);
@@ -206,7 +225,7 @@ pub(crate) fn collect(state: &State) -> u32 {
     at = lists.side;
     while at != 0 {
         let parent = parent_of(at);
-        let life = look(at, &mut pages);
+        let life = look(at, pages);
         if life == Life::Alive {
             alive += 1;
             kept = Some(at);

@@ -30,7 +30,7 @@ pub struct Hooks {
     pub thread_start: fn() -> *mut u8,
     /// The thread does not write to its block any more.
     pub thread_exit: fn(*mut u8),
-    /// A hit was lost. May be called by several threads, and by signal handlers.
+    /// A hit was lost. May be called by several threads, and by signal handlers; may use SSE only of the vector instructions (plain x86-64 code that calls no libc).
     pub lost: fn(Loss),
 }
 

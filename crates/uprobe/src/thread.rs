@@ -12,8 +12,10 @@
 //! made in the first returns by the cold path.
 #![allow(unsafe_code)]
 
+use crate::arch::x86_64::consumer::with_all_vectors;
 use crate::arch::x86_64::{area, tls, vector};
 use crate::instance::CHUNKS;
+use crate::lists::Pages;
 use crate::recorder::{self, Hooks};
 use crate::{chunk, lists, site_table};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
@@ -255,10 +257,14 @@ fn enter_slowly() -> Option<&'static State> {
     let global = global()?;
     let mask = signals::block();
     set_busy(Busy::Agent);
-    let made = match own() {
-        None => first(global),
-        Some(first) => another(global, first),
-    };
+    let mut made = None;
+    // Code of others from here on: libc, the hooks.
+    with_all_vectors(|| {
+        made = match own() {
+            None => first(global),
+            Some(first) => another(global, first),
+        }
+    });
     match made {
         Some(state) => {
             publish(state);
@@ -315,15 +321,16 @@ extern "C" fn leave() {
     tls::set(tls::STATE, 0);
     tls::set(tls::OWN, 0);
     if let Some(global) = global() {
+        let mut pages = Pages::at_the_end();
         let mut next = at(first);
         let block = next.map_or(0, |s| s.block.load(Ordering::Relaxed));
         while let Some(state) = next {
             next = at(state.next.load(Ordering::Relaxed));
             // One that stayed critical was left in the middle of a change: its lists are not to be trusted.
             if state.critical.load(Ordering::Relaxed) == 0 {
-                lists::collect(state);
+                lists::collect(state, &mut pages);
             }
-            release(global, state);
+            release(global, state, &mut pages);
         }
         (global.hooks.thread_exit)(core::ptr::with_exposed_provenance_mut(block));
     }
@@ -331,8 +338,8 @@ extern "C" fn leave() {
 }
 
 /// Gives back a state whose thread is gone or going.
-fn release(global: &Global, state: &State) {
-    chunk::give_back(&global.pool, state);
+fn release(global: &Global, state: &State, pages: &mut Pages) {
+    chunk::give_back(&global.pool, state, pages);
     state.block.store(0, Ordering::Relaxed);
     state.next.store(0, Ordering::Relaxed);
     state.critical.store(0, Ordering::Relaxed);
@@ -354,7 +361,7 @@ unsafe extern "C" fn child() {
     global.shared.store((global.hooks.thread_start)().expose_provenance(), Ordering::Relaxed);
     for record in global.threads.iter() {
         if record.try_adopt() {
-            release(global, record);
+            release(global, record, &mut Pages::none());
         }
     }
     if own().is_some() {

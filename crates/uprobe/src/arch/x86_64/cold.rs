@@ -1,10 +1,10 @@
-//! The way from the hit path to [`crate::cold`] and back: saves every register, with the vector state by `xsave`, which is slow and complete.
+//! The way from the hit path to [`crate::cold`] and back: saves every general register and the low halves of the vector registers. Their upper parts are left alone by code for plain x86-64, which
+//! this crate's is; what calls others' code saves them ([`with_all_vectors`](super::consumer::with_all_vectors)). Needs less than 1 KiB of stack but for that, for handlers run on small ones.
 //!
 //! `cold_entry(site)` comes in as the [entry routines](super::entry) do: the site's number pushed, and in the careful variant rsp moved below the red zone before. It leaves for the new
 //! instance's stub with rsp = slot + 8, or for the site's `resume` with the number popped. `cold_return` comes in as the [return routines](super::exit) do and returns to the caller.
 #![allow(unsafe_code)]
 
-use super::vector::{AREA_BYTES, MASK};
 use crate::cold;
 use core::arch::global_asm;
 
@@ -33,7 +33,7 @@ global_asm!(
     ".cfi_restore \\register",
     ".endm",
     "",
-    // Saves all, calls, restores all but the flags; the result is kept in r12 over the restoring of the vector state and tested by `branch`.
+    // Saves all, calls, restores the vector registers; if the result is true, goes to `branch`.
     ".macro __trapline_cold_call function, branch",
     "pushfq",
     ".cfi_adjust_cfa_offset 8",
@@ -43,33 +43,17 @@ global_asm!(
     ".endr",
     "mov rbx, rsp",
     ".cfi_def_cfa_register rbx",
-    "sub rsp, qword ptr [rip + {bytes}]",
-    "and rsp, -64",
-    "mov eax, dword ptr [rip + {mask}]",
-    "xor edx, edx",
-    "test eax, eax",
-    "jz 2f",
-    // The header behind the legacy part has to be 0 where xsave does not write it.
-    ".irp at, 512, 520, 528, 536, 544, 552, 560, 568",
-    "mov qword ptr [rsp + \\at], rdx",
+    "sub rsp, 256",
+    "and rsp, -16",
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+    "movaps xmmword ptr [rsp + 16 * \\n], xmm\\n",
     ".endr",
-    "xsave64 [rsp]",
-    "jmp 3f",
-    "2:",
-    "fxsave64 [rsp]",
-    "3:",
     "mov rdi, rbx",
     "call \\function",
     "movzx r12d, al",
-    "mov eax, dword ptr [rip + {mask}]",
-    "xor edx, edx",
-    "test eax, eax",
-    "jz 4f",
-    "xrstor64 [rsp]",
-    "jmp 5f",
-    "4:",
-    "fxrstor64 [rsp]",
-    "5:",
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+    "movaps xmm\\n, xmmword ptr [rsp + 16 * \\n]",
+    ".endr",
     "mov rsp, rbx",
     ".cfi_def_cfa_register rsp",
     ".ifnb \\branch",
@@ -135,6 +119,4 @@ global_asm!(
     ".purgem __trapline_cold_push",
     entry = sym cold::entry,
     exit = sym cold::exit,
-    bytes = sym AREA_BYTES,
-    mask = sym MASK,
 );

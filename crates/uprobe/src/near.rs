@@ -1,0 +1,154 @@
+//! Executable memory near code: where stubs live.
+//!
+//! A jump reaches 2 GiB, so each neighbourhood has regions of its own. They are filled from the front and never given back: a thread may be asleep in a stub long after its
+//! site was disarmed. A fresh region is written like any memory and made executable when its first batch is complete; later batches write to the rest of it through
+//! [`crate::text`]. No page is ever writable and executable at once.
+#![allow(unsafe_code)]
+
+use crate::maps;
+use crate::text::Text;
+use core::ops::Range;
+use core::ptr;
+
+const PAGE: u64 = 4096;
+/// Room for some hundreds of stubs.
+const REGION: u64 = 256 << 10;
+/// Longest code that one reservation holds.
+pub(crate) const LONGEST: u64 = 1024;
+const ALIGN: u64 = 16;
+
+#[derive(Debug)]
+struct Region {
+    range: Range<u64>,
+    next: u64,
+    executable: bool,
+}
+
+/// All regions.
+#[derive(Debug, Default)]
+pub(crate) struct Near {
+    regions: Vec<Region>,
+    /// Holes in the address space, when last looked.
+    gaps: Vec<Range<u64>>,
+}
+
+impl Near {
+    /// Looks at the address space anew, at the start of a batch.
+    pub(crate) fn refresh(&mut self, mappings: &[maps::Mapping]) {
+        self.gaps = maps::gaps(mappings);
+    }
+
+    /// An address from which [`LONGEST`] bytes can be written, all of them within `reach`, as close to `wanted` as there is room. [`Near::commit`] takes what was needed.
+    pub(crate) fn reserve(&mut self, reach: &Range<u64>, wanted: u64) -> Option<u64> {
+        let fits = |r: &Region| r.next >= reach.start && r.next + LONGEST <= r.range.end.min(reach.end);
+        if let Some(region) = self.regions.iter().find(|r| fits(r)) {
+            return Some(region.next);
+        }
+        self.map(reach, wanted)
+    }
+
+    fn map(&mut self, reach: &Range<u64>, wanted: u64) -> Option<u64> {
+        let usable = reach.start.next_multiple_of(PAGE)..reach.end / PAGE * PAGE;
+        for size in [REGION, 16 * PAGE, PAGE] {
+            let mut places: Vec<u64> = self.gaps.iter().filter_map(|gap| place(gap, &usable, size, wanted)).collect();
+            places.sort_unstable_by_key(|at| at.abs_diff(wanted));
+            // Not all: each costs a system call, and a gap that fails was taken by somebody just now.
+            for at in places.into_iter().take(16) {
+                if map_at(at, size) {
+                    self.regions.push(Region { range: at..at + size, next: at, executable: false });
+                    self.take(at..at + size);
+                    return Some(at);
+                }
+            }
+        }
+        None
+    }
+
+    /// Removes `range` from the gaps.
+    fn take(&mut self, range: Range<u64>) {
+        let mut left = Vec::with_capacity(self.gaps.len() + 1);
+        for gap in self.gaps.drain(..) {
+            if gap.end <= range.start || range.end <= gap.start {
+                left.push(gap);
+                continue;
+            }
+            left.extend([gap.start..range.start, range.end..gap.end].into_iter().filter(|g| g.start < g.end));
+        }
+        self.gaps = left;
+    }
+
+    /// Writes `code` at `at`, which [`Near::reserve`] gave, and keeps it.
+    pub(crate) fn commit(&mut self, at: u64, code: &[u8], text: &Text) -> bool {
+        let Some(region) = self.regions.iter_mut().find(|r| r.next == at && r.range.end >= at + code.len() as u64) else { return false };
+        if region.executable {
+            if !text.write(at, code) {
+                return false;
+            }
+        } else {
+            let to = ptr::with_exposed_provenance_mut(at as usize);
+            // SAFETY: the bytes lie in a writable region of ours, behind everything that was handed out before.
+            unsafe { ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
+        }
+        region.next = (at + code.len() as u64).next_multiple_of(ALIGN);
+        true
+    }
+
+    /// Makes everything that was committed executable. False: the system does not allow it.
+    pub(crate) fn seal(&mut self) -> bool {
+        self.regions.iter_mut().filter(|r| !r.executable).all(|r| {
+            let at = ptr::with_exposed_provenance_mut(r.range.start as usize);
+            // SAFETY: the whole region is ours.
+            let sealed = unsafe { libc::mprotect(at, (r.range.end - r.range.start) as usize, libc::PROT_READ | libc::PROT_EXEC) } == 0;
+            r.executable |= sealed;
+            sealed
+        })
+    }
+
+    /// Bytes mapped.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.regions.iter().map(|r| r.range.end - r.range.start).sum()
+    }
+}
+
+/// Where in `gap` a mapping of `size` bytes lies within `usable`, as close to `wanted` as possible.
+fn place(gap: &Range<u64>, usable: &Range<u64>, size: u64, wanted: u64) -> Option<u64> {
+    // A page is left free on both sides: the heap and stacks grow, and nobody wants to run into a stub.
+    let low = (gap.start + PAGE).next_multiple_of(PAGE).max(usable.start);
+    let high = (gap.end.checked_sub(PAGE)? / PAGE * PAGE).min(usable.end).checked_sub(size)?;
+    (low <= high).then(|| (wanted / PAGE * PAGE).clamp(low, high))
+}
+
+/// Maps writable memory exactly there.
+pub(crate) fn map_at(at: u64, size: u64) -> bool {
+    let wanted = ptr::without_provenance_mut(at as usize);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: NOREPLACE takes nothing from anybody.
+    let got = unsafe { libc::mmap(wanted, size as usize, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if got == libc::MAP_FAILED {
+        return false;
+    }
+    if got == wanted {
+        got.expose_provenance();
+        return true;
+    }
+    // Kernels before 4.17 take the address as a hint.
+    // SAFETY: the mapping was just made and is unused.
+    unsafe { libc::munmap(got, size as usize) };
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn places_are_as_close_as_the_gap_allows() {
+        let all = 0..u64::MAX;
+        assert_eq!(place(&(0x10000..0x20000), &all, 0x1000, 0x15678), Some(0x15000));
+        assert_eq!(place(&(0x10000..0x20000), &all, 0x1000, 0x5000), Some(0x11000));
+        assert_eq!(place(&(0x10000..0x20000), &all, 0x1000, 0x90000), Some(0x1e000));
+        assert_eq!(place(&(0x10000..0x12000), &all, 0x1000, 0), None);
+        assert_eq!(place(&(0x10000..0x20000), &(0x18000..0x1a000), 0x1000, 0), Some(0x18000));
+        assert_eq!(place(&(0x10000..0x20000), &(0x18000..0x18800), 0x1000, 0), None);
+    }
+}
