@@ -23,6 +23,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Events {
     set: libc::sigset_t,
+    before: libc::sigset_t,
 }
 
 impl Events {
@@ -37,9 +38,15 @@ impl Events {
             // SAFETY: the set is initialised, and the number is a signal's.
             unsafe { libc::sigaddset(&raw mut set, signal) };
         }
-        // SAFETY: the set is initialised; no old set is asked for.
-        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-        Self { set }
+        let mut before = set;
+        // SAFETY: both sets live through the call.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
+        Self { set, before }
+    }
+
+    /// The signals that were blocked before: what the program is to start with.
+    pub(crate) fn before(&self) -> libc::sigset_t {
+        self.before
     }
 
     /// Waits for the next event, at most until `moment`.

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
     let shared = Arc::new((server, tables));
     let events = Events::watch();
     let clock = Clock::start();
-    let mut child = child::spawn(&file, &args.command, &place, &names.segment)?;
+    let mut child = child::spawn(&file, &args.command, &place, &names.segment, events.before())?;
     let serving = Arc::clone(&shared);
     // Nobody joins it: it ends with the process.
     std::thread::spawn(move || serving.0.serve(&serving.1));
