@@ -217,7 +217,7 @@ fn detour(f: &Function<'_>, site: usize, flow: &Flow, branches: &[Branch], optio
 }
 
 fn breakpoint(first: &Decoded<'_>, why: NoDetour) -> Result<Breakpoint, Refusal> {
-    if !relocatable(&first.instruction) {
+    if !relocatable(first) {
         return Err(Refusal::NotRelocatable);
     }
     let site = first.instruction.ip();

@@ -73,32 +73,36 @@ pub(crate) fn ip_relative(i: &Instruction) -> Option<u64> {
 }
 
 /// A copy of it can be made to work at another address within reach.
-pub(crate) fn relocatable(i: &Instruction) -> bool {
+pub(crate) fn relocatable(d: &Decoded<'_>) -> bool {
+    let i = &d.instruction;
     if i.is_invalid() || i.memory_base() == Register::EIP {
         return false;
     }
     if direct_target(i).is_some() {
-        let wide = i.op0_kind() == OpKind::NearBranch64;
-        return wide
-            && (i.is_jmp_short_or_near()
-                || i.is_jcc_short_or_near()
-                || i.is_jcx_short()
-                || i.is_loop()
-                || i.is_loopcc()
-                || i.is_call_near());
+        let known =
+            i.is_jmp_short_or_near() || i.is_jcc_short_or_near() || i.is_jcx_short() || i.is_loop() || i.is_loopcc() || i.is_call_near();
+        return known && i.op0_kind() == OpKind::NearBranch64 && !narrow(d.bytes);
     }
     if i.is_call_near_indirect() {
         // The relocated call pushes before it reads its operand, so rsp and what is below it are gone.
         let below = i.memory_base() == Register::RSP && (i.memory_displacement64() as i64) < 0;
-        return i.code() == Code::Call_rm64 && i.op0_register() != Register::RSP && !below;
+        return i.code() == Code::Call_rm64 && i.op0_register() != Register::RSP && !below && !narrow(d.bytes);
     }
-    // Far calls push the address behind them. int3 belongs to somebody.
-    !matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall | FlowControl::XbeginXabortXend)
-        && i.mnemonic() != Mnemonic::Int3
-        || matches!(
-            i.mnemonic(),
-            Mnemonic::Xend | Mnemonic::Xabort | Mnemonic::Syscall | Mnemonic::Sysenter | Mnemonic::Vmcall | Mnemonic::Vmmcall
-        )
+    match i.flow_control() {
+        // Far calls push the address behind them.
+        FlowControl::Call | FlowControl::IndirectCall => {
+            matches!(i.mnemonic(), Mnemonic::Syscall | Mnemonic::Sysenter | Mnemonic::Vmcall | Mnemonic::Vmmcall)
+        }
+        FlowControl::XbeginXabortXend => !matches!(i.mnemonic(), Mnemonic::Xbegin),
+        // Breakpoints belong to somebody.
+        _ => !matches!(i.mnemonic(), Mnemonic::Int3),
+    }
+}
+
+/// An operand-size prefix and no REX.W: a branch of 16 bits on AMD's processors, of 64 on Intel's.
+pub(crate) fn narrow(bytes: &[u8]) -> bool {
+    let prefixes = &bytes[..opcode_at(bytes)];
+    prefixes.contains(&0x66) && !prefixes.last().is_some_and(|b| matches!(b, 0x48..=0x4f))
 }
 
 /// The number of legacy prefixes and REX: where the opcode is.

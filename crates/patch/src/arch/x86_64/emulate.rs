@@ -1,9 +1,9 @@
 //! Instructions whose effect is computed, so that a breakpoint needs no relocated copy.
 #![allow(unsafe_code)]
 
-use super::decode::{Decoded, direct_target, ip_relative};
+use super::decode::{Decoded, direct_target, ip_relative, narrow};
 use super::registers::Registers;
-use iced_x86::{Code, ConditionCode, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, ConditionCode, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// The stack of the interrupted thread, and what its instructions point to.
 pub trait Memory {
@@ -44,7 +44,8 @@ enum Effect {
 impl Emulation {
     /// The effect of an instruction; `None` when it needs a slot.
     pub(crate) fn of(d: &Decoded<'_>) -> Option<Self> {
-        effect(&d.instruction).map(|effect| Self { next: d.instruction.next_ip(), effect })
+        let branch = d.instruction.flow_control() != FlowControl::Next;
+        effect(&d.instruction).filter(|_| !branch || !narrow(d.bytes)).map(|effect| Self { next: d.instruction.next_ip(), effect })
     }
 
     /// Does to `registers` and `memory` what the instruction does; `registers.rip` on entry does not matter.

@@ -23,10 +23,11 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
     let mut boundaries = Vec::new();
     let mut end = site;
     loop {
-        let Some(Decoded { instruction: i, bytes, .. }) = text.at(end) else {
+        let Some(decoded) = text.at(end) else {
             return Err(if end >= f.code.len() { NoDetour::TooShort } else { NoDetour::Undecodable });
         };
-        if !relocatable(&i) {
+        let Decoded { instruction: i, bytes, .. } = decoded;
+        if !relocatable(&decoded) {
             return Err(NoDetour::NotRelocatable);
         }
         if end > site {
