@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::check::Case;
 
+/// How C and C++ are compiled. Recursion stays recursion: the compiler would make loops of it.
+const USUAL: [&str; 5] = ["-O2", "-g", "-pthread", "-w", "-fno-optimize-sibling-calls"];
+
 /// A program to compile.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -59,7 +62,7 @@ impl Target {
         let read = |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         read(&self.source).hash(&mut hasher);
         read(&sources().join("target.h")).hash(&mut hasher);
-        (&self.flags, self.shared, &self.name).hash(&mut hasher);
+        (USUAL, &self.flags, self.shared, &self.name).hash(&mut hasher);
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("targets");
         let directory = cache.join(format!("{}-{:016x}", self.name, hasher.finish()));
         let file = directory.join(&self.name);
@@ -88,12 +91,12 @@ impl Target {
             }
             "cpp" => {
                 let mut command = Command::new("g++");
-                command.args(["-std=c++17", "-O2", "-g", "-pthread", "-w"]);
+                command.arg("-std=c++17").args(USUAL);
                 command
             }
             "c" | "S" => {
                 let mut command = Command::new("gcc");
-                command.args(["-O2", "-g", "-pthread", "-w"]);
+                command.args(USUAL);
                 command
             }
             other => panic!("no compiler for .{other}"),

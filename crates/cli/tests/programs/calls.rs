@@ -26,7 +26,7 @@ fn mutual_recursion() {
 
 #[test]
 fn tail_calls() {
-    Target::new("tail_calls.c").check();
+    Target::new("tail_calls.c").flags(&["-foptimize-sibling-calls"]).check();
     Target::new("tail_calls.c").flags(&["-O0"]).check();
 }
 
