@@ -44,7 +44,7 @@ pub(crate) struct Selection {
 const CALLER: &str = "looks at its caller or returns twice: entries only";
 const OUTERMOST: &str = "has no caller to return to: entries only";
 const JUMPED: &str = "entered by a jump, not by a call: entries only";
-const PART: &str = "a part of a function, entered by a jump (name it exactly to count its entries)";
+const PART: &str = "a part of a function, which is jumped to and not called";
 const SIGNAL_RETURN: &str = "returns from signal handlers: unwinders compare its bytes";
 const INDIRECT: &str = "an indirect function, chosen at start (probe the implementation, or the function that calls it)";
 
@@ -66,7 +66,7 @@ pub(crate) fn select(object: &Object, specs: &[(usize, &Spec)], matched: &mut [u
                 break;
             }
             matched[*index] += 1;
-            merge(&mut chosen, &mut candidates, site, symbol.name, spec, table.size(site));
+            Candidate::new(site[0].address, table.size(site), Some(symbol.name), spec, site).merge(&mut chosen, &mut candidates);
         }
         candidates.extend(chosen);
     }
@@ -78,13 +78,12 @@ pub(crate) fn select(object: &Object, specs: &[(usize, &Spec)], matched: &mut [u
                 if exclude.iter().any(|(_, out)| names::matches(&out.function, &name)) {
                     break;
                 }
-                if frame.entered == Entered::Jumped && !spec.function.exact() {
-                    // Stripped objects are full of split-off parts: they are not functions, and a glob does not mean them.
-                    continue;
-                }
                 matched[*index] += 1;
-                let site = [];
-                merge_at(&mut chosen, &mut candidates, frame.start, None, spec, frame.end - frame.start, SymbolKind::Function, &site);
+                if frame.entered == Entered::Jumped {
+                    selection.skipped.push(Skipped { object: object.name().to_string(), name, reason: PART.to_string() });
+                    break;
+                }
+                Candidate::new(frame.start, frame.end - frame.start, None, spec, &[]).merge(&mut chosen, &mut candidates);
             }
             candidates.extend(chosen);
         }
@@ -110,60 +109,41 @@ struct Candidate {
     symbol: Option<&'static str>,
     indirect: bool,
     kind: Kind,
-    /// Whether a spec names it and nothing else.
-    exact: bool,
     /// Whether any of its names is in the list of those that look at their caller.
     caller: bool,
 }
 
-fn merge(
-    chosen: &mut Option<Candidate>,
-    others: &mut Vec<Candidate>,
-    site: &[Symbol<'static>],
-    name: &'static str,
-    spec: &Spec,
-    size: u64,
-) {
-    merge_at(chosen, others, site[0].address, Some(name), spec, size, site[0].kind, site);
-}
-
-/// Two specs for one function measure what both ask for; an instruction inside it is a site of its own.
-#[allow(clippy::too_many_arguments)]
-fn merge_at(
-    chosen: &mut Option<Candidate>,
-    others: &mut Vec<Candidate>,
-    address: u64,
-    symbol: Option<&'static str>,
-    spec: &Spec,
-    size: u64,
-    kind: SymbolKind,
-    site: &[Symbol<'static>],
-) {
-    let new = Candidate {
-        address,
-        size,
-        offset: spec.offset,
-        symbol,
-        indirect: kind == SymbolKind::Indirect,
-        kind: spec.kind,
-        exact: spec.function.exact(),
-        caller: site.iter().any(|symbol| wire::is_entry_only(symbol.name.split('@').next().unwrap_or(""))),
-    };
-    if spec.offset != 0 {
-        if !others.iter().rev().take_while(|other| other.address == address).any(|other| other.offset == spec.offset) {
-            others.push(new);
+impl Candidate {
+    /// `site` are all symbols of the address.
+    fn new(address: u64, size: u64, symbol: Option<&'static str>, spec: &Spec, site: &[Symbol<'static>]) -> Self {
+        Self {
+            address,
+            size,
+            offset: spec.offset,
+            symbol,
+            indirect: site.first().is_some_and(|symbol| symbol.kind == SymbolKind::Indirect),
+            kind: spec.kind,
+            caller: site.iter().any(|symbol| wire::is_entry_only(symbol.name.split('@').next().unwrap_or(""))),
         }
-        return;
     }
-    match chosen {
-        None => *chosen = Some(new),
-        Some(old) => {
-            old.exact |= new.exact;
-            old.kind = match (old.kind, new.kind) {
-                (Kind::Call, _) | (_, Kind::Call) => Kind::Call,
-                (Kind::Return, _) | (_, Kind::Return) => Kind::Return,
-                _ => Kind::Entry,
-            };
+
+    /// Two specs for one function measure what both ask for; an instruction inside it is a site of its own.
+    fn merge(self, chosen: &mut Option<Self>, others: &mut Vec<Self>) {
+        if self.offset != 0 {
+            if !others.iter().rev().take_while(|other| other.address == self.address).any(|other| other.offset == self.offset) {
+                others.push(self);
+            }
+            return;
+        }
+        match chosen {
+            None => *chosen = Some(self),
+            Some(old) => {
+                old.kind = match (old.kind, self.kind) {
+                    (Kind::Call, _) | (_, Kind::Call) => Kind::Call,
+                    (Kind::Return, _) | (_, Kind::Return) => Kind::Return,
+                    _ => Kind::Entry,
+                };
+            }
         }
     }
 }
@@ -175,7 +155,7 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         name = format!("{name}+{:#x}", candidate.offset);
     }
     let entered = table.entered(candidate.address);
-    let part = entered == Entered::Jumped || candidate.symbol.is_some_and(names::is_cold_part);
+    let part = candidate.symbol.is_some_and(names::is_cold_part);
     let reason = if candidate.indirect {
         Some(INDIRECT)
     } else if entered == Entered::SignalReturn {
@@ -184,7 +164,7 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         Some("empty")
     } else if candidate.offset >= candidate.size {
         Some("the offset lies behind its end")
-    } else if part && !candidate.exact && candidate.offset == 0 {
+    } else if part {
         Some(PART)
     } else {
         None
@@ -196,7 +176,6 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
     let entry_only = match entered {
         _ if candidate.kind == Kind::Entry => None,
         _ if candidate.caller => Some(CALLER),
-        _ if part => Some(JUMPED),
         Entered::Called => None,
         Entered::Outermost => Some(OUTERMOST),
         _ => Some(JUMPED),

@@ -6,6 +6,7 @@ pub(crate) mod libraries;
 mod loader_cache;
 mod mapped;
 pub(crate) mod object;
+mod parts;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The functions of one object: symbols of all its tables, aliases merged, and unwind entries where there are no symbols.
 
 use super::elf::{Elf, RawSymbol, SHT_DYNSYM, SHT_SYMTAB};
+use super::parts::only_jumped_to;
 use super::unwind::{Entered, Frame, frames};
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -71,7 +72,7 @@ impl<'a> Table<'a> {
         self.symbols.iter().any(|symbol| symbol.kind == SymbolKind::Function)
     }
 
-    /// Unwind entries that no symbol covers.
+    /// Unwind entries that no symbol covers. Parts of functions are [`Entered::Jumped`], however they look.
     pub(crate) fn unnamed(&self) -> Vec<Frame> {
         let lookups: Vec<Range<u64>> =
             self.elf.sections.iter().filter(|s| s.name.starts_with(".plt")).map(|s| s.address..s.address.saturating_add(s.size)).collect();
@@ -87,6 +88,10 @@ impl<'a> Table<'a> {
             if frame.start >= covered && self.elf.executable(frame.start) && !lookups.iter().any(|plt| plt.contains(&frame.start)) {
                 unnamed.push(*frame);
             }
+        }
+        if !unnamed.is_empty() {
+            let parts = only_jumped_to(&self.elf, self.frames());
+            unnamed.iter_mut().filter(|frame| parts.contains(&frame.start)).for_each(|frame| frame.entered = Entered::Jumped);
         }
         unnamed
     }
