@@ -12,9 +12,9 @@ pub(crate) const BASE: u64 = 0x2000_0000_0000;
 /// Original code.
 pub(crate) const CODE: u64 = BASE + 0x1000;
 /// Thunks: 64 bytes each.
-pub(crate) const THUNKS: u64 = BASE + 0x2000;
+pub(crate) const THUNKS: u64 = BASE + 0x4000;
 pub(crate) const THUNK_COUNT: u64 = 16;
-const EXIT: u64 = BASE + 0x3000;
+const EXIT: u64 = BASE + 0x8000;
 /// Relocated code.
 pub(crate) const RELOCATED: u64 = BASE + 0x10_0000;
 /// Data; the registers point to its middle.
@@ -194,7 +194,7 @@ impl Arena {
             arena.write(at, &thunk);
         }
         // Registers point here, too, so that indirect jumps arrive; stores through them fault.
-        assert_eq!(unsafe { libc::mprotect(THUNKS as *mut _, 0x1000, libc::PROT_READ | libc::PROT_EXEC) }, 0);
+        assert_eq!(unsafe { libc::mprotect((THUNKS - 0x2000) as *mut _, 0x4000, libc::PROT_READ | libc::PROT_EXEC) }, 0);
         arena
     }
 

@@ -79,8 +79,14 @@ pub(crate) fn walk(text: Text<'_>, entry: usize) -> Flow {
                 suspects.push((offset, state, what));
             }
             state = step(&i, state);
-            if let Some(to) = direct_target(&i).filter(|_| !i.is_call_near()).and_then(|to| text.offset(to)) {
-                work.push((to, state, false));
+            if let Some(to) = direct_target(&i).and_then(|to| text.offset(to)) {
+                if !i.is_call_near() {
+                    work.push((to, state, false));
+                } else if to != entry {
+                    // A call of its own inside pushes; recursion begins anew.
+                    let State([sp, bp, bx]) = state;
+                    work.push((to, State([sp.and_then(|d| d.checked_add(8)), bp, bx]), false));
+                }
             }
             if ends_flow(&i) {
                 break;
