@@ -127,11 +127,6 @@ impl Pattern {
         matches!(&self.matcher, Matcher::Glob(glob) if glob.everything())
     }
 
-    /// Whether it names one thing.
-    pub(crate) fn exact(&self) -> bool {
-        matches!(self.matcher, Matcher::Exact)
-    }
-
     /// Whether a name that starts with `prefix` could match.
     pub(crate) fn may_start_with(&self, prefix: &str) -> bool {
         match &self.matcher {
