@@ -1,7 +1,59 @@
 //! How a function of a running program can be patched so that a probe sees every call: decode it, find out what may be displaced, relocate that, or choose a breakpoint.
 //!
-//! Pure code for **x86-64**: bytes and addresses in, bytes and addresses out. It touches no process, makes no system call and needs no particular host; the one exception is
-//! [`Emulation::apply`], which is unsafe and reads and writes the calling process's stack.
+//! You give the bytes of a function and their address; you get a [`Plan`]:
+//!
+//! * **[`Detour`]**: a jump of five bytes to a stub, which ends with the displaced instructions and a jump back ([`Detour::emit_body`]). Allowed when control gets into the five bytes only through the first, when
+//!   all of the function that can be reached decodes, and when every displaced instruction can be written so that it does the same elsewhere. In the programs of a Debian system that is 98.8 to 100 % of the
+//!   functions.
+//! * **[`Breakpoint`]**: `int3`, with the reason why there is no detour. After the trap the instruction is computed ([`Emulation`]), or run in its slot ([`Breakpoint::emit_slot`]).
+//! * **[`Refusal`]**: neither, and why.
+//!
+//! A plan also says which registers and flags are dead at the site, so that a stub need not save them ([`Liveness`]); whether the function branches back to the site, so that a hit is not always a call; and
+//! whether the function meddles with its return address, so that a return probe would be seen ([`Plan::returns`]). What was emitted comes with a map ([`Body`]) between relocated and original
+//! instructions, in both directions: for signal handlers, unwinders and threads that were caught inside the jump while it was written. [`trap_safe_targets`] chooses jumps that can be written under running
+//! threads.
+//!
+//! Pure code for **x86-64**: bytes and addresses in, bytes and addresses out. It touches no process, makes no system call and runs on any host; the one exception is [`Emulation::apply`], which is unsafe and
+//! reads and writes the calling process's stack. Planning and emitting allocate; [`Body::present`], [`Body::relocated`] and [`Emulation::apply`] do not and may be called in a signal handler.
+//!
+//! # Example
+//! ```
+//! use patch::{Function, Method, Options};
+//!
+//! // push rbp; mov rbp,rsp; lea rax,[rip+0x2000]; pop rbp; ret
+//! let code = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x8d, 0x05, 0x00, 0x20, 0x00, 0x00, 0x5d, 0xc3];
+//! let function = Function { address: 0x40_1000, code: &code, after: &[], site: 0 };
+//! let plan = patch::plan(&function, &Options::default())?;
+//!
+//! let Method::Detour(detour) = &plan.method else { panic!("{}", plan.method) };
+//! assert_eq!(detour.window(), 11); // three whole instructions; the jump takes five bytes of them
+//! assert_eq!(detour.boundaries(), [1, 4]); // a thread may have been preempted there
+//! assert!(plan.live.rdi && !plan.loops && plan.returns.is_ok());
+//!
+//! // The stub: first whatever the probe does, then the displaced instructions and the jump back.
+//! let (stub, mut bytes) = (0x40_8000, Vec::new());
+//! let body = detour.emit_body(stub, &mut bytes)?;
+//! assert_eq!(bytes[..7], [0x55, 0x48, 0x89, 0xe5, 0x48, 0x8d, 0x05]);
+//! assert_eq!(i32::from_le_bytes(bytes[7..11].try_into()?), 0x40_300b - 0x40_800b); // the same operand, seen from the stub
+//!
+//! // A signal that arrives at the relocated `mov` shows the original one.
+//! assert_eq!(body.present(1).unwrap().ip, 0x40_1001);
+//! assert_eq!(body.relocated(0x40_100b), Some(11)); // the jump back
+//!
+//! // What is written at the site.
+//! assert_eq!(patch::jump(plan.site, stub), Some([0xe9, 0xfb, 0x6f, 0x00, 0x00]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Limits
+//! * The bounds of the function are believed. A fragment of a function (`.cold` parts) is not a function: its first instruction does not find the return address on top of the stack, and its red zone may be in use.
+//! * A jump table or computed jump that leads into bytes 1 to 4 of the window is not seen, unless the label's address is taken by `lea` in the function, or is in [`Options::landings`]. So are other functions' jumps into
+//!   this one: [`branch_targets`] finds them.
+//! * A relocated `syscall` leaves its own address behind in rcx.
+//! * Dead means dead to the program: a signal handler that looks at a register which its function is about to overwrite may see another value.
+//!
+//! # Costs
+//! 25 us for a function of 200 bytes, both walks and the relocation included, without optimisation 60 us. Sizes of relocated code: the window and five bytes; 29 more for a call, 7 for a loop.
 #![deny(unsafe_code)]
 
 mod arch;

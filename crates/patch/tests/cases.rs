@@ -147,9 +147,10 @@ fn what_the_caller_knows() {
     for (landing, expected) in [(0, None), (1, Some(NoDetour::LandingInWindow)), (4, Some(NoDetour::LandingInWindow)), (5, None)] {
         assert_eq!(why(&Options { landings: &[AT - 9, AT + landing, AT + 99], ..Options::default() }), expected, "{landing}");
     }
-    assert_eq!(why(&Options { rseq: &[AT + 4..AT + 20], ..Options::default() }), Some(NoDetour::Rseq));
-    assert_eq!(why(&Options { rseq: &[AT + 6..AT + 20], ..Options::default() }), None);
-    let inside = plan_of(&code, &[], 0, &Options { rseq: &[AT..AT + 20], ..Options::default() });
+    let sequence = |from| [from..AT + 20, AT + 100..AT + 120];
+    assert_eq!(why(&Options { rseq: &sequence(AT + 4), ..Options::default() }), Some(NoDetour::Rseq));
+    assert_eq!(why(&Options { rseq: &sequence(AT + 6), ..Options::default() }), None);
+    let inside = plan_of(&code, &[], 0, &Options { rseq: &sequence(AT), ..Options::default() });
     assert_eq!(inside.err(), Some(Refusal::Rseq));
 }
 

@@ -11,10 +11,10 @@ use std::ops::Range;
 pub(crate) const BASE: u64 = 0x2000_0000_0000;
 /// Original code.
 pub(crate) const CODE: u64 = BASE + 0x1000;
-/// Thunks: 64 bytes each.
+/// Thunks: 64 bytes each. Registers may point here, so that indirect jumps arrive; stores fault.
 pub(crate) const THUNKS: u64 = BASE + 0x4000;
 pub(crate) const THUNK_COUNT: u64 = 16;
-const EXIT: u64 = BASE + 0x8000;
+const EXIT: u64 = BASE + 0xf_0000;
 /// Relocated code.
 pub(crate) const RELOCATED: u64 = BASE + 0x10_0000;
 /// Data; the registers point to its middle.
@@ -163,15 +163,21 @@ extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, context
     context.uc_mcontext.gregs[libc::REG_EFL as usize] = 0x202;
 }
 
+fn protect(address: u64, bytes: u64, protection: libc::c_int) {
+    assert_eq!(unsafe { libc::mprotect(address as *mut _, bytes as usize, protection) }, 0);
+}
+
 impl Arena {
     /// Maps the memory and catches the signals of faults.
     pub(crate) fn new() -> Self {
         unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-            let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-            let map = libc::mmap(BASE as *mut _, BYTES as usize, all, flags, -1, 0);
+            let map = libc::mmap(BASE as *mut _, BYTES as usize, libc::PROT_NONE, flags, -1, 0);
             assert_eq!(map as u64, BASE, "{}", std::io::Error::last_os_error());
-            libc::mprotect(SCRATCH as *mut _, (BASE + BYTES - SCRATCH) as usize, libc::PROT_READ | libc::PROT_WRITE);
+            // What is not written afresh for every run must fault.
+            protect(SCRATCH, SCRATCH_BYTES, libc::PROT_READ | libc::PROT_WRITE);
+            protect(STACK, STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE);
+            protect(EXIT, 0x1000, libc::PROT_READ | libc::PROT_WRITE);
             let stack: &'static mut [u8] = Box::leak(vec![0; 1 << 16].into_boxed_slice());
             let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
             assert_eq!(libc::sigaltstack(&alternate, std::ptr::null_mut()), 0);
@@ -193,14 +199,19 @@ impl Arena {
             thunk.extend((patch_test_exit as *const () as u64).to_le_bytes());
             arena.write(at, &thunk);
         }
-        // Registers point here, too, so that indirect jumps arrive; stores through them fault.
-        assert_eq!(unsafe { libc::mprotect((THUNKS - 0x2000) as *mut _, 0x4000, libc::PROT_READ | libc::PROT_EXEC) }, 0);
         arena
     }
 
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
         assert!(address >= BASE && address + bytes.len() as u64 <= BASE + BYTES);
+        let code = address < SCRATCH;
+        if code {
+            protect(address & !0xfff, 0x1000, libc::PROT_READ | libc::PROT_WRITE);
+        }
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
+        if code {
+            protect(address & !0xfff, 0x1000, libc::PROT_READ | libc::PROT_EXEC);
+        }
     }
 
     pub(crate) fn read(&self, range: Range<u64>) -> Vec<u8> {
