@@ -17,6 +17,8 @@ pub(crate) struct Pages {
     last: u64,
     /// For a thread at its end: the lowest page found so far that is joined to the current one by readable pages.
     left: Option<u64>,
+    /// About the caller's stack pointer.
+    here: u64,
 }
 
 const PAGE: u64 = !4095;
@@ -25,8 +27,9 @@ impl Pages {
     /// Knows the page that the caller's frame is in.
     pub(crate) fn none() -> Self {
         let here = 0_u8;
-        let current = (&raw const here).addr() as u64 & PAGE;
-        Self { current, last: current, left: None }
+        let here = (&raw const here).addr() as u64;
+        let current = here & PAGE;
+        Self { current, last: current, left: None, here }
     }
 
     /// The same for a thread that is about to end: what lies below the caller's frame on the same stack has been left for good.
@@ -38,7 +41,7 @@ impl Pages {
     /// Whether the frame at `slot` has been left because its thread is about to end. A stack ends below at a page that cannot be read.
     fn is_left(&mut self, slot: u64) -> bool {
         let Some(lowest) = &mut self.left else { return false };
-        if slot >= self.current {
+        if slot >= self.here {
             return false;
         }
         while slot < *lowest && *lowest > 4096 && signals::readable(*lowest - 8) {

@@ -36,9 +36,13 @@ fn lost(loss: Loss) {
     LOST[loss as usize].fetch_add(1, Ordering::Relaxed);
 }
 
+pub fn hooks() -> Hooks {
+    Hooks { thread_start, thread_exit, lost }
+}
+
 pub fn start() {
     static STARTED: OnceLock<()> = OnceLock::new();
-    STARTED.get_or_init(|| by_hand::start(Hooks { thread_start, thread_exit, lost }).expect("the hit path"));
+    STARTED.get_or_init(|| by_hand::start(hooks()).expect("the hit path"));
 }
 
 /// The n-th timed cell of every block; there are five.

@@ -1,0 +1,187 @@
+//! Consumers: what they see and change, cookies and vetoes, several at a site, removal, misses by cause.
+#![allow(unsafe_code)]
+
+mod common;
+
+use common::{LOST, arm, arm_with, cell, through};
+use patch::{Liveness, Registers};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use uprobe::by_hand::Kind;
+use uprobe::{Consumer, Context, Loss, Vectors, Verdict, sync};
+
+fn nothing() -> Consumer {
+    Consumer { entry: None, ret: None, data: 0, vectors: Vectors::Sse, limit: 0 }
+}
+
+fn lost(loss: Loss) -> u64 {
+    LOST[loss as usize].load(Ordering::Relaxed)
+}
+
+#[test]
+fn arguments_and_results_are_seen_and_changed() {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    fn entry(context: &mut Context, data: usize, cookie: &mut u64) -> Verdict {
+        assert_eq!(context.registers.rip, common::leaf_a as *const () as u64);
+        assert_eq!(context.argument(0), Some(context.registers.rdi));
+        *cookie = context.registers.rdi;
+        context.registers.rdi += data as u64;
+        SEEN.fetch_add(1, Ordering::Relaxed);
+        // No return for odd arguments.
+        if *cookie % 2 == 0 { Verdict::Return } else { Verdict::Skip }
+    }
+    fn ret(context: &mut Context, data: usize, cookie: u64) {
+        assert_eq!(context.registers.rax, cookie + data as u64 + 1);
+        context.registers.rax = cookie * 2;
+    }
+    let site = arm(common::leaf_a as *const () as usize, Kind::Call);
+    let id = site.add(Consumer { entry: Some(entry), ret: Some(ret), data: 100, ..nothing() }).expect("a place");
+    for n in 0..1000 {
+        // SAFETY: a leaf function.
+        let result = unsafe { common::leaf_a(n) };
+        assert_eq!(result, if n % 2 == 0 { n * 2 } else { n + 101 });
+    }
+    assert_eq!(SEEN.load(Ordering::Relaxed), 1000);
+    assert!(site.remove(id));
+    assert!(!site.remove(id), "it is gone");
+    sync();
+    // SAFETY: a leaf function.
+    assert_eq!(unsafe { common::leaf_a(1) }, 2);
+    assert_eq!(SEEN.load(Ordering::Relaxed), 1000);
+    assert!(lost(Loss::Disabled) >= 1);
+}
+
+#[test]
+fn several_at_one_site_nest() {
+    static ORDER: AtomicU64 = AtomicU64::new(0);
+    fn note(what: u64) {
+        ORDER.store(ORDER.load(Ordering::Relaxed) * 10 + what, Ordering::Relaxed);
+    }
+    fn entry(_: &mut Context, data: usize, cookie: &mut u64) -> Verdict {
+        note(data as u64);
+        *cookie = data as u64 + 4;
+        Verdict::Return
+    }
+    fn ret(_: &mut Context, data: usize, cookie: u64) {
+        assert_eq!(cookie, data as u64 + 4);
+        note(cookie);
+    }
+    let site = arm(common::wrap_a as *const () as usize, Kind::Call);
+    let add = |data, vectors| site.add(Consumer { entry: Some(entry), ret: Some(ret), data, vectors, limit: 0 }).expect("a place");
+    let ids = [add(1, Vectors::Sse), add(2, Vectors::All), add(3, Vectors::Sse)];
+    through(common::wrap_a, || note(9));
+    assert_eq!(ORDER.swap(0, Ordering::Relaxed), 123_9_765);
+    assert!(site.remove(ids[1]));
+    through(common::wrap_a, || {
+        // Removed while its return is pending: not told.
+        assert!(site.remove(ids[2]));
+    });
+    assert_eq!(ORDER.swap(0, Ordering::Relaxed), 13_5);
+}
+
+#[test]
+fn a_limit_is_kept() {
+    static RETURNS: AtomicU64 = AtomicU64::new(0);
+    fn ret(_: &mut Context, _: usize, _: u64) {
+        RETURNS.fetch_add(1, Ordering::Relaxed);
+    }
+    let site = arm(common::recurse as *const () as usize, Kind::Call);
+    let id = site.add(Consumer { ret: Some(ret), limit: 10, ..nothing() }).expect("a place");
+    let before = lost(Loss::Depth);
+    for _ in 0..3 {
+        // SAFETY: 25 levels.
+        assert_eq!(unsafe { common::recurse(25) }, 25);
+    }
+    assert_eq!(RETURNS.load(Ordering::Relaxed), 30);
+    assert_eq!(lost(Loss::Depth) - before, 45);
+    assert!(site.remove(id));
+}
+
+#[test]
+fn what_a_consumer_calls_is_not_probed() {
+    const CELL: u32 = cell(0);
+    fn entry(_: &mut Context, _: usize, _: &mut u64) -> Verdict {
+        // SAFETY: a leaf function.
+        assert_eq!(unsafe { common::leaf_c(1) }, 2);
+        // SAFETY: itself.
+        assert_eq!(unsafe { common::leaf_b(1) }, 2);
+        Verdict::Skip
+    }
+    let site = arm(common::leaf_b as *const () as usize, Kind::Call);
+    arm(common::leaf_c as *const () as usize, Kind::Time(CELL));
+    site.add(Consumer { entry: Some(entry), ..nothing() }).expect("a place");
+    let before = lost(Loss::Recursion);
+    for _ in 0..10 {
+        // SAFETY: a leaf function.
+        assert_eq!(unsafe { common::leaf_b(1) }, 2);
+    }
+    assert_eq!(lost(Loss::Recursion) - before, 20);
+    assert_eq!(common::calls(CELL), 0);
+    // SAFETY: a leaf function.
+    assert_eq!(unsafe { common::leaf_c(1) }, 2);
+    assert_eq!((common::calls(CELL), common::returns(CELL)), (1, 1));
+}
+
+#[test]
+fn they_come_and_go_under_load() {
+    static RUNNING: AtomicU64 = AtomicU64::new(0);
+    static ALIVE: AtomicBool = AtomicBool::new(false);
+    fn entry(_: &mut Context, data: usize, _: &mut u64) -> Verdict {
+        assert!(data != 1 || ALIVE.load(Ordering::Relaxed), "called after sync");
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+        Verdict::Return
+    }
+    fn ret(_: &mut Context, data: usize, _: u64) {
+        assert!(data != 1 || ALIVE.load(Ordering::Relaxed), "called after sync");
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+    }
+    let site = arm_with(common::leaf_d as *const () as usize, Kind::Call, &Liveness { red_zone: false, ..Liveness::ALL }, false);
+    let stop = AtomicBool::new(false);
+    thread::scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // SAFETY: a leaf function.
+                    assert_eq!(unsafe { common::leaf_d(1) }, 2);
+                }
+            });
+        }
+        for _ in 0..100 {
+            ALIVE.store(true, Ordering::Relaxed);
+            let id = site.add(Consumer { entry: Some(entry), ret: Some(ret), data: 1, ..nothing() }).expect("a place");
+            let other = site.add(Consumer { entry: Some(entry), ret: Some(ret), data: 2, ..nothing() }).expect("a place");
+            let before = RUNNING.load(Ordering::Relaxed);
+            while RUNNING.load(Ordering::Relaxed) == before {
+                thread::yield_now();
+            }
+            assert!(site.remove(id));
+            sync();
+            ALIVE.store(false, Ordering::Relaxed);
+            assert!(site.remove(other));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_trap_does_the_same() {
+    const CELL: u32 = cell(1);
+    let timed = arm(common::leaf_e as *const () as usize, Kind::Time(CELL));
+    // A stack with one return address on it.
+    let mut stack = [0_u64, 0x1234];
+    let slot = &raw mut stack[1];
+    let before =
+        Registers { rsp: slot.expose_provenance() as u64, rip: common::leaf_e as *const () as u64, rdi: 5, ..Registers::default() };
+    let mut registers = before;
+    thread::scope(|s| {
+        s.spawn(|| {
+            assert!(timed.trap(&mut registers), "an instance was made");
+            assert_eq!(registers.rsp, before.rsp + 8);
+            assert_ne!(registers.rip, before.rip);
+            assert_eq!((registers.rdi, registers.rflags), (before.rdi, before.rflags));
+        });
+    });
+    assert_eq!(common::calls(CELL), 1);
+    // SAFETY: a local variable.
+    assert_ne!(unsafe { slot.read_volatile() }, 0x1234, "the stub's address");
+}
