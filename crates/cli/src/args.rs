@@ -108,6 +108,10 @@ pub(crate) struct StatArgs {
     #[arg(long, env = "TRAPLINE_PER_THREAD")]
     pub(crate) per_thread: bool,
     /// Print one JSON object.
+    ///
+    /// Its fields: functions: [{object, name, calls, p50_ns, p90_ns, p99_ns, max_ns, total_ns, self_ns}], hits, lost: {reason: n}, armed: {detour: n, breakpoint: n}, skipped: [{object,
+    /// name, reason}], elapsed_ns, agent_bytes; then processes, overhead_ns, exit_code. Times are null where only entries were counted or nothing has returned. A function has more: unwound and running
+    /// (calls without a return), note, with --hist histogram: [[from_ns, to_ns, n]], with --per-thread threads: [{process, thread, calls, ...}]. New fields may come; these stay.
     #[arg(short, long, conflicts_with = "field_separator", env = "TRAPLINE_JSON")]
     pub(crate) json: bool,
     /// Print lines of fields with this between them; times are in nanoseconds.

@@ -2,11 +2,12 @@
 
 use super::{Report, Row};
 use anyhow::Context;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One function in both reports; zero calls where it is in one only.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Change {
     pub(crate) object: String,
     pub(crate) name: String,

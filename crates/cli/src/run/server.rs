@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub(crate) resolution: Resolution,
     /// By index of the segment's functions.
     pub(crate) armed: Vec<Armed>,
+    /// Where the objects of the resolution are in the segment; none for those that had no room.
+    places: Vec<Option<usize>>,
     /// Functions for which the segment had no room.
     pub(crate) left_out: usize,
 }
@@ -32,10 +34,9 @@ pub(crate) struct Server {
 impl Server {
     /// Puts all that is known into the segment.
     pub(crate) fn new(resolution: Resolution, tables: &Tables) -> Self {
-        let mut state = State { armed: Vec::new(), left_out: 0, resolution };
+        let mut state = State { armed: Vec::new(), places: Vec::new(), left_out: 0, resolution };
         for index in 0..state.resolution.objects.len() {
-            let (_, left_out) = tables.add(&state.resolution, index, &mut state.armed);
-            state.left_out += left_out;
+            state.add(index, tables);
         }
         Self { state: Mutex::new(state) }
     }
@@ -64,15 +65,20 @@ impl Server {
         }
         let object = open(asked, request.pid)?;
         let state = &mut *self.state();
-        let before = state.resolution.objects.len();
         let index = state.resolution.appeared(object);
-        if index < before {
-            // Known by another device number; its entry is the one that has its build-id or path.
-            return None;
+        if index == state.places.len() {
+            state.add(index, tables);
         }
-        let (place, left_out) = tables.add(&state.resolution, index, &mut state.armed);
-        state.left_out += left_out;
-        place
+        state.places[index]
+    }
+}
+
+impl State {
+    /// Adds the object at `index`, the next one, to the segment.
+    fn add(&mut self, index: usize, tables: &Tables) {
+        let (place, left_out) = tables.add(&self.resolution, index, &mut self.armed);
+        self.places.push(place);
+        self.left_out += left_out;
     }
 }
 

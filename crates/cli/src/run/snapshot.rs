@@ -125,7 +125,8 @@ mod tests {
             assert!(found.iter().map(|part| part.end - part.start).sum::<u64>() <= 1 << 20, "{directory}: {found:?}");
             assert_eq!(data(&file, 200_000_000..1 << 30), []);
             // A part that begins inside data.
-            assert_eq!(data(&file, 123_456_790..123_456_791), [123_456_790..123_456_791]);
+            let inside = 123_456_790..123_456_791;
+            assert_eq!(data(&file, inside.clone()), vec![inside; 1]);
         }
     }
 }

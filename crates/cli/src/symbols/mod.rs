@@ -1,5 +1,7 @@
 //! Objects and their functions, read from files: nothing here touches a process.
 
+#[cfg(test)]
+mod built_tests;
 mod debug_files;
 pub(crate) mod elf;
 pub(crate) mod libraries;

@@ -206,6 +206,10 @@ fn compare(args: &StatArgs, before: Report, after: Report) -> anyhow::Result<u8>
         None => Out::stdout(),
         Some(_) => output(args)?,
     };
+    if args.json {
+        out.line(&serde_json::to_string(&changes).context("writing JSON")?);
+        return Ok(0);
+    }
     let limit = if args.all { usize::MAX } else { args.limit };
     render::diff(&changes, limit).iter().for_each(|line| out.line(line));
     Ok(0)

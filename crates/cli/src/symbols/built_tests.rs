@@ -1,0 +1,124 @@
+//! Symbols of programs built here: separate debug files, packed tables, libraries beside the program. Without a C compiler there is nothing to test.
+
+use super::debug_files::separate;
+use super::libraries::{Environment, closure};
+use super::object::Object;
+use super::table::SymbolKind;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SOURCE: &str = "
+__attribute__((noinline)) static int hidden_worker(int n) { return n * 3; }
+__attribute__((noinline)) int visible(int n) { return hidden_worker(n) + 1; }
+int main(int argc, char **argv) { return visible(argc) == 0; }
+";
+
+fn run(directory: &Path, program: &str, arguments: &[&str]) -> bool {
+    let status = Command::new(program).args(arguments).current_dir(directory).stdin(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// A program with symbols, and the directory that it lies in.
+fn built() -> Option<(tempfile::TempDir, PathBuf)> {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("source.c"), SOURCE).expect("a file");
+    let program = directory.path().join("program");
+    (run(directory.path(), "cc", &["-O1", "-g", "-Wl,--build-id", "-o", "program", "source.c"])
+        && run(directory.path(), "objcopy", &["--version"]))
+    .then_some((directory, program))
+}
+
+fn functions(path: &Path) -> Vec<String> {
+    let object = Object::open(path).expect("a file").expect("an ELF file");
+    let sites = object.table().sites().filter(|site| site[0].kind == SymbolKind::Function);
+    sites.map(|site| site[0].name.to_string()).collect()
+}
+
+fn has(names: &[String], name: &str) -> bool {
+    names.iter().any(|known| known == name)
+}
+
+#[test]
+fn a_file_beside_the_program_has_its_symbols() {
+    let Some((directory, program)) = built() else { return };
+    let directory = directory.path();
+    assert!(has(&functions(&program), "hidden_worker"));
+    assert!(run(directory, "objcopy", &["--only-keep-debug", "program", "program.debug"]));
+    assert!(run(directory, "strip", &["program"]));
+    assert!(!has(&functions(&program), "hidden_worker"));
+    assert!(run(directory, "objcopy", &["--add-gnu-debuglink=program.debug", "program"]));
+    assert!(has(&functions(&program), "hidden_worker"));
+    fs::create_dir(directory.join(".debug")).expect("a directory");
+    fs::rename(directory.join("program.debug"), directory.join(".debug/program.debug")).expect("a move");
+    let object = Object::open(&program).expect("a file").expect("an ELF file");
+    assert_eq!(separate(&object.elf, &program).expect("found").0, directory.join(".debug/program.debug"));
+}
+
+#[test]
+fn a_file_of_another_build_is_not_taken() {
+    let Some((directory, program)) = built() else { return };
+    let directory = directory.path();
+    fs::write(directory.join("other.c"), SOURCE.replace("n * 3", "n * 5 + 2")).expect("a file");
+    assert!(run(directory, "cc", &["-O1", "-g", "-Wl,--build-id", "-o", "other", "other.c"]));
+    assert!(run(directory, "objcopy", &["--only-keep-debug", "other", "program.debug"]));
+    assert!(run(directory, "strip", &["program"]));
+    assert!(run(directory, "objcopy", &["--add-gnu-debuglink=program.debug", "program"]));
+    assert!(!has(&functions(&program), "hidden_worker"));
+}
+
+#[test]
+fn a_packed_table_is_read() {
+    let Some((directory, program)) = built() else { return };
+    let directory = directory.path();
+    assert!(run(directory, "objcopy", &["-S", "--keep-symbol=hidden_worker", "program", "small"]));
+    let mut packed = Vec::new();
+    lzma_rs::xz_compress(&mut &*fs::read(directory.join("small")).expect("a file"), &mut packed).expect("compression");
+    fs::write(directory.join("packed.xz"), &packed).expect("a file");
+    assert!(run(directory, "strip", &["program"]));
+    assert!(run(directory, "objcopy", &["--add-section", ".gnu_debugdata=packed.xz", "program"]));
+    assert!(has(&functions(&program), "hidden_worker"));
+    // Damaged, it is left alone.
+    packed.truncate(packed.len() / 2);
+    fs::write(directory.join("packed.xz"), &packed).expect("a file");
+    assert!(run(directory, "objcopy", &["--update-section", ".gnu_debugdata=packed.xz", "program"]));
+    assert!(!has(&functions(&program), "hidden_worker"));
+}
+
+#[test]
+fn stripped_functions_have_the_bounds_that_symbols_had() {
+    let Some((directory, program)) = built() else { return };
+    let object = Object::open(&program).expect("a file").expect("an ELF file");
+    let table = object.table();
+    let site = table.sites().find(|site| site[0].name == "hidden_worker").expect("a symbol");
+    let (start, end) = (site[0].address, site[0].address + table.size(site));
+    assert!(run(directory.path(), "strip", &["program"]));
+    let stripped = Object::open(&program).expect("a file").expect("an ELF file");
+    assert!(stripped.table().unnamed().iter().any(|frame| (frame.start, frame.end) == (start, end)));
+}
+
+#[test]
+fn libraries_beside_the_program_are_found_by_origin() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    fs::create_dir(directory.join("lib")).expect("a directory");
+    fs::write(directory.join("inner.c"), "int inner(void) { return 0; }").expect("a file");
+    fs::write(directory.join("outer.c"), "int inner(void); int outer(void) { return inner(); }").expect("a file");
+    fs::write(directory.join("main.c"), "int outer(void); int main(void) { return outer(); }").expect("a file");
+    let compiled = run(directory, "cc", &["-shared", "-fPIC", "-o", "lib/libinner.so", "inner.c"])
+        && run(directory, "cc", &["-shared", "-fPIC", "-o", "lib/libouter.so", "outer.c", "-Llib", "-linner", "-Wl,-rpath,$ORIGIN"])
+        && run(directory, "cc", &["-o", "program", "main.c", "-Llib", "-louter", "-Wl,-rpath,$ORIGIN/lib", "-Wl,-rpath-link,lib"]);
+    if !compiled {
+        return;
+    }
+    let main = Object::open(&directory.join("program")).expect("a file").expect("an ELF file");
+    let names: Vec<String> = closure(&main, &Environment::default()).iter().map(|object| object.name().to_string()).collect();
+    assert!(has(&names, "libouter.so") && has(&names, "libinner.so"), "{names:?}");
+    // LD_LIBRARY_PATH comes before RUNPATH.
+    fs::create_dir(directory.join("other")).expect("a directory");
+    fs::copy(directory.join("lib/libouter.so"), directory.join("other/libouter.so")).expect("a copy");
+    let environment = Environment { library_path: Some(directory.join("other").into()), preload: None };
+    let found = closure(&main, &environment);
+    let outer = found.iter().find(|object| object.name() == "libouter.so").expect("found");
+    assert_eq!(outer.path, directory.join("other/libouter.so").canonicalize().expect("a path"));
+}
