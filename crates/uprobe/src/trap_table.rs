@@ -79,6 +79,13 @@ pub(crate) fn find(address: u64) -> Option<Meaning> {
     }
 }
 
+/// Whether the engine ever asked for traps at `address`.
+///
+/// Context: signal-safe.
+pub(crate) fn was_ours(address: u64) -> bool {
+    table().is_some_and(|t| t.find(address).is_some())
+}
+
 /// The writers' side: how many entries are used. Guarded by the engine's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Traps {
@@ -114,9 +121,10 @@ impl Traps {
         let new = Table::new((capacity * 2).max(1 << 10).trailing_zeros());
         self.used = 0;
         for entry in old.iter().flat_map(|t| t.entries.iter()) {
-            let value = entry.value.load(Ordering::Relaxed);
-            if value != 0 {
-                new.set(entry.key.load(Ordering::Relaxed), value);
+            let key = entry.key.load(Ordering::Relaxed);
+            // Withdrawn ones are kept: a trap taken before still asks whether it was ours.
+            if key != 0 {
+                new.set(key, entry.value.load(Ordering::Relaxed));
                 self.used += 1;
             }
         }

@@ -1,0 +1,120 @@
+//! Hops: what a jump leads to that was written under running threads.
+//!
+//! Where the five bytes held more than one instruction, the jump's displacement must trap at each inner boundary ([`patch::trap_safe`]), so its target cannot be chosen
+//! freely: a hop at a suitable address leads on to the stub.
+#![allow(unsafe_code)]
+
+use crate::near::map_at;
+use crate::text::Text;
+use core::ops::Range;
+use core::ptr;
+use patch::trap_safe_targets;
+use std::collections::BTreeMap;
+
+const PAGE: u64 = 4096;
+/// `jmp [rip + 0]` and the address.
+pub(crate) const HOP: u64 = 14;
+/// How far a jump reaches, with a margin for its own length.
+const REACH: u64 = (1 << 31) - 64;
+/// Candidates that are tried in one hole of the address space.
+const TRIES: usize = 64;
+
+#[derive(Debug, Default)]
+struct Page {
+    /// Offsets of the hops in it, ascending.
+    hops: Vec<u64>,
+    executable: bool,
+}
+
+/// All pages with hops. Never given back.
+#[derive(Debug, Default)]
+pub(crate) struct Hops {
+    pages: BTreeMap<u64, Page>,
+}
+
+impl Hops {
+    /// Makes a hop to `stub` for the site, in an old page if one will do. `None`: there is no room at any suitable address.
+    pub(crate) fn make(&mut self, site: u64, boundaries: &[u8], stub: u64, gaps: &[Range<u64>], text: &Text) -> Option<u64> {
+        let reach = site.saturating_sub(REACH)..site.saturating_add(REACH);
+        let at = self.in_old_page(site, boundaries, &reach).or_else(|| self.in_new_page(site, boundaries, &reach, gaps))?;
+        let mut code = vec![0xff, 0x25, 0, 0, 0, 0];
+        code.extend_from_slice(&stub.to_le_bytes());
+        let page = self.pages.get_mut(&(at / PAGE * PAGE))?;
+        if page.executable {
+            if !text.write(at, &code) {
+                return None;
+            }
+        } else {
+            // SAFETY: the bytes lie in a writable page of ours that nobody runs yet, and no hop is there.
+            unsafe { ptr::copy_nonoverlapping(code.as_ptr(), ptr::with_exposed_provenance_mut(at as usize), code.len()) };
+        }
+        let place = page.hops.partition_point(|h| *h < at % PAGE);
+        page.hops.insert(place, at % PAGE);
+        Some(at)
+    }
+
+    fn in_old_page(&self, site: u64, boundaries: &[u8], reach: &Range<u64>) -> Option<u64> {
+        let usable = |start: u64| start.max(reach.start)..(start + PAGE - HOP + 1).min(reach.end);
+        self.pages.range(reach.start / PAGE * PAGE..reach.end).find_map(|(start, page)| {
+            trap_safe_targets(site, boundaries, usable(*start))
+                .find_map(|run| page.free_in(run.start - start..run.end - start))
+                .map(|offset| start + offset)
+        })
+    }
+
+    fn in_new_page(&mut self, site: u64, boundaries: &[u8], reach: &Range<u64>, gaps: &[Range<u64>]) -> Option<u64> {
+        let mut near: Vec<_> = gaps.iter().filter(|g| g.start < reach.end && reach.start < g.end).collect();
+        near.sort_unstable_by_key(|g| if g.contains(&site) { 0 } else { g.start.abs_diff(site).min(g.end.abs_diff(site)) });
+        for gap in near {
+            let usable = (gap.start + PAGE).max(reach.start)..(gap.end.saturating_sub(PAGE)).min(reach.end);
+            for run in trap_safe_targets(site, boundaries, usable).take(TRIES) {
+                let (at, start) = (run.start, run.start / PAGE * PAGE);
+                if at % PAGE + HOP > PAGE || self.pages.contains_key(&start) || !map_at(start, PAGE) {
+                    continue;
+                }
+                self.pages.insert(start, Page::default());
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Makes all hops executable.
+    pub(crate) fn seal(&mut self) -> bool {
+        self.pages.iter_mut().filter(|(_, p)| !p.executable).all(|(start, page)| {
+            let at = ptr::with_exposed_provenance_mut(*start as usize);
+            // SAFETY: the page is ours.
+            page.executable = unsafe { libc::mprotect(at, PAGE as usize, libc::PROT_READ | libc::PROT_EXEC) } == 0;
+            page.executable
+        })
+    }
+
+    /// Bytes mapped.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pages.len() as u64 * PAGE
+    }
+}
+
+impl Page {
+    /// An offset in `run` where a hop overlaps no other.
+    fn free_in(&self, run: Range<u64>) -> Option<u64> {
+        let candidates = core::iter::once(run.start).chain(self.hops.iter().map(|h| h + HOP));
+        let free = |at: u64| run.contains(&at) && at + HOP <= PAGE && self.hops.iter().all(|h| h + HOP <= at || at + HOP <= *h);
+        candidates.into_iter().find(|at| free(*at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOP, Page};
+
+    #[test]
+    fn hops_do_not_overlap() {
+        let page = Page { hops: vec![100, 114, 200], executable: false };
+        assert_eq!(page.free_in(90..300), Some(128));
+        assert_eq!(page.free_in(0..300), Some(0));
+        assert_eq!(page.free_in(87..128), None);
+        assert_eq!(page.free_in(4090..4096), None);
+        assert_eq!(page.free_in(195..300), Some(200 + HOP));
+    }
+}

@@ -1,0 +1,68 @@
+//! Writing patches: all at once where nobody runs, step by step where threads do.
+//!
+//! Under running threads: `int3` over the first byte, a barrier, the other bytes, a barrier, the first byte, a barrier; a barrier serves all sites of a batch. A thread that meets the `int3` is
+//! sent to the stub by the trap handler. A thread that was asleep at a boundary between displaced instructions wakes in the displacement of the jump, which traps there by the choice of
+//! the hop's address, and is sent to the relocated instruction.
+
+use crate::Refusal;
+use crate::engine::{Patching, State};
+use crate::sync_core::{self, sync_core};
+use crate::text::Text;
+
+const INT3: u8 = 0xcc;
+
+/// Bytes to put at an address in place of others of the same length.
+#[derive(Debug)]
+struct Change {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// Writes the patches of these sites, whose stubs are ready and whose traps are known.
+pub(crate) fn arm(state: &mut State, sites: &[u64], patching: Patching, text: &Text) -> Result<(), Refusal> {
+    let changes: Vec<_> = sites.iter().filter_map(|at| state.sites.get(at).map(|s| Change { at: *at, bytes: s.patch.clone() })).collect();
+    write(&changes, patching, text)?;
+    for at in sites {
+        if let Some(site) = state.sites.get_mut(at) {
+            site.armed = true;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the original bytes of these sites back.
+pub(crate) fn restore(state: &mut State, sites: &[u64], patching: Patching, text: &Text) -> Result<(), Refusal> {
+    let original = |at: &u64| state.sites.get(at).map(|s| Change { at: *at, bytes: s.original[..s.patch.len()].to_vec() });
+    let changes: Vec<_> = sites.iter().filter_map(original).collect();
+    write(&changes, patching, text)?;
+    for at in sites {
+        if let Some(site) = state.sites.get_mut(at) {
+            site.armed = false;
+            state.traps.withdraw(*at);
+        }
+    }
+    Ok(())
+}
+
+fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refusal> {
+    if patching == Patching::Quiet {
+        return put(changes.iter().map(|c| (c.at, &c.bytes[..])), text);
+    }
+    if !sync_core::available() {
+        return Err(Refusal::NoSyncCore);
+    }
+    let long = || changes.iter().filter(|c| c.bytes.len() > 1);
+    if long().next().is_some() {
+        put(long().map(|c| (c.at, &[INT3][..])), text)?;
+        sync_core();
+        put(long().map(|c| (c.at + 1, &c.bytes[1..])), text)?;
+        sync_core();
+    }
+    put(changes.iter().map(|c| (c.at, &c.bytes[..1])), text)?;
+    sync_core();
+    Ok(())
+}
+
+fn put<'a>(mut writes: impl Iterator<Item = (u64, &'a [u8])>, text: &Text) -> Result<(), Refusal> {
+    if writes.all(|(at, bytes)| text.write(at, bytes)) { Ok(()) } else { Err(Refusal::NotWritable) }
+}

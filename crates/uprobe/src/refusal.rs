@@ -1,0 +1,42 @@
+//! Why the engine, or a site, cannot be.
+
+use core::fmt;
+
+/// Why a function was left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The code itself forbids it.
+    Code(patch::Refusal),
+    /// The address range is not readable memory.
+    Unreadable,
+    /// There is a probe already, of another kind.
+    AlreadyProbed,
+    /// No memory is free within 2 GiB of it, or the system gives none.
+    NoRoom,
+    /// The system does not let code be changed.
+    NotWritable,
+    /// The kernel has no membarrier for instruction streams: code cannot be changed under running threads.
+    NoSyncCore,
+    /// The table of sites is full.
+    TooManySites,
+    /// The table of consumers is full.
+    TooManyConsumers,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(why) => why.fmt(f),
+            Self::Unreadable => f.write_str("its code cannot be read"),
+            Self::AlreadyProbed => f.write_str("probed already"),
+            Self::NoRoom => f.write_str("no memory free within 2 GiB of it"),
+            Self::NotWritable => f.write_str("the system does not let code be changed"),
+            Self::NoSyncCore => f.write_str("this kernel cannot change code under running threads (membarrier SYNC_CORE is missing)"),
+            Self::TooManySites => f.write_str("too many probes"),
+            Self::TooManyConsumers => f.write_str("too many consumers"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}

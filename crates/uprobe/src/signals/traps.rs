@@ -1,0 +1,116 @@
+//! SIGTRAP and SIGILL: breakpoints, and threads that wake in the middle of a jump.
+#![allow(unsafe_code)]
+
+use super::dispositions::{self, change_mask, handler, system};
+use super::frame;
+use crate::breakpoint;
+use crate::trap_table::{self, Meaning};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use libc::{SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP, c_int, c_void, siginfo_t, ucontext_t};
+
+const INT3: u8 = 0xcc;
+/// `si_code` of a trap by `int3`.
+const SI_KERNEL: c_int = 0x80;
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Whether our handlers stand before the program's for SIGTRAP and SIGILL.
+pub(super) fn installed() -> bool {
+    INSTALLED.load(Ordering::Acquire)
+}
+
+/// Puts our handlers before the program's, once. Called under the engine's lock.
+pub(crate) fn install() {
+    if installed() {
+        return;
+    }
+    for signal in [SIGTRAP, SIGILL] {
+        dispositions::with(signal, |action| {
+            // SAFETY: zero is a valid sigaction.
+            let mut old: libc::sigaction = unsafe { core::mem::zeroed() };
+            // SAFETY: as above.
+            let mut new: libc::sigaction = unsafe { core::mem::zeroed() };
+            new.sa_sigaction = trapped as *const () as usize;
+            // NODEFER: what the handler calls may be probed by a breakpoint, and a blocked SIGTRAP would kill.
+            new.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+            // SAFETY: a handler for the life of the process.
+            if unsafe { system(signal, &raw const new, &raw mut old) } == 0 && action.is_none() {
+                *action = Some(old);
+            }
+        });
+    }
+    // SAFETY: zero is a valid signal set.
+    let mut set: libc::sigset_t = unsafe { core::mem::zeroed() };
+    // SAFETY: a set that lives through the call.
+    unsafe { libc::sigaddset(&raw mut set, SIGTRAP) };
+    change_mask(libc::SIG_UNBLOCK, &set);
+    INSTALLED.store(true, Ordering::Release);
+}
+
+extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel gives a SA_SIGINFO handler its frame, which is this handler's alone until it returns.
+    let frame = unsafe { &mut *context.cast::<ucontext_t>() };
+    // SAFETY: as above.
+    let code = unsafe { (*info).si_code };
+    let errno = super::errno::get();
+    let ours = code > 0 && resolve(signal, frame);
+    super::errno::set(errno);
+    if !ours {
+        forward(signal, code, info, frame);
+    }
+}
+
+/// True if the trap was ours: the frame says where to go on.
+fn resolve(signal: c_int, frame: &mut ucontext_t) -> bool {
+    let mut registers = frame::read(frame);
+    let address = if signal == SIGTRAP { registers.rip.wrapping_sub(1) } else { registers.rip };
+    match trap_table::find(address) {
+        Some(Meaning::Hit(site)) => {
+            registers.rip = address;
+            breakpoint::hit(site, &mut registers);
+        }
+        Some(Meaning::GoOn(to)) => registers.rip = to,
+        // Removed since the trap was taken: try again what is there now. A trap that is there still is somebody else's.
+        None if signal == SIGTRAP && byte_at(address) != INT3 && trap_table::was_ours(address) => registers.rip = address,
+        None => return false,
+    }
+    frame::write(frame, &registers);
+    true
+}
+
+fn byte_at(address: u64) -> u8 {
+    // SAFETY: the thread has just executed a byte there. Volatile: code changes under us.
+    unsafe { ptr::with_exposed_provenance::<u8>(address as usize).read_volatile() }
+}
+
+/// Does what would happen without the engine.
+fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) {
+    let synchronous = code > 0;
+    match handler(signal) {
+        SIG_IGN if !synchronous => {}
+        // The kernel does not let a program ignore a trap of its own.
+        SIG_DFL | SIG_IGN => die(signal, code, frame),
+        _ => super::wrap::call(signal, info, frame),
+    }
+}
+
+/// Restores the default and makes it happen again, so that the core shows the program and not this handler.
+fn die(signal: c_int, code: c_int, frame: &mut ucontext_t) {
+    // SAFETY: zero is a valid sigaction, and means SIG_DFL.
+    let default: libc::sigaction = unsafe { core::mem::zeroed() };
+    // SAFETY: restores the default.
+    unsafe { system(signal, &raw const default, ptr::null_mut()) };
+    if signal == SIGTRAP && code == SI_KERNEL {
+        let mut registers = frame::read(frame);
+        registers.rip = registers.rip.wrapping_sub(1);
+        frame::write(frame, &registers);
+    } else if code <= 0 || signal == SIGTRAP {
+        // SAFETY: no pointers.
+        let process = unsafe { libc::getpid() };
+        // SAFETY: no pointers.
+        let thread = unsafe { libc::gettid() };
+        // SAFETY: a signal to this very thread.
+        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+    }
+}

@@ -1,0 +1,59 @@
+//! The program's own handlers, called with frames that show the program.
+#![allow(unsafe_code)]
+
+use super::dispositions::{self, change_mask, handler};
+use super::{frame, traps};
+use crate::stubs;
+use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, ucontext_t};
+
+/// What the kernel calls instead of a handler of the program.
+pub(super) extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel gives a SA_SIGINFO handler its frame.
+    let frame = unsafe { &mut *context.cast::<ucontext_t>() };
+    call(signal, info, frame);
+}
+
+/// Calls the program's handler with a frame that shows the program's own code. If the handler leaves the place as it is, the thread goes on where it was.
+pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) {
+    let there = handler(signal);
+    if there == SIG_DFL || there == SIG_IGN {
+        // Changed since the kernel decided to call us.
+        return;
+    }
+    if matches!(signal, libc::SIGTRAP | libc::SIGILL) && traps::installed() {
+        own_mask(signal);
+    }
+    let interrupted = frame::read(frame);
+    let mut shown = interrupted;
+    let changed = stubs::present(&mut shown);
+    if changed {
+        frame::write(frame, &shown);
+    }
+    // SAFETY: the program gave this address to sigaction as a handler; one of a single argument does not look at the others.
+    let function: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { core::mem::transmute(there) };
+    function(signal, info, std::ptr::from_mut(frame).cast());
+    if changed && frame::read(frame) == shown {
+        frame::write(frame, &interrupted);
+    }
+}
+
+/// The kernel called our handler with our flags: applies those of the program's, whose mask ends with the frame.
+fn own_mask(signal: c_int) {
+    let action = dispositions::with(signal, |action| {
+        let now = *action;
+        if let Some(a) = action.as_mut().filter(|a| a.sa_flags & SA_RESETHAND != 0) {
+            a.sa_sigaction = SIG_DFL;
+        }
+        now
+    });
+    if let Some(Some(action)) = action {
+        let mut mask = action.sa_mask;
+        // SAFETY: a set that lives through the call. Blocked, it would kill at the next breakpoint.
+        unsafe { libc::sigdelset(&raw mut mask, libc::SIGTRAP) };
+        if signal == libc::SIGILL && action.sa_flags & SA_NODEFER == 0 {
+            // SAFETY: as above.
+            unsafe { libc::sigaddset(&raw mut mask, signal) };
+        }
+        change_mask(libc::SIG_BLOCK, &mask);
+    }
+}

@@ -1,0 +1,84 @@
+//! What lies where in stubs, slots and hops: so that a signal that arrives there shows the program's own state.
+//!
+//! Signal handlers search a sorted table that is never changed, only replaced, under the protection of an RCU section.
+#![allow(unsafe_code)]
+
+use crate::entry::Prologue;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use patch::{Body, Registers};
+use reclaim::rcu;
+
+/// Code of the engine's near some site. Never freed.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// The probed instruction.
+    pub(crate) site: u64,
+    pub(crate) prologue: Option<Prologue>,
+    /// The relocated instructions, and their address.
+    pub(crate) body: Option<(u64, Body)>,
+}
+
+impl Stub {
+    /// Turns the registers of a thread in this code into those that it would have in the program's own.
+    ///
+    /// Context: signal-safe.
+    fn present(&self, registers: &mut Registers) {
+        let ip = registers.rip;
+        if let Some(undo) = self.prologue.as_ref().and_then(|p| p.undo_at((ip - self.start) as u32)) {
+            undo.apply(registers);
+            registers.rip = self.site;
+            return;
+        }
+        let presented = self.body.as_ref().filter(|(at, _)| ip >= *at).and_then(|(at, body)| body.present((ip - at) as u32));
+        match presented {
+            Some(p) => {
+                registers.rip = p.ip;
+                registers.rsp = registers.rsp.wrapping_add_signed(p.sp);
+            }
+            None => registers.rip = self.site,
+        }
+    }
+}
+
+type Sorted = Vec<&'static Stub>;
+
+static SORTED: AtomicPtr<Sorted> = AtomicPtr::new(ptr::null_mut());
+
+/// Adds code that will run from now on. Under the engine's lock.
+pub(crate) fn add(new: impl Iterator<Item = Stub>) {
+    let old = SORTED.load(Ordering::Relaxed);
+    // SAFETY: null or made below; only the lock's holder frees it.
+    let mut all: Sorted = unsafe { old.as_ref() }.cloned().unwrap_or_default();
+    all.extend(new.map(|stub| &*Box::leak(Box::new(stub))));
+    all.sort_unstable_by_key(|s| s.start);
+    // Release pairs with the Acquire in `present`.
+    SORTED.store(Box::into_raw(Box::new(all)), Ordering::Release);
+    if !old.is_null() {
+        // SAFETY: made by an earlier call from a box, and handlers find the new one now.
+        rcu::defer_drop(unsafe { Box::from_raw(old) });
+    }
+}
+
+/// If `registers.rip` lies in the engine's code near a site, makes them what the program would have. False: they are the program's own already.
+///
+/// Context: signal-safe.
+pub(crate) fn present(registers: &mut Registers) -> bool {
+    if SORTED.load(Ordering::Relaxed).is_null() {
+        return false;
+    }
+    let _section = rcu::read_lock();
+    // Acquire pairs with the Release in `add`.
+    // SAFETY: freed a grace period after it was replaced, and the section is open.
+    let Some(all) = (unsafe { SORTED.load(Ordering::Acquire).as_ref() }) else { return false };
+    let after = all.partition_point(|s| s.start <= registers.rip);
+    match all[..after].last().filter(|s| registers.rip < s.end) {
+        Some(stub) => {
+            stub.present(registers);
+            true
+        }
+        None => false,
+    }
+}
