@@ -131,10 +131,8 @@ fn demangle(raw: &str, language: Language, parameters: bool) -> Option<String> {
             let mangled = raw.split('.').next().unwrap_or(raw);
             let options = ParseOptions::default().recursion_limit(DEPTH);
             let (symbol, _): (BorrowedSymbol<'_>, _) = Symbol::with_tail_and_options(mangled.as_bytes(), &options).ok()?;
-            let mut options = DemangleOptions::default().recursion_limit(DEPTH);
-            if !parameters {
-                options = options.no_params().no_return_type();
-            }
+            let options = DemangleOptions::default().recursion_limit(DEPTH).no_return_type();
+            let options = if parameters { options } else { options.no_params() };
             symbol.demangle_with_options(&options).ok()
         }
     }
@@ -243,6 +241,10 @@ mod tests {
             ("thrower", "_Z7throweri", true),
             ("thrower(int)", "_Z7throweri", true),
             ("thrower(char)", "_Z7throweri", false),
+            ("/^app::Box::work\\(long\\)/", "_ZNK3app3Box4workEl", true),
+            ("/^app::Box::work\\(long\\)/", "_ZNK3app3Box4workEll", false),
+            ("/^app::Box::work$/", "_ZNK3app3Box4workEll", true),
+            ("app::*hidden*", "_ZN3app12_GLOBAL__N_16hiddenEl", true),
             ("V::operator<", "_ZN1VltERKS_", true),
             ("V::operator<<", "_ZN1VlsEi", true),
             ("V::operator+", "_ZN1VplERKS_", true),

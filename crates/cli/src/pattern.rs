@@ -12,7 +12,7 @@ pub(crate) struct Pattern {
     matcher: Matcher,
     /// Words that stand in every demangled name that matches, and therefore in the mangled one. Empty: nothing is known.
     words: Vec<String>,
-    /// Generics and parameters count, because the spec has some.
+    /// Generics and parameters count, because the spec has some. In a regular expression, `\(` stands for parameters.
     pub(crate) generics: bool,
     pub(crate) parameters: bool,
 }
@@ -107,7 +107,7 @@ impl Pattern {
         let written = !matches!(matcher, Matcher::Regex(_));
         Ok(Self {
             generics: written && without_generics(text) != text,
-            parameters: written && text.contains('('),
+            parameters: if written { text.contains('(') } else { text.contains("\\(") },
             text: text.to_string(),
             matcher,
             words,

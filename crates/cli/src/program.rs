@@ -29,9 +29,7 @@ impl Program {
         let file = locate(command)?;
         let mut object = traced(&file)?;
         if file.canonicalize().is_ok_and(|path| path == object.path) {
-            object.called(&command.to_string_lossy());
-            // What was asked for comes first: it is the name to show.
-            object.names.rotate_right(1);
+            object.mainly_called(&command.to_string_lossy());
         }
         Ok(Self { file, object })
     }

@@ -29,7 +29,7 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
     });
     let armed = report.armed;
     lines.push(format!(
-        "armed: {} by detour, {} by breakpoint; left alone: {}",
+        "armed: {} by detour, {} by breakpoint; skipped: {}",
         grouped(armed.detour),
         grouped(armed.breakpoint),
         grouped(report.skipped.len() as u64)

@@ -84,7 +84,7 @@ fn the_footer() {
     let expected = [
         "1,234,572 hits in 2.00 s",
         "lost: 3 (depth 0, recursion 3)",
-        "armed: 2 by detour, 1 by breakpoint; left alone: 2",
+        "armed: 2 by detour, 1 by breakpoint; skipped: 2",
         "       2 undecodable",
         "agent memory: 1.00 MiB; estimated overhead: 1.48 ms of CPU time (0.1 % of the run): 1,234,567 x 1.2 ns counted + 5 x 26 ns timed",
     ];
@@ -99,11 +99,12 @@ fn fields_for_programs() {
     let mut report = report();
     report.functions[1].name = "operator;\"\"".into();
     let lines = fields(&report, ";", false);
-    assert_eq!(lines[0], "object;name;calls;p50_ns;p90_ns;p99_ns;max_ns;total_ns;self_ns;elapsed_ns");
+    assert_eq!(lines[0], "object;name;calls;p50_ns;p90_ns;p99_ns;max_ns;total_ns;self_ns;elapsed_ns;process;thread");
     assert!(lines[1].starts_with("prog;work;5;1131;"), "{}", lines[1]);
-    assert_eq!(lines[2], "prog;\"operator;\"\"\"\"\";1234567;;;;;;;2000000000");
-    assert_eq!(lines.len(), 3);
-    assert_eq!(fields(&report, ";", true).len(), 4);
+    assert!(lines[2].starts_with("prog;work;5;1131;") && lines[2].ends_with(";2000000000;10;11"), "{}", lines[2]);
+    assert_eq!(lines[3], "prog;\"operator;\"\"\"\"\";1234567;;;;;;;2000000000;;");
+    assert_eq!(lines.len(), 4);
+    assert_eq!(fields(&report, ";", true).len(), 5);
 }
 
 #[test]

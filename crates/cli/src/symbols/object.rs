@@ -58,6 +58,12 @@ impl Object {
         }
     }
 
+    /// Makes `name` the one to show.
+    pub(crate) fn mainly_called(&mut self, name: &str) {
+        self.names.retain(|known| known != name);
+        self.names.insert(0, name.to_string());
+    }
+
     /// The name to show: the file name of the first name under which it was asked for.
     pub(crate) fn name(&self) -> &str {
         let asked = self.names.first().map_or("", String::as_str);
