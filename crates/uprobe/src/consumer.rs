@@ -157,27 +157,30 @@ fn replace(site: &Site, change: impl FnOnce(&mut Vec<ptr::NonNull<Registered>>))
     }
 }
 
-/// Called by the assembly at a site with consumers. True: an instance was made; its stub is in `context.target`, else the address to go on at is.
-pub(crate) extern "C" fn entered(context: &mut Context, index: u32) -> bool {
+/// Where the assembly goes on; two registers.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Jump {
+    target: u64,
+    /// Whether that is the stub of an instance, which comes in without the return address.
+    instance: bool,
+}
+
+/// Called by the assembly at a site with consumers.
+pub(crate) extern "C" fn entered(context: &mut Context, index: u32) -> Jump {
     let site = site_table::site(index);
     let address = site.address.load(Ordering::Relaxed);
     context.site = index;
     context.registers.rip = address;
-    context.target = site.resume.load(Ordering::Relaxed);
-    let made = call(context, site, index);
-    if context.registers.rip != address && made.is_none() {
-        context.target = context.registers.rip;
-    }
-    match made {
-        Some(at) => {
-            context.target = instance::stub(at);
-            true
-        }
-        None => false,
+    match call(context, site, index) {
+        Some(at) => Jump { target: instance::stub(at), instance: true },
+        None if context.registers.rip != address => Jump { target: context.registers.rip, instance: false },
+        None => Jump { target: site.resume.load(Ordering::Relaxed), instance: false },
     }
 }
 
 /// Calls the consumers of a site. The newest instance, if some want to see the return.
+#[inline]
 pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32> {
     let slot = context.registers.rsp;
     if cold::is_same_call(site, index, slot) {

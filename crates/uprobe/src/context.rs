@@ -4,22 +4,19 @@ use patch::Registers;
 
 /// The registers at a hit. At an entry they are those of the instruction at the site; at a return those after the function's `ret`. Changes take effect when the consumer is done, with two
 /// exceptions: `rsp` and, at a return, `rip` are for reading only.
-#[repr(C, align(16))]
+#[repr(C)]
 #[derive(Debug)]
 pub struct Context {
     /// General registers, instruction pointer, flags (only the arithmetic ones can be changed).
     pub registers: Registers,
-    /// Where to go on.
-    pub(crate) target: u64,
     pub(crate) site: u32,
-    pub(crate) pad: u32,
+    pub(crate) pad: [u32; 3],
     /// The low 128 bits of the vector registers 0 to 15. The rest of them is as the program left it, out of a consumer's sight.
-    pub xmm: [u128; 16],
+    pub xmm: [[u64; 2]; 16],
 }
 
 const _: () = assert!(size_of::<Context>() == 416, "the assembly sets aside that much");
-const _: () = assert!(core::mem::offset_of!(Context, target) == 144, "the assembly reads it there");
-const _: () = assert!(core::mem::offset_of!(Context, xmm) == 160, "the assembly stores them there, aligned");
+const _: () = assert!(core::mem::offset_of!(Context, xmm) == 160, "the assembly stores them there");
 
 impl Context {
     /// The n-th integer argument of the function, for n below 6, under the System V calling convention.

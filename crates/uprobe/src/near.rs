@@ -14,7 +14,7 @@ const PAGE: u64 = 4096;
 /// Room for some hundreds of stubs.
 const REGION: u64 = 256 << 10;
 /// Longest code that one reservation holds.
-pub(crate) const LONGEST: u64 = 1024;
+pub(crate) const LONGEST: u64 = 4096;
 const ALIGN: u64 = 16;
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Near {
 
     fn map(&mut self, reach: &Range<u64>, wanted: u64) -> Option<u64> {
         let usable = reach.start.next_multiple_of(PAGE)..reach.end / PAGE * PAGE;
-        for size in [REGION, 16 * PAGE, PAGE] {
+        for size in [REGION, 16 * PAGE, 2 * PAGE] {
             let mut places: Vec<u64> = self.gaps.iter().filter_map(|gap| place(gap, &usable, size, wanted)).collect();
             places.sort_unstable_by_key(|at| at.abs_diff(wanted));
             // Not all: each costs a system call, and a gap that fails was taken by somebody just now.

@@ -47,13 +47,13 @@ pub(crate) struct State {
     next: AtomicUsize,
 }
 
-/// Why a thread has no block in its thread-local words.
+/// Why a thread has no state for hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Busy {
-    /// It has had no hit yet, if it has no state.
+    /// It has one, or has had no hit yet.
     No = 0,
-    /// A consumer runs, or the state is being made: a hit is the engine's own doing.
+    /// A consumer runs, or a state is being made: a hit is the engine's own doing.
     Agent = 2,
     /// Its state is gone.
     Exited = 3,
@@ -136,10 +136,11 @@ pub(crate) fn has_returns() -> bool {
     global().is_some_and(|g| g.returns)
 }
 
-/// Why this thread's words are empty, if they are.
+/// Why this thread has no state for hits, if it has none.
 #[inline]
 pub(crate) fn busy() -> Busy {
-    match tls::get(tls::BUSY) & (FIRST_ROUND - 1) {
+    match tls::get::<{ tls::BUSY }>() & (FIRST_ROUND - 1) {
+        0 if tls::get::<{ tls::STATE }>() == 0 && tls::get::<{ tls::OWN }>() != 0 => Busy::Agent,
         0 => Busy::No,
         2 => Busy::Agent,
         3 => Busy::Exited,
@@ -148,13 +149,13 @@ pub(crate) fn busy() -> Busy {
 }
 
 fn set_busy(busy: Busy) {
-    tls::set(tls::BUSY, tls::get(tls::BUSY) & FIRST_ROUND | busy as usize);
+    tls::set::<{ tls::BUSY }>(tls::get::<{ tls::BUSY }>() & FIRST_ROUND | busy as usize);
 }
 
 /// This thread's state, if it has one.
 #[inline]
 pub(crate) fn own() -> Option<&'static State> {
-    at(tls::get(tls::OWN))
+    at(tls::get::<{ tls::OWN }>())
 }
 
 /// This thread's states.
@@ -199,14 +200,15 @@ impl Drop for Critical {
     fn drop(&mut self) {
         compiler_fence(Ordering::SeqCst);
         self.0.critical.store(0, Ordering::Relaxed);
-        // In this order: a handler in between may use either state, and leaves the word as it likes.
-        if busy() == Busy::No {
-            tls::set(tls::STATE, address(self.0));
+        // In this order: a handler in between may use either state, and leaves the word as it likes. 0 stays: a consumer runs.
+        let current = tls::get::<{ tls::STATE }>();
+        if current != 0 && current != address(self.0) {
+            publish(self.0);
         }
     }
 }
 
-/// While it lives, hits of this thread find no state, because a consumer runs.
+/// While it lives, hits of this thread find no state, because a consumer runs: [`Busy::Agent`].
 #[derive(Debug)]
 pub(crate) struct Consuming(&'static State);
 
@@ -214,10 +216,8 @@ impl Consuming {
     /// For a thread that is not busy.
     #[inline]
     pub(crate) fn begin(state: &'static State) -> Self {
-        // In this order: a handler that comes in between finds either a whole fast path or a busy thread.
-        tls::set(tls::BUSY, tls::get(tls::BUSY) | Busy::Agent as usize);
-        tls::set(tls::BLOCK, 0);
-        tls::set(tls::STATE, 0);
+        tls::set::<{ tls::STATE }>(0);
+        compiler_fence(Ordering::SeqCst);
         Self(state)
     }
 }
@@ -225,20 +225,20 @@ impl Consuming {
 impl Drop for Consuming {
     #[inline]
     fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
         publish(self.0);
-        set_busy(Busy::No);
     }
 }
 
+#[inline]
 fn publish(state: &'static State) {
-    tls::set(tls::BLOCK, state.block.load(Ordering::Relaxed));
-    tls::set(tls::STATE, address(state));
+    tls::set::<{ tls::STATE }>(address(state));
 }
 
 /// A state of this thread that is not critical, made if need be; hits use it from now on. `None`: there is no block for the thread, or it has ended, or it is busy.
 #[inline]
 pub(crate) fn enter() -> Option<&'static State> {
-    match at(tls::get(tls::STATE)) {
+    match at(tls::get::<{ tls::STATE }>()) {
         Some(state) if state.critical.load(Ordering::Relaxed) == 0 => Some(state),
         _ => enter_slowly(),
     }
@@ -257,6 +257,8 @@ fn enter_slowly() -> Option<&'static State> {
     let global = global()?;
     let mask = signals::block();
     set_busy(Busy::Agent);
+    let critical = tls::get::<{ tls::STATE }>();
+    tls::set::<{ tls::STATE }>(0);
     let mut made = None;
     // Code of others from here on: libc, the hooks.
     with_all_vectors(|| {
@@ -271,7 +273,10 @@ fn enter_slowly() -> Option<&'static State> {
             set_busy(Busy::No);
         }
         // Without a second state a thread does not lose its first one.
-        None if own().is_some() => set_busy(Busy::No),
+        None if critical != 0 => {
+            tls::set::<{ tls::STATE }>(critical);
+            set_busy(Busy::No);
+        }
         None => set_busy(Busy::NoBlock),
     }
     signals::restore(mask);
@@ -299,7 +304,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
     let _ = reclaim::rcu::register_thread();
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
-    tls::set(tls::OWN, address(state));
+    tls::set::<{ tls::OWN }>(address(state));
     Some(state)
 }
 
@@ -308,18 +313,17 @@ extern "C" fn leave() {
     if own().is_none() {
         return;
     }
-    let word = tls::get(tls::BUSY);
+    let word = tls::get::<{ tls::BUSY }>();
     if word & FIRST_ROUND == 0 {
-        tls::set(tls::BUSY, word | FIRST_ROUND);
+        tls::set::<{ tls::BUSY }>(word | FIRST_ROUND);
         percpu::tls::arm_exit();
         return;
     }
     let mask = signals::block();
-    let first = tls::get(tls::OWN);
-    tls::set(tls::BUSY, Busy::Exited as usize);
-    tls::set(tls::BLOCK, 0);
-    tls::set(tls::STATE, 0);
-    tls::set(tls::OWN, 0);
+    let first = tls::get::<{ tls::OWN }>();
+    tls::set::<{ tls::BUSY }>(Busy::Exited as usize);
+    tls::set::<{ tls::STATE }>(0);
+    tls::set::<{ tls::OWN }>(0);
     if let Some(global) = global() {
         let mut pages = Pages::at_the_end();
         let mut next = at(first);
@@ -368,12 +372,9 @@ unsafe extern "C" fn child() {
         let block = (global.hooks.thread_start)();
         states().for_each(|state| state.block.store(block.expose_provenance(), Ordering::Relaxed));
         if block.is_null() {
-            tls::set(tls::OWN, 0);
-            tls::set(tls::BLOCK, 0);
-            tls::set(tls::STATE, 0);
+            tls::set::<{ tls::OWN }>(0);
+            tls::set::<{ tls::STATE }>(0);
             set_busy(Busy::NoBlock);
-        } else if busy() == Busy::No {
-            tls::set(tls::BLOCK, block.addr());
         }
     }
     signals::restore(mask);

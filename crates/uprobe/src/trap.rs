@@ -24,7 +24,7 @@ pub(crate) fn entry(index: u32, registers: &mut Registers) -> Next {
         None => None,
         Some(Action::Call) => {
             let address = registers.rip;
-            let mut context = Context { registers: *registers, target: 0, site: index, pad: 0, xmm: [0; 16] };
+            let mut context = Context { registers: *registers, site: index, pad: [0; 3], xmm: [[0; 2]; 16] };
             let made = consumer::call(&mut context, site, index);
             *registers = context.registers;
             if made.is_none() && registers.rip != address {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!     [rsp -= 128] [push what is live] [flags to ax]
-//!     r = thread's block; none: cold
+//!     r = thread's state; none: cold
+//!     r = its block
 //!     inc [r + cell]
 //!     [all back]
 //!     body
@@ -17,6 +18,8 @@
 use super::{cold, consumer, entry, tls};
 use crate::entry::{Flags, Prologue, Undo};
 use crate::site_table::Action;
+use crate::thread::State;
+use core::mem::offset_of;
 use patch::Liveness;
 
 const RAX: u8 = 0;
@@ -210,11 +213,12 @@ fn count(w: &mut Writer<'_>, cell: u32, c: Counting) -> u32 {
     let skips_here = c.skips && c.pushed[0].is_some();
     w.save(Counting { skips: skips_here, ..c });
     let (low, high) = (c.register & 7, c.register >> 3);
-    let [d0, d1, d2, d3] = ((tls::distance() + tls::BLOCK as i64) as i32).to_le_bytes();
+    let [d0, d1, d2, d3] = ((tls::distance() + tls::STATE as i64) as i32).to_le_bytes();
     w.put(&[0x64, 0x48 | high << 2, 0x8b, 0x04 | low << 3, 0x25, d0, d1, d2, d3]);
     w.put(&[0x48 | high << 2 | high, 0x85, 0xc0 | low << 3 | low]);
     w.put(&[0x0f, 0x84, 0, 0, 0, 0]);
     let jump = w.offset() - 4;
+    w.put(&[0x48 | high << 2 | high, 0x8b, 0x40 | low << 3 | low, offset_of!(State, block) as u8]);
     let [c0, c1, c2, c3] = cell.to_le_bytes();
     // Registers 4 and 12 would need another form; they are not among the candidates.
     w.put(&[0x48 | high, 0xff, 0x80 | low, c0, c1, c2, c3]);

@@ -2,10 +2,9 @@
 //!
 //! | word | |
 //! |---|---|
-//! | `BLOCK` | the thread's block of cells; 0: none yet, or the engine is at work |
-//! | `STATE` | the thread's [`State`](crate::thread::State); 0 with `BLOCK` |
-//! | `OWN` | the thread's state, also while the engine is at work |
-//! | `BUSY` | why `BLOCK` is 0: [`crate::thread::Busy`] |
+//! | `STATE` | the [`State`](crate::thread::State) that hits of the thread use; 0: none yet, or a consumer is running |
+//! | `OWN` | the thread's first state, also while a consumer runs; 0: none yet, or none any more |
+//! | `BUSY` | why there is none: [`crate::thread::Busy`] |
 //!
 //! Written by the thread and its signal handlers only.
 #![allow(unsafe_code)]
@@ -25,13 +24,11 @@ global_asm!(
 );
 
 /// See the module.
-pub(crate) const BLOCK: usize = 0;
+pub(crate) const STATE: usize = 0;
 /// See the module.
-pub(crate) const STATE: usize = 8;
+pub(crate) const OWN: usize = 8;
 /// See the module.
-pub(crate) const OWN: usize = 16;
-/// See the module.
-pub(crate) const BUSY: usize = 24;
+pub(crate) const BUSY: usize = 16;
 
 /// Distance of the words from fs:0.
 #[inline]
@@ -46,8 +43,8 @@ pub(crate) fn distance() -> i64 {
 
 /// Reads a word.
 #[inline(always)]
-pub(crate) fn get(word: usize) -> usize {
-    debug_assert!(word <= BUSY);
+pub(crate) fn get<const WORD: usize>() -> usize {
+    const { assert!(WORD <= BUSY) };
     let value: usize;
     // SAFETY: a load of one of the thread's own words.
     unsafe {
@@ -55,7 +52,7 @@ pub(crate) fn get(word: usize) -> usize {
             "mov {v}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
             "mov {v}, qword ptr fs:[{v} + {w}]",
             v = out(reg) value,
-            w = in(reg) word,
+            w = const WORD,
             options(nostack, preserves_flags, readonly),
         );
     }
@@ -64,8 +61,8 @@ pub(crate) fn get(word: usize) -> usize {
 
 /// Writes a word.
 #[inline(always)]
-pub(crate) fn set(word: usize, value: usize) {
-    debug_assert!(word <= BUSY);
+pub(crate) fn set<const WORD: usize>(value: usize) {
+    const { assert!(WORD <= BUSY) };
     // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal handlers read what was written before.
     unsafe {
         asm!(
@@ -73,7 +70,7 @@ pub(crate) fn set(word: usize, value: usize) {
             "mov qword ptr fs:[{t} + {w}], {v}",
             t = out(reg) _,
             v = in(reg) value,
-            w = in(reg) word,
+            w = const WORD,
             options(nostack, preserves_flags),
         );
     }
