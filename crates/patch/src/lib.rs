@@ -4,7 +4,7 @@
 //!
 //! * **[`Detour`]**: a jump of five bytes to a stub, which ends with the displaced instructions and a jump back ([`Detour::emit_body`]). Allowed when control gets into the five bytes only through the first, when
 //!   all of the function that can be reached decodes, and when every displaced instruction can be written so that it does the same elsewhere. In the programs of a Debian system that is 98.8 to 100 % of the
-//!   functions.
+//!   functions. A small function that branches into its own first bytes (a retry loop around `cmpxchg`) is moved as a whole.
 //! * **[`Breakpoint`]**: `int3`, with the reason why there is no detour. After the trap the instruction is computed ([`Emulation`]), or run in its slot ([`Breakpoint::emit_slot`]).
 //! * **[`Refusal`]**: neither, and why.
 //!

@@ -6,7 +6,7 @@ use crate::arch::x86_64::flow::{Flow, walk};
 use crate::arch::x86_64::liveness::liveness;
 use crate::arch::x86_64::relocate::{Back, emit, reach};
 use crate::arch::x86_64::special;
-use crate::arch::x86_64::window::{Window, entered_elsewhere, window};
+use crate::arch::x86_64::window::{Window, entered_elsewhere, outside_rseq, whole, window};
 use crate::{Body, Emulation, Function, Liveness, NoDetour, NoReturn, Options, Refusal};
 use core::fmt;
 use core::ops::Range;
@@ -47,7 +47,8 @@ pub struct Detour {
 }
 
 impl Detour {
-    /// Bytes displaced, 5 to 19.
+    /// Bytes displaced: 5 to 19, or all of a small function that branches into its own first bytes and is moved as a whole (at most 512 bytes
+    /// of relocated code; a call takes 29 bytes more than the original, a branch at most 7).
     pub fn window(&self) -> usize {
         self.original.len()
     }
@@ -202,12 +203,16 @@ fn detour(f: &Function<'_>, site: usize, flow: &Flow, branches: &[Branch], optio
     if options.breakpoint {
         return Err(NoDetour::Asked);
     }
-    let window = window(f, site)?;
+    let mut window = window(f, site)?;
     if !flow.decodes {
         return Err(NoDetour::Undecodable);
     }
     let address = f.address.wrapping_add(site as u64);
-    entered_elsewhere(address, &window, branches, options)?;
+    match entered_elsewhere(address, &window, branches, options) {
+        Err(NoDetour::BranchIntoWindow) => window = whole(f, site, branches, options).ok_or(NoDetour::BranchIntoWindow)?,
+        other => other?,
+    }
+    outside_rseq(address, &window, options)?;
     let Window { bytes, code, boundaries } = window;
     let reach = reach(Text { address, bytes: &bytes[..code] }, true);
     if reach.is_empty() {

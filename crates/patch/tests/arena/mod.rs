@@ -28,6 +28,8 @@ const TRAP_FLAG: u64 = 1 << 8;
 /// Arithmetic and direction flags.
 const FLAGS: u64 = 0xcd5;
 const STEPS: usize = 200;
+/// [`Outcome::fault`] of a stepped run that did not end in time.
+pub(crate) const RUNAWAY: i32 = -1;
 
 core::arch::global_asm!(
     ".globl patch_test_enter, patch_test_exit, patch_test_resume, patch_test_out",
@@ -151,13 +153,16 @@ extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, context
     let registers = from_context(context);
     let inside = (CODE..CODE + 0x1000).contains(&registers.rip) || (RELOCATED..RELOCATED + 0x1000).contains(&registers.rip);
     if signal == libc::SIGTRAP && unsafe { (*info).si_code } == TRAP_TRACE {
-        if inside && recording.steps < STEPS {
+        if !inside {
+            return;
+        }
+        if recording.steps < STEPS {
             recording.trace[recording.steps] = registers;
             recording.steps += 1;
+            return;
         }
-        return;
     }
-    recording.fault = signal;
+    recording.fault = if recording.steps == STEPS { RUNAWAY } else { signal };
     unsafe { patch_test_out = registers };
     context.uc_mcontext.gregs[libc::REG_RIP as usize] = patch_test_resume as *const () as i64;
     context.uc_mcontext.gregs[libc::REG_EFL as usize] = 0x202;

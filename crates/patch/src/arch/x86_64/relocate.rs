@@ -81,7 +81,7 @@ pub(crate) fn emit(text: Text<'_>, back: Back, at: u64, out: &mut Vec<u8>) -> Re
 }
 
 /// Bytes that a relocated instruction takes, wherever it is.
-fn size(d: &Decoded<'_>) -> usize {
+pub(crate) fn size(d: &Decoded<'_>) -> usize {
     let i = &d.instruction;
     if i.is_call_near() {
         CALL_NEXT.len() + LEA_RSP.len() + PUSH_LEN as usize + 5
@@ -178,8 +178,7 @@ impl Emitter<'_, '_> {
     /// Where a direct branch of the window goes now.
     fn target(&self, i: &Instruction) -> u64 {
         let target = i.near_branch_target();
-        // Only bytes that the jump covers: a target behind them is still there.
-        if self.text.offset(target).is_none_or(|o| o >= JUMP) {
+        if self.text.offset(target).is_none() {
             return target;
         }
         let mut offset = 0;

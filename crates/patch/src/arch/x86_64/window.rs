@@ -1,8 +1,10 @@
 //! The instructions that a jump at the site displaces.
 
 use super::branches::{Branch, Kind};
-use super::decode::{Decoded, Text, ends_flow, is_padding, relocatable};
+use super::decode::{Decoded, Text, ends_flow, ip_relative, is_padding, relocatable};
+use super::relocate::size;
 use crate::{Function, NoDetour, Options};
+use iced_x86::FlowControl;
 
 /// Bytes of `jmp rel32`.
 pub(crate) const JUMP: usize = 5;
@@ -64,6 +66,44 @@ fn padding(f: &Function<'_>, from: usize, need: usize) -> Result<Vec<u8>, NoDeto
     Ok(bytes[..need].to_vec())
 }
 
+/// Functions that are moved as a whole have at most so many bytes afterwards.
+const WHOLE: usize = 512;
+
+/// All of the function from `site` on, for a function that branches into its first bytes. The branches lead to the copies of their targets, and once in the copy, a thread stays there until it leaves the
+/// function. That holds only if nothing else leads into the original code: no call, which would return to it, no label for an indirect jump, no branch from elsewhere.
+pub(crate) fn whole(f: &Function<'_>, site: usize, branches: &[Branch], options: &Options<'_>) -> Option<Window> {
+    let text = Text { address: f.address, bytes: f.code };
+    let bytes = f.code.get(site..).filter(|b| b.len() <= WHOLE)?;
+    let at = f.address.wrapping_add(site as u64);
+    let mut starts = Vec::new();
+    let mut relocated = 0;
+    let mut end = site;
+    let mut ended = false;
+    while end < f.code.len() {
+        let d = text.at(end)?;
+        let i = &d.instruction;
+        let behind = ended && is_padding(i);
+        let hidden = i.flow_control() == FlowControl::IndirectBranch && ip_relative(i).is_none();
+        if !behind && (!relocatable(&d) || i.is_call_near() || i.is_call_near_indirect() || hidden) {
+            return None;
+        }
+        relocated += size(&d);
+        if relocated > WHOLE {
+            return None;
+        }
+        starts.push((end - site) as u64);
+        end += d.bytes.len();
+        ended = behind || ends_flow(i);
+    }
+    let inside = |address: u64| (1..bytes.len() as u64).contains(&address.wrapping_sub(at));
+    let known = |address: u64| starts.binary_search(&address.wrapping_sub(at)).is_ok();
+    let closed = branches.iter().filter(|b| inside(b.to)).all(|b| b.kind == Kind::Jump && known(b.from) && known(b.to));
+    let boundaries = starts.iter().filter(|&&s| s > 0 && s < JUMP as u64).map(|&s| s as u8).collect();
+    let first = options.landings.partition_point(|&l| l <= at);
+    let reached = options.landings.get(first).is_some_and(|&l| inside(l));
+    (closed && !reached).then(|| Window { bytes: bytes.to_vec(), code: bytes.len(), boundaries })
+}
+
 /// Checks that control gets into the displaced bytes only through the first. `branches` are the function's own.
 pub(crate) fn entered_elsewhere(at: u64, window: &Window, branches: &[Branch], options: &Options<'_>) -> Result<(), NoDetour> {
     let inside = |address: u64| (1..JUMP as u64).contains(&address.wrapping_sub(at));
@@ -78,6 +118,11 @@ pub(crate) fn entered_elsewhere(at: u64, window: &Window, branches: &[Branch], o
     if options.landings.get(first).is_some_and(|&l| inside(l)) {
         return Err(NoDetour::LandingInWindow);
     }
+    Ok(())
+}
+
+/// Checks that no restartable sequence is displaced.
+pub(crate) fn outside_rseq(at: u64, window: &Window, options: &Options<'_>) -> Result<(), NoDetour> {
     let end = at.saturating_add(window.bytes.len() as u64);
     if options.rseq.iter().any(|r| r.start < end && r.end > at) {
         return Err(NoDetour::Rseq);
