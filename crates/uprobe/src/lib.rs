@@ -39,4 +39,4 @@ pub use engine::{Config, Engine, Patching, SiteId};
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;
 pub use statistics::{Statistics, statistics};
-pub use thread::SetupError;
+pub use thread::{SetupError, prepare_thread};

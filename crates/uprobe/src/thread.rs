@@ -12,7 +12,7 @@
 //! made in the first returns by the cold path.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::consumer::with_all_vectors;
+use crate::arch::x86_64::consumer::with_all_vectors_elsewhere;
 use crate::arch::x86_64::{area, tls, vector};
 use crate::instance::CHUNKS;
 use crate::lists::Pages;
@@ -235,6 +235,16 @@ fn publish(state: &'static State) {
     tls::set::<{ tls::STATE }>(address(state));
 }
 
+/// Gives the calling thread its block and state now, so that its first hit makes no system call. Without this, or before [`Engine::start`](crate::Engine::start), that hit does it.
+///
+/// # Context
+/// Calls [`Hooks::thread_start`]; some system calls; does not allocate.
+pub fn prepare_thread() {
+    if global().is_some() {
+        let _ = enter();
+    }
+}
+
 /// A state of this thread that is not critical, made if need be; hits use it from now on. `None`: there is no block for the thread, or it has ended, or it is busy.
 #[inline]
 pub(crate) fn enter() -> Option<&'static State> {
@@ -261,7 +271,7 @@ fn enter_slowly() -> Option<&'static State> {
     tls::set::<{ tls::STATE }>(0);
     let mut made = None;
     // Code of others from here on: libc, the hooks.
-    with_all_vectors(|| {
+    with_all_vectors_elsewhere(&mut || {
         made = match own() {
             None => first(global),
             Some(first) => another(global, first),

@@ -1,0 +1,171 @@
+//! Memory for the agent alone, from the kernel: the program's `malloc` may be probed, and counting it must not call it.
+//!
+//! Sizes are rounded up to powers of two from 16 bytes to 1 MiB, each with a list of freed pieces; larger ones are mapped by themselves. The agent allocates while it arms and when libraries come and go,
+//! not at hits, so one lock is enough. It is a spin lock with no signal safety: nothing here is called from signal handlers.
+#![allow(unsafe_code)]
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const SMALLEST: usize = 16;
+const LARGEST: usize = 1 << 20;
+const CLASSES: usize = (LARGEST.trailing_zeros() - SMALLEST.trailing_zeros() + 1) as usize;
+const CHUNK: usize = 2 << 20;
+
+/// A freed piece.
+struct Free {
+    next: *mut Free,
+}
+
+struct Pools {
+    free: [*mut Free; CLASSES],
+    /// What is left of the newest chunk.
+    start: usize,
+    end: usize,
+}
+
+/// The allocator.
+pub(crate) struct Allocator {
+    locked: AtomicBool,
+    pools: UnsafeCell<Pools>,
+    mapped: AtomicU64,
+}
+
+// SAFETY: `pools` is only touched by the lock's holder.
+unsafe impl Sync for Allocator {}
+
+#[cfg_attr(not(test), global_allocator)]
+static ALLOCATOR: Allocator = Allocator {
+    locked: AtomicBool::new(false),
+    pools: UnsafeCell::new(Pools { free: [ptr::null_mut(); CLASSES], start: 0, end: 0 }),
+    mapped: AtomicU64::new(0),
+};
+
+/// Bytes that the agent has mapped for itself.
+pub(crate) fn mapped() -> u64 {
+    ALLOCATOR.mapped.load(Ordering::Relaxed)
+}
+
+/// In a fork child: another thread of the parent may have held the lock. What it was doing is lost, a piece of memory at most.
+pub(crate) fn unlock() {
+    ALLOCATOR.locked.store(false, Ordering::Release);
+}
+
+/// The class of a size, and its pieces' size; `None`: a mapping of its own.
+fn class(layout: Layout) -> Option<(usize, usize)> {
+    let size = layout.size().max(layout.align()).max(SMALLEST).checked_next_power_of_two()?;
+    (size <= LARGEST).then(|| ((size.trailing_zeros() - SMALLEST.trailing_zeros()) as usize, size))
+}
+
+impl Allocator {
+    fn with<R>(&self, f: impl FnOnce(&mut Pools) -> R) -> R {
+        // Acquire pairs with the Release below.
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            core::hint::spin_loop();
+        }
+        // SAFETY: the lock is held.
+        let result = f(unsafe { &mut *self.pools.get() });
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+
+    fn map(&self, bytes: usize) -> *mut u8 {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping. By number: libc's function may be probed.
+        let at = unsafe { libc::syscall(libc::SYS_mmap, 0, bytes, protection, flags, -1, 0) };
+        if at == -1 {
+            return ptr::null_mut();
+        }
+        self.mapped.fetch_add(bytes as u64, Ordering::Relaxed);
+        ptr::with_exposed_provenance_mut(at as usize)
+    }
+
+    fn take(&self, pools: &mut Pools, class: usize, size: usize) -> *mut u8 {
+        let first = pools.free[class];
+        if !first.is_null() {
+            // SAFETY: a freed piece, which `dealloc` gave a link.
+            pools.free[class] = unsafe { (*first).next };
+            return first.cast();
+        }
+        // Pieces are aligned to their size, up to the chunk's own alignment of a page.
+        let start = pools.start.next_multiple_of(size.min(4096));
+        if pools.end == 0 || start + size > pools.end {
+            let chunk = self.map(CHUNK);
+            if chunk.is_null() {
+                return chunk;
+            }
+            pools.start = chunk.expose_provenance();
+            pools.end = pools.start + CHUNK;
+            return self.take(pools, class, size);
+        }
+        pools.start = start + size;
+        ptr::with_exposed_provenance_mut(start)
+    }
+}
+
+// SAFETY: pieces come from private mappings, are as large and aligned as asked (alignments above a page are refused), and are handed out to one owner at a time.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() > 4096 {
+            return ptr::null_mut();
+        }
+        match class(layout) {
+            Some((class, size)) => self.with(|pools| self.take(pools, class, size)),
+            None => self.map(layout.size().next_multiple_of(4096)),
+        }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        match class(layout) {
+            Some((class, _)) => self.with(|pools| {
+                let piece = at.cast::<Free>();
+                // SAFETY: the caller gives back a piece of at least 16 bytes that nobody uses any more.
+                unsafe { piece.write(Free { next: pools.free[class] }) };
+                pools.free[class] = piece;
+            }),
+            None => {
+                let bytes = layout.size().next_multiple_of(4096);
+                // SAFETY: a mapping of its own, which nobody uses any more.
+                unsafe { libc::syscall(libc::SYS_munmap, at, bytes) };
+                self.mapped.fetch_sub(bytes as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALLOCATOR;
+    use core::alloc::{GlobalAlloc, Layout};
+
+    #[test]
+    fn pieces_are_aligned_do_not_overlap_and_come_back() {
+        let mut all = Vec::new();
+        for (i, (size, align)) in [(1, 1), (16, 16), (17, 8), (100, 64), (4096, 4096), (70_000, 16), (1 << 20, 16), (3 << 20, 32)]
+            .into_iter()
+            .cycle()
+            .take(400)
+            .enumerate()
+        {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            // SAFETY: sizes are not 0.
+            let at = unsafe { ALLOCATOR.alloc(layout) };
+            assert!(!at.is_null() && at.addr().is_multiple_of(align));
+            // SAFETY: just allocated.
+            unsafe { at.write_bytes(i as u8, size) };
+            all.push((at, layout, i as u8));
+        }
+        for (at, layout, value) in all {
+            // SAFETY: allocated above.
+            assert!(unsafe { core::slice::from_raw_parts(at, layout.size()) }.iter().all(|b| *b == value));
+            // SAFETY: allocated above, not used afterwards.
+            unsafe { ALLOCATOR.dealloc(at, layout) };
+        }
+        let layout = Layout::from_size_align(100, 64).unwrap();
+        // SAFETY: the size is not 0.
+        let (first, second) = unsafe { (ALLOCATOR.alloc(layout), ALLOCATOR.alloc(layout)) };
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,95 @@
+//! Threads get their block when they start, so that their first hit makes no system call.
+//!
+//! The new thread first comes by a few instructions of ours, which leave no frame behind: unwinding out of it (`pthread_exit`, cancellation) sees the program's frames only.
+#![allow(unsafe_code)]
+#![cfg_attr(test, expect(dead_code, reason = "tests start threads without us"))]
+
+use core::arch::global_asm;
+use libc::{c_int, c_void, pthread_attr_t, pthread_t};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+type Create = unsafe extern "C" fn(*mut pthread_t, *const pthread_attr_t, Start, *mut c_void) -> c_int;
+
+/// The C library's function.
+static CREATE: AtomicUsize = AtomicUsize::new(0);
+
+/// What the new thread is to run.
+#[repr(C)]
+struct Thread {
+    start: Start,
+    argument: *mut c_void,
+}
+
+global_asm!(
+    ".pushsection .text.trapline_thread_start,\"ax\",@progbits",
+    ".hidden trapline_thread_start",
+    ".type trapline_thread_start, @function",
+    "trapline_thread_start:",
+    ".cfi_startproc",
+    "push rdi",
+    ".cfi_adjust_cfa_offset 8",
+    "call {prepare}",
+    "pop rdi",
+    ".cfi_adjust_cfa_offset -8",
+    // start and argument, in two registers.
+    "mov rdi, rdx",
+    "jmp rax",
+    ".cfi_endproc",
+    ".size trapline_thread_start, . - trapline_thread_start",
+    ".popsection",
+    prepare = sym prepare_thread,
+);
+
+unsafe extern "C" {
+    #[link_name = "trapline_thread_start"]
+    safe fn thread_start(thread: *mut c_void) -> *mut c_void;
+}
+
+extern "C" fn prepare_thread(thread: *mut Thread) -> Thread {
+    uprobe::prepare_thread();
+    // SAFETY: made by `pthread_create` from a box, for this thread alone.
+    *unsafe { Box::from_raw(thread) }
+}
+
+/// Looks up the C library's `pthread_create`.
+pub(super) fn prepare() {
+    // SAFETY: a name that lives through the call.
+    let real = unsafe { libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr()) };
+    CREATE.store(real.expose_provenance(), Ordering::Release);
+}
+
+/// `pthread_create(3)`.
+///
+/// # Safety
+/// As there.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn pthread_create(
+    thread: *mut pthread_t,
+    attributes: *const pthread_attr_t,
+    start: Start,
+    argument: *mut c_void,
+) -> c_int {
+    if CREATE.load(Ordering::Acquire) == 0 {
+        // Without a segment nobody has looked yet.
+        prepare();
+    }
+    let real = CREATE.load(Ordering::Acquire);
+    if real == 0 {
+        return libc::EAGAIN;
+    }
+    // SAFETY: the address of that function.
+    let real: Create = unsafe { std::mem::transmute(real) };
+    if crate::segment::get().is_none() {
+        // SAFETY: the caller's arguments.
+        return unsafe { real(thread, attributes, start, argument) };
+    }
+    let ours = Box::into_raw(Box::new(Thread { start, argument }));
+    // SAFETY: the caller's arguments, and ours.
+    let result = unsafe { real(thread, attributes, thread_start, ours.cast()) };
+    if result != 0 {
+        // SAFETY: no thread has it.
+        drop(unsafe { Box::from_raw(ours) });
+    }
+    result
+}

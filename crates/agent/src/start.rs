@@ -1,0 +1,74 @@
+//! The constructor: from a mapped file to armed functions, before the program's first instruction.
+#![allow(unsafe_code)]
+
+use crate::arm::{self, Armed};
+use crate::{allocator, environment, fork, hooks, loader, log, objects, segment};
+use std::ffi::{c_char, c_int};
+use std::time::Instant;
+use uprobe::{Config, Engine, Hooks};
+use wire::{Process, Segment};
+
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn(c_int, *const *const c_char, *mut *mut c_char) = constructor;
+
+/// glibc gives constructors the arguments of `main`. Before its own constructor ran, which is when we run, `environ` is not set yet.
+#[cfg_attr(test, expect(dead_code, reason = "tests are not preloaded"))]
+extern "C" fn constructor(_argc: c_int, _argv: *const *const c_char, environment: *mut *mut c_char) {
+    let Some(own) = objects::own_path() else { return };
+    // SAFETY: the kernel's array, before anybody else has looked at it.
+    let Some(path) = (unsafe { environment::take(environment, &own) }) else { return };
+    match segment::open(&path) {
+        // Nobody is left to read what would be counted.
+        Ok(segment) if segment.stopped() => {}
+        Ok(segment) => run(segment),
+        // No segment, no log: the command line says what it did not hear from us.
+        Err(_) => {}
+    }
+}
+
+fn run(segment: &'static Segment) {
+    let started = Instant::now();
+    segment.reclaim_blocks(segment::pid());
+    // Before the engine's handlers for forks, which ask for a block in the child: it has to know who it is.
+    fork::prepare();
+    hooks::prepare();
+    let hooks = Hooks { thread_start: segment::thread_start, thread_exit: segment::thread_exit, lost: segment::lost };
+    let engine = match Engine::start(hooks, Config::default()) {
+        Ok(engine) => engine,
+        Err(why) => {
+            log::line(&why.to_string());
+            return;
+        }
+    };
+    let loaded = objects::loaded();
+    let armed = arm::arm(engine, segment, &loaded, true);
+    loader::watch(engine, loaded);
+    hooks::exec::watch(engine);
+    let bytes = allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64;
+    segment.add_agent_bytes(bytes.cast_signed());
+    announce(segment, armed, started.elapsed().as_nanos() as u64);
+    uprobe::prepare_thread();
+}
+
+fn announce(segment: &Segment, armed: Armed, arming_ns: u64) {
+    // SAFETY: no arguments.
+    let parent = unsafe { libc::getppid() };
+    let process = Process {
+        pid: segment::pid(),
+        parent: parent.cast_unsigned(),
+        detours: armed.detours,
+        breakpoints: armed.breakpoints,
+        arming_ns,
+        name: objects::program(),
+    };
+    segment.add_process(&process);
+}
+
+/// In a fork child, which has everything armed that its parent had.
+pub(crate) fn forked() {
+    if let Some(segment) = segment::get() {
+        announce(segment, Armed::default(), 0);
+    }
+}
