@@ -5,7 +5,7 @@
 //! through when the pool is empty.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::consumer::with_all_vectors;
+use crate::arch::x86_64::consumer::with_all_vectors_elsewhere;
 use crate::instance::{self, CHUNK, PER_CHUNK};
 use crate::lists::{self, Life, Pages};
 use crate::thread::{State, global};
@@ -34,7 +34,7 @@ pub(crate) fn pool(chunks: usize) -> Option<DefaultPool> {
 pub(crate) fn refill(state: &State) -> bool {
     let mut taken = None;
     // The pool's code is not this crate's.
-    with_all_vectors(|| taken = take());
+    with_all_vectors_elsewhere(&mut || taken = take());
     let Some(offset) = taken else { return false };
     let header = instance::header(offset);
     header.owner.store(ptr::from_ref(state).expose_provenance() as u64, Ordering::Relaxed);

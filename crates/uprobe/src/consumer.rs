@@ -202,7 +202,7 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     let mut newest = None;
     match list.vectors {
         Vectors::Sse => enter_all(list, context, state, site, &mut newest),
-        Vectors::All => with_all_vectors(|| enter_all(list, context, state, site, &mut newest)),
+        Vectors::All => with_all_vectors(&mut || enter_all(list, context, state, site, &mut newest)),
     }
     drop(section);
     drop(consuming);
@@ -286,7 +286,7 @@ fn tell(context: &mut Context, id: u32, cookie: u64) {
     if let Some(ret) = consumer.ret {
         match consumer.vectors {
             Vectors::Sse => ret(context, consumer.data, cookie),
-            Vectors::All => with_all_vectors(|| ret(context, consumer.data, cookie)),
+            Vectors::All => with_all_vectors(&mut || ret(context, consumer.data, cookie)),
         }
     }
 }

@@ -189,11 +189,11 @@ fn handlers_interrupt_anything() {
                 let stop = &stop;
                 let worker = s.spawn(move || {
                     let mut stack = vec![0_u8; 256 * 1024];
-                    if k != 0 {
-                        let alternative = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
-                        // SAFETY: the stack outlives its use: it is taken away below.
-                        unsafe { libc::sigaltstack(&raw const alternative, ptr::null_mut()) };
-                    }
+                    // One on its only stack (Rust's threads have an alternative one of 8 KiB, too small for what the tests do), the others on one of their own.
+                    let flags = if k == 0 { libc::SS_DISABLE } else { 0 };
+                    let alternative = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: flags, ss_size: stack.len() };
+                    // SAFETY: the stack outlives its use: it is taken away below.
+                    unsafe { libc::sigaltstack(&raw const alternative, ptr::null_mut()) };
                     // SAFETY: no arguments.
                     sender.send(unsafe { libc::pthread_self() }).expect("a receiver");
                     let mut rounds = 0;

@@ -9,6 +9,9 @@
 use super::vector::MASK;
 use crate::consumer;
 use core::arch::global_asm;
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 unsafe extern "C" {
     #[link_name = "__trapline_uprobe_call_entry_v0"]
@@ -16,7 +19,7 @@ unsafe extern "C" {
     #[link_name = "__trapline_uprobe_call_entry_careful_v0"]
     static CALL_ENTRY_CAREFUL: u8;
     #[link_name = "__trapline_uprobe_with_all_vectors_v0"]
-    fn all_vectors(f: extern "C" fn(*mut ()), argument: *mut ());
+    fn all_vectors(f: extern "C" fn(*mut ()), argument: *mut (), area: *mut Area);
 }
 
 /// Address of the routine for the stubs of sites with consumers.
@@ -25,15 +28,47 @@ pub(crate) fn routine(skips_red_zone: bool) -> u64 {
     address.addr() as u64
 }
 
-/// Calls `f` with all vector registers saved around it, mask registers included.
-pub(crate) fn with_all_vectors<F: FnMut()>(mut f: F) {
-    extern "C" fn call<F: FnMut()>(f: *mut ()) {
-        // SAFETY: `with_all_vectors` passes its closure, which nobody else uses meanwhile.
+/// Calls `f` with all vector registers saved around it, mask registers included: 2 KiB of stack. (By reference: moving a closure may be a call of `memcpy`.)
+#[inline]
+pub(crate) fn with_all_vectors(f: &mut impl FnMut()) {
+    call(f, ptr::null_mut());
+}
+
+/// The same, saved elsewhere if a place is free: for cold paths, which may run on a signal stack of a few KiB.
+pub(crate) fn with_all_vectors_elsewhere(f: &mut impl FnMut()) {
+    // Acquire pairs with the Release below; contents do not matter, but two owners would.
+    let free = |area: &&Area| area.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    match AREAS.iter().find(free) {
+        None => with_all_vectors(f),
+        Some(area) => {
+            call(f, ptr::from_ref(area).cast_mut());
+            area.taken.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Where vector registers are saved.
+#[repr(C, align(64))]
+struct Area {
+    registers: UnsafeCell<[u8; 2112]>,
+    taken: AtomicU32,
+}
+
+// SAFETY: the registers' bytes are accessed by the assembly on behalf of whoever has set `taken`.
+unsafe impl Sync for Area {}
+
+/// As many as there can be threads in such a cold path at once, or nearly.
+static AREAS: [Area; 32] = [const { Area { registers: UnsafeCell::new([0; 2112]), taken: AtomicU32::new(0) } }; 32];
+
+#[inline]
+fn call<F: FnMut()>(f: &mut F, area: *mut Area) {
+    extern "C" fn run<F: FnMut()>(f: *mut ()) {
+        // SAFETY: `call` passes its closure, which nobody else uses meanwhile.
         let f = unsafe { &mut *f.cast::<F>() };
         f();
     }
-    // SAFETY: the routine calls the function with the argument, once, and preserves what a function has to.
-    unsafe { all_vectors(call::<F>, (&raw mut f).cast()) };
+    // SAFETY: the routine calls the function with the argument, once, and preserves what a function has to; the area is null or the caller's.
+    unsafe { all_vectors(run::<F>, ptr::from_mut(f).cast(), area) };
 }
 
 global_asm!(
@@ -161,7 +196,7 @@ global_asm!(
     ".cfi_endproc",
     ".size __trapline_uprobe_return_call_v0, . - __trapline_uprobe_return_call_v0",
     "",
-    // with_all_vectors(function, argument)
+    // with_all_vectors(function, argument, area): area 0: on the stack.
     ".balign 16",
     ".globl __trapline_uprobe_with_all_vectors_v0",
     ".hidden __trapline_uprobe_with_all_vectors_v0",
@@ -171,46 +206,58 @@ global_asm!(
     "push rbx",
     ".cfi_adjust_cfa_offset 8",
     ".cfi_rel_offset rbx, 0",
+    "push r12",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset r12, 0",
     "mov rbx, rsp",
     ".cfi_def_cfa_register rbx",
     "mov eax, dword ptr [rip + {mask}]",
     "mov rcx, rdi",
     "mov rdi, rsi",
+    "mov r12, rdx",
+    "test rdx, rdx",
+    "jnz 1f",
     "sub rsp, 2112",
     "and rsp, -64",
+    "mov r12, rsp",
+    "1:",
+    "and rsp, -16",
     "test al, 0x80",
     "jnz 3f",
     "test al, 4",
     "jnz 2f",
-    // The low halves of 0 to 15 are the context's.
+    // The low halves of 0 to 15 are saved already.
     "call rcx",
     "jmp 4f",
     "2:",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-    "vmovaps ymmword ptr [rsp + 32 * \\n], ymm\\n",
+    "vmovaps ymmword ptr [r12 + 32 * \\n], ymm\\n",
     ".endr",
     "call rcx",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-    "vmovaps ymm\\n, ymmword ptr [rsp + 32 * \\n]",
+    "vmovaps ymm\\n, ymmword ptr [r12 + 32 * \\n]",
     ".endr",
     "jmp 4f",
     "3:",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-    "vmovaps zmmword ptr [rsp + 64 * \\n], zmm\\n",
+    "vmovaps zmmword ptr [r12 + 64 * \\n], zmm\\n",
     ".endr",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
-    "kmovq qword ptr [rsp + 2048 + 8 * \\n], k\\n",
+    "kmovq qword ptr [r12 + 2048 + 8 * \\n], k\\n",
     ".endr",
     "call rcx",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-    "vmovaps zmm\\n, zmmword ptr [rsp + 64 * \\n]",
+    "vmovaps zmm\\n, zmmword ptr [r12 + 64 * \\n]",
     ".endr",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
-    "kmovq k\\n, qword ptr [rsp + 2048 + 8 * \\n]",
+    "kmovq k\\n, qword ptr [r12 + 2048 + 8 * \\n]",
     ".endr",
     "4:",
     "mov rsp, rbx",
     ".cfi_def_cfa_register rsp",
+    "pop r12",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r12",
     "pop rbx",
     ".cfi_adjust_cfa_offset -8",
     ".cfi_restore rbx",
