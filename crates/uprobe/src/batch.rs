@@ -3,7 +3,7 @@
 
 use crate::breakpoint::{Breakpoint, SlotPolicy};
 use crate::consumer::Consumer;
-use crate::engine::{Engine, Patching, Site, SiteId, State};
+use crate::engine::{Config, Engine, Patching, Site, SiteId, State};
 use crate::maps::{self, Mapping};
 use crate::near::LONGEST;
 use crate::site_table::{self, Action as SiteAction};
@@ -94,6 +94,7 @@ pub struct Armed {
 #[derive(Debug)]
 pub struct Batch<'e> {
     engine: &'e Engine,
+    config: Config,
     targets: Vec<Target>,
     rseq: Vec<Range<u64>>,
 }
@@ -101,7 +102,7 @@ pub struct Batch<'e> {
 impl Engine {
     /// An empty batch.
     pub fn batch(&'static self) -> Batch<'static> {
-        Batch { engine: self, targets: Vec::new(), rseq: Vec::new() }
+        Batch { engine: self, config: self.config, targets: Vec::new(), rseq: Vec::new() }
     }
 }
 
@@ -116,6 +117,11 @@ impl Batch<'_> {
     /// Adds a target.
     pub fn add(&mut self, target: Target) {
         self.targets.push(target);
+    }
+
+    /// Breakpoints of this batch go on as `config` says, not as the engine's own configuration does. For benchmarks that compare the ways in one process.
+    pub fn breakpoints(&mut self, config: Config) {
+        self.config = config;
     }
 
     /// Adds a restartable sequence (`start .. start + post_commit_offset`): sites in it are refused.
@@ -133,7 +139,7 @@ impl Batch<'_> {
         let landings = self.landings(&codes);
         let options = Options { rseq: &self.rseq, landings: &landings, breakpoint: false };
         let mut work =
-            Work { engine: self.engine, state: &mut state, text: &text, gaps: maps::gaps(&mappings), patching, stubs: Vec::new() };
+            Work { config: self.config, state: &mut state, text: &text, gaps: maps::gaps(&mappings), patching, stubs: Vec::new() };
         let mut ready: Vec<Result<Ready, Refusal>> =
             self.targets.iter().zip(&codes).map(|(target, code)| work.prepare(target, code.as_deref(), &options)).collect();
         let stubs = work.stubs;
@@ -193,7 +199,7 @@ fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec
 
 /// What preparing one target needs.
 struct Work<'w> {
-    engine: &'w Engine,
+    config: Config,
     state: &'w mut State,
     text: &'w Text,
     gaps: Vec<Range<u64>>,
@@ -311,7 +317,7 @@ impl Work<'_> {
         if !self.state.near.commit(at, &code, self.text) {
             return Err(Refusal::NoRoom);
         }
-        let config = self.engine.config;
+        let config = self.config;
         let emulation = match breakpoint.resume() {
             Resume::Emulate(e) if config.emulate => Some(*e),
             _ => None,
