@@ -3,9 +3,12 @@
 //! After the kernel's trigger benchmark (`tools/testing/selftests/bpf/benchs/bench_trigger.c`): a loop calls one tiny function, bare or probed; what a row shows is the CPU time per call
 //! without that of the bare call, measured in the same repeat. Each measurement arms the probe, calls, compares the calls with what was counted, and takes the probe away again.
 
+mod arming;
+mod blocks;
 mod bpftrace;
 mod case;
 mod check;
+mod copies;
 mod floors;
 mod functions;
 mod kernel;
@@ -13,6 +16,7 @@ mod ours;
 mod targets;
 mod trap;
 mod uftrace;
+mod village;
 
 pub use case::{Kind, ProbeCase};
 pub use functions::{FUNCTIONS, Function};
@@ -33,6 +37,7 @@ pub fn run(options: &Options) -> Report {
     let floors = Campaign::run("probe floors", &floors::single(), &floor_cases, &plan);
 
     let mut entries = floors::contenders();
+    entries.extend(ours::contenders(&checks));
     entries.extend(kernel::contenders(&checks));
     entries.extend(bpftrace::contenders(&checks, kernel::permitted() && !options.quick));
     entries.extend(uftrace::contenders(options.quick, &checks));
@@ -45,11 +50,14 @@ pub fn run(options: &Options) -> Report {
     let mut campaign = Campaign::run("probe", &entries, &cases, &plan);
     campaign.subtract = campaign.entry(floors::BARE);
 
+    let (arming, arming_targets) = arming::measure(options.quick, &checks);
     let mut report = Report::new("probe");
     report.settings = options.describe(&plan);
     report.add("", &floors);
     report.add("", &campaign);
+    report.sheets.push(arming);
     report.targets = targets::judge(&campaign, &cases);
+    report.targets.extend(arming_targets);
     report.notes = vec![
         "ns of CPU time per hit over the bare call of the same repeat, all threads together; `raw`: with the call".to_owned(),
         "every measurement compares the hits that were counted with the calls that were made; what differs is listed here".to_owned(),

@@ -1,6 +1,7 @@
 //! A row that counts wrong may look fast: each measurement compares the calls it made with the hits that were counted.
 
 use super::case::ProbeCase;
+use super::functions::Function;
 use crate::harness::Job;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,10 +25,16 @@ impl Checks {
     }
 }
 
-/// Something armed for the time of one measurement.
+/// Something that counts during one measurement.
 pub(super) trait Probe: Send + Sync {
-    /// Hits since it was armed; `None` if it cannot tell.
+    /// Hits since the measurement began; `None` if it cannot tell.
     fn hits(&self) -> Option<u64>;
+
+    /// Calls the probed function.
+    #[inline]
+    fn call(&self, function: &Function, n: u64) {
+        function.call(n);
+    }
 }
 
 struct Armed<P: Probe> {
@@ -55,7 +62,7 @@ pub(super) fn job<P: Probe + 'static>(name: &'static str, case: &ProbeCase, prob
     Box::new(move |_, meter| {
         let mut calls = 0;
         meter.run(|n| {
-            function.call(n);
+            armed.probe.call(function, n);
             calls += n;
         });
         // Relaxed: the thread's end orders it before the comparison.

@@ -1,4 +1,4 @@
-//! The probed functions: the kernel's trigger benchmark's (nop, push, ret, nop5) and an ordinary one, each alone on its page, and a loop that calls it.
+//! The probed functions: the kernel's trigger benchmark's (nop, push, ret, nop5) and an ordinary one, each alone on its page, and the loop that calls them.
 //!
 //! | name | first instruction | how the kernel goes on from its breakpoint |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | `nop5` | the five-byte nop, which Linux 6.18 replaces by a call | no trap after the first hit |
 //! | `ordinary` | `mov rax, rdi` | single step |
 //!
-//! The loops are assembly, so that bare and probed calls are made by the same bytes at the same place.
+//! The loop is assembly, so that bare and probed calls are made by the same bytes at the same place.
 #![allow(unsafe_code)]
 
 use std::arch::global_asm;
@@ -27,7 +27,6 @@ pub struct Function {
     /// Whether the kernel single-steps that instruction.
     pub single_stepped: bool,
     start: unsafe extern "C" fn(),
-    calls: extern "C" fn(u64),
 }
 
 impl Function {
@@ -36,20 +35,38 @@ impl Function {
         self.start as *const () as u64
     }
 
+    /// Its bytes.
+    pub(super) fn code(&self) -> &'static [u8] {
+        let start = self.address() as usize as *const u8;
+        // SAFETY: the function's page is readable code for the life of the process, and nobody writes into it while a slice is alive but the kernel, which shows the original.
+        unsafe { std::slice::from_raw_parts(start, self.size) }
+    }
+
     /// Calls it `n` times.
     #[inline]
     pub fn call(&self, n: u64) {
-        (self.calls)(n);
+        // SAFETY: it is one of the functions of this table.
+        unsafe { call(n, self.address()) };
     }
 
     /// Calls it `n` times, with an `rdtsc` before and after each call.
     pub(super) fn call_clocked(&self, n: u64) {
         // SAFETY: the loop keeps to the C convention, and the functions of the table take any argument.
-        unsafe { trapline_bench_loop_clocked(n, self.start) };
+        unsafe { trapline_bench_loop_clocked(n, self.address() as usize) };
     }
 }
 
-/// One function on a page of its own behind 0xcc, as linkers pad, and its loop. The argument is the number of calls left: the bodies compute something with it and give it back in rax.
+/// Calls the function at `address` `n` times, always by the same instructions at the same place.
+///
+/// # Safety
+/// There must be a function of the C convention that takes any integer.
+#[inline]
+pub(super) unsafe fn call(n: u64, address: u64) {
+    // SAFETY: the loop keeps to the C convention, and the caller vouches for the function.
+    unsafe { trapline_bench_loop(n, address as usize) };
+}
+
+/// One function on a page of its own in front of 0xcc, with which linkers pad. The argument is the number of calls left: the bodies compute something with it and give it back in rax.
 macro_rules! function {
     ($name:literal, $($body:literal),+) => {
         global_asm!(
@@ -64,29 +81,6 @@ macro_rules! function {
             concat!(".size trapline_bench_", $name, ", .-trapline_bench_", $name),
             ".p2align 12, 0xcc",
             ".popsection",
-            ".pushsection .text.trapline_bench_loops,\"ax\",@progbits",
-            ".p2align 6",
-            concat!(".globl trapline_bench_loop_", $name),
-            concat!(".type trapline_bench_loop_", $name, ",@function"),
-            concat!("trapline_bench_loop_", $name, ":"),
-            ".cfi_startproc",
-            "push rbx",
-            ".cfi_adjust_cfa_offset 8",
-            ".cfi_offset rbx, -16",
-            "mov rbx, rdi",
-            ".p2align 5",
-            "2:",
-            "mov rdi, rbx",
-            concat!("call trapline_bench_", $name),
-            "dec rbx",
-            "jnz 2b",
-            "pop rbx",
-            ".cfi_adjust_cfa_offset -8",
-            ".cfi_restore rbx",
-            "ret",
-            ".cfi_endproc",
-            concat!(".size trapline_bench_loop_", $name, ", .-trapline_bench_loop_", $name),
-            ".popsection",
         );
     };
 }
@@ -98,7 +92,7 @@ function!("nop5", ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00", "lea rax, [rdi + 7]", "r
 function!("ordinary", "mov rax, rdi", "shl rax, 2", "lea rax, [rax + rdi + 7]", "ret");
 function!("int3", "int3", "lea rax, [rdi + 7]", "ret");
 
-// Floor of a detour: the push-first function with the jump, an `inc` below the stack pointer and the jump back assembled in, and its loop.
+// Floor of a detour: the push-first function with the jump, an `inc` below the stack pointer and the jump back assembled in.
 function!(
     "detoured",
     "jmp 3f",
@@ -119,6 +113,9 @@ function!(
 global_asm!(
     ".pushsection .text.trapline_bench_loops,\"ax\",@progbits",
     ".p2align 6",
+    ".globl trapline_bench_loop_clocked",
+    ".hidden trapline_bench_loop_clocked",
+    ".type trapline_bench_loop_clocked,@function",
     "trapline_bench_loop_clocked:",
     ".cfi_startproc",
     "push rbx",
@@ -152,60 +149,62 @@ global_asm!(
     ".popsection",
 );
 
+// The same without a clock. rdi: calls, rsi: the function.
+global_asm!(
+    ".pushsection .text.trapline_bench_loops,\"ax\",@progbits",
+    ".p2align 6",
+    ".globl trapline_bench_loop",
+    ".hidden trapline_bench_loop",
+    ".type trapline_bench_loop,@function",
+    "trapline_bench_loop:",
+    ".cfi_startproc",
+    "push rbx",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_offset rbx, -16",
+    "push r12",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_offset r12, -24",
+    "sub rsp, 8",
+    ".cfi_adjust_cfa_offset 8",
+    "mov rbx, rdi",
+    "mov r12, rsi",
+    ".p2align 5",
+    "2:",
+    "mov rdi, rbx",
+    "call r12",
+    "dec rbx",
+    "jnz 2b",
+    "add rsp, 8",
+    ".cfi_adjust_cfa_offset -8",
+    "pop r12",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r12",
+    "pop rbx",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore rbx",
+    "ret",
+    ".cfi_endproc",
+    ".popsection",
+);
+
 unsafe extern "C" {
-    fn trapline_bench_loop_clocked(calls: u64, function: unsafe extern "C" fn());
+    fn trapline_bench_loop(calls: u64, function: usize);
+    fn trapline_bench_loop_clocked(calls: u64, function: usize);
     fn trapline_bench_nop();
     fn trapline_bench_push();
     fn trapline_bench_ret();
     fn trapline_bench_nop5();
     fn trapline_bench_ordinary();
-    safe fn trapline_bench_loop_nop(calls: u64);
-    safe fn trapline_bench_loop_push(calls: u64);
-    safe fn trapline_bench_loop_ret(calls: u64);
-    safe fn trapline_bench_loop_nop5(calls: u64);
-    safe fn trapline_bench_loop_ordinary(calls: u64);
-    safe fn trapline_bench_loop_detoured(calls: u64);
-    fn trapline_bench_loop_int3(calls: u64);
+    fn trapline_bench_int3();
+    fn trapline_bench_detoured();
 }
 
 /// All targets, in the order of the tables.
 pub static FUNCTIONS: [Function; 5] = [
-    Function {
-        name: "nop",
-        symbol: "trapline_bench_nop",
-        size: 6,
-        first: 1,
-        single_stepped: false,
-        start: trapline_bench_nop,
-        calls: trapline_bench_loop_nop,
-    },
-    Function {
-        name: "push",
-        symbol: "trapline_bench_push",
-        size: 10,
-        first: 1,
-        single_stepped: false,
-        start: trapline_bench_push,
-        calls: trapline_bench_loop_push,
-    },
-    Function {
-        name: "ret",
-        symbol: "trapline_bench_ret",
-        size: 1,
-        first: 1,
-        single_stepped: true,
-        start: trapline_bench_ret,
-        calls: trapline_bench_loop_ret,
-    },
-    Function {
-        name: "nop5",
-        symbol: "trapline_bench_nop5",
-        size: 10,
-        first: 5,
-        single_stepped: false,
-        start: trapline_bench_nop5,
-        calls: trapline_bench_loop_nop5,
-    },
+    Function { name: "nop", symbol: "trapline_bench_nop", size: 6, first: 1, single_stepped: false, start: trapline_bench_nop },
+    Function { name: "push", symbol: "trapline_bench_push", size: 10, first: 1, single_stepped: false, start: trapline_bench_push },
+    Function { name: "ret", symbol: "trapline_bench_ret", size: 1, first: 1, single_stepped: true, start: trapline_bench_ret },
+    Function { name: "nop5", symbol: "trapline_bench_nop5", size: 10, first: 5, single_stepped: false, start: trapline_bench_nop5 },
     Function {
         name: "ordinary",
         symbol: "trapline_bench_ordinary",
@@ -213,7 +212,6 @@ pub static FUNCTIONS: [Function; 5] = [
         first: 3,
         single_stepped: true,
         start: trapline_bench_ordinary,
-        calls: trapline_bench_loop_ordinary,
     },
 ];
 
@@ -222,7 +220,8 @@ pub(super) const PUSH: usize = 1;
 
 /// Calls the function `n` times that was assembled with a detour.
 pub(super) fn call_detoured(n: u64) {
-    trapline_bench_loop_detoured(n);
+    // SAFETY: a function like the others.
+    unsafe { call(n, trapline_bench_detoured as *const () as u64) };
 }
 
 /// Calls a function `n` times that begins with a breakpoint of its own.
@@ -231,7 +230,7 @@ pub(super) fn call_detoured(n: u64) {
 /// SIGTRAP must have a handler that returns.
 pub(super) unsafe fn call_into_int3(n: u64) {
     // SAFETY: the caller has a handler for the breakpoint; the function behind it computes a sum.
-    unsafe { trapline_bench_loop_int3(n) };
+    unsafe { call(n, trapline_bench_int3 as *const () as u64) };
 }
 
 #[cfg(test)]
@@ -242,13 +241,7 @@ mod tests {
     fn the_table_describes_the_assembly() {
         for f in &FUNCTIONS {
             assert!(f.address().is_multiple_of(4096), "{}", f.name);
-            let read = |offset: usize| {
-                let at = (f.address() as usize + offset) as *const u8;
-                // SAFETY: the function's page is readable code.
-                unsafe { at.read() }
-            };
-            assert_eq!(read(f.size - 1), 0xc3, "{} ends with ret", f.name);
-            assert_eq!(read(f.size), 0xcc, "{} is followed by padding", f.name);
+            assert_eq!(f.code().last(), Some(&0xc3), "{} ends with ret", f.name);
             f.call(3);
         }
     }
