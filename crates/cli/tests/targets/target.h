@@ -15,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A function that stays one function with its own name. */
-#define T __attribute__((noinline, noclone, used))
+/* A function that stays one function with its own name, and whose calls all stay: nothing is concluded from its body (that it is pure, say). */
+#define T __attribute__((noipa, used))
 
 /* Says what went wrong and ends with a status that no target expects. */
 #define CHECK(x)                                                                                   \
