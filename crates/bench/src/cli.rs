@@ -37,7 +37,10 @@ enum Command {
     ///
     /// Example: trapline-bench probe --threads 1
     #[command(verbatim_doc_comment)]
-    Probe(Options),
+    Probe(probe::Options),
+    /// One process of `probe`'s arming table
+    #[command(hide = true)]
+    ArmOnce(probe::ArmOnce),
     /// redis-server under load, bare and traced: requests per second and server CPU per command
     ///
     /// Example: trapline-bench redis --peers
@@ -57,7 +60,8 @@ impl Cli {
             Command::Pool(options) => present(&pool::run(&options), &options),
             Command::Refscale(options) => present(&refscale::run(&options), &options),
             Command::Depot(options) => present(&depot::run(&options), &options),
-            Command::Probe(options) => present(&probe::run(&options), &options),
+            Command::Probe(options) => present(&probe::run(&options), &options.common),
+            Command::ArmOnce(options) => probe::arm_once(&options),
             Command::Redis(options) => present(&redis::run(&options), &options.common),
             Command::Torture(options) => torture::main(&options),
         }

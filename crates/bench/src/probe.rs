@@ -22,13 +22,31 @@ pub use case::{Kind, ProbeCase};
 pub use functions::{FUNCTIONS, Function};
 
 use crate::harness::Campaign;
-use crate::options::Options;
+use crate::options::Options as Common;
 use crate::report::Report;
+use crate::{executable, startup};
+pub use arming::{ArmOnce, arm_once};
 use check::Checks;
+use clap::Args;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// Options of `probe`.
+#[derive(Args, Clone, Debug)]
+#[group(id = "probe")]
+pub struct Options {
+    /// What all benchmarks take; `--only` may also name the tables `arming` and `startup`
+    #[command(flatten)]
+    pub common: Common,
+    /// The executable whose start-up is measured; else the workspace's own is built
+    #[arg(long, value_name = "PATH")]
+    pub trapline: Option<PathBuf>,
+}
 
 /// Measures and reports.
 pub fn run(options: &Options) -> Report {
+    let trapline = executable::trapline(options.trapline.as_deref());
+    let options = &options.common;
     let plan = options.plan(9, 500, Duration::from_millis(20));
     let threads = options.thread_list(&[1, 2]);
     let checks = Checks::default();
@@ -50,14 +68,25 @@ pub fn run(options: &Options) -> Report {
     let mut campaign = Campaign::run("probe", &entries, &cases, &plan);
     campaign.subtract = campaign.entry(floors::BARE);
 
-    let (arming, arming_targets) = arming::measure(options.quick, &checks);
+    let wanted = |table: &str| options.only.is_empty() || options.only.iter().any(|part| table.contains(part.as_str()));
+    let arming = wanted("arming").then(|| arming::measure(options.quick, &checks));
+    let startup = match &trapline {
+        Ok(path) if wanted("startup") => Some(startup::measure(path, options)),
+        Ok(_) => None,
+        Err(why) => {
+            checks.say(format!("no start-up costs: {why}"));
+            None
+        }
+    };
     let mut report = Report::new("probe");
     report.settings = options.describe(&plan);
     report.add("", &floors);
     report.add("", &campaign);
-    report.sheets.push(arming);
     report.targets = targets::judge(&campaign, &cases);
-    report.targets.extend(arming_targets);
+    for (sheet, targets) in arming.into_iter().chain(startup) {
+        report.sheets.push(sheet);
+        report.targets.extend(targets);
+    }
     report.notes = vec![
         "ns of CPU time per hit over the bare call of the same repeat, all threads together; `raw`: with the call".to_owned(),
         "every measurement compares the hits that were counted with the calls that were made; what differs is listed here".to_owned(),

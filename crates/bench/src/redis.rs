@@ -7,9 +7,9 @@
 mod load;
 mod pairs;
 mod server;
-mod startup;
 mod tracer;
 
+use crate::executable;
 use crate::options::Options as Common;
 use crate::programs::installed;
 use crate::report::{Bound, Report, Sheet, Target};
@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Report {
         .map(|program| format!("{program} is not installed: nothing is measured under load"))
         .collect();
     let loaded = missing.is_empty();
-    let trapline = tracer::trapline(options.trapline.as_deref());
+    let trapline = executable::trapline(options.trapline.as_deref());
     let mut tracers = Vec::new();
     match &trapline {
         Ok(path) => tracers.push(Tracer::Trapline(path.clone())),
@@ -86,11 +86,6 @@ pub fn run(options: &Options) -> Report {
         report.sheets.push(costs(&contenders, &results));
     }
     report.targets = goals(&contenders, &results);
-    if let Ok(path) = &trapline {
-        let (sheets, targets) = startup::measure(path, common);
-        report.sheets.extend(sheets);
-        report.targets.extend(targets);
-    }
     report.notes = vec![
         "share: requests per second of the traced server over those of the bare server of the same pair, SET and GET together (harmonic mean)".to_owned(),
         "server CPU: time on a CPU of all its threads (/proc/PID/task/*/schedstat) over the commands that it executed; uftrace's writers and bpftrace run outside of it".to_owned(),

@@ -98,14 +98,14 @@ fn depot_shows_ours_and_the_peers() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn probe_shows_floors_and_every_function() {
-    let report = json(&["probe", "--quick", "--json", "--repeats", "1", "--threads", "1"]);
+    let report = json(&["probe", "--quick", "--json", "--repeats", "1", "--threads", "1", "--trapline", "/nonexistent/trapline"]);
     check(&report, &["call + ret", "two rdtsc", "bare call", "bare int3 + SIGTRAP handler", "two rdtsc around the call"]);
     let titles: Vec<_> = array(&report, "groups").iter().filter_map(|group| group["title"].as_str()).collect();
     for name in ["nop", "push", "ret", "nop5", "ordinary"] {
         assert!(titles.iter().any(|title| title.contains(&format!(": {name},"))), "no {name} in {titles:?}");
     }
     for note in array(&report, "notes") {
-        assert!(!note.as_str().expect("text").contains("WRONG COUNT"), "{note}");
+        assert!(!note.as_str().expect("text").contains("WRONG"), "{note}");
     }
 }
 

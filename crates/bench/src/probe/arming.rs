@@ -4,11 +4,16 @@ use super::blocks::{self, BLOCK};
 use super::check::Checks;
 use super::ours;
 use super::village::Village;
+use crate::group::Group;
 use crate::report::{Bound, Sheet, Target};
 use crate::stats::Summary;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uprobe::{Action, Engine, Method, Patching};
 use wire::cell;
 
@@ -19,26 +24,93 @@ const CELLS: usize = BLOCK / 2;
 
 const _: () = assert!(CELLS + SITES * cell::COUNT_BYTES <= BLOCK, "the cells fit into a block");
 
-/// Milliseconds of one batch.
+/// What one process does for the table, which is why the program starts itself anew: the engine keeps the stubs of all that was ever armed, and a program arms its functions once.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ArmOnce {
+    /// Threads run
+    #[arg(long)]
+    live: bool,
+    /// That many of them, beside the one that arms
+    #[arg(long, default_value_t = 0)]
+    busy: usize,
+    /// Batches, one after the other, each on functions of its own
+    #[arg(long, default_value_t = 1)]
+    batches: usize,
+}
+
+/// Milliseconds of the last batch, and what was wrong with any.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Times {
     arm: f64,
     disarm: f64,
     detours: usize,
+    wrong: Vec<String>,
 }
 
-/// The table and its target.
+/// Does it, and prints the times as JSON.
+pub fn arm_once(options: &ArmOnce) -> ExitCode {
+    let checks = Checks::default();
+    let patching = if options.live { Patching::Live } else { Patching::Quiet };
+    let times = match ours::engine() {
+        Ok(engine) => beside(options.busy, || (0..options.batches).map(|_| batch(engine, patching, &checks)).last().flatten()),
+        Err(why) => {
+            checks.say(why);
+            None
+        }
+    };
+    let times = Times { wrong: checks.lines(), ..times.unwrap_or_default() };
+    match serde_json::to_string(&times) {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// What a process of ours says.
+fn in_process(options: ArmOnce) -> Result<Times, String> {
+    const LIMIT: Duration = Duration::from_secs(120);
+    let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+    command.args(["arm-once", "--busy", &options.busy.to_string(), "--batches", &options.batches.to_string()]);
+    if options.live {
+        command.arg("--live");
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut group = Group::spawn(&mut command).map_err(|e| e.to_string())?;
+    match group.wait(LIMIT) {
+        Some(status) if status.success() => {}
+        Some(status) => return Err(status.to_string()),
+        None => return Err("did not end".to_owned()),
+    }
+    let mut text = String::new();
+    let mut out = group.child().stdout.take().ok_or("no output")?;
+    out.read_to_string(&mut text).map_err(|e| e.to_string())?;
+    serde_json::from_str(&text).map_err(|e| e.to_string())
+}
+
+/// The table and its targets.
 pub(super) fn measure(quick: bool, checks: &Checks) -> (Sheet, Vec<Target>) {
     let columns = ["arm min", "median", "max", "us per site", "disarm", "detours"];
     let mut sheet = Sheet::new(&format!("arming {SITES} functions in one batch, ms"), &columns);
     let mut targets = Vec::new();
-    let repeats = if quick { 1 } else { 5 };
-    let Ok(engine) = ours::engine() else { return (sheet, targets) };
-    for (name, patching, busy) in [
-        ("quiet: one thread", Patching::Quiet, 0),
-        ("live: nobody else runs", Patching::Live, 0),
-        ("live: two threads run elsewhere", Patching::Live, 2),
+    let repeats = if quick { 1 } else { 9 };
+    for (name, options) in [
+        ("quiet: one thread", ArmOnce { live: false, busy: 0, batches: 1 }),
+        ("live: nobody else runs", ArmOnce { live: true, busy: 0, batches: 1 }),
+        ("live: two threads run elsewhere", ArmOnce { live: true, busy: 2, batches: 1 }),
+        ("live: third batch of the process", ArmOnce { live: true, busy: 0, batches: 3 }),
     ] {
-        let times: Vec<Times> = (0..repeats).filter_map(|_| beside(busy, || batch(engine, patching, checks))).collect();
+        let mut times = Vec::new();
+        for _ in 0..repeats {
+            match in_process(options) {
+                Ok(done) => {
+                    done.wrong.iter().for_each(|line| checks.say(line.clone()));
+                    times.push(done);
+                }
+                Err(why) => checks.say(format!("arming, {name}: {why}")),
+            }
+        }
         let of = |value: fn(&Times) -> f64| Summary::of(times.iter().map(value));
         let arm = of(|t| t.arm);
         let values = vec![
@@ -52,7 +124,7 @@ pub(super) fn measure(quick: bool, checks: &Checks) -> (Sheet, Vec<Target>) {
         sheet.row(name, values, "");
         targets.push(Target::new(format!("arming {SITES} sites, {name}, ms"), Bound::AtMost(1_000.0), arm));
     }
-    sheet.notes.push("each batch is on functions of its own; afterwards every function is called once and its count compared".to_owned());
+    sheet.notes.push("each repeat in a process of its own; afterwards every function is called once and its count compared".to_owned());
     (sheet, targets)
 }
 
@@ -91,7 +163,7 @@ fn batch(engine: &'static Engine, patching: Patching, checks: &Checks) -> Option
         checks.say(format!("WRONG: after disarming, {patching:?}, functions do not answer as before"));
     }
     let detours = armed.iter().filter(|a| a.method == Method::Detour).count();
-    Some(Times { arm, disarm, detours })
+    Some(Times { arm, disarm, detours, wrong: Vec::new() })
 }
 
 fn counts() -> Vec<u64> {

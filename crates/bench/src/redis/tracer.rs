@@ -6,7 +6,7 @@ use crate::group::Group;
 use crate::programs::resolved;
 use crate::scratch::Scratch;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What is probed.
@@ -110,28 +110,4 @@ impl Tracer {
 
 fn report_in(dir: &Scratch) -> PathBuf {
     dir.path().join("report.json")
-}
-
-/// The `trapline` to measure: the one given, else the workspace's own, built in the profile of this program.
-///
-/// # Errors
-/// In words, for the table.
-pub(super) fn trapline(given: Option<&Path>) -> Result<PathBuf, String> {
-    if let Some(path) = given {
-        return if path.is_file() { Ok(path.to_owned()) } else { Err(format!("{} is no file", path.display())) };
-    }
-    let own = std::env::current_exe().map_err(|e| e.to_string())?;
-    let dir = own.parent().ok_or("no directory")?;
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "trapline", "--manifest-path"]).arg(manifest);
-    if dir.file_name().is_some_and(|name| name == "release") {
-        cargo.arg("--release");
-    }
-    if let Some(target) = dir.parent() {
-        cargo.arg("--target-dir").arg(target);
-    }
-    let status = cargo.status().map_err(|e| format!("cannot run cargo: {e}"))?;
-    let path = dir.join("trapline");
-    if status.success() && path.is_file() { Ok(path) } else { Err("cargo build -p trapline failed".to_owned()) }
 }

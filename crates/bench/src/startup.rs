@@ -2,7 +2,7 @@
 
 use crate::group::Group;
 use crate::options::Options;
-use crate::programs::installed;
+use crate::programs::binary;
 use crate::report::{Bound, Sheet, Target};
 use crate::scratch::Scratch;
 use crate::stats::Summary;
@@ -12,21 +12,25 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Programs that end at once, with all functions of the program armed.
-const PROGRAMS: [(&str, &[&str]); 3] = [("true", &[]), ("redis-server", &["--version"]), ("python3", &["-c", "pass"])];
+const PROGRAMS: [(&str, &[&str]); 3] = [("true", &[]), ("redis-server", &["--version"]), ("python3", &["--version"])];
 
-/// Sheets and targets.
-pub(super) fn measure(trapline: &Path, options: &Options) -> (Vec<Sheet>, Vec<Target>) {
-    let columns = ["bare ms", "traced ms", "added min", "median", "max", "armed", "arming ms"];
+/// The table and its targets.
+pub(crate) fn measure(trapline: &Path, options: &Options) -> (Sheet, Vec<Target>) {
+    let columns = ["bare ms", "traced ms", "added min", "median", "max", "armed", "by breakpoint"];
     let mut sheet = Sheet::new("start to end of a short program with all its functions armed, over bare", &columns);
     let mut targets = Vec::new();
     let repeats = options.repeats.map_or(if options.quick { 2 } else { 20 }, |n| n as usize);
-    for (program, arguments) in PROGRAMS.iter().filter(|(program, _)| installed(program)) {
+    for (program, arguments) in PROGRAMS {
+        let Some(file) = binary(program) else {
+            sheet.row(program, vec![None; columns.len()], "not installed");
+            continue;
+        };
         let mut pairs = Vec::new();
         let mut report = Value::Null;
         let mut failure = None;
         for _ in 0..repeats {
-            let bare = timed(Command::new(program).args(*arguments));
-            let traced = traced(trapline, program, arguments);
+            let bare = timed(Command::new(&file).args(arguments));
+            let traced = traced(trapline, &file, arguments);
             match (bare, traced) {
                 (Ok(bare), Ok((ms, json))) => {
                     pairs.push((bare, ms));
@@ -38,7 +42,7 @@ pub(super) fn measure(trapline: &Path, options: &Options) -> (Vec<Sheet>, Vec<Ta
         let of = |value: fn(&(f64, f64)) -> f64| Summary::of(pairs.iter().map(value));
         let added = of(|(bare, traced)| traced - bare);
         let armed = report["armed"].as_object().map(|by| by.values().filter_map(Value::as_u64).sum::<u64>() as f64);
-        let arming = report["arming_ns"].as_u64().map(|ns| ns as f64 / 1e6);
+        let breakpoints = report["armed"]["breakpoint"].as_u64().map(|n| n as f64);
         let values = vec![
             of(|p| p.0).map(|s| s.median),
             of(|p| p.1).map(|s| s.median),
@@ -46,10 +50,10 @@ pub(super) fn measure(trapline: &Path, options: &Options) -> (Vec<Sheet>, Vec<Ta
             added.map(|s| s.median),
             added.map(|s| s.max),
             armed,
-            arming,
+            breakpoints,
         ];
         sheet.row(program, values, &failure.unwrap_or_default());
-        if *program == "true" {
+        if program == "true" {
             targets.push(Target::new("start-up cost of a traced `true`, ms", Bound::AtMost(30.0), added));
         } else {
             let per_5000 = armed.filter(|n| *n > 0.0).and_then(|n| Summary::of(pairs.iter().map(|p| (p.1 - p.0) * 5_000.0 / n)));
@@ -57,10 +61,10 @@ pub(super) fn measure(trapline: &Path, options: &Options) -> (Vec<Sheet>, Vec<Ta
             targets.push(Target::new(what, Bound::AtMost(1_000.0), per_5000));
         }
     }
-    (vec![sheet], targets)
+    (sheet, targets)
 }
 
-fn traced(trapline: &Path, program: &str, arguments: &[&str]) -> Result<(f64, Value), String> {
+fn traced(trapline: &Path, program: &Path, arguments: &[&str]) -> Result<(f64, Value), String> {
     let dir = Scratch::new("startup").map_err(|e| e.to_string())?;
     let file = dir.path().join("report.json");
     let mut command = Command::new(trapline);
