@@ -6,6 +6,7 @@
 
 mod load;
 mod pairs;
+mod seen;
 mod server;
 mod tracer;
 
@@ -16,6 +17,7 @@ use crate::report::{Bound, Report, Sheet, Target};
 use crate::stats::Summary;
 use clap::Args;
 use pairs::{Contender, Length, Pair, Pairs};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tracer::{Probes, Tracer};
 
@@ -89,14 +91,15 @@ pub fn run(options: &Options) -> Report {
     report.notes = vec![
         "share: requests per second of the traced server over those of the bare server of the same pair, SET and GET together (harmonic mean)".to_owned(),
         "server CPU: time on a CPU of all its threads (/proc/PID/task/*/schedstat) over the commands that it executed; uftrace's writers and bpftrace run outside of it".to_owned(),
+        "every traced run is checked: no hit lost, and the hits of `call` are the commands that the server says it has executed; what differs is listed here".to_owned(),
         "kernel probes on `zmalloc` are single-stepped: in a virtual machine about 8 us per hit too dear (hypervisor intercept); `call` and `decrRefCount` are emulated".to_owned(),
     ];
     report.notes.extend(missing);
     for (contender, pairs) in contenders.iter().zip(&results) {
-        let mut failures = pairs.failures.clone();
-        failures.dedup();
         let name = format!("{} by {}", contender.probes.label(), contender.tracer.label());
-        report.notes.extend(failures.iter().map(|why| format!("FAILED: {name}: {why}")));
+        let unlike = |lines: &[String]| lines.iter().cloned().collect::<BTreeSet<_>>();
+        report.notes.extend(unlike(&pairs.failures).iter().map(|why| format!("FAILED: {name}: {why}")));
+        report.notes.extend(unlike(&pairs.wrong).iter().map(|why| format!("{name}: {why}")));
     }
     report
 }

@@ -35,6 +35,8 @@ pub(super) struct Pair {
 pub(super) struct Pairs {
     pub(super) done: Vec<Pair>,
     pub(super) failures: Vec<String>,
+    /// What was wrong with runs that did not fail.
+    pub(super) wrong: Vec<String>,
 }
 
 /// Length of the runs.
@@ -53,11 +55,11 @@ pub(super) fn run(contenders: &[Contender], repeats: usize, length: Length) -> V
         for (contender, pairs) in contenders.iter().zip(&mut all) {
             progress(&format!("redis: pair {}/{repeats}, {} by {}", repeat + 1, contender.probes.label(), contender.tracer.label()));
             let (bare, traced) = if repeat % 2 == 0 {
-                let bare = one(None, length);
-                (bare, one(Some(contender), length))
+                let bare = one(None, length, &mut pairs.wrong);
+                (bare, one(Some(contender), length, &mut pairs.wrong))
             } else {
-                let traced = one(Some(contender), length);
-                (one(None, length), traced)
+                let traced = one(Some(contender), length, &mut pairs.wrong);
+                (one(None, length, &mut pairs.wrong), traced)
             };
             match (bare, traced) {
                 (Ok(bare), Ok(traced)) => pairs.done.push(Pair { bare, traced }),
@@ -71,7 +73,7 @@ pub(super) fn run(contenders: &[Contender], repeats: usize, length: Length) -> V
 }
 
 /// One server from start to end.
-fn one(contender: Option<&Contender>, length: Length) -> io::Result<Run> {
+fn one(contender: Option<&Contender>, length: Length, wrong: &mut Vec<String>) -> io::Result<Run> {
     let server = Server::start(|dir| contender.and_then(|c| c.tracer.command(c.probes, dir)))?;
     let mut outside = match contender {
         Some(c) => c.tracer.attach(c.probes, server.dir())?,
@@ -84,12 +86,20 @@ fn one(contender: Option<&Contender>, length: Length) -> io::Result<Run> {
     let (cpu, commands) = (server.cpu_ns()?, server.commands()?);
     let rates = load::run(&server, requests)?;
     let (cpu, during) = (server.cpu_ns()? - cpu, server.commands()? - commands);
-    let total = server.commands()? - before;
+    let all = server.commands()?;
+    let total = all - before;
     if let Some(group) = &mut outside {
         group.signal(libc::SIGINT);
         group.wait(std::time::Duration::from_secs(20));
     }
     let dir = server.stop()?;
+    if let Some(c) = contender
+        && let Some(seen) = c.tracer.seen(&dir)
+    {
+        // The server calls `call` once for each command; this count does not hold the command that asked for it, nor the SHUTDOWN.
+        let expected = (c.probes == Probes::Function("call")).then_some(all + 2);
+        wrong.extend(seen.wrong(expected));
+    }
     let hits = contender.and_then(|c| c.tracer.hits(&dir)).map(|hits| hits as f64 / total as f64);
     Ok(Run { rates, cpu_ns: cpu as f64 / during as f64, hits })
 }

@@ -1,5 +1,6 @@
 //! Who traces the server, and what.
 
+use super::seen::Seen;
 use super::server::PROGRAM;
 use crate::bpftrace;
 use crate::group::Group;
@@ -87,13 +88,18 @@ impl Tracer {
         bpftrace::attach(&bpftrace::histogram(&file, name), &dir.path().join("bpftrace")).map(Some)
     }
 
-    /// Hits that the tracer has counted of a server that has ended.
+    /// What it says itself of a server that has ended; only trapline does.
+    pub(super) fn seen(&self, dir: &Scratch) -> Option<Seen> {
+        match self {
+            Self::Trapline(_) => Seen::read(&std::fs::read_to_string(report_in(dir)).ok()?),
+            Self::Uftrace | Self::Bpftrace => None,
+        }
+    }
+
+    /// Hits that it has counted of a server that has ended.
     pub(super) fn hits(&self, dir: &Scratch) -> Option<u64> {
         match self {
-            Self::Trapline(_) => {
-                let text = std::fs::read_to_string(report_in(dir)).ok()?;
-                serde_json::from_str::<serde_json::Value>(&text).ok()?["hits"].as_u64()
-            }
+            Self::Trapline(_) => Some(self.seen(dir)?.hits),
             Self::Uftrace => {
                 // One record of 16 bytes at the entry and one at the return.
                 let files = std::fs::read_dir(dir.path().join("recording")).ok()?.flatten();
