@@ -89,7 +89,7 @@ fn target(object: &Object, function: &Function) -> Target {
         after: function.after,
         offset: function.offset,
         action,
-        returns: function.kind == Kind::Time,
+        returns: function.returns,
         breakpoint: false,
     }
 }

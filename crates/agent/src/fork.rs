@@ -11,7 +11,9 @@ pub(crate) fn prepare() {
 
 /// The engine's own handler runs after this one and takes a block for the surviving thread.
 unsafe extern "C" fn child() {
-    allocator::unlock();
-    segment::set_pid();
-    start::forked();
+    uprobe::own_code(|| {
+        allocator::unlock();
+        segment::set_pid();
+        start::forked();
+    });
 }

@@ -62,7 +62,7 @@ fn changed(_context: &mut Context, _data: usize, _cookie: &mut u64) -> Verdict {
         // SAFETY: the loader's structure; it changes only under the lock that its caller, this thread, holds.
         let state = unsafe { (&raw const watch.debug.state).read_volatile() };
         if state == CONSISTENT && !segment.stopped() {
-            compare(watch, segment);
+            uprobe::own_code(|| compare(watch, segment));
         }
     }
     Verdict::Skip

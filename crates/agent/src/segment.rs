@@ -53,7 +53,7 @@ pub(crate) fn thread_exit(cells: *mut u8) {
 pub(crate) fn lost(loss: uprobe::Loss) {
     let reason = match loss {
         uprobe::Loss::Recursion => wire::Loss::Recursion,
-        uprobe::Loss::Depth | uprobe::Loss::Untimed => wire::Loss::Depth,
+        uprobe::Loss::Depth => wire::Loss::Depth,
         uprobe::Loss::Capacity => wire::Loss::Threads,
         uprobe::Loss::Disabled => wire::Loss::Disabled,
     };

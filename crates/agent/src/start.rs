@@ -42,6 +42,12 @@ fn run(segment: &'static Segment) {
             return;
         }
     };
+    uprobe::own_code(|| arm_all(engine, segment, started));
+    uprobe::prepare_thread();
+}
+
+/// Arms everything. What the C library does for us behind the first patch is not the program's doing.
+fn arm_all(engine: &'static Engine, segment: &Segment, started: Instant) {
     let loaded = objects::loaded();
     let armed = arm::arm(engine, segment, &loaded, true);
     loader::watch(engine, loaded);
@@ -49,7 +55,6 @@ fn run(segment: &'static Segment) {
     let bytes = allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64;
     segment.add_agent_bytes(bytes.cast_signed());
     announce(segment, armed, started.elapsed().as_nanos() as u64);
-    uprobe::prepare_thread();
 }
 
 fn announce(segment: &Segment, armed: Armed, arming_ns: u64) {

@@ -24,6 +24,8 @@ pub(crate) struct Function {
     pub(crate) kind: Kind,
     /// Why only its entries are counted although more was asked for.
     pub(crate) entry_only: Option<&'static str>,
+    /// Whether its returns can be probed.
+    pub(crate) returns: bool,
 }
 
 /// A function that a spec means and that is left alone.
@@ -173,13 +175,13 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         selection.skipped.push(Skipped { object: object.name().to_string(), name, reason: reason.to_string() });
         return;
     }
-    let entry_only = match entered {
-        _ if candidate.kind == Kind::Entry => None,
+    let no_return = match entered {
         _ if candidate.caller => Some(CALLER),
         Entered::Called => None,
         Entered::Outermost => Some(OUTERMOST),
         _ => Some(JUMPED),
     };
+    let entry_only = no_return.filter(|_| candidate.kind != Kind::Entry);
     selection.functions.push(Function {
         address: candidate.address,
         size: candidate.size,
@@ -189,6 +191,7 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         name,
         kind: if entry_only.is_some() { Kind::Entry } else { candidate.kind },
         entry_only,
+        returns: no_return.is_none(),
     });
 }
 

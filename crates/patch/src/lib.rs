@@ -48,7 +48,7 @@
 //! # Limits
 //! * The bounds of the function are believed. A fragment of a function (`.cold` parts) is not a function: its first instruction does not find the return address on top of the stack, and its red zone may be in use.
 //! * A jump table or computed jump that leads into bytes 1 to 4 of the window is not seen, unless the label's address is taken by `lea` in the function, or is in [`Options::landings`]. So are other functions' jumps into
-//!   this one: [`branch_targets`] finds them.
+//!   this one: [`branch_targets`] finds them, and where tables may be.
 //! * A relocated `syscall` leaves its own address behind in rcx.
 //! * Dead means dead to the program: a signal handler that looks at a register which its function is about to overwrite may see another value.
 //!
@@ -63,7 +63,7 @@ mod refusal;
 
 pub use arch::x86_64::{
     body::{Body, Presented, Step},
-    branches::branch_targets,
+    branches::{branch_before, branch_targets},
     emulate::{Emulation, Memory},
     hop::{TRAPS, Targets, Trap, jump, trap_safe, trap_safe_targets},
     liveness::Liveness,

@@ -348,7 +348,7 @@ fn nothing_panics() {
             Method::Breakpoint(b) => b.emit_slot(at, &mut out),
         };
         let mut targets = Vec::new();
-        patch::branch_targets(address, &code, &mut targets);
+        patch::branch_targets(address, &code, &mut targets, &mut Vec::new());
     }
     // Whole functions, cut anywhere.
     let code = hex("f3 0f 1e fa 41 54 55 53 48 8b 1d 00 10 00 00 e8 00 00 01 00 85 c0 74 05 e2 f0 ff 15 00 00 00 00 5b 5d 41 5c c3");

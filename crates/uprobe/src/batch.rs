@@ -10,11 +10,11 @@ use crate::site_table::{self, Action as SiteAction};
 use crate::stubs::{self, Stub};
 use crate::text::Text;
 use crate::trap_table::Meaning;
-use crate::{Refusal, consumer, entry, live, signals, slots, thread};
+use crate::{Refusal, consumer, entry, landings, live, signals, slots, thread};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
-use patch::{Detour, Function, NoDetour, NoReturn, Options, Plan, Resume, branch_targets, plan};
+use patch::{Detour, Function, NoDetour, NoReturn, Options, Plan, Resume, plan};
 
 /// What a probe does. Cells are byte offsets in the blocks that [`Hooks`](crate::Hooks) provide, laid out as [`wire::cell`].
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +136,7 @@ impl Batch<'_> {
         state.near.refresh(&mappings);
         let text = Text::open();
         let codes: Vec<Option<Vec<u8>>> = self.targets.iter().map(|t| read_code(&state, &mappings, t)).collect();
-        let landings = self.landings(&codes);
+        let landings = landings::find(&self.targets, &codes, &mappings, |target| state.known(target));
         let options = Options { rseq: &self.rseq, landings: &landings, breakpoint: false };
         let mut work =
             Work { config: self.config, state: &mut state, text: &text, gaps: maps::gaps(&mappings), patching, stubs: Vec::new() };
@@ -157,18 +157,14 @@ impl Batch<'_> {
         let written = live::arm(&mut state, &sites, patching, &text);
         ready.drain(..).map(|r| r.and_then(|r| written.map(|()| r.armed))).collect()
     }
+}
 
-    /// Every address that a function of the batch branches to, ascending.
-    fn landings(&self, codes: &[Option<Vec<u8>>]) -> Vec<u64> {
-        let mut landings = Vec::new();
-        for (target, code) in self.targets.iter().zip(codes) {
-            if let Some(code) = code {
-                branch_targets(target.address, &code[..target.size as usize], &mut landings);
-            }
-        }
-        landings.sort_unstable();
-        landings.dedup();
-        landings
+impl State {
+    /// Where the program branches to in the window of a target that was armed before.
+    fn known(&self, target: &Target) -> Option<&[u64]> {
+        let at = target.address + u64::from(target.offset);
+        // Behind an endbr64, if there is one.
+        [at, at + 4].iter().find_map(|site| self.sites.get(site)).map(|site| &*site.landings)
     }
 }
 
@@ -230,9 +226,10 @@ impl Work<'_> {
         if let Action::Call(consumer) = target.action {
             consumer::add(site, consumer).map_err(|_| Refusal::TooManyConsumers)?;
         }
+        let near = landings::near(options.landings, plan.site).into();
         let traps = match &plan.method {
-            patch::Method::Detour(detour) => self.detour(&plan, detour, index, action)?,
-            patch::Method::Breakpoint(breakpoint) => self.breakpoint(&plan, breakpoint, index, action)?,
+            patch::Method::Detour(detour) => self.detour(&plan, detour, index, action, near)?,
+            patch::Method::Breakpoint(breakpoint) => self.breakpoint(&plan, breakpoint, index, action, near)?,
         };
         Ok(Ready { site: plan.site, armed: armed(index), traps })
     }
@@ -267,7 +264,14 @@ impl Work<'_> {
         Ok(Ready { site: plan.site, armed, traps: if self.patching == Patching::Live || old.stub.is_none() { traps } else { Vec::new() } })
     }
 
-    fn detour(&mut self, plan: &Plan, detour: &Detour, index: u32, action: SiteAction) -> Result<Vec<(u64, Meaning)>, Refusal> {
+    fn detour(
+        &mut self,
+        plan: &Plan,
+        detour: &Detour,
+        index: u32,
+        action: SiteAction,
+        landings: Box<[u64]>,
+    ) -> Result<Vec<(u64, Meaning)>, Refusal> {
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);
         let mut prologue = entry::emit(&mut code, at, index, action, &plan.live, plan.loops);
@@ -300,7 +304,7 @@ impl Work<'_> {
         self.stubs.push(Stub { start: at, end, site: plan.site, prologue: Some(prologue), body: Some((body_at, body)) });
         let original = detour.original().to_vec();
         let action = (action.code(), action.cell());
-        self.state.sites.insert(plan.site, Site { index, action, original, patch: jump.to_vec(), stub: Some(at), armed: false });
+        self.state.sites.insert(plan.site, Site { index, action, original, patch: jump.to_vec(), stub: Some(at), armed: false, landings });
         Ok(traps)
     }
 
@@ -310,6 +314,7 @@ impl Work<'_> {
         breakpoint: &patch::Breakpoint,
         index: u32,
         action: SiteAction,
+        landings: Box<[u64]>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
         let at = self.state.near.reserve(&breakpoint.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(64);
@@ -332,7 +337,7 @@ impl Work<'_> {
         self.stubs.push(Stub { start: at, end: at + code.len() as u64, site: plan.site, prologue: None, body: Some((at, body)) });
         let original = breakpoint.original().to_vec();
         let action = (action.code(), action.cell());
-        self.state.sites.insert(plan.site, Site { index, action, original, patch: vec![0xcc], stub: None, armed: false });
+        self.state.sites.insert(plan.site, Site { index, action, original, patch: vec![0xcc], stub: None, armed: false, landings });
         Ok(vec![(plan.site, Meaning::Hit(index))])
     }
 }

@@ -88,11 +88,7 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
             recorder::lost(Loss::Recursion);
             return Made::Nothing;
         }
-        Busy::Exited => {
-            if let Some(block) = thread::shared_block() {
-                return untimed(block, cell, timed.then_some(Loss::Untimed));
-            }
-        }
+        Busy::Own => return Made::Nothing,
         Busy::NoBlock => {}
     }
     let Some(state) = thread::enter() else {
@@ -238,7 +234,7 @@ pub(crate) fn leave(record: u64, slot: u64, finish: impl FnOnce(usize, &Record, 
     let record = instance::record(at);
     let original = record.orig_ra.load(Ordering::Relaxed);
     let _ = thread::enter();
-    let block = thread::own().map(|s| s.block.load(Ordering::Relaxed)).or_else(thread::shared_block).unwrap_or(0);
+    let block = thread::own().map(|s| s.block.load(Ordering::Relaxed)).unwrap_or(0);
     let owner = thread::state_at(instance::header(at).owner.load(Ordering::Relaxed) as usize);
     if let Some(state) = owner
         && let Some(_critical) = Critical::begin(state)

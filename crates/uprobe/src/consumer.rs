@@ -187,7 +187,11 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
         return None;
     }
     let Some(state) = thread::enter() else {
-        recorder::lost(if thread::busy() == Busy::Agent { Loss::Recursion } else { Loss::Capacity });
+        match thread::busy() {
+            Busy::Own => {}
+            Busy::Agent => recorder::lost(Loss::Recursion),
+            Busy::No | Busy::NoBlock => recorder::lost(Loss::Capacity),
+        }
         return None;
     };
     let consuming = Consuming::begin(state);

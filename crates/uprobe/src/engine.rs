@@ -69,6 +69,8 @@ pub(crate) struct Site {
     /// First byte of the stub, for a detour.
     pub(crate) stub: Option<u64>,
     pub(crate) armed: bool,
+    /// Where, by what was found, the program branches to in the probe's window.
+    pub(crate) landings: Box<[u64]>,
 }
 
 static ENGINE: OnceLock<Engine> = OnceLock::new();

@@ -6,7 +6,9 @@
 use crate::arch::x86_64::area;
 use crate::arch::x86_64::exit::Return;
 use crate::instance::{self, DONE, LEAVING, MAX_CHAIN, OFFSET, Record};
-use crate::thread::{State, signals};
+use crate::kernel::readable;
+use crate::thread::State;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use wire::cell;
 
@@ -15,9 +17,9 @@ use wire::cell;
 pub(crate) struct Pages {
     current: u64,
     last: u64,
-    /// For a thread at its end: the lowest page found so far that is joined to the current one by readable pages.
+    /// For a thread at its end or dead: the lowest page found so far that is joined to the current one by readable pages.
     left: Option<u64>,
-    /// About the caller's stack pointer.
+    /// Where what has been left ends: about the caller's stack pointer, or the upper end of a dead thread's stack.
     here: u64,
 }
 
@@ -38,13 +40,18 @@ impl Pages {
         Self { left: Some(pages.current), ..pages }
     }
 
-    /// Whether the frame at `slot` has been left because its thread is about to end. A stack ends below at a page that cannot be read.
+    /// For a thread that has ended, whose frames were in `stack` and below it.
+    pub(crate) fn of_the_dead(stack: Range<u64>) -> Self {
+        Self { left: Some(stack.start & PAGE), here: stack.end, ..Self::none() }
+    }
+
+    /// Whether the frame at `slot` has been left because its thread is about to end, or has ended. A stack ends below at a page that cannot be read.
     fn is_left(&mut self, slot: u64) -> bool {
         let Some(lowest) = &mut self.left else { return false };
         if slot >= self.here {
             return false;
         }
-        while slot < *lowest && *lowest > 4096 && signals::readable(*lowest - 8) {
+        while slot < *lowest && *lowest > 4096 && readable(*lowest - 8) {
             *lowest -= 4096;
         }
         slot >= *lowest
@@ -54,7 +61,7 @@ impl Pages {
     pub(crate) fn read(&mut self, address: u64) -> Option<u64> {
         let page = address & PAGE;
         if page != self.last && page != self.current {
-            if !signals::readable(address) {
+            if !readable(address) {
                 return None;
             }
             self.last = page;

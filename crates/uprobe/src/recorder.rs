@@ -14,21 +14,18 @@ pub enum Loss {
     Capacity = 2,
     /// The consumers had been removed when the hit came.
     Disabled = 3,
-    /// The hit interrupted the engine, or came when its thread was nearly gone: counted, not timed.
-    Untimed = 4,
 }
 
 /// How many [`Loss`]es there are.
-pub const LOSSES: usize = 5;
+pub const LOSSES: usize = 4;
 
 /// The functions that the engine's user provides. The engine calls them from cold paths in the middle of the program's functions: they must not allocate, block or call anything that may
 /// be probed. Signals are blocked during `thread_start` and `thread_exit`.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// A block of cells for the calling thread, or null if there is none left. Also called once by the start of the engine, and again in a fork child, for the block that threads
-    /// share when their own is gone already.
+    /// A block of cells for the calling thread, or null if there is none left. Called again in a fork child, for its only thread.
     pub thread_start: fn() -> *mut u8,
-    /// The thread does not write to its block any more.
+    /// The thread of this block has ended. Another one calls, some time later.
     pub thread_exit: fn(*mut u8),
     /// A hit was lost. May be called by several threads, and by signal handlers; may use SSE only of the vector instructions (plain x86-64 code that calls no libc).
     pub lost: fn(Loss),

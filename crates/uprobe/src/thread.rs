@@ -1,8 +1,9 @@
 //! A thread's states: its block of cells and its return instances; how they come and go.
 //!
 //! # Lifetime
-//! A thread gets its first state at its first hit, with all signals blocked, from a registry (so nothing is allocated), together with a block of cells from the [`Hooks`]. At its end, in the
-//! second round of its pthread destructors, when those of everybody else have run at least once, both go back; what it hits after that is counted in a block that all threads share, untimed.
+//! A thread gets its first state at its first hit, with all signals blocked, from a registry (so nothing is allocated), together with a block of cells from the [`Hooks`]. It keeps both to its
+//! last instruction, for the C library's own functions run after everything that a thread can be told at its end: a pthread destructor writes down that it is leaving, and whoever
+//! comes next (a thread that starts or leaves) and finds that the kernel knows the thread no more gives its states back.
 //! In a fork child the surviving thread keeps its states and pending instances and gets a new block, and the states of the others are given back.
 //!
 //! # Critical sections
@@ -17,8 +18,8 @@ use crate::arch::x86_64::{area, tls, vector};
 use crate::instance::CHUNKS;
 use crate::lists::Pages;
 use crate::recorder::{self, Hooks};
-use crate::{chunk, lists, site_table};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
+use crate::{chunk, kernel, lists, site_table};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 use objpool::DefaultPool;
 use percpu::{Record, Registry};
 use std::sync::OnceLock;
@@ -45,6 +46,13 @@ pub(crate) struct State {
     pub(crate) survivors: AtomicU32,
     /// Address of the thread's next state; 0: none.
     next: AtomicUsize,
+    /// Of a thread that is at its end: its number, and in the upper half how many times the state has been at this point. 0: it is not. Set by the thread, in its first state; cleared by
+    /// compare-and-swap by the one who gives the thread's states back.
+    leaving: AtomicU64,
+    /// How many times that was.
+    departures: AtomicU32,
+    /// The stack when it began to leave: from the stack pointer to the thread's control block, which glibc puts above.
+    stack: [AtomicU64; 2],
 }
 
 /// Why a thread has no state for hits.
@@ -53,10 +61,10 @@ pub(crate) struct State {
 pub(crate) enum Busy {
     /// It has one, or has had no hit yet.
     No = 0,
-    /// A consumer runs, or a state is being made: a hit is the engine's own doing.
+    /// A consumer runs. What is hit is its doing, or a signal handler's.
     Agent = 2,
-    /// Its state is gone.
-    Exited = 3,
+    /// Code of the engine or its user runs, with signals blocked: what is hit is no business of the program.
+    Own = 3,
     /// There was no block for it.
     NoBlock = 4,
 }
@@ -66,15 +74,14 @@ pub(crate) struct Global {
     hooks: Hooks,
     threads: Registry<State>,
     pub(crate) pool: DefaultPool,
-    /// The block for threads that have none of their own any more.
-    shared: AtomicUsize,
     /// Whether the code half is mapped.
     returns: bool,
 }
 
+/// How much of a thread's stack may be in use above its destructors.
+const MOST_ABOVE: u64 = 1 << 20;
+
 static GLOBAL: OnceLock<Global> = OnceLock::new();
-/// 1 in a thread's first round of destructors, where it is to be called again.
-const FIRST_ROUND: usize = 1 << 8;
 
 pub(crate) fn global() -> Option<&'static Global> {
     GLOBAL.get()
@@ -116,13 +123,7 @@ pub(crate) fn start(hooks: Hooks) -> Result<(), SetupError> {
         return Err(SetupError::ThreadExit);
     }
     let first = GLOBAL.get().is_none();
-    let global = GLOBAL.get_or_init(|| Global {
-        hooks,
-        threads: Registry::new(),
-        pool,
-        shared: AtomicUsize::new((hooks.thread_start)().expose_provenance()),
-        returns: area::map(),
-    });
+    let global = GLOBAL.get_or_init(|| Global { hooks, threads: Registry::new(), pool, returns: area::map() });
     if first && global.returns {
         // After percpu's own handler, which `init` has installed: that one says who has survived.
         // SAFETY: `child` is a function for the life of the process. If there is no memory for it, children count into their parent's blocks.
@@ -139,17 +140,17 @@ pub(crate) fn has_returns() -> bool {
 /// Why this thread has no state for hits, if it has none.
 #[inline]
 pub(crate) fn busy() -> Busy {
-    match tls::get::<{ tls::BUSY }>() & (FIRST_ROUND - 1) {
+    match tls::get::<{ tls::BUSY }>() {
         0 if tls::get::<{ tls::STATE }>() == 0 && tls::get::<{ tls::OWN }>() != 0 => Busy::Agent,
         0 => Busy::No,
         2 => Busy::Agent,
-        3 => Busy::Exited,
+        3 => Busy::Own,
         _ => Busy::NoBlock,
     }
 }
 
 fn set_busy(busy: Busy) {
-    tls::set::<{ tls::BUSY }>(tls::get::<{ tls::BUSY }>() & FIRST_ROUND | busy as usize);
+    tls::set::<{ tls::BUSY }>(busy as usize);
 }
 
 /// This thread's state, if it has one.
@@ -235,7 +236,8 @@ fn publish(state: &'static State) {
     tls::set::<{ tls::STATE }>(address(state));
 }
 
-/// Gives the calling thread its block and state now, so that its first hit makes no system call. Without this, or before [`Engine::start`](crate::Engine::start), that hit does it.
+/// Gives the calling thread its block and state now, so that its first hit makes no system call. Without this, or before [`Engine::start`](crate::Engine::start), that hit does it; at a
+/// breakpoint it does so on the thread's alternative signal stack, if there is one, which has to have some KiB then.
 ///
 /// # Context
 /// Calls [`Hooks::thread_start`]; some system calls; does not allocate.
@@ -243,6 +245,22 @@ pub fn prepare_thread() {
     if global().is_some() {
         let _ = enter();
     }
+}
+
+/// Runs `f` with all signals blocked; hits meanwhile are its own doing, not the program's, and are passed over in silence. For the engine's user, when it runs in the middle of the program.
+///
+/// # Context
+/// Two system calls. Not to be left by unwinding or `longjmp`.
+pub fn own_code<R>(f: impl FnOnce() -> R) -> R {
+    let mask = kernel::block_signals();
+    let (state, busy) = (tls::get::<{ tls::STATE }>(), tls::get::<{ tls::BUSY }>());
+    set_busy(Busy::Own);
+    tls::set::<{ tls::STATE }>(0);
+    let result = f();
+    tls::set::<{ tls::STATE }>(state);
+    tls::set::<{ tls::BUSY }>(busy);
+    kernel::restore_signals(mask);
+    result
 }
 
 /// A state of this thread that is not critical, made if need be; hits use it from now on. `None`: there is no block for the thread, or it has ended, or it is busy.
@@ -265,8 +283,8 @@ fn enter_slowly() -> Option<&'static State> {
         return Some(state);
     }
     let global = global()?;
-    let mask = signals::block();
-    set_busy(Busy::Agent);
+    let mask = kernel::block_signals();
+    set_busy(Busy::Own);
     let critical = tls::get::<{ tls::STATE }>();
     tls::set::<{ tls::STATE }>(0);
     let mut made = None;
@@ -289,7 +307,7 @@ fn enter_slowly() -> Option<&'static State> {
         }
         None => set_busy(Busy::NoBlock),
     }
-    signals::restore(mask);
+    kernel::restore_signals(mask);
     made
 }
 
@@ -302,6 +320,7 @@ fn another(global: &'static Global, first: &'static State) -> Option<&'static St
 }
 
 fn first(global: &'static Global) -> Option<&'static State> {
+    bury_the_dead(global);
     let block = (global.hooks.thread_start)();
     if block.is_null() {
         return None;
@@ -320,24 +339,46 @@ fn first(global: &'static Global) -> Option<&'static State> {
 
 /// Runs at thread exit; see the module.
 extern "C" fn leave() {
-    if own().is_none() {
-        return;
-    }
-    let word = tls::get::<{ tls::BUSY }>();
-    if word & FIRST_ROUND == 0 {
-        tls::set::<{ tls::BUSY }>(word | FIRST_ROUND);
-        percpu::tls::arm_exit();
-        return;
-    }
-    let mask = signals::block();
-    let first = tls::get::<{ tls::OWN }>();
-    tls::set::<{ tls::BUSY }>(Busy::Exited as usize);
-    tls::set::<{ tls::STATE }>(0);
-    tls::set::<{ tls::OWN }>(0);
-    if let Some(global) = global() {
+    let Some(state) = own() else { return };
+    own_code(|| {
+        let here = 0_u8;
+        let here = (&raw const here).addr() as u64;
+        // A stack of the program's own making may be anywhere.
+        let end = Some(tls::control_block()).filter(|c| (here..here + MOST_ABOVE).contains(c)).unwrap_or(here);
+        state.stack[0].store(here, Ordering::Relaxed);
+        state.stack[1].store(end, Ordering::Relaxed);
+        let departures = state.departures.load(Ordering::Relaxed).wrapping_add(1);
+        state.departures.store(departures, Ordering::Relaxed);
+        // Frames that the thread has left, by pthread_exit say, are seen best now, while its stack is its own.
         let mut pages = Pages::at_the_end();
-        let mut next = at(first);
-        let block = next.map_or(0, |s| s.block.load(Ordering::Relaxed));
+        states().filter_map(Critical::begin).for_each(|critical| _ = lists::collect(critical.0, &mut pages));
+        // Release pairs with the Acquire in `bury_the_dead`.
+        state.leaving.store(u64::from(departures) << 32 | u64::from(kernel::thread_id()), Ordering::Release);
+        if let Some(global) = global() {
+            bury_the_dead(global);
+        }
+    });
+}
+
+/// Gives back the states of threads that have ended. The caller has blocked signals.
+fn bury_the_dead(global: &'static Global) {
+    let own = kernel::thread_id();
+    for first in global.threads.iter() {
+        // Acquire pairs with the Release in `leave`.
+        let leaving = first.leaving.load(Ordering::Acquire);
+        let thread = leaving as u32;
+        // The caller's own number on another thread's state: that one is gone, and the number was given again.
+        let is_callers = thread == own && core::ptr::eq::<State>(&**first, own_state());
+        if leaving == 0 || is_callers || (thread != own && kernel::signal_thread(thread, 0)) {
+            continue;
+        }
+        // Acquire: one of us has it from here on; the number of departures tells this thread's state from that of a later one with its number.
+        if first.leaving.compare_exchange(leaving, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            continue;
+        }
+        let mut pages = Pages::of_the_dead(first.stack[0].load(Ordering::Relaxed)..first.stack[1].load(Ordering::Relaxed));
+        let block = first.block.load(Ordering::Relaxed);
+        let mut next: Option<&State> = Some(first);
         while let Some(state) = next {
             next = at(state.next.load(Ordering::Relaxed));
             // One that stayed critical was left in the middle of a change: its lists are not to be trusted.
@@ -348,31 +389,29 @@ extern "C" fn leave() {
         }
         (global.hooks.thread_exit)(core::ptr::with_exposed_provenance_mut(block));
     }
-    signals::restore(mask);
 }
 
-/// Gives back a state whose thread is gone or going.
+fn own_state() -> *const State {
+    core::ptr::with_exposed_provenance(tls::get::<{ tls::OWN }>())
+}
+
+/// Gives back a state whose thread is gone.
 fn release(global: &Global, state: &State, pages: &mut Pages) {
     chunk::give_back(&global.pool, state, pages);
     state.block.store(0, Ordering::Relaxed);
     state.next.store(0, Ordering::Relaxed);
     state.critical.store(0, Ordering::Relaxed);
+    state.leaving.store(0, Ordering::Relaxed);
     // SAFETY: every state is the value of a record, which lives for ever, and a record begins with its value.
     let record = unsafe { &*core::ptr::from_ref(state).cast::<Record<State>>() };
     record.release();
 }
 
-/// The block for threads without their own; `None`: there is none.
-pub(crate) fn shared_block() -> Option<usize> {
-    global().map(|g| g.shared.load(Ordering::Relaxed)).filter(|b| *b != 0)
-}
-
 /// In a fork child, whose only thread this is.
 unsafe extern "C" fn child() {
     let Some(global) = global() else { return };
-    let mask = signals::block();
+    let mask = kernel::block_signals();
     // The parent goes on writing to its blocks: they are not given back, only forgotten.
-    global.shared.store((global.hooks.thread_start)().expose_provenance(), Ordering::Relaxed);
     for record in global.threads.iter() {
         if record.try_adopt() {
             release(global, record, &mut Pages::none());
@@ -387,39 +426,5 @@ unsafe extern "C" fn child() {
             set_busy(Busy::NoBlock);
         }
     }
-    signals::restore(mask);
-}
-
-/// The signal mask, by system call: libc's function may be probed.
-pub(crate) mod signals {
-    use core::arch::asm;
-
-    fn rt_sigprocmask(how: usize, set: usize, old: usize) -> isize {
-        let result;
-        // SAFETY: a system call that reads 8 bytes at `set` and writes 8 bytes at `old` if they are not 0; both are checked by the kernel.
-        unsafe {
-            asm!("syscall", inlateout("rax") libc::SYS_rt_sigprocmask => result, in("rdi") how, in("rsi") set, in("rdx") old, in("r10") 8,
-                 lateout("rcx") _, lateout("r11") _, options(nostack));
-        }
-        result
-    }
-
-    /// Blocks all signals; the mask until now.
-    pub(crate) fn block() -> u64 {
-        let all = u64::MAX;
-        let mut old = 0_u64;
-        rt_sigprocmask(libc::SIG_SETMASK as usize, (&raw const all).addr(), (&raw mut old).expose_provenance());
-        old
-    }
-
-    /// Puts a mask back.
-    pub(crate) fn restore(mask: u64) {
-        rt_sigprocmask(libc::SIG_SETMASK as usize, (&raw const mask).expose_provenance(), 0);
-    }
-
-    /// Whether 8 bytes at `address` can be read: the kernel reads them and then refuses the request, so nothing changes.
-    pub(crate) fn readable(address: u64) -> bool {
-        const NO_SUCH_REQUEST: usize = usize::MAX;
-        rt_sigprocmask(NO_SUCH_REQUEST, address as usize, 0) == -(libc::EINVAL as isize)
-    }
+    kernel::restore_signals(mask);
 }

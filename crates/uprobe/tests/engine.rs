@@ -218,6 +218,8 @@ fn arming_and_disarming_under_running_threads() {
     thread::scope(|s| {
         for _ in 0..2 {
             s.spawn(|| {
+                // Rust's threads have 8 KiB for signal handlers: too little for a debug build of a first hit, after the processor's registers.
+                uprobe::prepare_thread();
                 while !stop.load(Ordering::Relaxed) {
                     for n in 0..1000 {
                         assert_eq!(call(busy, n), n + 1);

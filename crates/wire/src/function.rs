@@ -16,6 +16,8 @@ const OFFSET: usize = 24;
 const KIND: usize = 28;
 const STATE: usize = 32;
 const REASON: usize = 36;
+/// Beside the kind: returns can be probed.
+const RETURNS: u32 = 1 << 8;
 
 /// What a probe records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Function {
     pub offset: u32,
     /// What to record.
     pub kind: Kind,
+    /// Whether its returns can be probed, as far as its name and place tell. Counting needs that, too, where a branch back to the first byte is not a call.
+    pub returns: bool,
     /// Offset of its cell in every block.
     pub cell: u32,
 }
@@ -94,7 +98,7 @@ impl Segment {
         self.memory.store32(at + OBJECT, object as u32);
         self.memory.store32(at + CELL, function.cell);
         self.memory.store32(at + OFFSET, function.offset);
-        self.memory.store32(at + KIND, function.kind as u32);
+        self.memory.store32(at + KIND, function.kind as u32 | if function.returns { RETURNS } else { 0 });
         if let Some(len) = self.memory.u64(head::FUNCTIONS_LEN) {
             // Release pairs with the Acquire in `functions_len`.
             len.store(index as u64 + 1, Ordering::Release);
@@ -113,7 +117,8 @@ impl Segment {
     pub fn function(&self, index: usize) -> Option<Function> {
         (index < self.functions_len()).then_some(())?;
         let at = self.layout.function(index)?;
-        let kind = if self.memory.load32(at + KIND) == 0 { Kind::Count } else { Kind::Time };
+        let word = self.memory.load32(at + KIND);
+        let kind = if word & !RETURNS == 0 { Kind::Count } else { Kind::Time };
         let cell = self.memory.load32(at + CELL);
         let bytes = match kind {
             Kind::Count => crate::cell::COUNT_BYTES,
@@ -126,6 +131,7 @@ impl Segment {
             after: self.memory.load32(at + AFTER),
             offset: self.memory.load32(at + OFFSET),
             kind,
+            returns: word & RETURNS != 0,
             cell,
         })
     }

@@ -27,7 +27,7 @@
 //! let shape = Shape { objects: 8, functions: 64, blocks: 4, cell_bytes: 1 << 16, budget: 64 << 20, per_thread: false };
 //! let ours = Segment::create(&file, shape)?;
 //! let cell = ours.add_cell(cell::COUNT_BYTES)?;
-//! ours.add_function(0, &Function { address: 0x1139, size: 40, after: 8, offset: 0, kind: Kind::Count, cell })?;
+//! ours.add_function(0, &Function { address: 0x1139, size: 40, after: 8, offset: 0, kind: Kind::Count, returns: true, cell })?;
 //! ours.add_object(&Identity { ino: 7, ..Identity::default() }, 0..1)?;
 //!
 //! let theirs = Segment::open(&path)?;

@@ -19,7 +19,7 @@ fn file() -> File {
 fn add(segment: &Segment, kind: Kind) -> usize {
     let bytes = if kind == Kind::Time { cell::TIMED_BYTES } else { cell::COUNT_BYTES };
     let cell = segment.add_cell(bytes).unwrap();
-    segment.add_function(0, &Function { address: 0x1000, size: 32, after: 4, offset: 0, kind, cell }).unwrap()
+    segment.add_function(0, &Function { address: 0x1000, size: 32, after: 4, offset: 0, kind, returns: true, cell }).unwrap()
 }
 
 /// Writes a word of a cell as the probes do.

@@ -70,8 +70,9 @@ fn called(context: &mut Context, argument: usize, _cookie: &mut u64) -> Verdict 
     let registers = &mut context.registers;
     let place = if argument == 2 { &mut registers.rdx } else { &mut registers.rcx };
     if segment::get().is_some_and(|s| !s.stopped()) {
+        let theirs = ptr::with_exposed_provenance(*place as usize);
         // SAFETY: the program passes null or a null-terminated array of strings.
-        *place = unsafe { with_ours(ptr::with_exposed_provenance(*place as usize)) }.expose_provenance() as u64;
+        *place = uprobe::own_code(|| unsafe { with_ours(theirs) }).expose_provenance() as u64;
     }
     Verdict::Skip
 }

@@ -49,7 +49,7 @@ unsafe extern "C" {
 extern "C" fn prepare_thread(thread: *mut Thread) -> Thread {
     uprobe::prepare_thread();
     // SAFETY: made by `pthread_create` from a box, for this thread alone.
-    *unsafe { Box::from_raw(thread) }
+    uprobe::own_code(|| *unsafe { Box::from_raw(thread) })
 }
 
 /// Looks up the C library's `pthread_create`.
@@ -84,12 +84,12 @@ unsafe extern "C" fn pthread_create(
         // SAFETY: the caller's arguments.
         return unsafe { real(thread, attributes, start, argument) };
     }
-    let ours = Box::into_raw(Box::new(Thread { start, argument }));
+    let ours = uprobe::own_code(|| Box::into_raw(Box::new(Thread { start, argument })));
     // SAFETY: the caller's arguments, and ours.
     let result = unsafe { real(thread, attributes, thread_start, ours.cast()) };
     if result != 0 {
         // SAFETY: no thread has it.
-        drop(unsafe { Box::from_raw(ours) });
+        uprobe::own_code(|| drop(unsafe { Box::from_raw(ours) }));
     }
     result
 }

@@ -130,6 +130,7 @@ fn described(function: &Function, cell: u32) -> wire::Function {
         after: word(function.padding),
         offset: word(function.offset),
         kind: if function.kind == Kind::Entry { wire::Kind::Count } else { wire::Kind::Time },
+        returns: function.entry_only.is_none() && function.returns,
         cell,
     }
 }

@@ -1,7 +1,7 @@
 //! Where code branches to.
 
 use super::decode::{Text, direct_target, ip_relative, seek};
-use iced_x86::{Instruction, Mnemonic};
+use iced_x86::{FlowControl, Instruction, Mnemonic, Register};
 
 /// Something in a function that refers to code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,37 @@ fn each(text: Text<'_>, mut visit: impl FnMut(usize, &Instruction)) {
 
 /// Appends the targets of all direct jumps, loops and calls in `code` (at `address`) that lead out of it. For [`Options::landings`](crate::Options): run over every function of
 /// an object and sort, and other functions' jumps into the middle of one are known.
-pub fn branch_targets(address: u64, code: &[u8], targets: &mut Vec<u64>) {
+///
+/// `tables` gets the addresses that may be jump tables: what `lea` takes, and what indexed accesses add, in a function that jumps indirectly. Code only says where a table is; its
+/// entries are in the program's memory, 4 bytes relative to the table or 8 bytes absolute.
+pub fn branch_targets(address: u64, code: &[u8], targets: &mut Vec<u64>, tables: &mut Vec<u64>) {
     let text = Text { address, bytes: code };
-    each(text, |_, i| targets.extend(direct_target(i).filter(|&to| text.offset(to).is_none())));
+    let before = tables.len();
+    let mut indirect = false;
+    each(text, |_, i| {
+        targets.extend(direct_target(i).filter(|&to| text.offset(to).is_none()));
+        indirect |= i.flow_control() == FlowControl::IndirectBranch;
+        tables.extend(table(i));
+    });
+    if !indirect {
+        tables.truncate(before);
+    }
+}
+
+/// The address in an instruction that may be a table's.
+fn table(i: &Instruction) -> Option<u64> {
+    if i.mnemonic() == Mnemonic::Lea {
+        return ip_relative(i);
+    }
+    let indexed = i.memory_index() != Register::None && i.memory_displ_size() >= 4;
+    indexed.then(|| i.memory_displacement64()).filter(|&at| at != 0)
+}
+
+/// Where the direct jump or call leads that ends at offset `end` of `code`; none if no such instruction ends there. Some 100 bytes in front of it are enough for the decoding to fall into
+/// step with the program, wherever it begins, and 15 behind it to tell it from the middle of a longer instruction.
+pub fn branch_before(address: u64, code: &[u8], end: usize) -> Option<u64> {
+    let text = Text { address, bytes: code };
+    let mut found = None;
+    each(text, |offset, i| found = found.or_else(|| direct_target(i).filter(|_| offset + i.len() == end)));
+    found
 }

@@ -41,6 +41,14 @@ pub(crate) fn distance() -> i64 {
     distance
 }
 
+/// Address of the thread's control block, which glibc puts above the stack that it made for the thread.
+pub(crate) fn control_block() -> u64 {
+    let at;
+    // SAFETY: the first word of the control block is its own address, by the x86-64 TLS ABI.
+    unsafe { asm!("mov {}, qword ptr fs:0", out(reg) at, options(nostack, preserves_flags, readonly)) };
+    at
+}
+
 /// Reads a word.
 #[inline(always)]
 pub(crate) fn get<const WORD: usize>() -> usize {
