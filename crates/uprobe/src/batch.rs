@@ -327,7 +327,7 @@ impl Work<'_> {
             Resume::Emulate(e) if config.emulate => Some(*e),
             _ => None,
         };
-        let slot = (config.policy != SlotPolicy::Permanent && slots::prepare()).then(|| movable(breakpoint, at, &code)).flatten();
+        let slot = (config.policy != SlotPolicy::Permanent && slots::prepare()).then(|| movable(breakpoint, plan.site)).flatten();
         let site = site_table::site(index);
         let details = Box::leak(Box::new(Breakpoint { emulation, policy: config.policy, slot }));
         site.user[0].store(ptr::from_ref(details).expose_provenance() as u64, Ordering::Relaxed);
@@ -342,9 +342,12 @@ impl Work<'_> {
     }
 }
 
-/// The slot's code if it runs anywhere.
-fn movable(breakpoint: &patch::Breakpoint, at: u64, code: &[u8]) -> Option<Box<[u8]>> {
-    let mut elsewhere = Vec::new();
-    breakpoint.emit_slot(at + (1 << 20), &mut elsewhere).ok()?;
-    (elsewhere == code).then(|| code.into())
+/// The slot's code if it runs anywhere. Near the site its jump back is relative, so code for two places far from it is compared.
+fn movable(breakpoint: &patch::Breakpoint, site: u64) -> Option<Box<[u8]>> {
+    let far = |distance: u64| {
+        let mut code = Vec::new();
+        breakpoint.emit_slot(site ^ distance, &mut code).ok().map(|_| code)
+    };
+    let (one, other) = (far(1 << 40)?, far(1 << 41)?);
+    (one == other).then(|| one.into())
 }
