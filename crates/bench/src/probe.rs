@@ -13,6 +13,7 @@ mod floors;
 mod functions;
 mod kernel;
 mod ours;
+mod slots;
 mod targets;
 mod trap;
 mod uftrace;
@@ -68,6 +69,9 @@ pub fn run(options: &Options) -> Report {
     let mut campaign = Campaign::run("probe", &entries, &cases, &plan);
     campaign.subtract = campaign.entry(floors::BARE);
 
+    let slot_cases = slots::cases(&threads);
+    let slots = Campaign::run("probe slots", &slots::contenders(&checks), &slot_cases, &plan);
+
     let wanted = |table: &str| options.only.is_empty() || options.only.iter().any(|part| table.contains(part.as_str()));
     let arming = wanted("arming").then(|| arming::measure(options.quick, &checks));
     let startup = match &trapline {
@@ -82,7 +86,9 @@ pub fn run(options: &Options) -> Report {
     report.settings = options.describe(&plan);
     report.add("", &floors);
     report.add("", &campaign);
+    report.add("", &slots);
     report.targets = targets::judge(&campaign, &cases);
+    report.targets.extend(slots::targets(&slots, &slot_cases));
     for (sheet, targets) in arming.into_iter().chain(startup) {
         report.sheets.push(sheet);
         report.targets.extend(targets);

@@ -98,7 +98,11 @@ impl Campaign {
     pub fn cpu(&self, case: usize, entry: usize) -> Vec<Option<f64>> {
         let raw = |entry: usize| self.cells[case][entry].samples.iter().map(|s| s.map(|s| s.cpu_ns));
         match self.subtract {
-            Some(base) if base != entry => raw(entry).zip(raw(base)).map(|(a, b)| Some((a? - b.unwrap_or(0.0)).max(0.01))).collect(),
+            // A measurement without operations (not a number) stays one.
+            Some(base) if base != entry => {
+                let over = |(a, b): (Option<f64>, Option<f64>)| a.map(|a| a - b.unwrap_or(0.0)).map(|ns| if ns < 0.01 { 0.01 } else { ns });
+                raw(entry).zip(raw(base)).map(over).collect()
+            }
             _ => raw(entry).collect(),
         }
     }

@@ -85,12 +85,13 @@ impl Meter<'_> {
         let begin_cpu = clock::thread_cpu_ns();
         let mut ops = 0;
         match rig.budget {
-            // Relaxed: nothing but the flag itself is communicated.
-            Budget::Time(_) => {
-                while !rig.stop.load(Ordering::Relaxed) {
-                    ops += body(rig.block);
+            // At least one block, however slow the operation. Relaxed: nothing but the flag itself is communicated.
+            Budget::Time(_) => loop {
+                ops += body(rig.block);
+                if rig.stop.load(Ordering::Relaxed) {
+                    break;
                 }
-            }
+            },
             Budget::Ops(total) => {
                 let mut left = total;
                 while left > 0 {

@@ -36,10 +36,13 @@ impl Probe for Attached {
     }
 }
 
-/// The rows; none where bpftrace or the permission is missing, as the kernel's rows say enough then.
+/// The rows; none where the permission is missing, as the kernel's rows say enough then.
 pub(super) fn contenders(checks: &Checks, permitted: bool) -> Vec<Entry<ProbeCase>> {
-    if !permitted || !installed("bpftrace") {
+    if !permitted {
         return Vec::new();
+    }
+    if !installed("bpftrace") {
+        return vec![Entry::absent("bpftrace", Role::Peer, "bpftrace is not installed")];
     }
     vec![row("bpftrace, count", Kind::Entry, checks, tool::count), row("bpftrace, histogram", Kind::Histogram, checks, tool::histogram)]
 }

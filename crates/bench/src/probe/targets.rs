@@ -37,10 +37,6 @@ pub(super) fn judge(campaign: &Campaign, cases: &[ProbeCase]) -> Vec<Target> {
         let measured = table.ratio(Kind::Breakpoint, index, ours::PERMANENT, floors::TRAP);
         targets.push(Target::new(format!("breakpoint / bare int3 + SIGTRAP, {}", function.name), Bound::AtMost(1.05), measured));
     }
-    let ordinary = FUNCTIONS.len() - 1;
-    let policy = |above, below| table.ratio(Kind::Breakpoint, ordinary, above, below);
-    targets.push(Target::new("slot policies: sticky / per hit, ordinary", Bound::AtMost(1.0), policy(ours::STICKY, ours::PER_HIT)));
-    targets.push(Target::new("slot policies: permanent / sticky, ordinary", Bound::AtMost(1.0), policy(ours::PERMANENT, ours::STICKY)));
     targets
 }
 
