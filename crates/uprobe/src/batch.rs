@@ -63,7 +63,7 @@ impl Target {
         Self { address, size, after: 0, offset: 0, action, returns: true, breakpoint: false }
     }
 
-    fn range(&self) -> Range<u64> {
+    pub(crate) fn range(&self) -> Range<u64> {
         self.address..self.address.saturating_add(u64::from(self.size))
     }
 }

@@ -28,9 +28,14 @@ pub(crate) fn change_mask(how: i32, mask: Mask) -> Result<Mask, i32> {
     if result == 0 { Ok(old) } else { Err(-result as i32) }
 }
 
-/// Blocks all signals; the mask until now.
+/// Blocks all signals but the engine's own traps, for a breakpoint with SIGTRAP blocked kills; the mask until now.
 pub(crate) fn block_signals() -> Mask {
-    change_mask(libc::SIG_SETMASK, Mask::MAX).unwrap_or_default()
+    change_mask(libc::SIG_SETMASK, !(bit(libc::SIGTRAP) | bit(libc::SIGILL))).unwrap_or_default()
+}
+
+/// A signal in a [`Mask`].
+pub(crate) const fn bit(signal: i32) -> Mask {
+    1 << (signal - 1)
 }
 
 /// Puts a mask back.

@@ -12,7 +12,7 @@ use patch::{branch_before, branch_targets};
 /// Bytes from a probe's place on that a window may take, an `endbr64` in front included.
 const WINDOW: u64 = 32;
 /// Entries of a jump table that are looked at.
-const ENTRIES: u64 = 4096;
+const ENTRIES: usize = 4096;
 /// Bytes in front of what looks like a branch from which it is decoded, to see whether it is one.
 const RUN_UP: usize = 256;
 
@@ -35,7 +35,10 @@ pub(crate) fn find<'a>(
         branch_targets(target.address, &code[..target.size as usize], &mut landings, &mut tables);
         tables.sort_unstable();
         tables.dedup();
-        tables.iter().for_each(|&table| read_table(table, window(target), mappings, &mut landings));
+        for (i, &table) in tables.iter().enumerate() {
+            let end = tables.get(i + 1).copied().unwrap_or(u64::MAX);
+            read_table(table..end, target, mappings, &mut landings);
+        }
     }
     for mapping in mappings.iter().filter(|m| m.executable && m.readable) {
         let new = targets.iter().zip(&is_new).filter(|(_, new)| **new).map(|(target, _)| target);
@@ -65,27 +68,22 @@ fn window(target: &Target) -> Range<u64> {
     at + 1..(at + WINDOW).min(target.address + u64::from(target.size + target.after))
 }
 
-/// Entries of what may be a table that lead into the window.
-fn read_table(table: u64, window: Range<u64>, mappings: &[Mapping], landings: &mut Vec<u64>) {
-    let Some(mapping) = mappings.iter().find(|m| m.range.contains(&table) && m.readable) else { return };
-    let is_code = |to: u64| mappings.iter().any(|m| m.executable && m.range.contains(&to));
-    for (size, step) in [(4, 0), (8, 1)] {
-        for at in (table..mapping.range.end.saturating_sub(size - 1)).step_by(size as usize).take(ENTRIES as usize) {
-            let to = if step == 0 {
-                // SAFETY: inside a readable mapping, for as long as the library is loaded that the function belongs to.
-                let entry: i32 = unsafe { ptr::read_unaligned(ptr::with_exposed_provenance(at as usize)) };
-                table.wrapping_add_signed(entry.into())
-            } else {
-                // SAFETY: as above.
-                unsafe { ptr::read_unaligned(ptr::with_exposed_provenance(at as usize)) }
-            };
-            if window.contains(&to) {
-                landings.push(to);
-            } else if !is_code(to) {
-                break;
-            }
-        }
-    }
+/// Entries of what may be a table that lead into the target's window. How long a table is nobody says: it ends with the first entry that does not lead into the function, or where
+/// the function's next one begins.
+fn read_table(table: Range<u64>, target: &Target, mappings: &[Mapping], landings: &mut Vec<u64>) {
+    let Some(mapping) = mappings.iter().find(|m| m.range.contains(&table.start) && m.readable) else { return };
+    let end = mapping.range.end.min(table.end);
+    let entries = |size: u64| (table.start..end.saturating_sub(size - 1)).step_by(size as usize).take(ENTRIES);
+    // SAFETY: inside a readable mapping, of the library that the function belongs to.
+    let word = |at: u64| unsafe { ptr::read_unaligned(ptr::with_exposed_provenance::<i32>(at as usize)) };
+    // SAFETY: as above.
+    let absolute = |at: u64| unsafe { ptr::read_unaligned(ptr::with_exposed_provenance::<u64>(at as usize)) };
+    let (function, window) = (target.range(), window(target));
+    let mut add = |targets: &mut dyn Iterator<Item = u64>| {
+        landings.extend(targets.take_while(|to| function.contains(to)).filter(|to| window.contains(to)));
+    };
+    add(&mut entries(4).map(|at| table.start.wrapping_add_signed(word(at).into())));
+    add(&mut entries(8).map(absolute));
 }
 
 /// What of `text` belongs to no target, ascending. A branch that begins in front of a function and ends in it does not exist.
@@ -228,7 +226,7 @@ mod tests {
         // SAFETY: this test alone uses them.
         unsafe {
             (&raw mut RELATIVE).write([(code + 2).wrapping_sub(relative) as i32, 0, 0, 0]);
-            (&raw mut ABSOLUTE).write([code + 4, 1, 0, 0]);
+            (&raw mut ABSOLUTE).write([code, code + 4, 1, 0]);
         }
         let mut mappings = maps::read();
         // The code is in data here: what matters is that a table's entries lead to code.
