@@ -3,7 +3,7 @@
 use crate::objects::Object;
 use crate::segment;
 use std::time::Duration;
-use uprobe::{Action, Engine, Method, Patching, Target};
+use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
 use wire::{Function, Kind, Loss, Segment, State};
 
 /// How long the program waits for the command line to look at a file that it has not seen.
@@ -54,6 +54,7 @@ pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object]
                     }
                 }
             }
+            Err(Refusal::NeedsTrap) => segment.set_state(index, State::Skipped, wire::NEEDS_TRAP),
             Err(why) => segment.set_state(index, State::Skipped, &why.to_string()),
         }
     }
@@ -91,6 +92,7 @@ fn target(object: &Object, function: &Function) -> Target {
         action,
         returns: function.returns,
         breakpoint: false,
+        traps: !wire::is_c_library(&object.file.path),
     }
 }
 

@@ -48,6 +48,7 @@ fn run(segment: &'static Segment) {
 
 /// Arms everything. What the C library does for us behind the first patch is not the program's doing.
 fn arm_all(engine: &'static Engine, segment: &Segment, started: Instant) {
+    uprobe::signals::adopt();
     let loaded = objects::loaded();
     let armed = arm::arm(engine, segment, &loaded, true);
     loader::watch(engine, loaded);

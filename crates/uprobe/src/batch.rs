@@ -55,12 +55,14 @@ pub struct Target {
     pub returns: bool,
     /// Never a detour.
     pub breakpoint: bool,
+    /// Whether a breakpoint may be put there. Not where the program comes by with SIGTRAP blocked by a system call of its own: the trap would kill.
+    pub traps: bool,
 }
 
 impl Target {
     /// The entry of the function at `address`.
     pub fn entry(address: u64, size: u32, action: Action) -> Self {
-        Self { address, size, after: 0, offset: 0, action, returns: true, breakpoint: false }
+        Self { address, size, after: 0, offset: 0, action, returns: true, breakpoint: false, traps: true }
     }
 
     pub(crate) fn range(&self) -> Range<u64> {
@@ -210,6 +212,9 @@ impl Work<'_> {
         let function = Function { address: target.address, code, after, site: target.offset };
         let options = Options { breakpoint: target.breakpoint, ..*options };
         let plan = plan(&function, &options).map_err(Refusal::Code)?;
+        if !target.traps && matches!(plan.method, patch::Method::Breakpoint(_)) {
+            return Err(Refusal::NeedsTrap);
+        }
         let (action, entry_only) = self.action(target, &plan);
         let method = match &plan.method {
             patch::Method::Detour(_) => Method::Detour,

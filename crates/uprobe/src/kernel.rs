@@ -18,19 +18,38 @@ unsafe fn call(number: libc::c_long, a: usize, b: usize, c: usize, d: usize) -> 
 /// A set of signals as the kernel has it: signal n is bit n - 1.
 pub(crate) type Mask = u64;
 
-/// `rt_sigprocmask(2)`; the mask until now, or a negative error number.
-pub(crate) fn change_mask(how: i32, mask: Mask) -> Result<Mask, i32> {
+/// All signals.
+pub(crate) const ALL: Mask = Mask::MAX;
+
+/// `rt_sigprocmask(2)` with masks at any address, or 0: 0 or an error number.
+///
+/// # Safety
+/// The kernel may read 8 bytes at `new` and write 8 bytes at `old`; it checks whether they are mapped.
+pub(crate) unsafe fn rt_sigprocmask(how: i32, new: usize, old: usize) -> i32 {
+    // SAFETY: the caller's.
+    let result = unsafe { call(libc::SYS_rt_sigprocmask, how as usize, new, old, 8) };
+    -result as i32
+}
+
+/// `rt_sigprocmask(2)`; the mask until now.
+pub(crate) fn change_mask(how: i32, mask: Mask) -> Mask {
     let mut old = 0;
-    // SAFETY: reads and writes 8 bytes of ours.
-    let result = unsafe {
-        call(libc::SYS_rt_sigprocmask, how as usize, (&raw const mask).expose_provenance(), (&raw mut old).expose_provenance(), 8)
-    };
-    if result == 0 { Ok(old) } else { Err(-result as i32) }
+    // SAFETY: 8 bytes of ours each.
+    unsafe { rt_sigprocmask(how, (&raw const mask).expose_provenance(), (&raw mut old).expose_provenance()) };
+    old
+}
+
+/// `rt_sigpending(2)`.
+pub(crate) fn pending_signals() -> Mask {
+    let mut pending = 0_u64;
+    // SAFETY: writes 8 bytes of ours.
+    unsafe { call(libc::SYS_rt_sigpending, (&raw mut pending).expose_provenance(), 8, 0, 0) };
+    pending
 }
 
 /// Blocks all signals but the engine's own traps, for a breakpoint with SIGTRAP blocked kills; the mask until now.
 pub(crate) fn block_signals() -> Mask {
-    change_mask(libc::SIG_SETMASK, !(bit(libc::SIGTRAP) | bit(libc::SIGILL))).unwrap_or_default()
+    change_mask(libc::SIG_SETMASK, ALL & !(bit(libc::SIGTRAP) | bit(libc::SIGILL)))
 }
 
 /// A signal in a [`Mask`].
@@ -40,7 +59,7 @@ pub(crate) const fn bit(signal: i32) -> Mask {
 
 /// Puts a mask back.
 pub(crate) fn restore_signals(mask: Mask) {
-    let _ = change_mask(libc::SIG_SETMASK, mask);
+    change_mask(libc::SIG_SETMASK, mask);
 }
 
 /// Whether 8 bytes at `address` can be read: the kernel reads them and then refuses the request, so nothing changes.

@@ -10,6 +10,8 @@ pub enum Refusal {
     Code(patch::Refusal),
     /// The address range is not readable memory.
     Unreadable,
+    /// It cannot take a jump, and must not take a breakpoint ([`Target::traps`](crate::Target::traps)).
+    NeedsTrap,
     /// There is a probe already, of another kind.
     AlreadyProbed,
     /// No memory is free within 2 GiB of it, or the system gives none.
@@ -29,6 +31,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Code(why) => why.fmt(f),
             Self::Unreadable => f.write_str("its code cannot be read"),
+            Self::NeedsTrap => f.write_str("it needs a breakpoint, which would kill where signals are blocked"),
             Self::AlreadyProbed => f.write_str("probed already"),
             Self::NoRoom => f.write_str("no memory free within 2 GiB of it"),
             Self::NotWritable => f.write_str("the system does not let code be changed"),

@@ -1,20 +1,20 @@
 //! Signals as the program sees them: its dispositions and masks, though the engine needs some for itself.
 //!
-//! A preloaded agent offers `sigaction`, `signal`, `sigprocmask` and `pthread_sigmask` to the program and forwards them here. Every handler of the program is then called through a wrapper
+//! A preloaded agent offers `sigaction`, `signal`, `sigprocmask`, `pthread_sigmask` and `sigpending` to the program and forwards them here. Every handler of the program is then called through a wrapper
 //! that shows it a frame in its own code, also when the signal arrived in a stub. SIGTRAP and SIGILL reach the program only when the trap is not the engine's.
 #![allow(unsafe_code)]
 
 mod dispositions;
-mod errno;
 mod frame;
+mod masks;
 pub(crate) mod traps;
 mod wrap;
 
-use dispositions::{change_mask, system};
-use libc::{SA_RESETHAND, SA_SIGINFO, SIG_DFL, SIG_ERR, SIG_IGN, SIGILL, SIGTRAP, c_int, sigset_t};
+use crate::kernel;
+use dispositions::system;
+use libc::{SA_RESETHAND, SA_SIGINFO, SIG_DFL, SIG_ERR, SIG_IGN, SIGILL, SIGTRAP, c_int};
 
-/// The kernel's signals for glibc's own use: it does not let the program block them.
-const INTERNAL: [c_int; 2] = [32, 33];
+pub use masks::{Inherited, adopt, inherit, inherited, mask, pending};
 
 /// `sigaction(2)` for the program.
 ///
@@ -54,8 +54,9 @@ pub unsafe fn sigaction(signal: c_int, new: *const libc::sigaction, old: *mut li
 /// What the kernel is told instead.
 fn wrapped(asked: &libc::sigaction) -> libc::sigaction {
     let mut real = *asked;
-    // SAFETY: a set that lives through the call: a breakpoint inside the handler must be able to trap.
-    unsafe { libc::sigdelset(&raw mut real.sa_mask, SIGTRAP) };
+    // A breakpoint inside the handler must be able to trap.
+    let mask = masks::of(&real.sa_mask) & !kernel::bit(SIGTRAP);
+    masks::set(&mut real.sa_mask, mask);
     if asked.sa_sigaction != SIG_DFL && asked.sa_sigaction != SIG_IGN {
         real.sa_sigaction = wrap::wrapper as *const () as usize;
         real.sa_flags |= SA_SIGINFO;
@@ -76,46 +77,4 @@ pub unsafe fn signal(signal: c_int, handler: usize, flags: c_int) -> usize {
     new.sa_flags = flags;
     // SAFETY: two sigactions that live through the call.
     if unsafe { sigaction(signal, &raw const new, &raw mut old) } == 0 { old.sa_sigaction } else { SIG_ERR }
-}
-
-/// `sigprocmask(2)` and `pthread_sigmask(3)` for the program; 0 or an error number. While breakpoints are armed SIGTRAP stays unblocked, whatever is asked.
-///
-/// # Safety
-/// `set` and `old` are null or valid.
-///
-/// # Context
-/// Signal-safe.
-pub unsafe fn mask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int {
-    // SAFETY: the caller's pointer.
-    let asked = unsafe { set.as_ref() }.copied().map(|mut set| {
-        let trap = (traps::installed() && how != libc::SIG_UNBLOCK).then_some(SIGTRAP);
-        for signal in INTERNAL.into_iter().filter(|_| how != libc::SIG_UNBLOCK) {
-            remove_raw(&mut set, signal);
-        }
-        trap.into_iter().for_each(|signal| remove_raw(&mut set, signal));
-        set
-    });
-    let set = asked.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
-    // SAFETY: sets that live through the call; the kernel uses their first 8 bytes.
-    let result = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, set, old, 8) };
-    if result == 0 {
-        return 0;
-    }
-    errno::get()
-}
-
-/// `sigdelset` refuses glibc's internal signals.
-fn remove_raw(set: &mut sigset_t, signal: c_int) {
-    let word = core::ptr::from_mut(set).cast::<u64>();
-    // SAFETY: a signal set begins with the kernel's 64 bits.
-    unsafe { *word &= !(1 << (signal - 1)) };
-}
-
-/// Unblocks SIGTRAP in the calling thread, for threads that were started with it blocked.
-pub fn unblock() {
-    let mut set = dispositions::all_signals();
-    for signal in (1..65).filter(|s| *s != SIGTRAP) {
-        remove_raw(&mut set, signal);
-    }
-    change_mask(libc::SIG_UNBLOCK, &set);
 }

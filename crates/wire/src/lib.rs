@@ -41,6 +41,7 @@
 pub mod cell;
 
 mod block;
+mod c_library;
 mod entry_only;
 mod error;
 mod function;
@@ -54,6 +55,7 @@ mod request;
 mod segment;
 
 pub use block::{Counts, Thread};
+pub use c_library::{NEEDS_TRAP, is_c_library};
 pub use entry_only::{ENTRY_ONLY, is_entry_only};
 pub use error::Error;
 pub use function::{Function, Kind, State};

@@ -72,8 +72,23 @@ unsafe extern "C" fn __sysv_signal(number: c_int, handler: sighandler_t) -> sigh
 unsafe extern "C" fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int {
     // SAFETY: the caller's pointers.
     let error = unsafe { uprobe::signals::mask(how, set, old) };
-    // It has set errno.
-    if error == 0 { 0 } else { -1 }
+    if error == 0 {
+        return 0;
+    }
+    // SAFETY: the thread's own word.
+    unsafe { *libc::__errno_location() = error };
+    -1
+}
+
+/// `sigpending(2)`.
+///
+/// # Safety
+/// The pointer is valid.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn sigpending(set: *mut sigset_t) -> c_int {
+    // SAFETY: the caller's pointer, to a set, which begins with the kernel's 64 bits. glibc writes no more either.
+    unsafe { set.cast::<u64>().write(uprobe::signals::pending()) };
+    0
 }
 
 /// `pthread_sigmask(3)`.

@@ -7,6 +7,7 @@
 use core::arch::global_asm;
 use libc::{c_int, c_void, pthread_attr_t, pthread_t};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use uprobe::signals::{Inherited, inherited};
 
 type Start = extern "C" fn(*mut c_void) -> *mut c_void;
 type Create = unsafe extern "C" fn(*mut pthread_t, *const pthread_attr_t, Start, *mut c_void) -> c_int;
@@ -17,6 +18,14 @@ static CREATE: AtomicUsize = AtomicUsize::new(0);
 /// What the new thread is to run.
 #[repr(C)]
 struct Thread {
+    start: Start,
+    argument: *mut c_void,
+    signals: Inherited,
+}
+
+/// What the assembly takes from us, in two registers.
+#[repr(C)]
+struct Call {
     start: Start,
     argument: *mut c_void,
 }
@@ -46,10 +55,12 @@ unsafe extern "C" {
     safe fn thread_start(thread: *mut c_void) -> *mut c_void;
 }
 
-extern "C" fn prepare_thread(thread: *mut Thread) -> Thread {
+extern "C" fn prepare_thread(thread: *mut Thread) -> Call {
     uprobe::prepare_thread();
     // SAFETY: made by `pthread_create` from a box, for this thread alone.
-    uprobe::own_code(|| *unsafe { Box::from_raw(thread) })
+    let Thread { start, argument, signals } = uprobe::own_code(|| *unsafe { Box::from_raw(thread) });
+    uprobe::signals::inherit(signals);
+    Call { start, argument }
 }
 
 /// Looks up the C library's `pthread_create`.
@@ -84,7 +95,7 @@ unsafe extern "C" fn pthread_create(
         // SAFETY: the caller's arguments.
         return unsafe { real(thread, attributes, start, argument) };
     }
-    let ours = uprobe::own_code(|| Box::into_raw(Box::new(Thread { start, argument })));
+    let ours = uprobe::own_code(|| Box::into_raw(Box::new(Thread { start, argument, signals: inherited() })));
     // SAFETY: the caller's arguments, and ours.
     let result = unsafe { real(thread, attributes, thread_start, ours.cast()) };
     if result != 0 {

@@ -12,6 +12,7 @@ use crate::symbols::libraries::{Environment, closure, find};
 use crate::symbols::object::Object;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
@@ -154,6 +155,7 @@ fn verdict(object: &Object, function: &Function) -> Verdict {
     notes.extend(no_return.map(|why| format!("{why}: entries only")));
     match plan.method {
         patch::Method::Detour(_) => Verdict::Detour(cost, notes.join("; ")),
+        patch::Method::Breakpoint(_) if wire::is_c_library(object.path.as_os_str().as_bytes()) => Verdict::Not(wire::NEEDS_TRAP.to_string()),
         patch::Method::Breakpoint(breakpoint) => {
             notes.insert(0, breakpoint.why().to_string());
             Verdict::Breakpoint(cost, notes.join("; "))

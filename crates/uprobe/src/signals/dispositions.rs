@@ -7,10 +7,10 @@
 //! An entry is written by whoever holds its lock, with all signals blocked, so that a handler cannot spin on its own thread. Handlers read `handler` alone, without the lock.
 #![allow(unsafe_code)]
 
+use crate::kernel;
 use core::cell::UnsafeCell;
-use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use libc::{c_int, sigaction, sigset_t};
+use libc::{c_int, sigaction};
 
 /// Signals that there are on Linux, and number 0.
 pub(super) const SIGNALS: usize = 65;
@@ -43,28 +43,10 @@ pub(super) unsafe fn system(signal: c_int, new: *const sigaction, old: *mut siga
     unsafe { __sigaction(signal, new, old) }
 }
 
-/// The system's `rt_sigprocmask`; the old mask.
-pub(super) fn change_mask(how: c_int, set: &sigset_t) -> sigset_t {
-    // SAFETY: zero is a valid signal set.
-    let mut old: sigset_t = unsafe { core::mem::zeroed() };
-    // SAFETY: two sets that live through the call, of which the kernel uses the first 8 bytes.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, ptr::from_ref(set), &raw mut old, 8) };
-    old
-}
-
-/// A set of all signals.
-pub(super) fn all_signals() -> sigset_t {
-    // SAFETY: zero is a valid signal set.
-    let mut set: sigset_t = unsafe { core::mem::zeroed() };
-    // SAFETY: a set that lives through the call.
-    unsafe { libc::sigfillset(&raw mut set) };
-    set
-}
-
 /// Runs `f` on what the program asked for this signal, alone.
 pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<sigaction>) -> R) -> Option<R> {
     let entry = TABLE.get(usize::try_from(signal).ok()?)?;
-    let mask = change_mask(libc::SIG_BLOCK, &all_signals());
+    let mask = kernel::change_mask(libc::SIG_SETMASK, kernel::ALL);
     // Acquire pairs with the Release below.
     while entry.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
         core::hint::spin_loop();
@@ -77,7 +59,7 @@ pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<sigaction>) -> R
         entry.handler.store(action.sa_sigaction, Ordering::Release);
     }
     entry.locked.store(false, Ordering::Release);
-    change_mask(libc::SIG_SETMASK, &mask);
+    kernel::restore_signals(mask);
     Some(result)
 }
 

@@ -1,9 +1,9 @@
 //! SIGTRAP and SIGILL: breakpoints, and threads that wake in the middle of a jump.
 #![allow(unsafe_code)]
 
-use super::dispositions::{self, change_mask, handler, system};
-use super::frame;
-use crate::breakpoint;
+use super::dispositions::{self, handler, system};
+use super::{frame, masks};
+use crate::{breakpoint, kernel};
 use crate::trap_table::{self, Meaning};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ pub(super) fn installed() -> bool {
     INSTALLED.load(Ordering::Acquire)
 }
 
-/// Puts our handlers before the program's, once. Called under the engine's lock.
+/// Puts our handlers before the program's, and lets the calling thread be trapped. Two threads may do so at once.
 pub(crate) fn install() {
     if installed() {
         return;
@@ -40,12 +40,8 @@ pub(crate) fn install() {
             }
         });
     }
-    // SAFETY: zero is a valid signal set.
-    let mut set: libc::sigset_t = unsafe { core::mem::zeroed() };
-    // SAFETY: a set that lives through the call.
-    unsafe { libc::sigaddset(&raw mut set, SIGTRAP) };
-    change_mask(libc::SIG_UNBLOCK, &set);
     INSTALLED.store(true, Ordering::Release);
+    masks::adopt();
 }
 
 extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
@@ -53,10 +49,7 @@ extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void)
     let frame = unsafe { &mut *context.cast::<ucontext_t>() };
     // SAFETY: as above.
     let code = unsafe { (*info).si_code };
-    let errno = super::errno::get();
-    let ours = code > 0 && resolve(signal, frame);
-    super::errno::set(errno);
-    if !ours {
+    if !(code > 0 && resolve(signal, frame)) {
         forward(signal, code, info, frame);
     }
 }
@@ -87,7 +80,11 @@ fn byte_at(address: u64) -> u8 {
 /// Does what would happen without the engine.
 fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) {
     let synchronous = code > 0;
+    let blocked = signal == SIGTRAP && masks::blocks_traps();
     match handler(signal) {
+        _ if blocked && !synchronous => masks::keep_trap(),
+        // The kernel kills for a trap that is blocked.
+        _ if blocked => die(signal, code, frame),
         SIG_IGN if !synchronous => {}
         // The kernel does not let a program ignore a trap of its own.
         SIG_DFL | SIG_IGN => die(signal, code, frame),
@@ -106,11 +103,6 @@ fn die(signal: c_int, code: c_int, frame: &mut ucontext_t) {
         registers.rip = registers.rip.wrapping_sub(1);
         frame::write(frame, &registers);
     } else if code <= 0 || signal == SIGTRAP {
-        // SAFETY: no pointers.
-        let process = unsafe { libc::getpid() };
-        // SAFETY: no pointers.
-        let thread = unsafe { libc::gettid() };
-        // SAFETY: a signal to this very thread.
-        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+        kernel::signal_thread(kernel::thread_id(), signal);
     }
 }

@@ -1,9 +1,9 @@
 //! The program's own handlers, called with frames that show the program.
 #![allow(unsafe_code)]
 
-use super::dispositions::{self, change_mask, handler};
-use super::{frame, traps};
-use crate::stubs;
+use super::dispositions::{self, handler};
+use super::{frame, masks, traps};
+use crate::{kernel, stubs};
 use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, ucontext_t};
 
 /// What the kernel calls instead of a handler of the program.
@@ -31,7 +31,9 @@ pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) 
     }
     // SAFETY: the program gave this address to sigaction as a handler; one of a single argument does not look at the others.
     let function: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { core::mem::transmute(there) };
+    masks::show(&mut frame.uc_sigmask);
     function(signal, info, std::ptr::from_mut(frame).cast());
+    masks::take_back(&mut frame.uc_sigmask);
     if changed && frame::read(frame) == shown {
         frame::write(frame, &interrupted);
     }
@@ -47,13 +49,9 @@ fn own_mask(signal: c_int) {
         now
     });
     if let Some(Some(action)) = action {
-        let mut mask = action.sa_mask;
-        // SAFETY: a set that lives through the call. Blocked, it would kill at the next breakpoint.
-        unsafe { libc::sigdelset(&raw mut mask, libc::SIGTRAP) };
-        if signal == libc::SIGILL && action.sa_flags & SA_NODEFER == 0 {
-            // SAFETY: as above.
-            unsafe { libc::sigaddset(&raw mut mask, signal) };
-        }
-        change_mask(libc::SIG_BLOCK, &mask);
+        let own = if action.sa_flags & SA_NODEFER == 0 { kernel::bit(signal) } else { 0 };
+        // SIGTRAP blocked would kill at the next breakpoint.
+        let mask = (masks::of(&action.sa_mask) | own) & !kernel::bit(libc::SIGTRAP);
+        kernel::change_mask(libc::SIG_BLOCK, mask);
     }
 }

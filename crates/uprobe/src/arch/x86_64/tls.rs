@@ -5,6 +5,7 @@
 //! | `STATE` | the [`State`](crate::thread::State) that hits of the thread use; 0: none yet, or a consumer is running |
 //! | `OWN` | the thread's first state, also while a consumer runs; 0: none yet, or none any more |
 //! | `BUSY` | why there is none: [`crate::thread::Busy`] |
+//! | `TRAPS` | what the thread believes of SIGTRAP: [`crate::signals`] |
 //!
 //! Written by the thread and its signal handlers only.
 #![allow(unsafe_code)]
@@ -29,6 +30,8 @@ pub(crate) const STATE: usize = 0;
 pub(crate) const OWN: usize = 8;
 /// See the module.
 pub(crate) const BUSY: usize = 16;
+/// See the module.
+pub(crate) const TRAPS: usize = 24;
 
 /// Distance of the words from fs:0.
 #[inline]
@@ -52,7 +55,7 @@ pub(crate) fn control_block() -> u64 {
 /// Reads a word.
 #[inline(always)]
 pub(crate) fn get<const WORD: usize>() -> usize {
-    const { assert!(WORD <= BUSY) };
+    const { assert!(WORD <= TRAPS) };
     let value: usize;
     // SAFETY: a load of one of the thread's own words.
     unsafe {
@@ -70,7 +73,7 @@ pub(crate) fn get<const WORD: usize>() -> usize {
 /// Writes a word.
 #[inline(always)]
 pub(crate) fn set<const WORD: usize>(value: usize) {
-    const { assert!(WORD <= BUSY) };
+    const { assert!(WORD <= TRAPS) };
     // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal handlers read what was written before.
     unsafe {
         asm!(
