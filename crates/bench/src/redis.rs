@@ -16,7 +16,7 @@ use crate::programs::installed;
 use crate::report::{Bound, Report, Sheet, Target};
 use crate::stats::Summary;
 use clap::Args;
-use pairs::{Contender, Length, Pair, Pairs};
+use pairs::{Contender, Pair, Pairs, Plan};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tracer::{Probes, Tracer};
@@ -34,6 +34,9 @@ pub struct Options {
     /// Also measure uftrace and, as root, bpftrace
     #[arg(long)]
     pub peers: bool,
+    /// Keep the server's main thread and the client on a CPU each
+    #[arg(long)]
+    pub pin: bool,
 }
 
 /// What is probed, and the share of the bare requests per second that is to be kept.
@@ -74,12 +77,15 @@ pub fn run(options: &Options) -> Report {
         .flat_map(|(probes, _)| tracers.iter().map(|tracer| Contender { tracer: tracer.clone(), probes: *probes }))
         .filter(wanted)
         .collect();
-    let repeats = common.repeats(5);
+    let repeats = common.repeats(7);
     let seconds = common.window_ms.map_or(if common.quick { 0.1 } else { 3.0 }, |ms| ms as f64 / 1e3);
-    let length = Length { seconds, warm_up: if common.quick { 2_000 } else { 20_000 } };
-    let results = if loaded { pairs::run(&contenders, repeats, length) } else { Vec::new() };
+    let plan = Plan { seconds, warm_up: if common.quick { 2_000 } else { 20_000 }, pinned: options.pin };
+    let results = if loaded { pairs::run(&contenders, repeats, plan) } else { Vec::new() };
 
     report.settings = vec![format!("pairs {repeats}"), format!("load {seconds} s per run"), "-P 16 -c 50 -t set,get".to_owned()];
+    if options.pin {
+        report.settings.push("server and client each on a CPU".to_owned());
+    }
     if common.quick {
         report.settings.push("QUICK: the figures mean little".to_owned());
     }

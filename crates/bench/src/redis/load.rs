@@ -1,6 +1,7 @@
 //! The load: redis-benchmark with pipelining.
 
 use super::server::Server;
+use crate::affinity;
 use crate::group::Group;
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
@@ -32,6 +33,9 @@ pub(super) fn run(server: &Server, requests: u64) -> io::Result<Rates> {
     command.args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-P", "16", "-c", "50", "-t", "set,get", "--csv"]);
     command.args(["-n", &requests.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut client = Group::spawn(&mut command)?;
+    if let ([_, second, ..], true) = (&affinity::allowed()[..], server.pinned()) {
+        affinity::pin_process(client.child().id(), *second);
+    }
     let status = client.wait(LIMIT);
     let mut text = String::new();
     if status.is_some_and(|s| s.success())

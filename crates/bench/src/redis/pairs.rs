@@ -39,27 +39,29 @@ pub(super) struct Pairs {
     pub(super) wrong: Vec<String>,
 }
 
-/// Length of the runs.
+/// How the runs are done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Length {
+pub(super) struct Plan {
     /// Seconds of load in each run.
     pub(super) seconds: f64,
     /// SETs and GETs each before that, from which the rate is estimated.
     pub(super) warm_up: u64,
+    /// Whether server and client stay on a CPU each.
+    pub(super) pinned: bool,
 }
 
 /// Runs all contenders `repeats` times: each repeat measures each contender once, beside a bare run of its own.
-pub(super) fn run(contenders: &[Contender], repeats: usize, length: Length) -> Vec<Pairs> {
+pub(super) fn run(contenders: &[Contender], repeats: usize, plan: Plan) -> Vec<Pairs> {
     let mut all: Vec<Pairs> = contenders.iter().map(|_| Pairs::default()).collect();
     for repeat in 0..repeats {
         for (contender, pairs) in contenders.iter().zip(&mut all) {
             progress(&format!("redis: pair {}/{repeats}, {} by {}", repeat + 1, contender.probes.label(), contender.tracer.label()));
             let (bare, traced) = if repeat % 2 == 0 {
-                let bare = one(None, length, &mut pairs.wrong);
-                (bare, one(Some(contender), length, &mut pairs.wrong))
+                let bare = one(None, plan, &mut pairs.wrong);
+                (bare, one(Some(contender), plan, &mut pairs.wrong))
             } else {
-                let traced = one(Some(contender), length, &mut pairs.wrong);
-                (one(None, length, &mut pairs.wrong), traced)
+                let traced = one(Some(contender), plan, &mut pairs.wrong);
+                (one(None, plan, &mut pairs.wrong), traced)
             };
             match (bare, traced) {
                 (Ok(bare), Ok(traced)) => pairs.done.push(Pair { bare, traced }),
@@ -73,16 +75,16 @@ pub(super) fn run(contenders: &[Contender], repeats: usize, length: Length) -> V
 }
 
 /// One server from start to end.
-fn one(contender: Option<&Contender>, length: Length, wrong: &mut Vec<String>) -> io::Result<Run> {
-    let server = Server::start(|dir| contender.and_then(|c| c.tracer.command(c.probes, dir)))?;
+fn one(contender: Option<&Contender>, plan: Plan, wrong: &mut Vec<String>) -> io::Result<Run> {
+    let server = Server::start(plan.pinned, |dir| contender.and_then(|c| c.tracer.command(c.probes, dir)))?;
     let mut outside = match contender {
         Some(c) => c.tracer.attach(c.probes, server.dir())?,
         None => None,
     };
     let before = server.commands()?;
-    let pilot = load::run(&server, length.warm_up)?;
+    let pilot = load::run(&server, plan.warm_up)?;
     // As long for SETs as for GETs would need two runs: as many of both is what is compared.
-    let requests = ((pilot.both() * length.seconds / 2.0) as u64).max(length.warm_up);
+    let requests = ((pilot.both() * plan.seconds / 2.0) as u64).max(plan.warm_up);
     let (cpu, commands) = (server.cpu_ns()?, server.commands()?);
     let rates = load::run(&server, requests)?;
     let (cpu, during) = (server.cpu_ns()? - cpu, server.commands()? - commands);

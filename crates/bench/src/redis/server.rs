@@ -1,5 +1,6 @@
 //! One redis-server on a free port of 127.0.0.1, bare or under a tracer.
 
+use crate::affinity;
 use crate::group::Group;
 use crate::scratch::Scratch;
 use std::fs::{self, File};
@@ -17,11 +18,12 @@ pub(super) struct Server {
     port: u16,
     pid: u32,
     dir: Scratch,
+    pinned: bool,
 }
 
 impl Server {
-    /// Starts `tracer` (a command that takes the traced command behind its own arguments), or the server alone, and waits until it answers.
-    pub(super) fn start(tracer: impl FnOnce(&Scratch) -> Option<Command>) -> io::Result<Self> {
+    /// `pinned`: its main thread stays on the first CPU, for the client to have the second. Starts `tracer` (a command that takes the traced command behind its own arguments), or the server alone, and waits until it answers.
+    pub(super) fn start(pinned: bool, tracer: impl FnOnce(&Scratch) -> Option<Command>) -> io::Result<Self> {
         const STARTED: Duration = Duration::from_secs(20);
         let dir = Scratch::new("redis")?;
         let mut command = match tracer(&dir) {
@@ -40,7 +42,11 @@ impl Server {
         let end = Instant::now() + STARTED;
         loop {
             if let Some(pid) = pid_behind(port) {
-                return Ok(Self { group, port, pid, dir });
+                // Its background threads and what traces it go where there is room.
+                if let ([first, _, ..], true) = (&affinity::allowed()[..], pinned) {
+                    affinity::pin_process(pid, *first);
+                }
+                return Ok(Self { group, port, pid, dir, pinned });
             }
             if let Some(status) = group.wait(Duration::from_millis(10)) {
                 return Err(io::Error::other(format!("ended with {status} before it answered: {}", last_lines(&dir))));
@@ -54,6 +60,11 @@ impl Server {
     /// Where it listens.
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether it stays on the first CPU.
+    pub(super) fn pinned(&self) -> bool {
+        self.pinned
     }
 
     /// Its files.
