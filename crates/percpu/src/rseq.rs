@@ -62,6 +62,16 @@ pub fn register_thread() -> bool {
     area::register_thread()
 }
 
+/// For code that runs in threads of others before they are ready, such as a tracer's: the C library registers its area when a thread starts, and until then the memory may hold
+/// the number of a CPU all the same (glibc's is zero in a new stack, and an old thread's in one that is used again). This asks the kernel, and marks the area as unregistered
+/// if it is; the C library overwrites that.
+///
+/// # Context
+/// Signal-safe if signals are blocked; at most two system calls; leaves `errno` alone.
+pub fn check_thread() {
+    area::check_thread();
+}
+
 /// Aborts every sequence in progress in this process, and is a full barrier on every CPU that runs one of its threads. Only after [`available`] was true;
 /// otherwise it does nothing, as there are no sequences.
 ///

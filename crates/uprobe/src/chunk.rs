@@ -8,7 +8,7 @@
 use crate::arch::x86_64::consumer::with_all_vectors_elsewhere;
 use crate::instance::{self, CHUNK, PER_CHUNK};
 use crate::lists::{self, Life, Pages};
-use crate::thread::{State, global};
+use crate::thread::{State, global, own_code};
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -30,11 +30,11 @@ pub(crate) fn pool(chunks: usize) -> Option<DefaultPool> {
 /// Puts 63 instances on the free list of a state that the caller has made critical. False: the pool is empty.
 ///
 /// # Context
-/// Signal-safe, but for a rare system call of the pool's lock-free.
+/// Signal-safe; blocks signals.
 pub(crate) fn refill(state: &State) -> bool {
     let mut taken = None;
-    // The pool's code is not this crate's.
-    with_all_vectors_elsewhere(&mut || taken = take());
+    // The pool's code is not this crate's, and calls the C library in rare cases: such a call, probed, must not come here again.
+    own_code(|| with_all_vectors_elsewhere(&mut || taken = take()));
     let Some(offset) = taken else { return false };
     let header = instance::header(offset);
     header.owner.store(ptr::from_ref(state).expose_provenance() as u64, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use crate::thread;
 pub struct Statistics {
     /// Chunks that threads hold (a thread keeps its chunks to its end), or that wait for a return on a thread that is gone.
     pub chunks: usize,
-    /// The most chunks that were held at once.
+    /// Chunks that were ever held: more than were held at once, for a CPU takes a fresh one before it takes back what another CPU has.
     pub most_chunks: usize,
     /// Calls that can be pending in those.
     pub places: usize,

@@ -320,6 +320,8 @@ fn another(global: &'static Global, first: &'static State) -> Option<&'static St
 }
 
 fn first(global: &'static Global) -> Option<&'static State> {
+    // The hit may be of a function of the C library that starts the thread.
+    percpu::rseq::check_thread();
     bury_the_dead(global);
     let block = (global.hooks.thread_start)();
     if block.is_null() {

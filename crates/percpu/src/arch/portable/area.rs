@@ -17,3 +17,5 @@ pub(crate) fn register_thread() -> bool {
 }
 
 pub(crate) fn fence() {}
+
+pub(crate) fn check_thread() {}

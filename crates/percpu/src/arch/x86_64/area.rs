@@ -134,6 +134,33 @@ pub(crate) fn register_thread() -> bool {
     }
 }
 
+/// See [`crate::rseq::check_thread`].
+#[cold]
+pub(crate) fn check_thread() {
+    if state() != LIBC || cpu_id().is_none() {
+        return;
+    }
+    // The kernel refuses to unregister with a wrong signature, but only what is registered. It compares the size first, which newer C libraries take from the kernel.
+    // SAFETY: getauxval takes a number and touches no memory of the caller.
+    let features = unsafe { libc::getauxval(AT_RSEQ_FEATURE_SIZE) } as u32;
+    let refused = |size: u32| raw_unregister(offset(), size, !SIGNATURE) == -(libc::EPERM as isize);
+    if !refused(OWN_SIZE) && !refused(features.next_multiple_of(OWN_SIZE)) {
+        write_u32(offset(), CPU_ID, UNREGISTERED);
+    }
+}
+
+/// By itself, for it is called in the middle of programs, whose `errno` is theirs.
+fn raw_unregister(offset: isize, size: u32, signature: u32) -> isize {
+    let area = thread_pointer().wrapping_offset(offset);
+    let result;
+    // SAFETY: with a wrong signature the kernel changes nothing; it clobbers rax, rcx and r11.
+    unsafe {
+        asm!("syscall", inlateout("rax") libc::SYS_rseq as isize => result, in("rdi") area, in("rsi") size as usize, in("rdx") FLAG_UNREGISTER as usize,
+             in("r10") signature as usize, lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result
+}
+
 /// The own area must not be registered when the C library frees or reuses the thread's memory.
 fn forget_at_exit() {
     tls::on_thread_exit(unregister_thread);
@@ -217,4 +244,27 @@ fn libc_offset() -> Option<isize> {
     // SAFETY: null or glibc's `extern const ptrdiff_t __rseq_offset`.
     let offset = unsafe { offset.as_ref() }?;
     (*size != 0).then_some(*offset)
+}
+
+#[cfg(all(test, feature = "std", not(loom)))]
+mod tests {
+    use super::{CPU_ID, LIBC, OWN_SIZE, SIGNATURE, check_thread, cpu_id, offset, raw_unregister, state, write_u32};
+
+    #[test]
+    fn an_area_that_only_looks_registered_is_found_out() {
+        let alone = std::thread::spawn(|| {
+            let before = cpu_id();
+            check_thread();
+            assert_eq!(cpu_id().is_some(), before.is_some(), "what is registered stays");
+            if state() != LIBC || raw_unregister(offset(), OWN_SIZE, SIGNATURE) != 0 {
+                return;
+            }
+            // As it is in a thread whose C library has not come to it yet.
+            write_u32(offset(), CPU_ID, 0);
+            assert_eq!(cpu_id(), Some(0));
+            check_thread();
+            assert_eq!(cpu_id(), None);
+        });
+        alone.join().expect("no panic");
+    }
 }
