@@ -1,7 +1,7 @@
 //! From the segment's functions to the engine's targets, and from its results to the functions' states.
 
 use crate::objects::Object;
-use crate::segment;
+use crate::{segment, watched};
 use std::time::Duration;
 use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
 use wire::{Function, Kind, Loss, Segment, State};
@@ -20,6 +20,7 @@ pub(crate) struct Armed {
 
 /// Arms what the segment wants of these objects, in which no thread runs yet. With `ask`, the command line is asked about objects that the segment does not know.
 pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object], ask: bool) -> Armed {
+    let mut armed = Armed::default();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
     for object in objects {
@@ -31,14 +32,19 @@ pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object]
                 segment.lose(Loss::Memory, 1);
                 continue;
             }
-            batch.add(target(object, &function));
+            let target = target(object, &function);
+            if function.offset == 0 && watched::want(target.address, function.cell) {
+                segment.set_state(index, State::Detour, watched::NOTE);
+                armed.detours += 1;
+                continue;
+            }
+            batch.add(target);
             functions.push(index);
         }
     }
     if functions.is_empty() || segment.stopped() {
-        return Armed::default();
+        return armed;
     }
-    let mut armed = Armed::default();
     for (index, result) in functions.into_iter().zip(batch.commit(Patching::Quiet)) {
         match result {
             Ok(site) => {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::objects::{self, Object};
-use crate::{allocator, arm, log, segment};
+use crate::{allocator, arm, log, segment, watched};
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use uprobe::{Action, Consumer, Context, Engine, Patching, Target, Vectors, Verdict};
@@ -49,7 +49,8 @@ pub(crate) fn watch(engine: &'static Engine, known: Vec<Object>) {
     };
     let address = debug.breakpoint as u64;
     let _ = WATCH.set(Watch { engine, debug, known: Mutex::new(known) });
-    let consumer = Consumer { entry: Some(changed), ret: None, data: 0, vectors: Vectors::All, limit: 0 };
+    let Some(number) = watched::add(address) else { return };
+    let consumer = Consumer { entry: Some(changed), ret: None, data: number, vectors: Vectors::All, limit: 0 };
     let mut batch = engine.batch();
     batch.add(Target { after: AFTER, ..Target::entry(address, 1, Action::Call(consumer)) });
     if let Some(Err(why)) = batch.commit(Patching::Quiet).pop() {
@@ -57,7 +58,8 @@ pub(crate) fn watch(engine: &'static Engine, known: Vec<Object>) {
     }
 }
 
-fn changed(_context: &mut Context, _data: usize, _cookie: &mut u64) -> Verdict {
+fn changed(_context: &mut Context, number: usize, _cookie: &mut u64) -> Verdict {
+    watched::count(number);
     if let (Some(watch), Some(segment)) = (WATCH.get(), segment::get()) {
         // SAFETY: the loader's structure; it changes only under the lock that its caller, this thread, holds.
         let state = unsafe { (&raw const watch.debug.state).read_volatile() };

@@ -50,9 +50,10 @@ fn run(segment: &'static Segment) {
 fn arm_all(engine: &'static Engine, segment: &Segment, started: Instant) {
     uprobe::signals::adopt();
     let loaded = objects::loaded();
-    let armed = arm::arm(engine, segment, &loaded, true);
-    loader::watch(engine, loaded);
+    // First what the agent needs itself: what the user wants of the same functions is counted there.
+    loader::watch(engine, loaded.clone());
     hooks::exec::watch(engine);
+    let armed = arm::arm(engine, segment, &loaded, true);
     let bytes = allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64;
     segment.add_agent_bytes(bytes.cast_signed());
     announce(segment, armed, started.elapsed().as_nanos() as u64);

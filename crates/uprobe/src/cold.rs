@@ -111,6 +111,16 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
     }
 }
 
+/// Counts a call in the calling thread's block, for consumers that count as [`Action::Count`](crate::Action::Count) does.
+///
+/// # Context
+/// In a consumer, or anywhere on a thread that has had a hit; elsewhere it does nothing. Signal-safe; no system call.
+pub fn count_call(cell: u32) {
+    if let Some(state) = thread::own() {
+        count(state.block.load(Ordering::Relaxed), cell, cell::CALLS);
+    }
+}
+
 fn untimed(block: usize, cell: u32, why: Option<Loss>) -> Made {
     count(block, cell, cell::CALLS);
     if let Some(loss) = why {

@@ -35,6 +35,7 @@ mod trap_table;
 
 pub use batch::{Action, Armed, Batch, Method, Target};
 pub use breakpoint::SlotPolicy;
+pub use cold::count_call;
 pub use consumer::{Consumer, ConsumerId, TooMany, Vectors, Verdict, sync};
 pub use context::Context;
 pub use engine::{Config, Engine, Patching, SiteId};

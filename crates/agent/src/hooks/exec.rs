@@ -6,7 +6,7 @@
 //! A child of `vfork` runs here on its parent's memory, thread-local storage included, while the parent's thread waits: the copy belongs to the thread and is reused at its next exec.
 #![allow(unsafe_code)]
 
-use crate::{environment, log, segment};
+use crate::{environment, log, segment, watched};
 use percpu::tls::{self, Key};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
@@ -30,7 +30,8 @@ pub(crate) fn watch(engine: &'static Engine) {
         // SAFETY: a name that lives through the call.
         let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         let Some(size) = size_of_function(address) else { continue };
-        let consumer = Consumer { entry: Some(called), ret: None, data: argument, vectors: Vectors::All, limit: 0 };
+        let Some(number) = watched::add(address.addr() as u64) else { continue };
+        let consumer = Consumer { entry: Some(called), ret: None, data: number << 8 | argument, vectors: Vectors::All, limit: 0 };
         batch.add(Target { returns: false, ..Target::entry(address.addr() as u64, size, Action::Call(consumer)) });
     }
     for result in batch.commit(Patching::Quiet) {
@@ -66,7 +67,9 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-fn called(context: &mut Context, argument: usize, _cookie: &mut u64) -> Verdict {
+fn called(context: &mut Context, data: usize, _cookie: &mut u64) -> Verdict {
+    let (number, argument) = (data >> 8, data & 0xff);
+    watched::count(number);
     let registers = &mut context.registers;
     let place = if argument == 2 { &mut registers.rdx } else { &mut registers.rcx };
     if segment::get().is_some_and(|s| !s.stopped()) {
