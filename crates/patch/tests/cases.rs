@@ -52,6 +52,7 @@ fn methods() {
         ("3 bytes", "31 c0 c3", "0f 1f 44 00 00 90", Ok((5, &[2])), false),
         ("padding of its own", "f3 c3 0f 1f 44 00 00", "", Ok((5, &[])), false),
         ("code behind a ret", "c3 31 c0 ff c0 c3", "", Err(NoDetour::CodeBehindJump), false),
+        ("ud2 that a handler skips", "0f 0b 90 90 90 b8 06 00 00 00 c3", "", Err(NoDetour::CodeBehindJump), false),
         ("jmp short out", "eb 40", "90 90 90 90", Ok((5, &[])), false),
         ("jmp near out", "e9 00 10 00 00", "", Ok((5, &[])), false),
         ("jmp [rip]", "ff 25 00 10 00 00", "", Ok((6, &[])), false),

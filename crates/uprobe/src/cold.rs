@@ -187,15 +187,25 @@ fn below(state: &State, slot: u64) -> Option<(u32, u32)> {
     Some((state.top.load(Ordering::Relaxed), 0))
 }
 
-/// Fills the empty free list: from the dead, if as many were made since the last look as were alive then, else from the pool. False: there is none.
+/// Fills the empty free list: from the dead, if as many were made since the last look as were alive then, else from the pool. False: there is none. Then, too, the next look is put off by
+/// some calls in proportion to what was looked at.
 fn more(state: &State) -> bool {
+    let patience = state.patience.load(Ordering::Relaxed);
+    if patience != 0 {
+        state.patience.store(patience - 1, Ordering::Relaxed);
+        return false;
+    }
     let made = state.chunk_count.load(Ordering::Relaxed) * instance::PER_CHUNK as u32;
     let scan = || {
         lists::collect(state, &mut lists::Pages::none());
         state.free.load(Ordering::Relaxed) != 0
     };
     let due = made != 0 && made >= 2 * state.survivors.load(Ordering::Relaxed);
-    (due && scan()) || chunk::refill(state) || (!due && made != 0 && scan())
+    let filled = (due && scan()) || chunk::refill(state) || (!due && made != 0 && scan());
+    if !filled {
+        state.patience.store(state.survivors.load(Ordering::Relaxed) / 8, Ordering::Relaxed);
+    }
+    filled
 }
 
 /// Counts a return. `parent`: the offset of the instance that it was nested in; 0: unknown.

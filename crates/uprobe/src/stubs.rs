@@ -9,6 +9,9 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use patch::{Body, Registers};
 use reclaim::rcu;
 
+/// Bytes of the program that a detour may displace, and one more.
+const LONGEST_WINDOW: u64 = 32;
+
 /// Code of the engine's near some site. Never freed.
 #[derive(Debug)]
 pub(crate) struct Stub {
@@ -62,23 +65,40 @@ pub(crate) fn add(new: impl Iterator<Item = Stub>) {
     }
 }
 
-/// If `registers.rip` lies in the engine's code near a site, makes them what the program would have. False: they are the program's own already.
-///
-/// Context: signal-safe.
-pub(crate) fn present(registers: &mut Registers) -> bool {
+/// Runs `f` on all stubs, in the order of their addresses.
+fn with<R>(f: impl FnOnce(&Sorted) -> Option<R>) -> Option<R> {
     if SORTED.load(Ordering::Relaxed).is_null() {
-        return false;
+        return None;
     }
     let _section = rcu::read_lock();
     // Acquire pairs with the Release in `add`.
     // SAFETY: freed a grace period after it was replaced, and the section is open.
-    let Some(all) = (unsafe { SORTED.load(Ordering::Acquire).as_ref() }) else { return false };
-    let after = all.partition_point(|s| s.start <= registers.rip);
-    match all[..after].last().filter(|s| registers.rip < s.end) {
-        Some(stub) => {
-            stub.present(registers);
-            true
-        }
-        None => false,
-    }
+    unsafe { SORTED.load(Ordering::Acquire).as_ref() }.and_then(f)
+}
+
+/// If `registers.rip` lies in the engine's code near a site, makes them what the program would have. False: they are the program's own already.
+///
+/// Context: signal-safe.
+pub(crate) fn present(registers: &mut Registers) -> bool {
+    let there = registers.rip;
+    let found = with(|all| {
+        let after = all.partition_point(|s| s.start <= there);
+        let stub = all[..after].last().filter(|s| there < s.end)?;
+        stub.present(registers);
+        Some(())
+    });
+    found.is_some()
+}
+
+/// Where a thread goes on that wants to go on at `ip`, if that is one of the instructions behind the first that a probe displaces. Looks at every stub.
+///
+/// Context: signal-safe.
+pub(crate) fn relocated(ip: u64) -> Option<u64> {
+    let inside = |stub: &&&Stub| (1..LONGEST_WINDOW).contains(&ip.wrapping_sub(stub.site));
+    with(|all| {
+        all.iter().filter(inside).find_map(|stub| {
+            let (at, body) = stub.body.as_ref()?;
+            body.relocated(ip).map(|offset| at + u64::from(offset))
+        })
+    })
 }

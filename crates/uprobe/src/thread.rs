@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) chunk_count: AtomicU32,
     /// Instances that were alive at the last scan.
     pub(crate) survivors: AtomicU32,
+    /// Calls to let pass before a free instance is looked for again.
+    pub(crate) patience: AtomicU32,
     /// Address of the thread's next state; 0: none.
     next: AtomicUsize,
     /// Of a thread that is at its end: its number, and in the upper half how many times the state has been at this point. 0: it is not. Set by the thread, in its first state; cleared by
@@ -403,6 +405,7 @@ fn release(global: &Global, state: &State, pages: &mut Pages) {
     state.block.store(0, Ordering::Relaxed);
     state.next.store(0, Ordering::Relaxed);
     state.critical.store(0, Ordering::Relaxed);
+    state.patience.store(0, Ordering::Relaxed);
     state.leaving.store(0, Ordering::Relaxed);
     // SAFETY: every state is the value of a record, which lives for ever, and a record begins with its value.
     let record = unsafe { &*core::ptr::from_ref(state).cast::<Record<State>>() };

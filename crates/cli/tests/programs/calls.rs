@@ -63,10 +63,11 @@ fn functions_that_keep_their_callers_frame() {
     let specs: Vec<String> = family.iter().map(|name| format!("libc.so.6:{name}")).chain(["t_*".to_owned()]).collect();
     let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
     let reports = target.case().specs(&specs).check();
-    // Each of 50 rounds enters each of them once; the C library takes one _setjmp of its own around main.
+    // Each of 50 rounds enters each of them once; the C library takes one _setjmp of its own around main. _setjmp goes on in __sigsetjmp, and so does what dlopen does to catch errors
+    // (with glibc 2.36 a debugger's breakpoint counts 450 after the start of main).
     for (name, expected) in [
         ("_setjmp", 50..=51),
-        ("__sigsetjmp", 50..=51),
+        ("__sigsetjmp", 100..=1000),
         ("getcontext", 50..=50),
         ("vfork", 50..=50),
         ("dlopen", 50..=50),

@@ -4,6 +4,7 @@
 use super::dispositions::{self, handler};
 use super::{frame, masks, traps};
 use crate::{kernel, stubs};
+use patch::Registers;
 use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, ucontext_t};
 
 /// What the kernel calls instead of a handler of the program.
@@ -13,7 +14,7 @@ pub(super) extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *
     call(signal, info, frame);
 }
 
-/// Calls the program's handler with a frame that shows the program's own code. If the handler leaves the place as it is, the thread goes on where it was.
+/// Calls the program's handler with a frame that shows the program's own code.
 pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) {
     let there = handler(signal);
     if there == SIG_DFL || there == SIG_IGN {
@@ -25,8 +26,7 @@ pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) 
     }
     let interrupted = frame::read(frame);
     let mut shown = interrupted;
-    let changed = stubs::present(&mut shown);
-    if changed {
+    if stubs::present(&mut shown) {
         frame::write(frame, &shown);
     }
     // SAFETY: the program gave this address to sigaction as a handler; one of a single argument does not look at the others.
@@ -34,8 +34,22 @@ pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) 
     masks::show(&mut frame.uc_sigmask);
     function(signal, info, std::ptr::from_mut(frame).cast());
     masks::take_back(&mut frame.uc_sigmask);
-    if changed && frame::read(frame) == shown {
-        frame::write(frame, &interrupted);
+    go_on(frame, &shown, &interrupted);
+}
+
+/// Lets the thread go on as the handler left the frame: with what it changed, and else where it was.
+fn go_on(frame: &mut ucontext_t, shown: &Registers, interrupted: &Registers) {
+    let left = frame::read(frame);
+    let mut next = left;
+    if left.rip == shown.rip {
+        // It may have mended a register, and tries the instruction again, which is ours. Everything that it did not touch is as it was.
+        next = left.or_where_same(shown, interrupted);
+    } else if let Some(to) = stubs::relocated(left.rip) {
+        // To an instruction that is not where it was.
+        next.rip = to;
+    }
+    if next != left {
+        frame::write(frame, &next);
     }
 }
 

@@ -29,6 +29,15 @@ const _: () = assert!(size_of::<Registers>() == 18 * 8, "assembly stores sixteen
 const _: () = assert!(core::mem::offset_of!(Registers, rip) == 128, "rip is behind r15");
 
 impl Registers {
+    /// These, but those that are as in `same` are taken from `other`: what somebody who was shown `same` has changed, applied to `other`.
+    pub fn or_where_same(&self, same: &Self, other: &Self) -> Self {
+        let pick = |own: u64, same: u64, other: u64| if own == same { other } else { own };
+        macro_rules! each {
+            ($($name:ident)*) => { Self { $($name: pick(self.$name, same.$name, other.$name)),* } };
+        }
+        each!(rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip rflags)
+    }
+
     /// The register with this number (0 rax, 1 rcx, 2 rdx, 3 rbx, 4 rsp, 5 rbp, 6 rsi, 7 rdi, 8 to 15 r8 to r15). Numbers wrap at 16.
     #[inline]
     pub fn get(&self, number: u8) -> u64 {

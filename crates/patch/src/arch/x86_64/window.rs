@@ -43,6 +43,10 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
         if i.is_call_near() || i.is_call_near_indirect() {
             return Err(NoDetour::CallInWindow);
         }
+        // A handler may go on behind an instruction that traps, even if what is there looks like padding.
+        if i.flow_control() == FlowControl::Exception && end < f.code.len() {
+            return Err(NoDetour::CodeBehindJump);
+        }
         if ends_flow(&i) {
             let mut bytes = f.code[site..end].to_vec();
             bytes.extend(padding(f, end, JUMP - taken)?);
