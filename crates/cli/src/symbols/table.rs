@@ -91,7 +91,7 @@ impl<'a> Table<'a> {
         }
         if !unnamed.is_empty() {
             let parts = only_jumped_to(&self.elf, self.frames());
-            unnamed.iter_mut().filter(|frame| parts.contains(&frame.start)).for_each(|frame| frame.entered = Entered::Jumped);
+            unnamed.iter_mut().filter(|frame| parts.contains(frame.start)).for_each(|frame| frame.entered = Entered::Jumped);
         }
         unnamed
     }
