@@ -165,7 +165,9 @@ mod tests {
         }
         let layout = Layout::from_size_align(100, 64).unwrap();
         // SAFETY: the size is not 0.
-        let (first, second) = unsafe { (ALLOCATOR.alloc(layout), ALLOCATOR.alloc(layout)) };
+        let first = unsafe { ALLOCATOR.alloc(layout) };
+        // SAFETY: as above.
+        let second = unsafe { ALLOCATOR.alloc(layout) };
         assert_ne!(first, second);
     }
 }

@@ -74,9 +74,9 @@ fn main() {
     arm(cost_count_all, Kind::Count(64), &entry);
     arm(cost_pair, Kind::Pair(128), &dead);
     arm(cost_time, Kind::Time(4096), &dead);
-    arm(cost_call, Kind::Call, &dead).add(consumer(Vectors::Sse, None)).expect("a place");
-    arm(cost_call_all, Kind::Call, &dead).add(consumer(Vectors::All, None)).expect("a place");
-    arm(cost_call_return, Kind::Call, &dead).add(consumer(Vectors::Sse, Some(seen))).expect("a place");
+    arm(cost_call, Kind::Call, &dead).attach(consumer(Vectors::Sse, None)).expect("a place");
+    arm(cost_call_all, Kind::Call, &dead).attach(consumer(Vectors::All, None)).expect("a place");
+    arm(cost_call_return, Kind::Call, &dead).attach(consumer(Vectors::Sse, Some(seen))).expect("a place");
     let rows: [(&str, unsafe extern "C" fn(u64) -> u64); 8] = [
         ("bare", cost_bare),
         ("count, a register and the flags dead", cost_count),

@@ -112,7 +112,7 @@ impl Armed {
     ///
     /// # Errors
     /// [`TooMany`].
-    pub fn add(self, c: Consumer) -> Result<ConsumerId, TooMany> {
+    pub fn attach(self, c: Consumer) -> Result<ConsumerId, TooMany> {
         consumer::add(self.site(), c)
     }
 

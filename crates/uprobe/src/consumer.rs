@@ -119,7 +119,7 @@ pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
     let place = &TABLE[id.0 as usize % PLACES];
     let registered = place.load(Ordering::Relaxed);
     // SAFETY: freed only after it was taken off the table, by a holder of the lock.
-    if !unsafe { registered.as_ref() }.is_some_and(|r| r.id == id.0) {
+    if unsafe { registered.as_ref() }.is_none_or(|r| r.id != id.0) {
         return false;
     }
     replace(site, |all| all.retain(|r| r.as_ptr() != registered));

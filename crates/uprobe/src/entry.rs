@@ -10,11 +10,11 @@ pub(crate) use crate::arch::x86_64::prologue::{emit, finish};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flags {
     /// In the flags register, or nobody needs them.
-    InPlace,
+    Untouched,
     /// In ax, as `lahf; seto al` leaves them.
-    InAx,
+    AllInAx,
     /// The overflow flag is in its place, the others are in ah.
-    InAhButOverflow,
+    HalfInAx,
 }
 
 /// How the program's registers are found while the instruction pointer is in a range of a stub's own code: for signal frames, which have to show the site.
@@ -42,9 +42,9 @@ impl Undo {
         const OVERFLOW: u64 = 1 << 11;
         let ah = registers.rax >> 8 & ARITHMETIC;
         match self.flags {
-            Flags::InPlace => {}
-            Flags::InAx => registers.rflags = registers.rflags & !(ARITHMETIC | OVERFLOW) | ah | (registers.rax & 1) << 11,
-            Flags::InAhButOverflow => registers.rflags = registers.rflags & !ARITHMETIC | ah,
+            Flags::Untouched => {}
+            Flags::AllInAx => registers.rflags = registers.rflags & !(ARITHMETIC | OVERFLOW) | ah | (registers.rax & 1) << 11,
+            Flags::HalfInAx => registers.rflags = registers.rflags & !ARITHMETIC | ah,
         }
         for (number, above) in self.saved.into_iter().flatten() {
             let place = core::ptr::with_exposed_provenance::<AtomicU64>((registers.rsp + u64::from(above)) as usize);

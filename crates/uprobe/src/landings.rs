@@ -212,22 +212,23 @@ mod tests {
     #[test]
     fn relative_and_absolute_tables_are_read() {
         // lea table(%rip), %rdx; jmp *%rdx; and a table of this test's own, which says that byte 2 is a target.
-        static mut CODE: [u8; 64] = [0x90; 64];
-        static mut RELATIVE: [i32; 4] = [0; 4];
-        static mut ABSOLUTE: [u64; 4] = [0; 4];
-        let code = (&raw mut CODE).addr() as u64;
-        let relative = (&raw mut RELATIVE).expose_provenance() as u64;
-        let absolute = (&raw mut ABSOLUTE).expose_provenance() as u64;
+        #[repr(C)]
+        struct Memory {
+            code: [u8; 64],
+            absolute: [u64; 4],
+            relative: [i32; 4],
+        }
+        let memory = Box::leak(Box::new(Memory { code: [0x90; 64], absolute: [0; 4], relative: [0; 4] }));
+        let code = (&raw mut memory.code).expose_provenance() as u64;
+        let relative = (&raw mut memory.relative).expose_provenance() as u64;
+        let absolute = (&raw mut memory.absolute).expose_provenance() as u64;
+        memory.relative[0] = (code + 2).wrapping_sub(relative) as i32;
+        memory.absolute = [code, code + 4, 1, 0];
         let mut bytes = vec![0x90, 0x90, 0x48, 0x8d, 0x15];
         bytes.extend((relative.wrapping_sub(code + 9) as i32).to_le_bytes());
         bytes.extend([0x48, 0x8d, 0x15]);
         bytes.extend((absolute.wrapping_sub(code + 16) as i32).to_le_bytes());
         bytes.extend([0xff, 0xe2]);
-        // SAFETY: this test alone uses them.
-        unsafe {
-            (&raw mut RELATIVE).write([(code + 2).wrapping_sub(relative) as i32, 0, 0, 0]);
-            (&raw mut ABSOLUTE).write([code, code + 4, 1, 0]);
-        }
         let mut mappings = maps::read();
         // The code is in data here: what matters is that a table's entries lead to code.
         mappings.iter_mut().for_each(|m| m.executable |= m.range.contains(&code));

@@ -160,7 +160,7 @@ impl<'a> Lists<'a> {
         self.free(at);
     }
 
-    fn to_side(&mut self, at: u32) {
+    fn put_aside(&mut self, at: u32) {
         let record = instance::record(at);
         let chain = record.parent.load(Ordering::Relaxed) & !OFFSET;
         record.parent.store(chain | self.side, Ordering::Relaxed);
@@ -204,7 +204,7 @@ pub(crate) fn settle(state: &State, slot: u64) {
             break;
         }
         lists.top = parent_of(at);
-        if life == Life::Alive { lists.to_side(at) } else { lists.bury(at, life, lists.top) }
+        if life == Life::Alive { lists.put_aside(at) } else { lists.bury(at, life, lists.top) }
     }
     lists.store();
 }
@@ -271,7 +271,7 @@ pub(crate) fn remove(state: &State, gone: u32) -> Option<u32> {
         while lists.top != gone {
             let above = lists.top;
             lists.top = parent_of(above);
-            if instance::record(above).slot.load(Ordering::Acquire) == DONE { lists.free(above) } else { lists.to_side(above) }
+            if instance::record(above).slot.load(Ordering::Acquire) == DONE { lists.free(above) } else { lists.put_aside(above) }
         }
         let parent = parent_of(gone);
         lists.top = parent;

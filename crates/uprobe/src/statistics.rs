@@ -22,7 +22,7 @@ pub struct Statistics {
 pub fn statistics() -> Statistics {
     thread::global().map_or_else(Statistics::default, |global| {
         let pool = global.pool.statistics();
-        let most = pool.high_water as usize;
+        let most = pool.high_water;
         Statistics {
             chunks: pool.in_use,
             most_chunks: most,

@@ -28,14 +28,14 @@ fn arguments_and_results_are_seen_and_changed() {
         context.registers.rdi += data as u64;
         SEEN.fetch_add(1, Ordering::Relaxed);
         // No return for odd arguments.
-        if *cookie % 2 == 0 { Verdict::Return } else { Verdict::Skip }
+        if cookie.is_multiple_of(2) { Verdict::Return } else { Verdict::Skip }
     }
     fn ret(context: &mut Context, data: usize, cookie: u64) {
         assert_eq!(context.registers.rax, cookie + data as u64 + 1);
         context.registers.rax = cookie * 2;
     }
     let site = arm(common::leaf_a as *const () as usize, Kind::Call);
-    let id = site.add(Consumer { entry: Some(entry), ret: Some(ret), data: 100, ..nothing() }).expect("a place");
+    let id = site.attach(Consumer { entry: Some(entry), ret: Some(ret), data: 100, ..nothing() }).expect("a place");
     for n in 0..1000 {
         // SAFETY: a leaf function.
         let result = unsafe { common::leaf_a(n) };
@@ -67,16 +67,16 @@ fn several_at_one_site_nest() {
         note(cookie);
     }
     let site = arm(common::wrap_a as *const () as usize, Kind::Call);
-    let add = |data, vectors| site.add(Consumer { entry: Some(entry), ret: Some(ret), data, vectors, limit: 0 }).expect("a place");
+    let add = |data, vectors| site.attach(Consumer { entry: Some(entry), ret: Some(ret), data, vectors, limit: 0 }).expect("a place");
     let ids = [add(1, Vectors::Sse), add(2, Vectors::All), add(3, Vectors::Sse)];
     through(common::wrap_a, || note(9));
-    assert_eq!(ORDER.swap(0, Ordering::Relaxed), 123_9_765);
+    assert_eq!(ORDER.swap(0, Ordering::Relaxed), 1_239_765);
     assert!(site.remove(ids[1]));
     through(common::wrap_a, || {
         // Removed while its return is pending: not told.
         assert!(site.remove(ids[2]));
     });
-    assert_eq!(ORDER.swap(0, Ordering::Relaxed), 13_5);
+    assert_eq!(ORDER.swap(0, Ordering::Relaxed), 135);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_limit_is_kept() {
         RETURNS.fetch_add(1, Ordering::Relaxed);
     }
     let site = arm(common::recurse as *const () as usize, Kind::Call);
-    let id = site.add(Consumer { ret: Some(ret), limit: 10, ..nothing() }).expect("a place");
+    let id = site.attach(Consumer { ret: Some(ret), limit: 10, ..nothing() }).expect("a place");
     let before = lost(Loss::Depth);
     for _ in 0..3 {
         // SAFETY: 25 levels.
@@ -109,7 +109,7 @@ fn what_a_consumer_calls_is_not_probed() {
     }
     let site = arm(common::leaf_b as *const () as usize, Kind::Call);
     arm(common::leaf_c as *const () as usize, Kind::Time(CELL));
-    site.add(Consumer { entry: Some(entry), ..nothing() }).expect("a place");
+    site.attach(Consumer { entry: Some(entry), ..nothing() }).expect("a place");
     let before = lost(Loss::Recursion);
     for _ in 0..10 {
         // SAFETY: a leaf function.
@@ -148,8 +148,8 @@ fn they_come_and_go_under_load() {
         }
         for _ in 0..100 {
             ALIVE.store(true, Ordering::Relaxed);
-            let id = site.add(Consumer { entry: Some(entry), ret: Some(ret), data: 1, ..nothing() }).expect("a place");
-            let other = site.add(Consumer { entry: Some(entry), ret: Some(ret), data: 2, ..nothing() }).expect("a place");
+            let id = site.attach(Consumer { entry: Some(entry), ret: Some(ret), data: 1, ..nothing() }).expect("a place");
+            let other = site.attach(Consumer { entry: Some(entry), ret: Some(ret), data: 2, ..nothing() }).expect("a place");
             let before = RUNNING.load(Ordering::Relaxed);
             while RUNNING.load(Ordering::Relaxed) == before {
                 thread::yield_now();

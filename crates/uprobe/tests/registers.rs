@@ -236,8 +236,8 @@ fn everything_is_kept() {
     arm(keep_pair, Kind::Pair(cell(0)), &ALL);
     arm(keep_time, Kind::Time(cell(1)), &ALL);
     arm(keep_time_careful, Kind::Time(cell(2)), &Liveness::ALL);
-    arm(keep_call, Kind::Call, &ALL).add(consumer(Vectors::Sse)).expect("a place");
-    arm(keep_call_all, Kind::Call, &Liveness::ALL).add(consumer(Vectors::All)).expect("a place");
+    arm(keep_call, Kind::Call, &ALL).attach(consumer(Vectors::Sse)).expect("a place");
+    arm(keep_call_all, Kind::Call, &Liveness::ALL).attach(consumer(Vectors::All)).expect("a place");
     let all: [(unsafe extern "C" fn(u64) -> u64, &str); 7] = [
         (keep, "count"),
         (keep_cold, "count, red zone"),

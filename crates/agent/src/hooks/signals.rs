@@ -75,8 +75,10 @@ unsafe extern "C" fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sig
     if error == 0 {
         return 0;
     }
+    // SAFETY: no arguments.
+    let errno = unsafe { libc::__errno_location() };
     // SAFETY: the thread's own word.
-    unsafe { *libc::__errno_location() = error };
+    unsafe { errno.write(error) };
     -1
 }
 

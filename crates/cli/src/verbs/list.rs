@@ -155,7 +155,9 @@ fn verdict(object: &Object, function: &Function) -> Verdict {
     notes.extend(no_return.map(|why| format!("{why}: entries only")));
     match plan.method {
         patch::Method::Detour(_) => Verdict::Detour(cost, notes.join("; ")),
-        patch::Method::Breakpoint(_) if wire::is_c_library(object.path.as_os_str().as_bytes()) => Verdict::Not(wire::NEEDS_TRAP.to_string()),
+        patch::Method::Breakpoint(_) if wire::is_c_library(object.path.as_os_str().as_bytes()) => {
+            Verdict::Not(wire::NEEDS_TRAP.to_string())
+        }
         patch::Method::Breakpoint(breakpoint) => {
             notes.insert(0, breakpoint.why().to_string());
             Verdict::Breakpoint(cost, notes.join("; "))

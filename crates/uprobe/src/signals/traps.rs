@@ -3,8 +3,8 @@
 
 use super::dispositions::{self, handler, system};
 use super::{frame, masks};
-use crate::{breakpoint, kernel};
 use crate::trap_table::{self, Meaning};
+use crate::{breakpoint, kernel};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use libc::{SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP, c_int, c_void, siginfo_t, ucontext_t};

@@ -4,8 +4,8 @@
 use super::dispositions::{self, handler};
 use super::{frame, masks, traps};
 use crate::{kernel, stubs};
-use patch::Registers;
 use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, ucontext_t};
+use patch::Registers;
 
 /// What the kernel calls instead of a handler of the program.
 pub(super) extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {

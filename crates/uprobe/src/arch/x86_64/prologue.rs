@@ -60,7 +60,7 @@ struct Now {
 }
 
 impl Now {
-    const NOTHING: Self = Self { sp: 0, saved: [None; 2], flags: Flags::InPlace };
+    const NOTHING: Self = Self { sp: 0, saved: [None; 2], flags: Flags::Untouched };
 }
 
 /// Appends instructions and notes how each byte is presented.
@@ -111,14 +111,14 @@ impl Writer<'_> {
         // lahf: from here on ah has them all but the overflow flag, which nothing has changed yet.
         self.put(&[0x9f]);
         self.put(&[0x0f, 0x90, 0xc0]);
-        self.now.flags = Flags::InAx;
+        self.now.flags = Flags::AllInAx;
     }
 
     fn flags_from_ax(&mut self) {
         self.put(&[0x04, 0x7f]);
-        self.now.flags = Flags::InAhButOverflow;
+        self.now.flags = Flags::HalfInAx;
         self.put(&[0x9e]);
-        self.now.flags = Flags::InPlace;
+        self.now.flags = Flags::Untouched;
     }
 
     fn push_number(&mut self, index: u32) {
@@ -243,7 +243,7 @@ pub(crate) fn finish(prologue: &mut Prologue, start: usize, out: &mut Vec<u8>) {
             w.now.sp += 8;
             w.now.saved[free] = Some((register, w.now.sp));
         }
-        w.now.flags = if c.flags { Flags::InAx } else { Flags::InPlace };
+        w.now.flags = if c.flags { Flags::AllInAx } else { Flags::Untouched };
         w.restore(c);
         if c.skips && !skipped_there {
             w.skip_red_zone();
