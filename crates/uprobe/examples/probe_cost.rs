@@ -1,4 +1,4 @@
-//! What a hit costs: `cargo run --release -p trapline-uprobe --example cost`. Nanoseconds over the bare call, median of the repeats.
+//! What a hit costs: `cargo run --release -p trapline-uprobe --example probe_cost`. Nanoseconds over the bare call, median of the repeats.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
