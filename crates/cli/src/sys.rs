@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -23,6 +23,12 @@ impl Ids {
         let group = unsafe { libc::getegid() };
         Self { user, group }
     }
+}
+
+/// Locks a file until every descriptor of this opening is closed, at the latest when the process ends. False: somebody else holds the lock.
+pub(crate) fn lock(file: &File) -> bool {
+    // SAFETY: the descriptor is open.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
 }
 
 /// Whether this process may execute the file.

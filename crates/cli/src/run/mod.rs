@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod child;
 pub(crate) mod events;
+mod leftovers;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod tables;

@@ -1,5 +1,6 @@
 //! The segment, and which of its functions is which of ours.
 
+use super::leftovers;
 use crate::resolve::Resolution;
 use crate::select::Function;
 use crate::spec::Kind;
@@ -73,7 +74,7 @@ impl Tables {
         };
         let file = segment_file()?;
         let segment = Segment::create(file.as_file(), shape).context("cannot make the segment of counters")?;
-        let log = tempfile::Builder::new().prefix("trapline-").suffix(".log").tempfile().ok();
+        let log = tempfile::Builder::new().prefix(leftovers::PREFIX).suffix(leftovers::LOG).tempfile().ok();
         if let Some(log) = &log {
             segment.set_log_path(log.path().as_os_str().as_bytes());
         }
@@ -145,9 +146,14 @@ fn segment_file() -> anyhow::Result<NamedTempFile> {
     let directories = [shared.to_path_buf(), std::env::temp_dir()];
     let enough = |directory: &Path| directory != shared || sys::free_bytes(directory).is_some_and(|free| free >= SHARED_MEMORY);
     let mut last = None;
+    directories.iter().for_each(|directory| leftovers::sweep(directory));
     for directory in directories.iter().filter(|directory| enough(directory)) {
-        match tempfile::Builder::new().prefix("trapline-").suffix(".segment").tempfile_in(directory) {
-            Ok(file) => return Ok(file),
+        match tempfile::Builder::new().prefix(leftovers::PREFIX).suffix(leftovers::SEGMENT).tempfile_in(directory) {
+            Ok(file) => {
+                // Tells later runs that this one is alive. Without it they may remove the name, which nobody needs but programs that are executed later.
+                sys::lock(file.as_file());
+                return Ok(file);
+            }
             Err(error) => last = Some(error),
         }
     }
