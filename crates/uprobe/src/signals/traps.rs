@@ -34,6 +34,8 @@ pub(crate) fn install() {
             new.sa_sigaction = trapped as *const () as usize;
             // NODEFER: what the handler calls may be probed by a breakpoint, and a blocked SIGTRAP would kill.
             new.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+            // Everything else waits: a profiler's signal would find a frame that is being rewritten.
+            masks::set(&mut new.sa_mask, kernel::ALL & !(kernel::bit(SIGTRAP) | kernel::bit(SIGILL)));
             // SAFETY: a handler for the life of the process.
             if unsafe { system(signal, &raw const new, &raw mut old) } == 0 && action.is_none() {
                 *action = Some(old);

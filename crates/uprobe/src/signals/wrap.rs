@@ -4,7 +4,7 @@
 use super::dispositions::{self, handler};
 use super::{frame, masks, traps};
 use crate::{kernel, stubs};
-use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, ucontext_t};
+use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, sigset_t, ucontext_t};
 use patch::Registers;
 
 /// What the kernel calls instead of a handler of the program.
@@ -22,7 +22,7 @@ pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) 
         return;
     }
     if matches!(signal, libc::SIGTRAP | libc::SIGILL) && traps::installed() {
-        own_mask(signal);
+        own_mask(signal, &frame.uc_sigmask);
     }
     let interrupted = frame::read(frame);
     let mut shown = interrupted;
@@ -53,8 +53,8 @@ fn go_on(frame: &mut ucontext_t, shown: &Registers, interrupted: &Registers) {
     }
 }
 
-/// The kernel called our handler with our flags: applies those of the program's, whose mask ends with the frame.
-fn own_mask(signal: c_int) {
+/// The kernel called our handler with our flags and mask: applies those of the program's. The mask ends with the frame.
+fn own_mask(signal: c_int, interrupted: &sigset_t) {
     let action = dispositions::with(signal, |action| {
         let now = *action;
         if let Some(a) = action.as_mut().filter(|a| a.sa_flags & SA_RESETHAND != 0) {
@@ -65,7 +65,7 @@ fn own_mask(signal: c_int) {
     if let Some(Some(action)) = action {
         let own = if action.sa_flags & SA_NODEFER == 0 { kernel::bit(signal) } else { 0 };
         // SIGTRAP blocked would kill at the next breakpoint.
-        let mask = (masks::of(&action.sa_mask) | own) & !kernel::bit(libc::SIGTRAP);
-        kernel::change_mask(libc::SIG_BLOCK, mask);
+        let mask = (masks::of(interrupted) | masks::of(&action.sa_mask) | own) & !kernel::bit(libc::SIGTRAP);
+        kernel::restore_signals(mask);
     }
 }
