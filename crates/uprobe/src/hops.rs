@@ -9,7 +9,7 @@ use crate::text::Text;
 use core::ops::Range;
 use core::ptr;
 use patch::trap_safe_targets;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 const PAGE: u64 = 4096;
 /// `jmp [rip + 0]` and the address.
@@ -26,10 +26,15 @@ struct Page {
     executable: bool,
 }
 
+/// Pages that are looked at for room: the newest ones, so that the thousandth batch costs what the first did. A page that has become old keeps what room it has.
+const LOOKED_AT: usize = 32;
+
 /// All pages with hops. Never given back.
 #[derive(Debug, Default)]
 pub(crate) struct Hops {
     pages: BTreeMap<u64, Page>,
+    /// Pages that were used last, the newest first, at most [`LOOKED_AT`].
+    recent: VecDeque<u64>,
 }
 
 impl Hops {
@@ -55,7 +60,8 @@ impl Hops {
 
     fn in_old_page(&self, site: u64, boundaries: &[u8], reach: &Range<u64>) -> Option<u64> {
         let usable = |start: u64| start.max(reach.start)..(start + PAGE - HOP + 1).min(reach.end);
-        self.pages.range(reach.start / PAGE * PAGE..reach.end).find_map(|(start, page)| {
+        self.recent.iter().filter(|start| reach.contains(start)).find_map(|start| {
+            let page = self.pages.get(start)?;
             trap_safe_targets(site, boundaries, usable(*start))
                 .find_map(|run| page.free_in(run.start - start..run.end - start))
                 .map(|offset| start + offset)
@@ -73,6 +79,8 @@ impl Hops {
                     continue;
                 }
                 self.pages.insert(start, Page::default());
+                self.recent.truncate(LOOKED_AT - 1);
+                self.recent.push_front(start);
                 return Some(at);
             }
         }
@@ -98,9 +106,15 @@ impl Hops {
 impl Page {
     /// An offset in `run` where a hop overlaps no other.
     fn free_in(&self, run: Range<u64>) -> Option<u64> {
-        let candidates = core::iter::once(run.start).chain(self.hops.iter().map(|h| h + HOP));
-        let free = |at: u64| run.contains(&at) && at + HOP <= PAGE && self.hops.iter().all(|h| h + HOP <= at || at + HOP <= *h);
-        candidates.into_iter().find(|at| free(*at))
+        let mut at = run.start;
+        // From the first hop that ends behind the candidate on.
+        for hop in &self.hops[self.hops.partition_point(|h| h + HOP <= at)..] {
+            if at + HOP <= *hop {
+                break;
+            }
+            at = hop + HOP;
+        }
+        (run.contains(&at) && at + HOP <= PAGE).then_some(at)
     }
 }
 
