@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::breakpoint::{Breakpoint, SlotPolicy};
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, ConsumerId};
 use crate::engine::{Config, Engine, Patching, Site, SiteId, State};
 use crate::maps::{self, Mapping};
 use crate::near::LONGEST;
@@ -112,6 +112,8 @@ impl Engine {
 struct Ready {
     site: u64,
     armed: Armed,
+    /// What was added to the site for this target.
+    consumer: Option<ConsumerId>,
     traps: Vec<(u64, Meaning)>,
 }
 
@@ -147,6 +149,7 @@ impl Batch<'_> {
         let stubs = work.stubs;
         stubs::add(stubs.into_iter());
         if !state.near.seal() || !state.hops.seal() {
+            take_back(&ready);
             return ready.iter().map(|_| Err(Refusal::NoRoom)).collect();
         }
         let sites: Vec<u64> = ready.iter().flatten().map(|r| r.site).collect();
@@ -157,6 +160,9 @@ impl Batch<'_> {
             state.traps.set(*address, *meaning);
         }
         let written = live::arm(&mut state, &sites, patching, &text);
+        if written.is_err() {
+            take_back(&ready);
+        }
         ready.drain(..).map(|r| r.and_then(|r| written.map(|()| r.armed))).collect()
     }
 }
@@ -195,6 +201,20 @@ fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec
     Some(code)
 }
 
+fn add_consumer(site: &site_table::Site, target: &Target) -> Result<Option<ConsumerId>, Refusal> {
+    let Action::Call(consumer) = target.action else { return Ok(None) };
+    consumer::add(site, consumer).map(Some).map_err(|_| Refusal::TooManyConsumers)
+}
+
+/// Takes away what was added for targets that are not armed after all.
+fn take_back(ready: &[Result<Ready, Refusal>]) {
+    for ready in ready.iter().flatten() {
+        if let Some(id) = ready.consumer {
+            consumer::remove(site_table::site(ready.armed.id.0), id);
+        }
+    }
+}
+
 /// What preparing one target needs.
 struct Work<'w> {
     config: Config,
@@ -228,15 +248,13 @@ impl Work<'_> {
         let index = site_table::allocate().ok_or(Refusal::TooManySites)?;
         let site = site_table::site(index);
         site.address.store(plan.site, Ordering::Relaxed);
-        if let Action::Call(consumer) = target.action {
-            consumer::add(site, consumer).map_err(|_| Refusal::TooManyConsumers)?;
-        }
         let near = landings::near(options.landings, plan.site).into();
         let traps = match &plan.method {
             patch::Method::Detour(detour) => self.detour(&plan, detour, index, action, near)?,
             patch::Method::Breakpoint(breakpoint) => self.breakpoint(&plan, breakpoint, index, action, near)?,
         };
-        Ok(Ready { site: plan.site, armed: armed(index), traps })
+        let consumer = add_consumer(site, target)?;
+        Ok(Ready { site: plan.site, armed: armed(index), consumer, traps })
     }
 
     /// The action that the function allows, and why it is less than what was asked for.
@@ -259,14 +277,17 @@ impl Work<'_> {
         if !same_action || !same_method || (old.armed && action != SiteAction::Call) {
             return Err(Refusal::AlreadyProbed);
         }
-        if let Action::Call(consumer) = target.action {
-            consumer::add(site_table::site(old.index), consumer).map_err(|_| Refusal::TooManyConsumers)?;
-        }
+        let consumer = add_consumer(site_table::site(old.index), target)?;
         let traps = match old.stub {
             Some(stub) => vec![(plan.site, Meaning::GoOn(stub))],
             None => vec![(plan.site, Meaning::Hit(old.index))],
         };
-        Ok(Ready { site: plan.site, armed, traps: if self.patching == Patching::Live || old.stub.is_none() { traps } else { Vec::new() } })
+        Ok(Ready {
+            site: plan.site,
+            armed,
+            consumer,
+            traps: if self.patching == Patching::Live || old.stub.is_none() { traps } else { Vec::new() },
+        })
     }
 
     fn detour(

@@ -18,10 +18,14 @@ struct Change {
     bytes: Vec<u8>,
 }
 
-/// Writes the patches of these sites, whose stubs are ready and whose traps are known.
+/// Writes the patches of these sites, whose stubs are ready and whose traps are known. When one cannot be written, none stays.
 pub(crate) fn arm(state: &mut State, sites: &[u64], patching: Patching, text: &Text) -> Result<(), Refusal> {
     let changes: Vec<_> = sites.iter().filter_map(|at| state.sites.get(at).map(|s| Change { at: *at, bytes: s.patch.clone() })).collect();
-    write(&changes, patching, text)?;
+    if let Err(why) = write(&changes, patching, text) {
+        // What could not be written cannot be written back either, and has not changed.
+        let _ = write(&originals(state, sites), patching, text);
+        return Err(why);
+    }
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
             site.armed = true;
@@ -32,9 +36,7 @@ pub(crate) fn arm(state: &mut State, sites: &[u64], patching: Patching, text: &T
 
 /// Puts the original bytes of these sites back.
 pub(crate) fn restore(state: &mut State, sites: &[u64], patching: Patching, text: &Text) -> Result<(), Refusal> {
-    let original = |at: &u64| state.sites.get(at).map(|s| Change { at: *at, bytes: s.original[..s.patch.len()].to_vec() });
-    let changes: Vec<_> = sites.iter().filter_map(original).collect();
-    write(&changes, patching, text)?;
+    write(&originals(state, sites), patching, text)?;
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
             site.armed = false;
@@ -42,6 +44,11 @@ pub(crate) fn restore(state: &mut State, sites: &[u64], patching: Patching, text
         }
     }
     Ok(())
+}
+
+fn originals(state: &State, sites: &[u64]) -> Vec<Change> {
+    let original = |at: &u64| state.sites.get(at).map(|s| Change { at: *at, bytes: s.original[..s.patch.len()].to_vec() });
+    sites.iter().filter_map(original).collect()
 }
 
 fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refusal> {
@@ -63,6 +70,8 @@ fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refu
     Ok(())
 }
 
-fn put<'a>(mut writes: impl Iterator<Item = (u64, &'a [u8])>, text: &Text) -> Result<(), Refusal> {
-    if writes.all(|(at, bytes)| text.write(at, bytes)) { Ok(()) } else { Err(Refusal::NotWritable) }
+/// Writes all that can be written, for a batch may be taken back by the same steps.
+fn put<'a>(writes: impl Iterator<Item = (u64, &'a [u8])>, text: &Text) -> Result<(), Refusal> {
+    let failed = writes.filter(|(at, bytes)| !text.write(*at, bytes)).count();
+    if failed == 0 { Ok(()) } else { Err(Refusal::NotWritable) }
 }

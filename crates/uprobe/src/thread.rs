@@ -244,8 +244,14 @@ fn publish(state: &'static State) {
 /// # Context
 /// Calls [`Hooks::thread_start`]; some system calls; does not allocate.
 pub fn prepare_thread() {
-    if global().is_some() {
-        let _ = enter();
+    if global().is_some()
+        && let Some(state) = enter()
+        && has_returns()
+        && state.free.load(Ordering::Relaxed) == 0
+        && let Some(_critical) = Critical::begin(state)
+    {
+        // The first instances, too: a breakpoint's handler may have little stack to get them on.
+        chunk::refill(state);
     }
 }
 

@@ -1,0 +1,182 @@
+//! Arming and disarming many functions under running threads, breakpoints on many threads, and the end of the process in the middle of it.
+#![allow(unsafe_code)]
+
+mod common;
+
+use common::{calls, cell, hooks, returns};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use uprobe::{Action, Config, Engine, Method, Patching, Refusal, SiteId, SlotPolicy, Target};
+
+/// The engine is the process's: one test at a time.
+fn engine() -> (&'static Engine, MutexGuard<'static, ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    (Engine::start(hooks(), Config::default()).expect("the engine"), alone)
+}
+
+/// Functions that give back their argument plus one, made at run time.
+struct Village {
+    start: usize,
+    functions: usize,
+}
+
+impl Village {
+    const SPACING: usize = 32;
+    /// push rbx; mov rbx, rdi; lea rax, [rbx + 1]; pop rbx; ret
+    const CODE: [u8; 10] = [0x53, 0x48, 0x89, 0xfb, 0x48, 0x8d, 0x43, 0x01, 0x5b, 0xc3];
+
+    /// Never unmapped: stubs lead back to it.
+    fn new(functions: usize) -> Self {
+        let bytes = (functions * Self::SPACING).next_multiple_of(4096);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: new memory.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        // SAFETY: just mapped.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), bytes) };
+        memory.fill(0xcc);
+        memory.chunks_exact_mut(Self::SPACING).for_each(|place| place[..Self::CODE.len()].copy_from_slice(&Self::CODE));
+        // SAFETY: the memory is ours.
+        assert_eq!(unsafe { libc::mprotect(start, bytes, libc::PROT_READ | libc::PROT_EXEC) }, 0);
+        Self { start: start.expose_provenance(), functions }
+    }
+
+    fn address(&self, index: usize) -> u64 {
+        (self.start + index % self.functions * Self::SPACING) as u64
+    }
+
+    fn call(&self, index: usize, n: u64) -> u64 {
+        // SAFETY: a function of this type is there.
+        let f: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(self.address(index) as usize) };
+        f(n)
+    }
+
+    fn targets(&self, action: Action) -> impl Iterator<Item = Target> {
+        (0..self.functions).map(move |i| Target { after: 22, ..Target::entry(self.address(i), 10, action) })
+    }
+
+    fn arm(&self, engine: &'static Engine, action: Action, patching: Patching) -> Vec<SiteId> {
+        let mut batch = engine.batch();
+        self.targets(action).for_each(|t| batch.add(t));
+        batch.commit(patching).into_iter().map(|armed| armed.expect("armed").id).collect()
+    }
+
+    /// Runs `f` while threads call all functions and check the results; how many calls there were.
+    fn under_load(&self, threads: usize, f: impl FnOnce()) -> u64 {
+        let stop = AtomicBool::new(false);
+        let made = AtomicU64::new(0);
+        thread::scope(|s| {
+            for k in 0..threads {
+                let (stop, made) = (&stop, &made);
+                s.spawn(move || {
+                    uprobe::prepare_thread();
+                    let mut i = k * 7919;
+                    while !stop.load(Ordering::Relaxed) {
+                        for _ in 0..256 {
+                            i += 1;
+                            assert_eq!(self.call(i, i as u64), i as u64 + 1);
+                        }
+                        made.fetch_add(256, Ordering::Relaxed);
+                    }
+                });
+            }
+            f();
+            stop.store(true, Ordering::Relaxed);
+        });
+        made.into_inner()
+    }
+}
+
+#[test]
+fn batches_come_and_go_under_more_threads_than_processors() {
+    let (engine, _alone) = engine();
+    let village = Village::new(64);
+    let before = calls(cell(0));
+    let made = village.under_load(8, || {
+        for _ in 0..50 {
+            let sites = village.arm(engine, Action::Time { cell: cell(0) }, Patching::Live);
+            thread::yield_now();
+            engine.remove(&sites, Patching::Live).expect("removed");
+        }
+    });
+    let counted = calls(cell(0)) - before;
+    assert!(counted <= made, "{counted} of {made}");
+    assert_eq!(returns(cell(0)), calls(cell(0)), "every call that was counted has returned");
+    assert!(engine.armed().is_empty());
+}
+
+#[test]
+fn five_thousand_in_one_batch() {
+    let (engine, _alone) = engine();
+    let village = Village::new(5000);
+    let mut sites = Vec::new();
+    village.under_load(2, || sites = village.arm(engine, Action::Count { cell: cell(1) }, Patching::Live));
+    assert_eq!(sites.len(), 5000);
+    let before = calls(cell(1));
+    for i in 0..5000 {
+        assert_eq!(village.call(i, 1), 2);
+    }
+    assert_eq!(calls(cell(1)) - before, 5000);
+    engine.remove(&sites, Patching::Live).expect("removed");
+    assert_eq!(village.call(17, 1), 2);
+    assert_eq!(calls(cell(1)) - before, 5000);
+}
+
+#[test]
+fn breakpoints_are_exact_on_eight_threads_with_every_policy() {
+    let (engine, _alone) = engine();
+    for policy in [SlotPolicy::Permanent, SlotPolicy::StickyPerThread, SlotPolicy::PerHit] {
+        for emulate in [true, false] {
+            let village = Village::new(8);
+            let before = (calls(cell(2)), returns(cell(2)));
+            let mut batch = engine.batch();
+            batch.breakpoints(Config { policy, emulate });
+            village.targets(Action::Time { cell: cell(2) }).for_each(|t| batch.add(Target { breakpoint: true, ..t }));
+            let armed: Vec<_> = batch.commit(Patching::Quiet).into_iter().map(|a| a.expect("armed")).collect();
+            assert!(armed.iter().all(|a| matches!(a.method, Method::Breakpoint(_))));
+            let made = village.under_load(8, || thread::sleep(std::time::Duration::from_millis(30)));
+            assert_eq!((calls(cell(2)) - before.0, returns(cell(2)) - before.1), (made, made), "{policy:?}, emulation {emulate}");
+            let sites: Vec<_> = armed.iter().map(|a| a.id).collect();
+            engine.remove(&sites, Patching::Quiet).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn restartable_sequences_are_left_alone() {
+    let (engine, _alone) = engine();
+    let village = Village::new(2);
+    let mut batch = engine.batch();
+    batch.add_rseq(village.address(0)..village.address(0) + 6);
+    village.targets(Action::Count { cell: cell(3) }).for_each(|t| batch.add(t));
+    let results = batch.commit(Patching::Quiet);
+    assert!(matches!(results[0], Err(Refusal::Code(_))), "{:?}", results[0]);
+    engine.remove(&[results[1].expect("armed").id], Patching::Quiet).expect("removed");
+}
+
+/// In a process of its own, thirty times.
+#[test]
+fn a_process_ends_right_after_disarming() {
+    const NAME: &str = "a_process_ends_right_after_disarming";
+    const MARK: &str = "TRAPLINE_TEST_ENDS";
+    if std::env::var_os(MARK).is_some() {
+        let (engine, _alone) = engine();
+        let village = Village::new(16);
+        village.under_load(2, || {
+            let sites = village.arm(engine, Action::Time { cell: cell(4) }, Patching::Live);
+            while calls(cell(4)) == 0 {
+                thread::yield_now();
+            }
+            engine.remove(&sites, Patching::Live).expect("removed");
+            std::process::exit(7);
+        });
+    }
+    let program = std::env::current_exe().expect("this program");
+    for _ in 0..30 {
+        let output = std::process::Command::new(&program).args(["--exact", NAME]).env(MARK, "1").output().expect("started");
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+    }
+}
