@@ -1,7 +1,7 @@
 //! From the segment's functions to the engine's targets, and from its results to the functions' states.
 
 use crate::objects::Object;
-use crate::{segment, watched};
+use crate::{allocator, segment, watched};
 use std::time::Duration;
 use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
 use wire::{Function, Kind, Loss, Segment, State};
@@ -20,6 +20,7 @@ pub(crate) struct Armed {
 
 /// Arms what the segment wants of these objects, in which no thread runs yet. With `ask`, the command line is asked about objects that the segment does not know.
 pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object], ask: bool) -> Armed {
+    let used = bytes(engine);
     let mut armed = Armed::default();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
@@ -27,7 +28,7 @@ pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object]
         let Some(index) = find(segment, object, ask) else { continue };
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
-            if !within_budget(segment, functions.len()) {
+            if used + (functions.len() as u64 + 1) * BYTES_PER_SITE > segment.shape().budget {
                 segment.set_state(index, State::Skipped, "the memory budget is used up (--max-memory)");
                 segment.lose(Loss::Memory, 1);
                 continue;
@@ -102,8 +103,9 @@ fn target(object: &Object, function: &Function) -> Target {
     }
 }
 
-fn within_budget(segment: &Segment, sites: usize) -> bool {
-    (sites as u64 + 1) * BYTES_PER_SITE + segment.agent_bytes() <= segment.shape().budget
+/// Memory that the agent uses in this process, in bytes.
+pub(crate) fn bytes(engine: &Engine) -> u64 {
+    allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64
 }
 
 /// Whether a process is there, whoever it belongs to.

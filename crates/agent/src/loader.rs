@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::objects::{self, Object};
-use crate::{allocator, arm, log, segment, watched};
+use crate::{arm, log, segment, watched};
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use uprobe::{Action, Consumer, Context, Engine, Patching, Target, Vectors, Verdict};
@@ -83,8 +83,6 @@ fn compare(watch: &Watch, segment: &wire::Segment) {
     if new.is_empty() {
         return;
     }
-    let before = allocator::mapped() + watch.engine.code_bytes();
     arm::arm(watch.engine, segment, &new, true);
-    let after = allocator::mapped() + watch.engine.code_bytes();
-    segment.add_agent_bytes(after.cast_signed() - before.cast_signed());
+    segment.note_agent_bytes(arm::bytes(watch.engine));
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::arm::{self, Armed};
-use crate::{allocator, environment, fork, hooks, loader, log, objects, segment};
+use crate::{environment, fork, hooks, loader, log, objects, segment};
 use std::ffi::{c_char, c_int};
 use std::time::Instant;
 use uprobe::{Config, Engine, Hooks};
@@ -54,8 +54,7 @@ fn arm_all(engine: &'static Engine, segment: &Segment, started: Instant) {
     loader::watch(engine, loaded.clone());
     hooks::exec::watch(engine);
     let armed = arm::arm(engine, segment, &loaded, true);
-    let bytes = allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64;
-    segment.add_agent_bytes(bytes.cast_signed());
+    segment.note_agent_bytes(arm::bytes(engine));
     announce(segment, armed, started.elapsed().as_nanos() as u64);
 }
 

@@ -126,15 +126,15 @@ impl Segment {
         self.memory.load64(head::LOST + (loss as usize % LOSSES) * 8)
     }
 
-    /// Adds to the memory that agents use, in bytes; negative when it was given back.
-    pub fn add_agent_bytes(&self, bytes: i64) {
+    /// For an agent: the memory that it uses in its process, in bytes. The largest of all processes is kept: they come and go.
+    pub fn note_agent_bytes(&self, bytes: u64) {
         if let Some(w) = self.memory.u64(head::AGENT_BYTES) {
-            // Relaxed: a counter.
-            w.fetch_add(bytes.cast_unsigned(), Ordering::Relaxed);
+            // Relaxed: a maximum.
+            w.fetch_max(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Memory that agents said they use beside the segment, in bytes.
+    /// The most memory that an agent said it uses in one process beside the segment, in bytes.
     pub fn agent_bytes(&self) -> u64 {
         self.memory.load64(head::AGENT_BYTES)
     }
