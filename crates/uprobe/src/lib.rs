@@ -1,4 +1,67 @@
-//! A probe engine in user space: entry and return probes on functions of the running process, without traps where it can be done
+//! A probe engine in user space: entry and return probes on functions of the running process, without traps where it can be done.
+//!
+//! [`Engine::start`] sets the process up; a [`Batch`] of [`Target`]s is armed in one go, quietly or while threads run; each target comes back as [`Armed`] or with a [`Refusal`]. A probe counts into a cell
+//! of the thread's own block of memory ([`Action::Count`], [`Action::Time`], [`Action::CountReturn`]), or calls Rust functions ([`Action::Call`]). It is what the `trapline` agent is made of, and knows
+//! nothing of symbols, files or other processes.
+//!
+//! # How
+//! The first bytes of a function become a jump to a stub near it, which acts and runs the relocated instructions; where there is no room for a jump, a breakpoint, handled in the process. What can be done is
+//! the `patch` crate's decision. A return is seen by putting the address of an *instance* (64 bytes of code and a record) in the place of the return address, which has exact unwind information: exceptions,
+//! `longjmp`, `backtrace` and debuggers find the true caller. An instance is free again when its function returned, or when its stack slot no longer holds its address.
+//!
+//! # Examples
+//! ```
+//! use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+//! use uprobe::{Action, Config, Engine, Hooks, Patching, Target};
+//!
+//! // Something to probe, whose size is known: a push, a lea, a pop and a ret.
+//! std::arch::global_asm!(".balign 16", "double:", "push rbx", "lea rax, [rdi + rdi]", "pop rbx", "ret", ".balign 16, 0xcc");
+//! unsafe extern "C" {
+//!     safe fn double(n: u64) -> u64;
+//! }
+//!
+//! // A block of cells for each of at most four threads. One cell is enough here, at offset 0.
+//! #[repr(align(64))]
+//! struct Block([AtomicU64; 64]);
+//! static BLOCKS: [Block; 4] = [const { Block([const { AtomicU64::new(0) }; 64]) }; 4];
+//! static TAKEN: AtomicUsize = AtomicUsize::new(0);
+//!
+//! fn thread_start() -> *mut u8 {
+//!     let block = BLOCKS.get(TAKEN.fetch_add(1, Ordering::Relaxed));
+//!     block.map_or(std::ptr::null_mut(), |b| b.0.as_ptr().cast_mut().cast())
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hooks = Hooks { thread_start, thread_exit: |_| (), lost: |_| () };
+//!
+//! let engine = Engine::start(hooks, Config::default())?;
+//! let mut batch = engine.batch();
+//! batch.add(Target { after: 9, ..Target::entry(double as *const () as u64, 7, Action::Count { cell: 0 }) });
+//! let armed = batch.commit(Patching::Live).remove(0)?;
+//!
+//! assert_eq!((1..=10).map(|n| double(n)).sum::<u64>(), 110);
+//! let calls: u64 = BLOCKS.iter().map(|b| b.0[wire::cell::CALLS / 8].load(Ordering::Relaxed)).sum();
+//! assert_eq!(calls, 10);
+//!
+//! engine.remove(&[armed.id], Patching::Live)?;
+//! assert_eq!(double(4), 8);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Costs
+//! Over the bare call, on a 2-core EPYC VM: an entry counted 0.6 to 0.8 ns; entry and return counted 8 ns; with a time and a histogram 26 ns, of which two time-stamp reads are 19; a consumer 13 ns, with all vector
+//! registers saved 41; a breakpoint 2.4 us. `cargo run --release -p trapline-uprobe --example probe_cost` prints them for your machine. Memory: 2 KiB a site at most, 4 KiB for 63 pending returns, 32 MiB of address space.
+//!
+//! # When not
+//! * To probe another process: preload an object with this engine into it (`trapline`).
+//! * Code that is written at run time by somebody else, and runtimes that move stacks (Go): their return addresses must stay.
+//! * Shadow stacks (CET) forbid return probes.
+//!
+//! # Limits
+//! * x86-64 with glibc. 262,144 pending returns in a process, then calls are counted without a time.
+//! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions and masks have to go through [`signals`], which a preloaded agent arranges.
+//! * A process that gives up its time-stamp counter must not be timed.
 #![deny(unsafe_code)]
 
 mod arch;

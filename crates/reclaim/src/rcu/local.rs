@@ -207,13 +207,36 @@ extern "C" fn on_thread_exit() {
         return;
     }
     tls::set(Key::Rcu, ptr::null_mut());
+    give_back_what_is_not_used();
+}
+
+/// Frees the calling thread's records but the one in its slot: a signal handler may have registered the thread again since the slot was cleared, and goes on with that record
+/// (it has also asked for another round of destructors). One that a handler takes from now on is a record that was free, so never one that is given back here.
+fn give_back_what_is_not_used() {
     let me = thread::id().get();
-    Domain::global().machine().readers().iter().filter(|r| r.thread() == me).for_each(give_back);
+    let is_used = |record: &Record<ReaderState>| existing().is_some_and(|used| ptr::eq(used, record));
+    Domain::global().machine().readers().iter().filter(|r| r.thread() == me && !is_used(r)).for_each(give_back);
 }
 
 #[cfg(all(test, feature = "std", not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_a_handler_took_at_the_thread_s_end_stays_its() {
+        let end = || {
+            register().expect("memory");
+            let first = existing().expect("registered");
+            // The exit function has cleared the slot, and a handler comes in between.
+            tls::set(Key::Rcu, ptr::null_mut());
+            let handlers: *const _ = register().expect("memory");
+            give_back_what_is_not_used();
+            assert!(!ptr::eq(first, handlers));
+            let used = existing().expect("the handler's record is in the slot");
+            assert!(ptr::eq(used, handlers) && used.is_alive() && used.thread() == thread::id().get());
+        };
+        std::thread::spawn(end).join().expect("no panic");
+    }
 
     #[test]
     fn a_thread_gives_its_record_back_and_a_later_one_takes_it() {
