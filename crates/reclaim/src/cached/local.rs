@@ -180,10 +180,15 @@ pub(super) fn flush_own() {
 /// Runs when the thread ends. An object freed here may use this module in its drop, and fill entries again.
 extern "C" fn exit() {
     let Some(cell) = own() else { return };
-    while let Some(owed) = cell.entries().find_map(Entry::empty) {
-        settle(owed);
-    }
+    let settle_all = || {
+        while let Some(owed) = cell.entries().find_map(Entry::empty) {
+            settle(owed);
+        }
+    };
+    settle_all();
     tls::set(Key::CachedRef, ptr::null_mut());
+    // What a signal handler has put in since; from now on it finds no cell, and makes one with an exit of its own.
+    settle_all();
     cell.release();
 }
 
