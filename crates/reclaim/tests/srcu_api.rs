@@ -221,13 +221,8 @@ fn a_busy_domain_gets_through_its_grace_periods() {
                 }
             });
         }
-        let start = Instant::now();
-        let mut periods = 0;
-        while start.elapsed() < Duration::from_millis(300) {
-            domain.synchronize();
-            periods += 1;
-        }
+        // However long it takes: readers come and go all the time, and it must not wait for the new ones.
+        (0..5).for_each(|_| domain.synchronize());
         stop.store(true, Ordering::Relaxed);
-        assert!(periods > 1);
     });
 }
