@@ -5,7 +5,7 @@ use reclaim::srcu::{Cookie, Fast, Flavour, Normal, Srcu, SrcuFast, Stalled};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 macro_rules! over_both_flavours {
     ($($name:ident),* $(,)?) => {
