@@ -52,17 +52,28 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 static HITS: AtomicU64 = AtomicU64::new(0);
 static MISSES: AtomicU64 = AtomicU64::new(0);
 
+/// Handlers that are running, of whichever thread.
+static INSIDE: AtomicU64 = AtomicU64::new(0);
+
 extern "C" fn on_timer(_signal: c_int) {
+    // SeqCst, as in `Timer::drop`: either that one sees the handler, or the handler sees no pool.
+    INSIDE.fetch_add(1, Ordering::SeqCst);
     // SAFETY: null, or a leaked reference.
-    let Some(pool) = (unsafe { POOL.load(Ordering::Acquire).as_ref() }) else { return };
+    if let Some(pool) = unsafe { POOL.load(Ordering::SeqCst).as_ref() } {
+        handle(*pool);
+    }
+    INSIDE.fetch_sub(1, Ordering::SeqCst);
+}
+
+fn handle(pool: &'static dyn Pool) {
     RUNS.fetch_add(1, Ordering::Relaxed);
     let mut mine: [Option<Owned>; 4] = [const { None }; 4];
     for place in mine.iter_mut().take(IN_HANDLER.load(Ordering::Relaxed) as usize) {
-        *place = take(*pool, HANDLER);
+        *place = take(pool, HANDLER);
         let counter = if place.is_some() { &HITS } else { &MISSES };
         counter.fetch_add(1, Ordering::Relaxed);
     }
-    mine.into_iter().flatten().for_each(|owned| give(*pool, owned));
+    mine.into_iter().flatten().for_each(|owned| give(pool, owned));
 }
 
 /// SIGALRM every 4 ms, while it lives, to whichever thread the kernel picks.
@@ -93,7 +104,11 @@ impl Drop for Timer {
     fn drop(&mut self) {
         // SAFETY: made by `start`, deleted once.
         unsafe { libc::timer_delete(self.0) };
-        POOL.store(ptr::null_mut(), Ordering::Release);
+        POOL.store(ptr::null_mut(), Ordering::SeqCst);
+        // One may be at work still, on a thread that has lost its processor.
+        while INSIDE.load(Ordering::SeqCst) != 0 {
+            thread::yield_now();
+        }
     }
 }
 
@@ -139,7 +154,7 @@ fn run(case: &Case, kind: Kind) {
             }
         });
     });
-    // Handlers run on any thread, this one included, and always to their end.
+    // Handlers run on any thread, this one included; afterwards none is at work.
     drop(timer);
     let s = pool.statistics();
     assert_eq!(s.hits, hits.into_inner() + HITS.load(Ordering::Relaxed), "{} {kind:?}", case.name);
