@@ -1,0 +1,6 @@
+//! firefox.
+use crate::recording::Recording;
+
+pub(crate) fn render(_recording: &Recording) -> anyhow::Result<Vec<u8>> {
+    todo!()
+}
