@@ -1,0 +1,120 @@
+//! What has to be known of an address to get from its frame to the caller's, in one word.
+//!
+//! Of the registers only the stack pointer and the frame pointer are followed: compilers describe frames by no others, but for a few functions in assembly.
+
+/// How a frame's values are found. CFA is the canonical frame address: what the stack pointer is in the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// CFA = stack pointer + offset.
+    Sp { cfa: i64, bp: Saved },
+    /// CFA = frame pointer + offset.
+    Bp { cfa: i64, bp: Saved },
+    /// CFA is the word at frame pointer + offset: a function that has aligned its stack.
+    Aligned { cfa: i64, bp: Saved },
+    /// A signal handler's frame, as the kernel makes it.
+    Signal,
+    /// There is no caller.
+    Outermost,
+    /// Nothing describes the address.
+    NoTable,
+    /// What describes it uses more than this crate knows.
+    Unsupported,
+}
+
+/// Where a frame keeps its caller's frame pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// In the register: it is the same.
+    Kept,
+    /// In memory at this distance: from the CFA, or in [`Rule::Aligned`] from the frame pointer.
+    At(i64),
+}
+
+/// Kinds, in the low bits of a packed rule. 0 is no rule.
+pub(crate) const SP: u64 = 1;
+pub(crate) const BP: u64 = 2;
+pub(crate) const ALIGNED: u64 = 3;
+pub(crate) const SIGNAL: u64 = 4;
+pub(crate) const OUTERMOST: u64 = 5;
+pub(crate) const NO_TABLE: u64 = 6;
+pub(crate) const UNSUPPORTED: u64 = 7;
+const KIND: u64 = 7;
+/// Set: the frame pointer is in memory.
+const SAVED: u64 = 8;
+/// Bits of an offset: 128 MiB either way.
+const BITS: u32 = 28;
+
+/// A rule in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packed(pub(crate) u64);
+
+impl Packed {
+    /// Offsets that are too large make it unsupported.
+    pub(crate) fn new(rule: Rule) -> Self {
+        let with = |kind: u64, cfa: i64, bp: Saved| {
+            let (flag, at) = match bp {
+                Saved::Kept => (0, 0),
+                Saved::At(at) => (SAVED, at),
+            };
+            let fits = |offset: i64| offset << (64 - BITS) >> (64 - BITS) == offset;
+            if fits(cfa) && fits(at) {
+                Self((at as u64) << (64 - BITS) | (cfa as u64) << (64 - BITS) >> BITS | flag | kind)
+            } else {
+                Self(UNSUPPORTED)
+            }
+        };
+        match rule {
+            Rule::Sp { cfa, bp } => with(SP, cfa, bp),
+            Rule::Bp { cfa, bp } => with(BP, cfa, bp),
+            Rule::Aligned { cfa, bp } => with(ALIGNED, cfa, bp),
+            Rule::Signal => Self(SIGNAL),
+            Rule::Outermost => Self(OUTERMOST),
+            Rule::NoTable => Self(NO_TABLE),
+            Rule::Unsupported => Self(UNSUPPORTED),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn kind(self) -> u64 {
+        self.0 & KIND
+    }
+
+    /// Offset of the CFA, or of the word that holds it.
+    #[inline(always)]
+    pub(crate) fn cfa(self) -> u64 {
+        ((self.0 << BITS) as i64 >> (64 - BITS)) as u64
+    }
+
+    /// Whether the caller's frame pointer is in memory.
+    #[inline(always)]
+    pub(crate) fn saves_bp(self) -> bool {
+        self.0 & SAVED != 0
+    }
+
+    /// Where that is.
+    #[inline(always)]
+    pub(crate) fn bp(self) -> u64 {
+        (self.0 as i64 >> (64 - BITS)) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_survive_packing() {
+        for cfa in [0, 8, 16, -8, 4096, (1 << 27) - 8, -(1 << 27)] {
+            for bp in [Saved::Kept, Saved::At(0), Saved::At(-16), Saved::At(8), Saved::At(-(1 << 27))] {
+                for (rule, kind) in [(Rule::Sp { cfa, bp }, SP), (Rule::Bp { cfa, bp }, BP), (Rule::Aligned { cfa, bp }, ALIGNED)] {
+                    let packed = Packed::new(rule);
+                    assert_eq!((packed.kind(), packed.cfa() as i64), (kind, cfa));
+                    let saved = if packed.saves_bp() { Saved::At(packed.bp() as i64) } else { Saved::Kept };
+                    assert_eq!(saved, bp);
+                }
+            }
+        }
+        assert_eq!(Packed::new(Rule::Sp { cfa: 1 << 27, bp: Saved::Kept }).kind(), UNSUPPORTED);
+        assert_eq!(Packed::new(Rule::Sp { cfa: 8, bp: Saved::At(1 << 40) }).kind(), UNSUPPORTED);
+    }
+}

@@ -1,0 +1,232 @@
+//! Stacks of this process against those that glibc's `backtrace` gives.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
+use unwind::{Bounds, EXACT, End, Host, Method, Module, Start, Unwinder};
+
+struct Plain;
+
+impl Host for Plain {
+    fn original(&self, _: u64) -> Option<u64> {
+        None
+    }
+
+    fn slowly(&self, f: &mut dyn FnMut()) {
+        f();
+    }
+}
+
+fn unwinder() -> &'static Unwinder {
+    static UNWINDER: OnceLock<Unwinder> = OnceLock::new();
+    UNWINDER.get_or_init(|| {
+        let unwinder = Unwinder::new().unwrap();
+        // Frames as absolute addresses: the tag takes the bias back.
+        let mut modules = Module::all(&mut |_| 0);
+        modules.iter_mut().for_each(|m| m.tag = m.bias);
+        unwinder.set_modules(modules);
+        unwinder
+    })
+}
+
+thread_local! {
+    static BOUNDS: RefCell<Bounds> = RefCell::default();
+}
+
+#[derive(Debug)]
+struct Both {
+    ours: Vec<u64>,
+    end: End,
+    theirs: Vec<u64>,
+}
+
+/// The stack of the caller, twice.
+#[inline(never)]
+fn both(method: Method) -> Both {
+    let mut theirs = vec![std::ptr::null_mut(); 512];
+    // SAFETY: room for 512 addresses.
+    let n = unsafe { libc::backtrace(theirs.as_mut_ptr(), 512) };
+    let theirs: Vec<u64> = theirs[..n as usize].iter().map(|p| p.addr() as u64).collect();
+    let (pc, sp, bp): (u64, u64, u64);
+    // SAFETY: reads three registers.
+    unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+    let mut out = [0; 512];
+    let start = Start { pc, sp, bp, entry: false };
+    let (len, end) = BOUNDS.with_borrow_mut(|bounds| unwinder().walk(&Plain, start, method, bounds, &mut out));
+    Both { ours: out[..len].to_vec(), end, theirs }
+}
+
+/// The same frames from the caller of `both` on, to the start of the thread.
+fn check(both: &Both) {
+    assert_eq!(both.end, End::Complete, "{both:x?}");
+    let ours: Vec<u64> = both.ours.iter().map(|f| f & !EXACT).collect();
+    // Theirs begins inside `both`.
+    assert_eq!(ours, both.theirs[1..], "{both:x?}");
+}
+
+#[inline(never)]
+fn recurse(depth: u32, f: &mut dyn FnMut()) -> u32 {
+    if depth == 0 {
+        f();
+        return 0;
+    }
+    std::hint::black_box(recurse(depth - 1, f)) + 1
+}
+
+#[test]
+fn deep_and_shallow() {
+    for depth in [0, 1, 5, 100, 300] {
+        for _ in 0..3 {
+            recurse(depth, &mut || check(&both(Method::Tables)));
+        }
+    }
+}
+
+#[test]
+fn more_frames_than_room() {
+    let mut out = [0; 16];
+    recurse(100, &mut || {
+        let (sp, bp): (u64, u64);
+        let pc: u64;
+        // SAFETY: reads three registers.
+        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+        let start = Start { pc, sp, bp, entry: false };
+        let (len, end) = unwinder().walk(&Plain, start, Method::Tables, &mut Bounds::default(), &mut out);
+        assert_eq!((len, end), (16, End::Deep));
+    });
+}
+
+#[test]
+fn threads_have_stacks_of_their_own() {
+    for _ in 0..3 {
+        std::thread::spawn(|| recurse(20, &mut || check(&both(Method::Tables)))).join().unwrap();
+    }
+}
+
+#[test]
+fn through_the_c_library() {
+    thread_local!(static SEEN: RefCell<Vec<Both>> = RefCell::default());
+    extern "C" fn compare(_: *const c_void, _: *const c_void) -> c_int {
+        let both = both(Method::Tables);
+        SEEN.with_borrow_mut(|seen| seen.push(both));
+        0
+    }
+    let mut some = [3_u64, 1, 2, 5, 4];
+    // SAFETY: an array of five words.
+    unsafe { libc::qsort(some.as_mut_ptr().cast(), 5, 8, Some(compare)) };
+    SEEN.with_borrow(|seen| {
+        assert!(seen.len() > 3);
+        seen.iter().for_each(check);
+    });
+}
+
+#[test]
+fn stacks_that_were_aligned() {
+    #[repr(align(256))]
+    struct Aligned([u8; 256]);
+    #[inline(never)]
+    fn aligned(depth: u32) {
+        let room = Aligned([depth as u8; 256]);
+        if depth == 0 {
+            check(&both(Method::Tables));
+        } else {
+            aligned(depth - 1);
+        }
+        std::hint::black_box(&room.0);
+    }
+    aligned(5);
+}
+
+/// In a handler on a stack of its own the walk goes on to what it has interrupted, and from there on as `backtrace` does.
+#[test]
+fn signal_handlers_with_and_without_a_stack_of_their_own() {
+    thread_local!(static SEEN: RefCell<Vec<Both>> = RefCell::default());
+    extern "C" fn handler(_: c_int) {
+        let both = both(Method::Tables);
+        SEEN.with_borrow_mut(|seen| seen.push(both));
+    }
+    let mut stack = vec![0_u8; 1 << 16];
+    let own = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+    for flags in [0, libc::SA_ONSTACK] {
+        // SAFETY: zero is a valid sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as extern "C" fn(c_int) as usize;
+        action.sa_flags = flags;
+        // SAFETY: a handler for the life of the process.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) }, 0);
+        // SAFETY: the memory lives to the end of the test, which switches it off again.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const own, std::ptr::null_mut()) }, 0);
+        recurse(7, &mut || {
+            // SAFETY: a signal to this thread.
+            unsafe { libc::raise(libc::SIGUSR1) };
+        });
+    }
+    let off = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+    // SAFETY: no handler runs.
+    unsafe { libc::sigaltstack(&raw const off, std::ptr::null_mut()) };
+    SEEN.with_borrow(|seen| {
+        assert_eq!(seen.len(), 2);
+        for both in seen {
+            check(both);
+            assert_eq!(both.ours.iter().filter(|f| **f & EXACT != 0).count(), 1, "{both:x?}");
+        }
+    });
+}
+
+/// This test is not compiled with frame pointers, so the chain breaks off, and the tables take over.
+#[test]
+fn by_frame_pointers_to_the_end() {
+    recurse(9, &mut || {
+        let both = both(Method::FramePointers);
+        assert_eq!(both.end, End::Complete);
+        assert_eq!(both.ours.last(), both.theirs.last());
+    });
+}
+
+#[test]
+fn a_module_that_is_not_known_ends_the_walk() {
+    let unwinder = Unwinder::new().unwrap();
+    recurse(3, &mut || {
+        let (pc, sp, bp): (u64, u64, u64);
+        // SAFETY: reads three registers.
+        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+        let walk = |method| unwinder.walk(&Plain, Start { pc, sp, bp, entry: false }, method, &mut Bounds::default(), &mut [0; 64]).1;
+        assert_eq!(walk(Method::Tables), End::NoTable);
+    });
+}
+
+/// Whatever the registers hold, a walk ends, and reads nothing but the stack.
+#[test]
+fn nonsense_does_no_harm() {
+    let here = 0_u64;
+    let sp = (&raw const here).addr() as u64 & !7;
+    let code = unwinder as fn() -> &'static Unwinder as usize as u64;
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state >> 16
+    };
+    for _ in 0..20_000 {
+        let pc = match random() % 3 {
+            0 => random(),
+            1 => 0,
+            _ => code.wrapping_add(random() % 0x10000),
+        };
+        let bp = match random() % 3 {
+            0 => random() << 16,
+            1 => sp.wrapping_add(random() % 4096),
+            _ => u64::MAX - random() % 32,
+        };
+        for method in [Method::Tables, Method::FramePointers] {
+            let start = Start { pc, sp, bp, entry: random() % 2 == 0 };
+            let (len, end) = BOUNDS.with_borrow_mut(|bounds| unwinder().walk(&Plain, start, method, bounds, &mut [0; 64]));
+            assert!(len < 64 || end == End::Deep);
+        }
+    }
+    let start = |sp| Start { pc: code, sp, bp: sp, entry: true };
+    for sp in [0, 8, 4096, u64::MAX - 7, 1 << 47] {
+        let (len, end) = unwinder().walk(&Plain, start(sp), Method::Tables, &mut Bounds::default(), &mut [0; 64]);
+        assert_eq!((len, end), (0, End::NoBounds));
+    }
+}
