@@ -38,10 +38,19 @@ pub enum Vectors {
     All,
 }
 
+/// How long a call took, in ticks of the time-stamp counter, from the end of its entry's consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// From entry to return.
+    pub ticks: u64,
+    /// Without the time in other functions, called meanwhile, whose time is taken.
+    pub own: u64,
+}
+
 /// What is called at a hit.
 ///
 /// # Context
-/// Both functions run in the middle of the program's function, or of a signal handler: they must be signal-safe, must not unwind, must not use the x87 registers, and hits of
+/// The functions run in the middle of the program's function, or of a signal handler: they must be signal-safe, must not unwind, must not use the x87 registers, and hits of
 /// probes in what they call are counted as [`Loss::Recursion`], not reported to anyone.
 #[derive(Clone, Copy, Debug)]
 pub struct Consumer {
@@ -49,9 +58,11 @@ pub struct Consumer {
     pub entry: Option<fn(&mut Context, usize, &mut u64) -> Verdict>,
     /// Called when the function that the site is the first instruction of returns, with `data` and the cookie.
     pub ret: Option<fn(&mut Context, usize, u64)>,
-    /// Given to both.
+    /// Called in the place of `ret`, with `data`, the low half of the cookie, and how long the call took.
+    pub span: Option<fn(usize, u32, Span)>,
+    /// Given to all.
     pub data: usize,
-    /// What the code of both may use.
+    /// What the code of all may use.
     pub vectors: Vectors,
     /// How many calls may be waiting for their return at once; more are not told to `ret` ([`Loss::Depth`]). 0: no limit.
     pub limit: u32,
@@ -78,12 +89,18 @@ pub(crate) struct List {
 // SAFETY: what the pointers lead to is shared by atomics and freed after a grace period.
 unsafe impl Send for List {}
 
-const PLACES: usize = 4096;
+const PLACES: usize = 1 << 16;
 const PLACE_BITS: u32 = PLACES.trailing_zeros();
 
 static TABLE: [AtomicPtr<Registered>; PLACES] = [const { AtomicPtr::new(ptr::null_mut()) }; PLACES];
 /// Uses of each place so far; the lock of all changes.
-static USES: Mutex<[u32; PLACES]> = Mutex::new([0; PLACES]);
+static USES: Mutex<Uses> = Mutex::new(Uses { of: [0; PLACES], next: 0 });
+
+struct Uses {
+    of: [u16; PLACES],
+    /// Where to look for a free place first.
+    next: usize,
+}
 
 /// Why a consumer was not registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +120,11 @@ impl core::error::Error for TooMany {}
 /// [`TooMany`].
 pub(crate) fn add(site: &Site, consumer: Consumer) -> Result<ConsumerId, TooMany> {
     let mut uses = lock();
-    let place = TABLE.iter().position(|p| p.load(Ordering::Relaxed).is_null()).ok_or(TooMany)?;
-    uses[place] = uses[place].wrapping_add(1);
-    let id = uses[place] << PLACE_BITS | place as u32;
+    let free = |place: &usize| TABLE[*place].load(Ordering::Relaxed).is_null();
+    let place = (0..PLACES).map(|n| (uses.next + n) % PLACES).find(free).ok_or(TooMany)?;
+    uses.next = place + 1;
+    uses.of[place] = uses.of[place].wrapping_add(1);
+    let id = u32::from(uses.of[place]) << PLACE_BITS | place as u32;
     let registered = Box::into_raw(Box::new(Registered { consumer, id, waiting: AtomicU32::new(0) }));
     // Release pairs with the Acquire of hits.
     TABLE[place].store(registered, Ordering::Release);
@@ -136,7 +155,7 @@ pub fn sync() {
     rcu::run_callbacks();
 }
 
-fn lock() -> std::sync::MutexGuard<'static, [u32; PLACES]> {
+fn lock() -> std::sync::MutexGuard<'static, Uses> {
     USES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -226,7 +245,7 @@ fn enter_all(list: &List, context: &mut Context, state: &'static State, site: &S
             Some(entry) => entry(context, consumer.data, &mut cookie),
             None => Verdict::Return,
         };
-        if consumer.ret.is_some() && verdict == Verdict::Return {
+        if (consumer.ret.is_some() || consumer.span.is_some()) && verdict == Verdict::Return {
             *newest = wait_for_return(registered, state, site, index, slot, cookie).or(*newest);
         }
     }
@@ -242,6 +261,11 @@ fn wait_for_return(registered: &Registered, state: &'static State, site: &Site, 
     }
     let made = cold::make(state, site, index, slot, Return::Call, registered.id);
     match made {
+        Some(at) if registered.consumer.span.is_some() => {
+            let record = instance::record(at);
+            record.next_free.store(cookie as u32, Ordering::Relaxed);
+            record.start.store(cold::now(), Ordering::Relaxed);
+        }
         Some(at) => instance::record(at).start.store(cookie, Ordering::Relaxed),
         None => {
             if limit != 0 {
@@ -260,37 +284,53 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
     let its = unsafe { &*ptr::with_exposed_provenance::<instance::Record>(record as usize) };
     context.site = its.site.load(Ordering::Relaxed);
     context.registers.rip = its.orig_ra.load(Ordering::Relaxed);
-    let (id, cookie) = (its.cell.load(Ordering::Relaxed), its.start.load(Ordering::Relaxed));
+    let mut ticks = None;
     match thread::enter() {
         None => recorder::lost(Loss::Recursion),
         Some(state) => {
             let _consuming = Consuming::begin(state);
             let _section = rcu::read_lock();
-            tell(context, id, cookie);
+            ticks = tell(context, its);
         }
     }
     cold::leave(record, slot, |_, its, parent| {
         if parent != 0 {
-            instance::record(parent).child.fetch_add(its.child.load(Ordering::Relaxed), Ordering::Relaxed);
+            let inside = ticks.unwrap_or_else(|| its.child.load(Ordering::Relaxed));
+            instance::record(parent).child.fetch_add(inside, Ordering::Relaxed);
         }
     });
 }
 
-fn tell(context: &mut Context, id: u32, cookie: u64) {
+/// How long the call took, if its consumer wants to know.
+fn tell(context: &mut Context, its: &instance::Record) -> Option<u64> {
+    let (id, start) = (its.cell.load(Ordering::Relaxed), its.start.load(Ordering::Relaxed));
     let registered = TABLE[id as usize % PLACES].load(Ordering::Acquire);
     // SAFETY: freed a grace period after it left the table, and the caller's section is open.
     let Some(registered) = (unsafe { registered.as_ref() }).filter(|r| r.id == id) else {
         recorder::lost(Loss::Disabled);
-        return;
+        return None;
     };
     let consumer = &registered.consumer;
     if consumer.limit != 0 {
         registered.waiting.fetch_sub(1, Ordering::Relaxed);
     }
+    if let Some(span) = consumer.span {
+        let ticks = cold::now().saturating_sub(start);
+        let own = ticks.saturating_sub(its.child.load(Ordering::Relaxed));
+        let cookie = its.next_free.load(Ordering::Relaxed);
+        with_vectors(consumer.vectors, &mut || span(consumer.data, cookie, Span { ticks, own }));
+        return Some(ticks);
+    }
     if let Some(ret) = consumer.ret {
-        match consumer.vectors {
-            Vectors::Sse => ret(context, consumer.data, cookie),
-            Vectors::All => with_all_vectors(&mut || ret(context, consumer.data, cookie)),
-        }
+        with_vectors(consumer.vectors, &mut || ret(context, consumer.data, start));
+    }
+    None
+}
+
+#[inline]
+fn with_vectors(vectors: Vectors, f: &mut impl FnMut()) {
+    match vectors {
+        Vectors::Sse => f(),
+        Vectors::All => with_all_vectors(f),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Record {
     pub(crate) site: AtomicU32,
     /// Low 24 bits: the next older instance on its list. High 8: how many instances of the same slot are below it.
     pub(crate) parent: AtomicU32,
-    /// The next on the free list.
+    /// The next on the free list. While active: the cookie of a consumer that wants to know how long the call takes.
     pub(crate) next_free: AtomicU32,
 }
 

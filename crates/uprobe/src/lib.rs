@@ -98,11 +98,12 @@ mod trap_table;
 
 pub use batch::{Action, Armed, Batch, Method, Target};
 pub use breakpoint::SlotPolicy;
-pub use cold::count_call;
-pub use consumer::{Consumer, ConsumerId, TooMany, Vectors, Verdict, sync};
+pub use arch::x86_64::area::original_return_address;
+pub use cold::{add_own, count_call, count_span};
+pub use consumer::{Consumer, ConsumerId, Span, TooMany, Vectors, Verdict, sync};
 pub use context::Context;
 pub use engine::{Config, Engine, Patching, SiteId};
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;
 pub use statistics::{Statistics, statistics};
-pub use thread::{SetupError, own_code, prepare_thread};
+pub use thread::{SetupError, own_code, prepare_thread, slowly, thread_word};

@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) survivors: AtomicU32,
     /// Calls to let pass before a free instance is looked for again.
     pub(crate) patience: AtomicU32,
+    /// The thread's word; see [`thread_word`]. In the first state only.
+    word: AtomicUsize,
     /// Address of the thread's next state; 0: none.
     next: AtomicUsize,
     /// Of a thread that is at its end: its number, and in the upper half how many times the state has been at this point. 0: it is not. Set by the thread, in its first state; cleared by
@@ -255,20 +257,46 @@ pub fn prepare_thread() {
     }
 }
 
+/// A word that the engine's user may use for the calling thread, and the thread's block of cells. The word is 0 at the thread's first hit and in a fork child. `None`: the thread has had no hit.
+///
+/// # Context
+/// Signal-safe; no system call. In a consumer there always is one.
+#[inline]
+pub fn thread_word() -> Option<(&'static AtomicUsize, usize)> {
+    own().map(|state| (&state.word, state.block.load(Ordering::Relaxed)))
+}
+
+/// [`own_code`] with all vector registers saved around it: for code of any kind in the middle of a consumer that promised [`Vectors::Sse`](crate::Vectors::Sse).
+///
+/// # Context
+/// As [`own_code`]. 2 KiB of stack, or none where a place is free.
+#[cold]
+#[inline(never)]
+pub fn slowly(f: &mut dyn FnMut()) {
+    let mut f = f;
+    own_code_in_place(&mut || with_all_vectors_elsewhere(&mut f));
+}
+
 /// Runs `f` with all signals blocked; hits meanwhile are its own doing, not the program's, and are passed over in silence. For the engine's user, when it runs in the middle of the program.
 ///
 /// # Context
 /// Two system calls. Not to be left by unwinding or `longjmp`.
 pub fn own_code<R>(f: impl FnOnce() -> R) -> R {
+    let mut f = Some(f);
+    let mut result = None;
+    own_code_in_place(&mut || result = f.take().map(|f| f()));
+    result.expect("it was called")
+}
+
+fn own_code_in_place(f: &mut dyn FnMut()) {
     let mask = kernel::block_signals();
     let (state, busy) = (tls::get::<{ tls::STATE }>(), tls::get::<{ tls::BUSY }>());
     set_busy(Busy::Own);
     tls::set::<{ tls::STATE }>(0);
-    let result = f();
+    f();
     tls::set::<{ tls::STATE }>(state);
     tls::set::<{ tls::BUSY }>(busy);
     kernel::restore_signals(mask);
-    result
 }
 
 /// A state of this thread that is not critical, made if need be; hits use it from now on. `None`: there is no block for the thread, or it has ended, or it is busy.
@@ -343,6 +371,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
     let _ = reclaim::rcu::register_thread();
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
+    state.word.store(0, Ordering::Relaxed);
     tls::set::<{ tls::OWN }>(address(state));
     Some(state)
 }
@@ -428,7 +457,8 @@ unsafe extern "C" fn child() {
             release(global, record, &mut Pages::none());
         }
     }
-    if own().is_some() {
+    if let Some(first) = own() {
+        first.word.store(0, Ordering::Relaxed);
         let block = (global.hooks.thread_start)();
         states().for_each(|state| state.block.store(block.expose_provenance(), Ordering::Relaxed));
         if block.is_null() {

@@ -82,6 +82,23 @@ pub(crate) fn offset_of(address: u64) -> Option<u32> {
     (offset < HALF).then_some((offset & !(STUB - 1)) as u32)
 }
 
+/// Where a function really returns, if `address`, which is in the place of its return address, is a return probe's.
+///
+/// # Context
+/// Signal-safe. For addresses on the calling thread's stack, in frames that are alive.
+#[inline]
+pub fn original_return_address(address: u64) -> Option<u64> {
+    let mut at = offset_of(address)?;
+    loop {
+        let original = crate::instance::record(at).orig_ra.load(core::sync::atomic::Ordering::Relaxed);
+        // Functions that ended in jumps share a slot: the instances form a chain.
+        match offset_of(original) {
+            Some(next) if next != at => at = next,
+            _ => return Some(original),
+        }
+    }
+}
+
 /// The bytes of every stub.
 fn stub() -> [u8; STUB] {
     let field = |at: usize, field: usize| ((HALF + field - at) as u32).to_le_bytes();
