@@ -16,6 +16,9 @@
 //! | processes | pid, parent, what was armed and how long it took, program | agents |
 //! | requests | objects that appeared, and the answer | agents; command line |
 //! | reasons | texts | agents |
+//! | modules | device, inode, build-id, path of files that stacks go through | agents |
+//! | meta | what the recording is of | command line |
+//! | depot, counts | distinct stacks, and how often each thread met them | agents |
 //! | blocks | thread, then its cells | agents |
 //!
 //! # Examples
@@ -24,7 +27,7 @@
 //!
 //! let path = std::env::temp_dir().join(format!("wire-example-{}", std::process::id()));
 //! let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-//! let shape = Shape { objects: 8, functions: 64, blocks: 4, cell_bytes: 1 << 16, budget: 64 << 20, per_thread: false };
+//! let shape = Shape { objects: 8, functions: 64, blocks: 4, cell_bytes: 1 << 16, budget: 64 << 20, per_thread: false, stacks: None };
 //! let ours = Segment::create(&file, shape)?;
 //! let cell = ours.add_cell(cell::COUNT_BYTES)?;
 //! ours.add_function(0, &Function { address: 0x1139, size: 40, after: 8, offset: 0, kind: Kind::Count, returns: true, cell })?;
@@ -49,19 +52,23 @@ mod futex;
 mod layout;
 mod loss;
 mod memory;
+mod module;
 mod object;
 mod process;
 mod request;
 mod segment;
+mod stacks;
 
 pub use block::{Counts, Thread};
 pub use c_library::{NEEDS_TRAP, is_c_library};
 pub use entry_only::{ENTRY_ONLY, is_entry_only};
 pub use error::Error;
 pub use function::{Function, Kind, State};
-pub use layout::{Shape, VERSION};
+pub use layout::{Shape, Stacks, VERSION};
 pub use loss::Loss;
+pub use module::Frame;
 pub use object::{BUILD_ID_ROOM, Identity};
 pub use process::Process;
 pub use request::Request;
 pub use segment::Segment;
+pub use stacks::{GONE, NoStack, StackCell, StackCount, StackTable, StackTime};

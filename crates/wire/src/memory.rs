@@ -76,6 +76,11 @@ impl Memory {
         self.at(offset, len, 64)
     }
 
+    /// Address of a part that is aligned to 16 bytes only.
+    pub(crate) fn pointer16(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        self.at(offset, len, 16)
+    }
+
     pub(crate) fn load64(&self, offset: usize) -> u64 {
         // Relaxed: fields are right for themselves; where one announces others, its user says so.
         self.u64(offset).map_or(0, |w| w.load(Ordering::Relaxed))

@@ -82,6 +82,20 @@ impl Segment {
         first as usize..end as usize
     }
 
+    /// Whether an entry is this file.
+    pub(crate) fn is_same(&self, at: usize, identity: &Identity) -> bool {
+        let same_file = identity.ino != 0 && self.memory.load64(at + INO) == identity.ino && self.memory.load64(at + DEV) == identity.dev;
+        let nameless = identity.ino == 0 && identity.build_id.is_empty();
+        same_file || self.has_build_id(at, &identity.build_id) || (nameless && self.has_path(at, &identity.path))
+    }
+
+    fn has_path(&self, at: usize, path: &[u8]) -> bool {
+        let theirs = self.memory.slice(at + PATH, PATH_ROOM).unwrap_or_default();
+        let path = path.get(..PATH_ROOM - 1).unwrap_or(path);
+        theirs.get(path.len()).is_some_and(|end| end.load(Ordering::Relaxed) == 0)
+            && theirs.iter().zip(path).all(|(a, b)| a.load(Ordering::Relaxed) == *b)
+    }
+
     fn has_build_id(&self, at: usize, build_id: &[u8]) -> bool {
         let mut theirs = [0; BUILD_ID_ROOM];
         let len = self.memory.load32(at + BUILD_ID_LEN) as usize;

@@ -1,7 +1,7 @@
 //! The segment as a whole: made, opened, and its header.
 
 use crate::error::Error;
-use crate::layout::{BLOCK_HEADER, HEADER_BYTES, LOSSES, Layout, MAGIC, Shape, VERSION, head};
+use crate::layout::{BLOCK_HEADER, HEADER_BYTES, LOSSES, Layout, MAGIC, META, Shape, Stacks, VERSION, head};
 use crate::loss::Loss;
 use crate::memory::Memory;
 use std::fs::File;
@@ -34,6 +34,11 @@ impl Segment {
         memory.store64(head::BLOCK_BYTES, shape.cell_bytes as u64);
         memory.store64(head::BUDGET, shape.budget);
         memory.store64(head::PER_THREAD, u64::from(shape.per_thread));
+        if let Some(stacks) = shape.stacks {
+            memory.store64(head::DEPOT_BYTES, stacks.depot_bytes as u64);
+            memory.store64(head::COUNTS_BYTES, stacks.counts_bytes as u64);
+            memory.store64(head::STACKS, stacks.word());
+        }
         memory.store64(head::TOTAL, layout.total as u64);
         memory.store32(head::OWNER, std::process::id());
         memory.store32(head::VERSION, VERSION);
@@ -80,6 +85,11 @@ impl Segment {
             cell_bytes: size(head::BLOCK_BYTES, "size of a block")?,
             budget: header.load64(head::BUDGET),
             per_thread: header.load64(head::PER_THREAD) != 0,
+            stacks: Stacks::from_words(
+                header.load64(head::STACKS),
+                size(head::DEPOT_BYTES, "bytes for stacks")?,
+                size(head::COUNTS_BYTES, "bytes for their counters")?,
+            ),
         };
         let layout = Layout::new(shape).map_err(|_| Error::Corrupt("the shape is beyond the limits"))?;
         if layout.total as u64 != header.load64(head::TOTAL) || layout.total > bytes {
@@ -147,6 +157,20 @@ impl Segment {
     /// Says where agents write their log, up to 511 bytes.
     pub fn set_log_path(&self, path: &[u8]) {
         self.memory.put_bytes(head::LOG_PATH, head::LOG_PATH_ROOM, path.get(..head::LOG_PATH_ROOM - 1).unwrap_or(path));
+    }
+
+    /// What the recording is of: a text that the command line keeps here for whoever finds the segment later. Allocates.
+    pub fn meta(&self) -> Vec<u8> {
+        self.memory.get_bytes(self.layout.meta, META)
+    }
+
+    /// Keeps such a text. False: it is longer than 65,535 bytes, and is not kept.
+    pub fn set_meta(&self, text: &[u8]) -> bool {
+        let fits = text.len() < META;
+        if fits {
+            self.memory.put_bytes(self.layout.meta, META, text);
+        }
+        fits
     }
 
     /// Bytes in front of the first cell of a block.

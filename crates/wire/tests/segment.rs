@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 use wire::{Counts, Error, Function, Identity, Kind, Loss, Process, Segment, Shape, State, cell};
 
-const SHAPE: Shape = Shape { objects: 4, functions: 16, blocks: 8, cell_bytes: 64 << 10, budget: 1 << 20, per_thread: false };
+const SHAPE: Shape = Shape { objects: 4, functions: 16, blocks: 8, cell_bytes: 64 << 10, budget: 1 << 20, per_thread: false, stacks: None };
 
 fn file() -> File {
     let name = format!("wire-test-{}-{:?}", std::process::id(), thread::current().id());

@@ -71,6 +71,7 @@ impl Tables {
             cell_bytes: (bytes + later * TIMED_BYTES).clamp(TIMED_BYTES, MOST_CELL_BYTES),
             budget,
             per_thread,
+            stacks: None,
         };
         let file = segment_file()?;
         let segment = Segment::create(file.as_file(), shape).context("cannot make the segment of counters")?;
