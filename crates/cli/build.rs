@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crates that the agent is made of.
-const CRATES: &[&str] = &["agent", "uprobe", "patch", "wire", "percpu", "objpool", "reclaim"];
+const CRATES: &[&str] = &["agent", "recorder", "unwind", "stackdepot", "uprobe", "patch", "wire", "percpu", "objpool", "reclaim"];
 
 /// Variables of cargo that the user sets for every build; the others describe the build that goes on around this one, or would change what is built.
 const KEPT: &[&str] = &["CARGO", "CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_INCREMENTAL"];

@@ -1,7 +1,7 @@
 //! From the segment's functions to the engine's targets, and from its results to the functions' states.
 
 use crate::objects::Object;
-use crate::{allocator, segment, watched};
+use crate::{allocator, segment, stacks, watched};
 use std::time::Duration;
 use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
 use wire::{Function, Kind, Loss, Segment, State};
@@ -87,9 +87,10 @@ fn find(segment: &Segment, object: &Object, ask: bool) -> Option<usize> {
 }
 
 fn target(object: &Object, function: &Function) -> Target {
-    let action = match function.kind {
-        Kind::Count => Action::Count { cell: function.cell },
-        Kind::Time => Action::Time { cell: function.cell },
+    let action = match (stacks::recorder(), function.kind) {
+        (Some(recorder), _) => stacks::action(recorder, object.base.wrapping_add(function.address), function.offset, function.cell),
+        (None, Kind::Count) => Action::Count { cell: function.cell },
+        (None, Kind::Time) => Action::Time { cell: function.cell },
     };
     Target {
         address: object.base.wrapping_add(function.address),
@@ -105,7 +106,8 @@ fn target(object: &Object, function: &Function) -> Target {
 
 /// Memory that the agent uses in this process, in bytes.
 pub(crate) fn bytes(engine: &Engine) -> u64 {
-    allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64
+    let unwinder = stacks::recorder().map_or(0, |r| r.bytes() as u64);
+    allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64 + unwinder
 }
 
 /// Whether a process is there, whoever it belongs to.

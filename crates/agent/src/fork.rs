@@ -1,7 +1,7 @@
 //! Fork children: they count in blocks of their own.
 #![allow(unsafe_code)]
 
-use crate::{allocator, segment, start};
+use crate::{allocator, segment, stacks, start};
 
 /// Installs the handler.
 pub(crate) fn prepare() {
@@ -14,6 +14,7 @@ unsafe extern "C" fn child() {
     uprobe::own_code(|| {
         allocator::unlock();
         segment::set_pid();
+        stacks::forked();
         start::forked();
     });
 }

@@ -10,6 +10,7 @@
 //! | `objects` | what is loaded, and which files those are |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
 //! | `loader` | libraries that are opened and closed later |
+//! | `stacks` | the recorder of call stacks |
 //! | `watched` | functions that the agent and the user both want |
 //! | `hooks` | functions of the C library that the program reaches through us: threads, signals, exec |
 //! | `allocator` | memory for this object alone: a probed `malloc` is never called from here |
@@ -26,5 +27,6 @@ mod loader;
 mod log;
 mod objects;
 mod segment;
+mod stacks;
 mod start;
 mod watched;

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::objects::{self, Object};
-use crate::{arm, log, segment, watched};
+use crate::{arm, log, segment, stacks, watched};
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use uprobe::{Action, Consumer, Context, Engine, Patching, Target, Vectors, Verdict};
@@ -78,8 +78,12 @@ fn compare(watch: &Watch, segment: &wire::Segment) {
         watch.engine.forget(gone.range.clone());
     }
     let new: Vec<Object> = now.iter().filter(|n| !known.iter().any(|k| same(n, k))).cloned().collect();
+    let changed = known.len() != now.len() || !new.is_empty();
     *known = now;
     drop(known);
+    if changed {
+        stacks::refresh();
+    }
     if new.is_empty() {
         return;
     }

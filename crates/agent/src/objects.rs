@@ -5,6 +5,7 @@ use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use unwind::Module;
 use wire::Identity;
 
 const NOTE_BUILD_ID: u32 = 3;
@@ -18,10 +19,22 @@ pub(crate) struct Object {
     pub(crate) range: Range<u64>,
     /// Which file it is.
     pub(crate) file: Identity,
+    /// For unwinding; without a tag.
+    pub(crate) module: Module,
 }
 
 /// Everything that is loaded, without this object and the kernel's.
 pub(crate) fn loaded() -> Vec<Object> {
+    let mut all = loaded_with_kernels();
+    all.retain(|o| o.file.path != KERNELS);
+    all
+}
+
+/// What the kernel's own object is called.
+const KERNELS: &[u8] = b"[vdso]";
+
+/// Everything that is loaded, without this object.
+pub(crate) fn loaded_with_kernels() -> Vec<Object> {
     let mut all: Vec<Object> = Vec::new();
     // SAFETY: the callback gets `all` back, which lives through the call.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut all).cast()) };
@@ -51,9 +64,7 @@ unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, all: *mut 
     let info = unsafe { &*info };
     // SAFETY: the loader's names are terminated, and never null.
     let name = unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes();
-    if name.starts_with(b"linux-vdso") || name.starts_with(b"linux-gate") {
-        return 0;
-    }
+    let kernels = name.starts_with(b"linux-vdso") || name.starts_with(b"linux-gate");
     // SAFETY: the loader's program headers.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     let parts = || {
@@ -63,8 +74,13 @@ unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, all: *mut 
     let end = parts().map(|p| p.1).max().unwrap_or(start);
     // The program itself has no name here.
     let path: &[u8] = if name.is_empty() { b"/proc/self/exe" } else { name };
-    let file = std::fs::metadata(OsStr::from_bytes(path)).ok();
-    let shown = if name.is_empty() { program() } else { name.to_vec() };
+    let file = if kernels { None } else { std::fs::metadata(OsStr::from_bytes(path)).ok() };
+    let shown = match name {
+        _ if kernels => KERNELS.to_vec(),
+        b"" => program(),
+        _ => name.to_vec(),
+    };
+    let Some(module) = Module::of(info.dlpi_addr, headers, 0) else { return 0 };
     let build_id = headers.iter().filter(|h| h.p_type == libc::PT_NOTE).find_map(|h| build_id(info.dlpi_addr + h.p_vaddr, h.p_memsz));
     let identity = Identity {
         dev: file.as_ref().map_or(0, MetadataExt::dev),
@@ -72,7 +88,7 @@ unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _size: usize, all: *mut 
         build_id: build_id.unwrap_or_default(),
         path: shown,
     };
-    all.push(Object { base: info.dlpi_addr, range: start..end, file: identity });
+    all.push(Object { base: info.dlpi_addr, range: start..end, file: identity, module });
     0
 }
 
@@ -99,7 +115,7 @@ fn build_id(address: u64, size: u64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::loaded;
+    use super::{KERNELS, loaded, loaded_with_kernels};
 
     #[test]
     fn the_program_and_its_libraries_are_found() {
@@ -108,6 +124,8 @@ mod tests {
         let libc = all.iter().find(|o| o.file.path.ends_with(b"libc.so.6")).expect("libc is loaded");
         assert!(libc.file.ino != 0 && libc.file.build_id.len() == 20);
         assert!(libc.range.contains(&(libc::getpid as *const () as u64)) || !libc.range.is_empty());
-        assert!(all.iter().all(|o| !o.file.path.starts_with(b"linux-vdso")));
+        assert!(all.iter().all(|o| o.file.path != KERNELS));
+        let kernels = loaded_with_kernels().into_iter().find(|o| o.file.path == KERNELS).expect("every process has it");
+        assert!(!kernels.module.eh_frame_hdr.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::arm::{self, Armed};
-use crate::{environment, fork, hooks, loader, log, objects, segment};
+use crate::{environment, fork, hooks, loader, log, objects, segment, stacks};
 use std::ffi::{c_char, c_int};
 use std::time::Instant;
 use uprobe::{Config, Engine, Hooks};
@@ -47,9 +47,10 @@ fn run(segment: &'static Segment) {
 }
 
 /// Arms everything. What the C library does for us behind the first patch is not the program's doing.
-fn arm_all(engine: &'static Engine, segment: &Segment, started: Instant) {
+fn arm_all(engine: &'static Engine, segment: &'static Segment, started: Instant) {
     uprobe::signals::adopt();
     let loaded = objects::loaded();
+    stacks::start(segment);
     // First what the agent needs itself: what the user wants of the same functions is counted there.
     loader::watch(engine, loaded.clone());
     hooks::exec::watch(engine);

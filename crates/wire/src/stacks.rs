@@ -81,7 +81,7 @@ impl StackTable {
         1 << self.log2
     }
 
-    /// The cell of a handle, or the empty one where it belongs, and its index for [`Segment::stack_cell`]. `None`: it is not there, and the table has no empty cell.
+    /// The cell of a handle, or else one for it, which has handle 0 or [`GONE`]; and its index for [`Segment::stack_cell`]. `None`: it is not there, and there is no cell for it.
     ///
     /// # Context
     /// Signal-safe.
@@ -89,16 +89,20 @@ impl StackTable {
     pub fn find(&self, handle: u32) -> Option<(&'static StackCell, u32)> {
         let mask = self.cells() - 1;
         let start = (handle.wrapping_mul(0x9e37_79b9) >> (32 - self.log2)) as usize;
+        let mut gone = None;
         for n in 0..=mask {
             let at = (start + n) & mask;
             let cell = self.cell(at);
+            let found = (cell, self.index.wrapping_add((at * (self.stride / CELL)) as u32));
             // Relaxed: only the calling thread writes it.
-            let found = cell.handle.load(Ordering::Relaxed);
-            if found == handle || found == 0 {
-                return Some((cell, self.index.wrapping_add((at * (self.stride / CELL)) as u32)));
+            match cell.handle.load(Ordering::Relaxed) {
+                its if its == handle => return Some(found),
+                0 => return gone.or(Some(found)),
+                GONE => gone = gone.or(Some(found)),
+                _ => {}
             }
         }
-        None
+        gone
     }
 
     /// The cell at `at`, below [`StackTable::cells`].

@@ -1,0 +1,44 @@
+//! Call stacks: the recorder of this process, if the segment wants stacks.
+
+use crate::objects::{self, Object};
+use crate::log;
+use recorder::{Loaded, Probe, Recorder};
+use std::sync::OnceLock;
+use wire::Segment;
+
+static RECORDER: OnceLock<Option<&'static Recorder>> = OnceLock::new();
+
+/// The recorder, if there is one.
+pub(crate) fn recorder() -> Option<&'static Recorder> {
+    RECORDER.get().copied().flatten()
+}
+
+/// Makes the recorder that the segment asks for.
+pub(crate) fn start(segment: &'static Segment) {
+    RECORDER.get_or_init(|| {
+        segment.stacks()?;
+        Recorder::start(segment).inspect_err(|why| log::line(&format!("no stacks are recorded: {why}"))).ok()
+    });
+    refresh();
+}
+
+/// What is loaded has changed.
+pub(crate) fn refresh() {
+    if let Some(recorder) = recorder() {
+        let loaded = |o: Object| Loaded { module: o.module, file: o.file };
+        recorder.loaded(objects::loaded_with_kernels().into_iter().map(loaded).collect());
+    }
+}
+
+/// In a fork child.
+pub(crate) fn forked() {
+    if let Some(recorder) = recorder() {
+        recorder.forked();
+    }
+}
+
+/// What a probe at `offset` in the function at `function` does.
+pub(crate) fn action(recorder: &'static Recorder, function: u64, offset: u32, cell: u32) -> uprobe::Action {
+    let probe = Probe { address: function.wrapping_add(u64::from(offset)), entry: offset == 0, cell };
+    uprobe::Action::Call(recorder.consumer(probe))
+}

@@ -1,0 +1,111 @@
+//! The way of a hit.
+#![allow(unsafe_code)]
+
+use crate::recorder::{Recorder, Site};
+use crate::thread::{Thread, time};
+use std::ptr;
+use std::sync::atomic::Ordering;
+use unwind::{End, Host, Start};
+use uprobe::{Context, Span, Verdict, add_own};
+use wire::{Frame, NoStack, StackCell};
+
+/// The cookie of a call without a stack.
+const NOTHING: u32 = u32::MAX;
+
+/// The engine, for walks.
+struct Engine;
+
+impl Host for Engine {
+    #[inline]
+    fn original(&self, address: u64) -> Option<u64> {
+        uprobe::original_return_address(address)
+    }
+
+    fn slowly(&self, f: &mut dyn FnMut()) {
+        uprobe::slowly(f);
+    }
+}
+
+/// [`uprobe::Consumer::entry`].
+pub(crate) fn entered(context: &mut Context, data: usize, cookie: &mut u64) -> Verdict {
+    // SAFETY: `Recorder::consumer` gives the address of a site that is never freed.
+    let site = unsafe { &*ptr::with_exposed_provenance::<Site>(data) };
+    uprobe::count_call(site.probe.cell);
+    let index = match count(site, context) {
+        Ok((cell, index)) => {
+            add_own(&cell.calls, 1);
+            index
+        }
+        Err(why) => {
+            site.recorder.without(why);
+            NOTHING
+        }
+    };
+    *cookie = u64::from(index);
+    Verdict::Return
+}
+
+/// [`uprobe::Consumer::span`].
+pub(crate) fn returned(data: usize, cookie: u32, span: Span) {
+    // SAFETY: as in `entered`.
+    let site = unsafe { &*ptr::with_exposed_provenance::<Site>(data) };
+    uprobe::count_span(site.probe.cell, span);
+    // The entry's thread may have been another one, if stacks are switched: the addition is atomic.
+    if cookie != NOTHING
+        && let Some(cell) = site.recorder.segment.stack_cell(cookie)
+    {
+        time(cell).fetch_add(span.own, Ordering::Relaxed);
+    }
+}
+
+/// The cell of this hit's stack.
+#[inline(always)]
+fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), NoStack> {
+    let recorder = site.recorder;
+    // SAFETY: the calling thread's own, and consumers do not nest.
+    let thread = unsafe { &mut *own_thread(recorder).ok_or(NoStack::Counters)? };
+    let registers = &context.registers;
+    let start = Start { pc: site.probe.address, sp: registers.rsp, bp: registers.rbp, entry: site.probe.entry };
+    let frames = stack(recorder, thread, site.frame, start);
+    let handle = match recorder.store.save(&thread.frames[..frames]) {
+        Ok(handle) => handle,
+        Err(NoStack::Full) if thread.make_room(&recorder.store) => recorder.store.save(&thread.frames[..frames])?,
+        Err(why) => return Err(why),
+    };
+    thread.cell(recorder.segment, &recorder.store, handle)
+}
+
+/// Takes the stack into the thread's frames; how many those are.
+#[inline(always)]
+fn stack(recorder: &Recorder, thread: &mut Thread, frame: u64, start: Start) -> usize {
+    thread.frames[0] = frame;
+    let room = &mut thread.frames[1..recorder.depth.clamp(1, 254)];
+    let (len, end) = recorder.unwinder.walk(&Engine, start, recorder.method, &mut thread.bounds, room);
+    let len = len + 1;
+    if end == End::Complete {
+        return len;
+    }
+    thread.frames[len] = Frame::cut(end as u8).0;
+    len + 1
+}
+
+/// This thread's part.
+#[inline(always)]
+fn own_thread(recorder: &Recorder) -> Option<*mut Thread> {
+    let (word, block) = uprobe::thread_word()?;
+    // Relaxed: the thread's own word.
+    let known = word.load(Ordering::Relaxed);
+    if known != 0 {
+        return Some(ptr::with_exposed_provenance_mut(known));
+    }
+    first_hit(recorder, word, block)
+}
+
+#[cold]
+#[inline(never)]
+fn first_hit(recorder: &Recorder, word: &std::sync::atomic::AtomicUsize, block: usize) -> Option<*mut Thread> {
+    let mut made = ptr::null_mut();
+    uprobe::slowly(&mut || made = recorder.thread(block));
+    word.store(made.expose_provenance(), Ordering::Relaxed);
+    (!made.is_null()).then_some(made)
+}

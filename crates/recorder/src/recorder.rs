@@ -1,0 +1,190 @@
+//! Setting up: the depot, what is loaded, a consumer for each function.
+
+use crate::hit;
+use crate::store::Store;
+use crate::thread::Thread;
+use stackdepot::{Builder, Depot, Region};
+use std::fmt;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use unwind::{Method, Module, Unwinder};
+use uprobe::{Consumer, Vectors};
+use wire::{Frame, Identity, NoStack, Segment};
+
+/// Counts hits by stack, in one process.
+#[derive(Debug)]
+pub struct Recorder {
+    pub(crate) segment: &'static Segment,
+    pub(crate) unwinder: Unwinder,
+    pub(crate) store: Store,
+    pub(crate) method: Method,
+    /// Most frames, the function's own included.
+    pub(crate) depth: usize,
+    pub(crate) timed: bool,
+    /// By block.
+    threads: Box<[AtomicPtr<Thread>]>,
+    /// Bytes of the threads' parts.
+    thread_bytes: AtomicUsize,
+}
+
+/// Why stacks cannot be recorded.
+#[derive(Debug)]
+pub enum StartError {
+    /// The segment has no room for stacks.
+    NoStacks,
+    /// No memory.
+    Memory,
+    /// The depot in the segment cannot be used.
+    Depot(stackdepot::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStacks => f.write_str("the segment has no room for stacks"),
+            Self::Memory => f.write_str("no memory for the unwinder"),
+            Self::Depot(why) => write!(f, "the depot: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Something that is loaded, for [`Recorder::loaded`].
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Where it is, and where its unwind tables are.
+    pub module: Module,
+    /// Which file it is.
+    pub file: Identity,
+}
+
+/// A function to record.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Address of the probed instruction.
+    pub address: u64,
+    /// Whether it is the function's first.
+    pub entry: bool,
+    /// Offset of its cell in the blocks.
+    pub cell: u32,
+}
+
+/// What a consumer gets with a hit.
+pub(crate) struct Site {
+    pub(crate) recorder: &'static Recorder,
+    pub(crate) probe: Probe,
+    /// The probe's address as stacks show it.
+    pub(crate) frame: u64,
+}
+
+impl Recorder {
+    /// Makes the depot, or opens the one that another process has made.
+    ///
+    /// # Errors
+    /// See [`StartError`]. That too many processes write already is none: their hits are counted without stacks.
+    ///
+    /// # Context
+    /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the process.
+    pub fn start(segment: &'static Segment) -> Result<&'static Self, StartError> {
+        let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
+        let store = store(segment)?;
+        let recorder = Self {
+            segment,
+            unwinder: Unwinder::new().ok_or(StartError::Memory)?,
+            store,
+            method: if stacks.frame_pointers { Method::FramePointers } else { Method::Tables },
+            depth: usize::from(stacks.depth),
+            timed: stacks.timed,
+            threads: (0..segment.shape().blocks).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            thread_bytes: AtomicUsize::new(0),
+        };
+        Ok(Box::leak(Box::new(recorder)))
+    }
+
+    /// Says what is loaded now, and gives each file a number in the segment.
+    ///
+    /// # Context
+    /// Allocates. With signals blocked; not from a consumer that records.
+    pub fn loaded(&self, all: Vec<Loaded>) {
+        let number = |file: &Identity| self.segment.module_of(file);
+        let tagged = |l: Loaded| Module { tag: number(&l.file).map_or(l.module.bias, Frame::tag), ..l.module };
+        self.unwinder.set_modules(all.into_iter().map(tagged).collect());
+    }
+
+    /// What is to be called at hits of a function. The function's module has been told to [`Recorder::loaded`].
+    ///
+    /// # Context
+    /// Allocates; what it allocates is never freed, for a probe may be hit as long as the process lives.
+    pub fn consumer(&'static self, probe: Probe) -> Consumer {
+        let frame = self.unwinder.frame(probe.address);
+        let site: &'static Site = Box::leak(Box::new(Site { recorder: self, probe, frame }));
+        Consumer {
+            entry: Some(hit::entered),
+            ret: None,
+            span: self.timed.then_some(hit::returned as fn(usize, u32, uprobe::Span)),
+            data: ptr::from_ref(site).expose_provenance(),
+            // Nothing on the way of a hit copies memory, and what does runs in `uprobe::slowly`.
+            vectors: Vectors::Sse,
+            limit: 0,
+        }
+    }
+
+    /// In a fork child, before its first hit.
+    pub fn forked(&self) {
+        self.unwinder.forked();
+    }
+
+    /// Memory in this process, beside the segment, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.unwinder.bytes() + self.thread_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a hit that has no stack.
+    #[cold]
+    pub(crate) fn without(&self, why: NoStack) {
+        self.segment.no_stack(why, 1);
+    }
+
+    /// The part of the thread with this block. Allocates the first time: not on the way of a hit.
+    pub(crate) fn thread(&self, block: usize) -> *mut Thread {
+        let Some(place) = self.segment.block_at(block).and_then(|index| self.threads.get(index)) else { return ptr::null_mut() };
+        let found = place.load(Ordering::Acquire);
+        if !found.is_null() {
+            #[allow(unsafe_code)]
+            // SAFETY: leaked below; the calling thread owns the block, so nobody else uses its part.
+            unsafe { &mut *found }.handed_over();
+            return found;
+        }
+        let index = self.segment.block_at(block).unwrap_or_default();
+        let new = Box::into_raw(Box::new(Thread::new(self.segment, index)));
+        self.thread_bytes.fetch_add(size_of::<Thread>(), Ordering::Relaxed);
+        place.store(new, Ordering::Release);
+        new
+    }
+}
+
+/// Bytes of a depot for each stack that its table is made for: a record of some ten frames.
+const BYTES_PER_STACK: usize = 128;
+
+fn store(segment: &'static Segment) -> Result<Store, StartError> {
+    let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
+    let (base, bytes) = segment.depot().ok_or(StartError::NoStacks)?;
+    // One more than the depth, for the mark at the end of a stack that is not whole.
+    let builder = || Depot::builder().max_depth(usize::from(stacks.depth) + 1).expected_stacks(bytes / BYTES_PER_STACK);
+    #[allow(unsafe_code)]
+    // SAFETY: the part of a segment that is mapped as long as the process lives, and that nobody uses otherwise.
+    let region = || unsafe { Region::shared(base, bytes) };
+    fn open<G: stackdepot::GracePeriod>(builder: Builder<G>, region: Region) -> Result<Option<Depot<G>>, StartError> {
+        match builder.build_in(region) {
+            Ok(depot) => Ok(Some(depot)),
+            Err(stackdepot::Error::Busy(_)) => Ok(None),
+            Err(why) => Err(StartError::Depot(why)),
+        }
+    }
+    Ok(if stacks.evict {
+        open(builder(), region())?.map_or(Store::Closed, Store::Evict)
+    } else {
+        open(builder().no_eviction(), region())?.map_or(Store::Closed, Store::Keep)
+    })
+}

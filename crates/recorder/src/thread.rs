@@ -1,0 +1,147 @@
+//! What a thread needs for counting stacks, in memory of the process: it belongs to whoever owns the block of cells.
+
+use crate::same::Same;
+use crate::store::Store;
+use std::sync::atomic::Ordering;
+use unwind::Bounds;
+use wire::{GONE, NoStack, Segment, StackCell, StackTable};
+
+/// 256 cells: a page and a line.
+const FIRST_LOG2: u32 = 8;
+/// Each table is so much larger than the one before.
+const GROWTH: u32 = 2;
+/// Hits without a stack between two looks for old ones that could give way.
+const PATIENCE: u32 = 64;
+
+/// A thread's part. Only its thread uses it, never twice at once: consumers do not nest.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    block: usize,
+    table: Option<StackTable>,
+    /// Cells of the table that are not empty.
+    used: usize,
+    /// Now, for ages of cells.
+    now: u32,
+    patience: u32,
+    pub(crate) bounds: Bounds,
+    pub(crate) same: Same,
+    /// The stack in the making.
+    pub(crate) frames: [u64; 256],
+}
+
+impl Thread {
+    /// The thread of a block, which others may have counted in before.
+    pub(crate) fn new(segment: &Segment, block: usize) -> Self {
+        let table = segment.stack_table(block);
+        let used = table.map_or(0, |t| (0..t.cells()).filter(|at| t.cell(*at).handle.load(Ordering::Relaxed) != 0).count());
+        Self { block, table, used, now: 1, patience: 0, bounds: Bounds::default(), same: Same::default(), frames: [0; 256] }
+    }
+
+    /// Another thread has the block now.
+    pub(crate) fn handed_over(&mut self) {
+        self.bounds = Bounds::default();
+        self.same = Same::default();
+    }
+
+    /// The cell of a stack, and its index. With a store that evicts, the reference that came with the handle is the cell's, or given back.
+    #[inline(always)]
+    pub(crate) fn cell(&mut self, segment: &Segment, store: &Store, handle: u32) -> Result<(&'static StackCell, u32), NoStack> {
+        if let Some((cell, index)) = self.table.and_then(|table| table.find(handle))
+            && cell.handle.load(Ordering::Relaxed) == handle
+        {
+            if store.evicts() {
+                cell.age.store(self.now, Ordering::Relaxed);
+                store.put(handle);
+            }
+            return Ok((cell, index));
+        }
+        self.new_cell(segment, store, handle)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_cell(&mut self, segment: &Segment, store: &Store, handle: u32) -> Result<(&'static StackCell, u32), NoStack> {
+        let full = |table: &StackTable, used: usize| used * 4 >= table.cells() * 3;
+        if self.table.is_none_or(|table| full(&table, self.used)) && !self.grow(segment, store) {
+            // What is left of the table may still be used.
+            if self.table.is_none_or(|table| self.used + 1 >= table.cells()) {
+                store.put(handle);
+                return Err(NoStack::Counters);
+            }
+        }
+        let Some((cell, index)) = self.table.and_then(|table| table.find(handle)) else {
+            store.put(handle);
+            return Err(NoStack::Counters);
+        };
+        self.used += usize::from(cell.handle.load(Ordering::Relaxed) == 0);
+        cell.calls.store(0, Ordering::Relaxed);
+        if segment.stacks().is_some_and(|s| s.timed) {
+            time(cell).store(0, Ordering::Relaxed);
+        }
+        cell.age.store(self.now, Ordering::Relaxed);
+        // Release pairs with the Acquire of readers: the counts are this stack's.
+        cell.handle.store(handle, Ordering::Release);
+        Ok((cell, index))
+    }
+
+    /// Goes on in a larger table. False: there is no room.
+    fn grow(&mut self, segment: &Segment, store: &Store) -> bool {
+        let log2 = self.table.map_or(FIRST_LOG2, |table| table.cells().trailing_zeros() + GROWTH);
+        let Some(new) = segment.new_stack_table(self.block, log2) else { return false };
+        let old = self.table.replace(new);
+        self.used = 0;
+        // Cells hold references: those of a table that nobody looks at any more would never be given back.
+        if let Some(old) = old.filter(|_| store.evicts()) {
+            for cell in (0..old.cells()).map(|at| old.cell(at)) {
+                let handle = cell.handle.load(Ordering::Relaxed);
+                let Some((to, _)) = new.find(handle).filter(|_| handle != 0 && handle != GONE) else { continue };
+                cell.handle.store(GONE, Ordering::Release);
+                to.calls.store(cell.calls.load(Ordering::Relaxed), Ordering::Relaxed);
+                to.age.store(cell.age.load(Ordering::Relaxed), Ordering::Relaxed);
+                to.handle.store(handle, Ordering::Release);
+                self.used += 1;
+            }
+            self.same = Same::default();
+        }
+        true
+    }
+
+    /// The depot is full: lets the stacks go that this thread has not met for the longest time, an eighth of its own. False: not now.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn make_room(&mut self, store: &Store) -> bool {
+        let Some(table) = self.table.filter(|_| store.evicts()) else { return false };
+        if self.patience > 0 {
+            self.patience -= 1;
+            return false;
+        }
+        self.patience = PATIENCE;
+        let live = || (0..table.cells()).map(|at| table.cell(at)).filter(|c| ![0, GONE].contains(&c.handle.load(Ordering::Relaxed)));
+        let wanted = live().count() / 8 + 1;
+        // What was not met since the last time, or, when all were, whatever comes first.
+        let old = live().filter(|c| c.age.load(Ordering::Relaxed) != self.now);
+        let chosen: usize = old.chain(live()).take(wanted).map(|cell| release(&table, store, cell)).sum();
+        self.now = self.now.wrapping_add(1);
+        self.same = Same::default();
+        chosen > 0
+    }
+}
+
+/// Moves what a cell has counted to its table's sum of the evicted, and gives up its stack: 1 if it had one.
+fn release(table: &StackTable, store: &Store, cell: &StackCell) -> usize {
+    let handle = cell.handle.load(Ordering::Relaxed);
+    if handle == GONE {
+        return 0;
+    }
+    cell.handle.store(GONE, Ordering::Release);
+    table.add_evicted(cell.calls.load(Ordering::Relaxed), 0);
+    store.put(handle);
+    1
+}
+
+/// The time of a cell in a segment with times.
+#[allow(unsafe_code)]
+pub(crate) fn time(cell: &StackCell) -> &std::sync::atomic::AtomicU64 {
+    // SAFETY: callers have looked that the segment has times, and cells come from its tables.
+    &unsafe { cell.time() }.ticks
+}
