@@ -1,6 +1,8 @@
 //! The command line as it is written. Completions and man pages are made from it.
 
 use crate::human::{parse_duration, parse_size};
+use crate::outputs::Format;
+use crate::recording::Weight;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,6 +46,11 @@ pub(crate) enum Verb {
     /// tracing and prints the report while the program goes on; the second ^C ends trapline at once.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline stat libc:malloc -- ls -l\n  trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -i 1 -d 10s --hist 'entry:libc:*alloc' -- ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json new.json"))]
     Stat(Box<StatArgs>),
+    /// Run a program and record from where its functions are called: flame graphs and profiles.
+    ///
+    /// Every hit is counted by its call stack, which is taken in the program itself; nothing is sampled or streamed. The recording is written when the program ends, at ^C, or after --duration.
+    #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline record libc:malloc -o malloc.svg -- ls -l\n  trapline record --weight time 'redis-server:*Command' -o time.html -- redis-server --port 7777\n  trapline record 'mycrate::db::*' -o db.tlp -- ./server && trapline report db.tlp"))]
+    Record(Box<RecordArgs>),
     /// Show the functions that a SPEC would match, and how each would be hooked.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline list 'libc:*alloc*' -- ls\n  trapline list -v /usr/bin/redis-server\n  trapline list libc:malloc"))]
     List(ListArgs),
@@ -138,6 +145,110 @@ pub(crate) struct StatArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) specs: SpecArgs,
+    /// What is added up for each stack: the calls, or the time spent in the function itself (without other recorded functions that it calls).
+    #[arg(long, value_enum, default_value_t = Weight::Calls, env = "TRAPLINE_WEIGHT")]
+    pub(crate) weight: Weight,
+    /// How stacks are taken, and at most how many frames: dwarf (unwind tables), fp (frame pointers, and unwind tables where they end), none; 1 to 254 frames.
+    #[arg(long, value_name = "MODE[:DEPTH]", default_value = "dwarf:127", env = "TRAPLINE_STACK")]
+    pub(crate) stack: StackArg,
+    /// What happens when the memory for stacks is used up: hits are counted without a stack, or old stacks give way and their hits are counted without one.
+    #[arg(long, value_enum, default_value_t = OnFull::Count, env = "TRAPLINE_ON_FULL")]
+    pub(crate) on_full: OnFull,
+    /// Memory for distinct stacks, at most 1G. Eight times as much may go to their counters.
+    #[arg(long, value_name = "SIZE", value_parser = parse_stack_memory, default_value = "64M", env = "TRAPLINE_STACK_MEMORY")]
+    pub(crate) stack_memory: u64,
+    /// Where to write; several times for several formats. `-` is standard output. Default: trapline.tlp
+    #[arg(short, long, value_name = "FILE", env = "TRAPLINE_OUTPUT")]
+    pub(crate) output: Vec<PathBuf>,
+    /// The format, where the file's ending does not say it.
+    #[arg(short, long, value_enum, env = "TRAPLINE_FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// End the recording after this time; the program goes on, and its exit code is passed.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, env = "TRAPLINE_DURATION")]
+    pub(crate) duration: Option<Duration>,
+    /// Count in this file, which stays: `trapline report FILE` shows it even if trapline and the program were killed.
+    #[arg(long, value_name = "FILE", env = "TRAPLINE_SEGMENT_FILE")]
+    pub(crate) segment: Option<PathBuf>,
+    /// Show what the agent has to say.
+    #[arg(short, long, env = "TRAPLINE_VERBOSE")]
+    pub(crate) verbose: bool,
+    /// Exit with 1 when a program that ended well called none of the functions.
+    #[arg(long, env = "TRAPLINE_REQUIRE_EVENTS")]
+    pub(crate) require_events: bool,
+    /// Most memory of the agent (512k, 64M, 1G); what does not fit is counted as lost.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1G", env = "TRAPLINE_MAX_MEMORY")]
+    pub(crate) max_memory: u64,
+    /// The program and its arguments.
+    #[arg(last = true, value_name = "CMD", required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// How stacks are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StackArg {
+    pub(crate) mode: StackMode,
+    /// Most frames.
+    pub(crate) depth: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StackMode {
+    Dwarf,
+    Fp,
+    None,
+}
+
+/// Frames that are kept if nobody says how many.
+const DEPTH: u8 = 127;
+/// One more than that, with the mark of a stack that was cut off, is what a depot keeps.
+const DEEPEST: u8 = 254;
+
+impl std::str::FromStr for StackArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mode, depth) = text.split_once(':').map_or((text, None), |(mode, depth)| (mode, Some(depth)));
+        let mode = match mode {
+            "dwarf" => StackMode::Dwarf,
+            "fp" => StackMode::Fp,
+            "none" => StackMode::None,
+            _ => return Err("write dwarf, fp or none, and perhaps a depth: fp:32".to_string()),
+        };
+        let given = depth.map(|depth| depth.parse().ok().filter(|n| (1..=DEEPEST).contains(n)).ok_or(format!("a depth is 1 to {DEEPEST}"))).transpose()?;
+        // The function itself is a frame.
+        let depth = if mode == StackMode::None { 1 } else { given.unwrap_or(DEPTH) };
+        Ok(Self { mode, depth })
+    }
+}
+
+impl std::fmt::Display for StackArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.mode {
+            StackMode::Dwarf => write!(f, "dwarf:{}", self.depth),
+            StackMode::Fp => write!(f, "fp:{}", self.depth),
+            StackMode::None => f.write_str("none"),
+        }
+    }
+}
+
+/// What happens when there is no room for more stacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFull {
+    /// Hits are counted without a stack.
+    Count,
+    /// Old stacks give way; only the first process records stacks then.
+    Evict,
+}
+
+fn parse_stack_memory(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    if (256 << 10..=1 << 30).contains(&size) { Ok(size) } else { Err("from 256k to 1G".to_string()) }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Which functions (see below), or the path of a program or library.
     #[command(flatten)]
@@ -205,6 +316,9 @@ mod tests {
             "trapline stat -i 1 -d 10s --hist --per-thread -x ; malloc -- ls",
             "trapline stat --diff a b",
             "trapline stat -j -o out --sort self --all -- ls --all",
+            "trapline record malloc -- ls",
+            "trapline record --weight time --stack fp:16 -o a.svg -o b.tlp malloc -- ls",
+            "trapline record --on-full evict --stack-memory 1M --segment s malloc -- ls",
             "trapline list libc:malloc",
             "trapline list -v malloc -- ls",
             "trapline doctor 12",
@@ -219,6 +333,10 @@ mod tests {
             "trapline stat -j -x ; -- ls",
             "trapline stat --diff a",
             "trapline doctor 12 -- ls",
+            "trapline record malloc",
+            "trapline record --stack fp:0 malloc -- ls",
+            "trapline record --stack dwarf:255 malloc -- ls",
+            "trapline record --stack-memory 2G malloc -- ls",
             "trapline stat -i 1ms -- ls",
             "trapline nosuch",
         ] {

@@ -40,6 +40,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Stat(args) => verbs::stat::run(&args),
+        Verb::Record(args) => verbs::record::run(&args),
         Verb::List(args) => verbs::list::run(&args),
         Verb::Doctor(args) => verbs::doctor::run(&args),
         Verb::Completions { shell } => Ok(verbs::completions::run(shell)),

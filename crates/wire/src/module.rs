@@ -30,6 +30,11 @@ impl Frame {
         (index as u64 + 1) << MODULE_SHIFT
     }
 
+    /// A frame whose address is not a return address.
+    pub fn exact(word: u64) -> Self {
+        Self(word | EXACT)
+    }
+
     /// The mark at the end of a stack that is not whole, with a reason.
     pub fn cut(reason: u8) -> Self {
         Self(EXACT | CUT << MODULE_SHIFT | u64::from(reason))

@@ -62,6 +62,18 @@ impl Format {
         Ok(format)
     }
 
+    /// What the name of such a file ends in.
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Self::Tlp | Self::Perfetto => "tlp",
+            Self::Svg => "svg",
+            Self::Html => "html",
+            Self::Folded => "folded",
+            Self::Pprof => "pb.gz",
+            Self::Firefox => "json",
+        }
+    }
+
     /// The bytes of a recording in this format. [`Format::Tlp`] is [`file::write`]'s.
     pub(crate) fn render(self, recording: &Recording) -> anyhow::Result<Vec<u8>> {
         Ok(match self {

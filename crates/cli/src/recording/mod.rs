@@ -2,7 +2,9 @@
 //!
 //! It is complete in itself: once its frames have symbols, nothing else is needed to show it.
 
+pub(crate) mod collect;
 pub(crate) mod file;
+pub(crate) mod meta;
 pub(crate) mod symbolize;
 
 use crate::report::{Row, SkippedRow};
@@ -77,7 +79,7 @@ pub(crate) struct Memory {
 }
 
 /// What a stack's weight is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Weight {
     /// Hits.

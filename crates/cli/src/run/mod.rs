@@ -5,5 +5,6 @@ pub(crate) mod child;
 pub(crate) mod events;
 mod leftovers;
 pub(crate) mod server;
+pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod tables;

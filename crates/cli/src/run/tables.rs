@@ -9,11 +9,11 @@ use crate::sys;
 use anyhow::Context;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 use wire::cell::{COUNT_BYTES, TIMED_BYTES};
-use wire::{Identity, Segment, Shape};
+use wire::{Identity, Segment, Shape, Stacks};
 
 /// Threads that can count at the same time, of all processes together. The file is sparse: places that nobody takes cost nothing.
 const THREADS: usize = 4096;
@@ -40,14 +40,35 @@ pub(crate) struct Tables {
     file: File,
 }
 
-/// The names of a run's files. They are removed when this is dropped; what is mapped stays.
+/// What a segment is to have room for, besides the functions.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// Bytes that agents may use.
+    pub(crate) budget: u64,
+    /// Whether the counts of threads are kept apart.
+    pub(crate) per_thread: bool,
+    /// Whether and how stacks are recorded.
+    pub(crate) stacks: Option<Stacks>,
+    /// A file of the user's for the segment, which stays.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// The names of a run's files. They are removed when this is dropped, but for a segment of the user's; what is mapped stays.
 #[derive(Debug)]
 pub(crate) struct Names {
-    pub(crate) segment: TempPath,
+    segment: Result<TempPath, PathBuf>,
     log: Option<TempPath>,
 }
 
 impl Names {
+    /// The segment's.
+    pub(crate) fn path(&self) -> &Path {
+        match &self.segment {
+            Ok(path) => path,
+            Err(path) => path,
+        }
+    }
+
     /// What agents wrote to their log.
     pub(crate) fn log(&self) -> String {
         self.log
@@ -60,7 +81,7 @@ impl Names {
 
 impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
-    pub(crate) fn create(resolution: &Resolution, budget: u64, per_thread: bool) -> anyhow::Result<(Self, Names)> {
+    pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<(Self, Names)> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
         let (functions, bytes) = known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(function)));
         let later = if resolution.specs.iter().any(|spec| spec.object.is_some() && !spec.exclude) { LATER_FUNCTIONS } else { 0 };
@@ -69,18 +90,30 @@ impl Tables {
             functions: (functions + later).max(1),
             blocks: THREADS,
             cell_bytes: (bytes + later * TIMED_BYTES).clamp(TIMED_BYTES, MOST_CELL_BYTES),
-            budget,
-            per_thread,
-            stacks: None,
+            budget: room.budget,
+            per_thread: room.per_thread,
+            stacks: room.stacks,
         };
-        let file = segment_file()?;
-        let segment = Segment::create(file.as_file(), shape).context("cannot make the segment of counters")?;
+        let (file, path) = match &room.file {
+            Some(path) => (own_file(path)?, Err(path.clone())),
+            None => {
+                let (file, path) = segment_file(room.stacks)?.into_parts();
+                (file, Ok(path))
+            }
+        };
+        let segment = Segment::create(&file, shape).context("cannot make the segment of counters")?;
         let log = tempfile::Builder::new().prefix(leftovers::PREFIX).suffix(leftovers::LOG).tempfile().ok();
         if let Some(log) = &log {
             segment.set_log_path(log.path().as_os_str().as_bytes());
         }
-        let (file, path) = file.into_parts();
         Ok((Self { segment, file }, Names { segment: path, log: log.map(NamedTempFile::into_temp_path) }))
+    }
+
+    /// A segment that a run has left.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::options().read(true).write(true).open(path).with_context(|| path.display().to_string())?;
+        let segment = Segment::from_file(&file).with_context(|| path.display().to_string())?;
+        Ok(Self { segment, file })
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -141,11 +174,24 @@ fn cell_bytes(function: &Function) -> usize {
     if function.kind == Kind::Entry { COUNT_BYTES } else { TIMED_BYTES }
 }
 
+/// A file that the user names. One that is there is replaced: another run may have it mapped.
+fn own_file(path: &Path) -> anyhow::Result<File> {
+    let cannot = || format!("cannot make the segment {}", path.display());
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(cannot),
+        _ => {}
+    }
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(path).with_context(cannot)?;
+    sys::lock(&file);
+    Ok(file)
+}
+
 /// In shared memory, which is never written to a disk, or else in the directory for temporary files. Mode 0600.
-fn segment_file() -> anyhow::Result<NamedTempFile> {
+fn segment_file(stacks: Option<Stacks>) -> anyhow::Result<NamedTempFile> {
     let shared = Path::new("/dev/shm");
     let directories = [shared.to_path_buf(), std::env::temp_dir()];
-    let enough = |directory: &Path| directory != shared || sys::free_bytes(directory).is_some_and(|free| free >= SHARED_MEMORY);
+    let wanted = SHARED_MEMORY + stacks.map_or(0, |stacks| stacks.depot_bytes as u64);
+    let enough = |directory: &Path| directory != shared || sys::free_bytes(directory).is_some_and(|free| free >= wanted);
     let mut last = None;
     directories.iter().for_each(|directory| leftovers::sweep(directory));
     for directory in directories.iter().filter(|directory| enough(directory)) {
