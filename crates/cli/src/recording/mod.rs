@@ -2,6 +2,7 @@
 //!
 //! It is complete in itself: once its frames have symbols, nothing else is needed to show it.
 
+mod code;
 pub(crate) mod file;
 pub(crate) mod symbolize;
 
