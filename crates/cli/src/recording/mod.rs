@@ -183,6 +183,11 @@ impl Line<'_> {
 }
 
 impl Frame {
+    /// Where the code is that was running: what a return address returns to comes behind the call, and may belong to another line, or to another function.
+    pub(crate) fn place(&self) -> u64 {
+        self.address.saturating_sub(u64::from(self.returns))
+    }
+
     /// What is shown of it, outermost first: the function, then what was inlined into it.
     pub(crate) fn names(&self, recording: &Recording) -> Vec<String> {
         if self.symbols.is_empty() {

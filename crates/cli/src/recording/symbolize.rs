@@ -13,9 +13,7 @@ pub(crate) fn symbolize(recording: &mut Recording) {
         }
         let Some(mut code) = Code::of(module) else { continue };
         for frame in frames {
-            // The call lies in front of the address that it returns to, which may belong to another line, or to another function.
-            let address = if frame.returns { frame.address.saturating_sub(1) } else { frame.address };
-            frame.symbols = code.at(address);
+            frame.symbols = code.at(frame.place());
         }
     }
 }
