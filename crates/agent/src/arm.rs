@@ -88,7 +88,10 @@ fn find(segment: &Segment, object: &Object, ask: bool) -> Option<usize> {
 
 fn target(object: &Object, function: &Function) -> Target {
     let action = match (stacks::recorder(), function.kind) {
-        (Some(recorder), _) => stacks::action(recorder, object.base.wrapping_add(function.address), function.offset, function.cell),
+        (Some(recorder), kind) => {
+            let timed = kind == Kind::Time && function.returns;
+            stacks::action(recorder, object.base.wrapping_add(function.address), function.offset, function.cell, timed)
+        }
         (None, Kind::Count) => Action::Count { cell: function.cell },
         (None, Kind::Time) => Action::Time { cell: function.cell },
     };

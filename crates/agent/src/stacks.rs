@@ -38,7 +38,7 @@ pub(crate) fn forked() {
 }
 
 /// What a probe at `offset` in the function at `function` does.
-pub(crate) fn action(recorder: &'static Recorder, function: u64, offset: u32, cell: u32) -> uprobe::Action {
-    let probe = Probe { address: function.wrapping_add(u64::from(offset)), entry: offset == 0, cell };
+pub(crate) fn action(recorder: &'static Recorder, function: u64, offset: u32, cell: u32, timed: bool) -> uprobe::Action {
+    let probe = Probe { address: function.wrapping_add(u64::from(offset)), entry: offset == 0, cell, timed };
     uprobe::Action::Call(recorder.consumer(probe))
 }

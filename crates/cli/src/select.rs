@@ -99,7 +99,7 @@ pub(crate) fn select(object: &Object, specs: &[(usize, &Spec)], matched: &mut [u
 }
 
 /// The name of a function that has none.
-fn unnamed(address: u64) -> String {
+pub(crate) fn unnamed(address: u64) -> String {
     format!("func@{address:#x}")
 }
 

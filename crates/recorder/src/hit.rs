@@ -42,7 +42,7 @@ pub(crate) fn entered(context: &mut Context, data: usize, cookie: &mut u64) -> V
         }
     };
     *cookie = u64::from(index);
-    Verdict::Return
+    if site.probe.timed { Verdict::Return } else { Verdict::Skip }
 }
 
 /// [`uprobe::Consumer::span`].
@@ -79,6 +79,10 @@ fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), No
 #[inline(always)]
 fn stack(recorder: &Recorder, thread: &mut Thread, frame: u64, start: Start) -> usize {
     thread.frames[0] = frame;
+    if recorder.depth == 1 {
+        // No more is wanted.
+        return 1;
+    }
     let room = &mut thread.frames[1..recorder.depth.clamp(1, 254)];
     let (len, end) = recorder.unwinder.walk(&Engine, start, recorder.method, &mut thread.bounds, room);
     let len = len + 1;

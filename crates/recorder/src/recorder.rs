@@ -68,6 +68,8 @@ pub struct Probe {
     pub entry: bool,
     /// Offset of its cell in the blocks.
     pub cell: u32,
+    /// Whether its time is taken: the cell has a histogram, and the segment has times of stacks.
+    pub timed: bool,
 }
 
 /// What a consumer gets with a hit.
@@ -122,7 +124,7 @@ impl Recorder {
         Consumer {
             entry: Some(hit::entered),
             ret: None,
-            span: self.timed.then_some(hit::returned as fn(usize, u32, uprobe::Span)),
+            span: (self.timed && probe.timed).then_some(hit::returned as fn(usize, u32, uprobe::Span)),
             data: ptr::from_ref(site).expose_provenance(),
             // Nothing on the way of a hit copies memory, and what does runs in `uprobe::slowly`.
             vectors: Vectors::Sse,

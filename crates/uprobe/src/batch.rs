@@ -201,8 +201,12 @@ fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec
     Some(code)
 }
 
-fn add_consumer(site: &site_table::Site, target: &Target) -> Result<Option<ConsumerId>, Refusal> {
-    let Action::Call(consumer) = target.action else { return Ok(None) };
+/// `entries`: returns of this function are not to be touched, whatever the consumer wants.
+fn add_consumer(site: &site_table::Site, target: &Target, entries: bool) -> Result<Option<ConsumerId>, Refusal> {
+    let Action::Call(mut consumer) = target.action else { return Ok(None) };
+    if entries {
+        (consumer.ret, consumer.span) = (None, None);
+    }
     consumer::add(site, consumer).map(Some).map_err(|_| Refusal::TooManyConsumers)
 }
 
@@ -253,7 +257,11 @@ impl Work<'_> {
             patch::Method::Detour(detour) => self.detour(&plan, detour, index, action, near)?,
             patch::Method::Breakpoint(breakpoint) => self.breakpoint(&plan, breakpoint, index, action, near)?,
         };
-        let consumer = add_consumer(site, target)?;
+        if action == SiteAction::Call {
+            // Consumers tell a branch back from a call by the return that they wait for. Where they may not, they cannot.
+            site.set_loops(plan.loops && entry_only.is_none());
+        }
+        let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index), consumer, traps })
     }
 
@@ -277,7 +285,7 @@ impl Work<'_> {
         if !same_action || !same_method || (old.armed && action != SiteAction::Call) {
             return Err(Refusal::AlreadyProbed);
         }
-        let consumer = add_consumer(site_table::site(old.index), target)?;
+        let consumer = add_consumer(site_table::site(old.index), target, armed.entry_only.is_some())?;
         let traps = match old.stub {
             Some(stub) => vec![(plan.site, Meaning::GoOn(stub))],
             None => vec![(plan.site, Meaning::Hit(old.index))],

@@ -13,7 +13,7 @@ use crate::cold;
 use crate::context::Context;
 use crate::instance;
 use crate::recorder::{self, Loss};
-use crate::site_table::{self, Site};
+use crate::site_table::{self, LOOPS, Site};
 use crate::thread::{self, Busy, Consuming, State};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -245,7 +245,9 @@ fn enter_all(list: &List, context: &mut Context, state: &'static State, site: &S
             Some(entry) => entry(context, consumer.data, &mut cookie),
             None => Verdict::Return,
         };
-        if (consumer.ret.is_some() || consumer.span.is_some()) && verdict == Verdict::Return {
+        let wanted = (consumer.ret.is_some() || consumer.span.is_some()) && verdict == Verdict::Return;
+        // Where the function branches back to its first byte, only the return tells the next call from that.
+        if wanted || site.flags.load(Ordering::Relaxed) & LOOPS != 0 {
             *newest = wait_for_return(registered, state, site, index, slot, cookie).or(*newest);
         }
     }

@@ -145,6 +145,12 @@ impl Site {
         self.flags.store(flags, Ordering::Relaxed);
     }
 
+    /// Says anew whether a branch back to the site has to be told from a call, after [`Site::set`].
+    pub(crate) fn set_loops(&self, loops: bool) {
+        let flags = self.flags.load(Ordering::Relaxed) & !LOOPS;
+        self.flags.store(flags | if loops { LOOPS } else { 0 }, Ordering::Relaxed);
+    }
+
     /// The action, as [`Site::set`] has it.
     pub(crate) fn action(&self) -> Option<Action> {
         let cell = self.cell.load(Ordering::Relaxed);

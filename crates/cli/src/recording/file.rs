@@ -82,7 +82,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Recording> {
 impl Recording {
     /// Whether all indices lead somewhere.
     fn check(&self) -> Result<(), String> {
-        let frames = self.stacks.iter().flat_map(|stack| stack.frames.iter()).chain(self.no_stack.functions.iter().map(|(frame, ..)| frame));
+        let frames =
+            self.stacks.iter().flat_map(|stack| stack.frames.iter()).chain(self.no_stack.functions.iter().map(|(frame, ..)| frame));
         if let Some(bad) = frames.copied().find(|at| *at as usize >= self.frames.len()) {
             return Err(format!("frame {bad} of {}", self.frames.len()));
         }
@@ -204,6 +205,9 @@ pub(crate) mod tests {
         let recording = sample();
         assert_eq!((recording.total(), recording.hits()), (10, 10));
         let names: Vec<String> = recording.lines().map(|line| line.names().join(";")).collect();
-        assert_eq!(names, ["a+0x1000;main;f;malloc", "a+0x1000;main;g<int>;malloc", "[no unwind information];main;g<int>;malloc", "[no stack];malloc"]);
+        assert_eq!(
+            names,
+            ["a+0x1000;main;f;malloc", "a+0x1000;main;g<int>;malloc", "[no unwind information];main;g<int>;malloc", "[no stack];malloc"]
+        );
     }
 }

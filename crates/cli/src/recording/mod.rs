@@ -2,6 +2,7 @@
 //!
 //! It is complete in itself: once its frames have symbols, nothing else is needed to show it.
 
+mod code;
 pub(crate) mod collect;
 pub(crate) mod file;
 pub(crate) mod meta;
@@ -184,6 +185,11 @@ impl Line<'_> {
 }
 
 impl Frame {
+    /// Where the code is that was running: what a return address returns to comes behind the call, and may belong to another line, or to another function.
+    pub(crate) fn place(&self) -> u64 {
+        self.address.saturating_sub(u64::from(self.returns))
+    }
+
     /// What is shown of it, outermost first: the function, then what was inlined into it.
     pub(crate) fn names(&self, recording: &Recording) -> Vec<String> {
         if self.symbols.is_empty() {

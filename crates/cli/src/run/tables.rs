@@ -164,7 +164,7 @@ fn described(function: &Function, cell: u32) -> wire::Function {
         size: word(function.size),
         after: word(function.padding),
         offset: word(function.offset),
-        kind: if function.kind == Kind::Entry { wire::Kind::Count } else { wire::Kind::Time },
+        kind: if self.kind(function),
         returns: function.entry_only.is_none() && function.returns,
         cell,
     }

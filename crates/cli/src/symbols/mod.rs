@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod built_tests;
-mod debug_files;
+pub(crate) mod debug_files;
 pub(crate) mod elf;
 pub(crate) mod libraries;
 mod loader_cache;
@@ -13,3 +13,4 @@ pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unwind;
+pub(crate) mod vdso;

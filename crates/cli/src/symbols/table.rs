@@ -16,6 +16,8 @@ const SHN_ABS: u16 = 0xfff1;
 
 /// Bytes behind a function that are offered as padding.
 const MOST_PADDING: u64 = 64;
+/// Functions that are looked at for one address, where they lie in one another.
+const MOST_NESTED: usize = 64;
 
 /// A symbol that stands for code.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,18 @@ pub(crate) struct Table<'a> {
     elf: Elf<'a>,
     symbols: Vec<Symbol<'a>>,
     frames: OnceCell<Vec<Frame>>,
+    spans: OnceCell<Vec<Span>>,
+}
+
+/// The bytes of the function that the symbols of one address name.
+#[derive(Debug)]
+struct Span {
+    start: u64,
+    end: u64,
+    /// The furthest end of this one and all before it: nothing before it goes on behind that.
+    reach: u64,
+    /// The first of its symbols.
+    first: usize,
 }
 
 impl<'a> Table<'a> {
@@ -59,12 +73,47 @@ impl<'a> Table<'a> {
         symbols.retain(|symbol| !lookups.iter().any(|plt| plt.contains(&symbol.address)));
         symbols.sort_unstable_by(|a, b| (a.address, a.kind as u8, a.rank, a.name).cmp(&(b.address, b.kind as u8, b.rank, b.name)));
         symbols.dedup_by(|a, b| a.address == b.address && a.name == b.name);
-        Self { elf, symbols, frames: OnceCell::new() }
+        Self { elf, symbols, frames: OnceCell::new(), spans: OnceCell::new() }
     }
 
     /// The symbols, those of one address together, best name first.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &[Symbol<'a>]> {
         self.symbols.chunk_by(|a, b| a.address == b.address)
+    }
+
+    /// The best name of the function that `address` lies in; the innermost, where one lies in another.
+    pub(crate) fn name_at(&self, address: u64) -> Option<&'a str> {
+        let spans = self.spans.get_or_init(|| self.spans());
+        let before = spans.partition_point(|span| span.start <= address);
+        let reaching = spans[..before].iter().rev().take_while(|span| span.reach > address);
+        reaching.take(MOST_NESTED).find(|span| span.end > address).map(|span| self.symbols[span.first].name)
+    }
+
+    /// Where the nameless function begins that `address` lies in, from the unwind table.
+    pub(crate) fn unnamed_at(&self, address: u64) -> Option<u64> {
+        let frame = self.frame_at(address)?;
+        (self.elf.executable(address) && !self.lookups().any(|plt| plt.contains(&address))).then_some(frame.start)
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let (mut spans, mut first, mut reach) = (Vec::new(), 0, 0);
+        for site in self.sites() {
+            if site[0].kind != SymbolKind::Label {
+                let start = site[0].address;
+                let size = site.iter().map(|symbol| symbol.size).max().filter(|&size| size > 0);
+                let end = start.saturating_add(size.unwrap_or_else(|| self.size(site)));
+                reach = end.max(reach);
+                spans.push(Span { start, end, reach, first });
+            }
+            first += site.len();
+        }
+        spans
+    }
+
+    /// The procedure linkage tables.
+    fn lookups(&self) -> impl Iterator<Item = Range<u64>> + use<'_> {
+        let sections = self.elf.sections.iter().filter(|section| section.name.starts_with(".plt"));
+        sections.map(|section| section.address..section.address.saturating_add(section.size))
     }
 
     /// Whether any symbol names a function.
@@ -74,8 +123,7 @@ impl<'a> Table<'a> {
 
     /// Unwind entries that no symbol covers. Parts of functions are [`Entered::Jumped`], however they look.
     pub(crate) fn unnamed(&self) -> Vec<Frame> {
-        let lookups: Vec<Range<u64>> =
-            self.elf.sections.iter().filter(|s| s.name.starts_with(".plt")).map(|s| s.address..s.address.saturating_add(s.size)).collect();
+        let lookups: Vec<Range<u64>> = self.lookups().collect();
         let mut covered = 0;
         let mut sites = self.sites().peekable();
         let mut unnamed = Vec::new();
