@@ -4,6 +4,7 @@ use crate::objects::{self, Object};
 use crate::log;
 use recorder::{Loaded, Probe, Recorder};
 use std::sync::OnceLock;
+use unwind::Module;
 use wire::Segment;
 
 static RECORDER: OnceLock<Option<&'static Recorder>> = OnceLock::new();
@@ -25,7 +26,10 @@ pub(crate) fn start(segment: &'static Segment) {
 /// What is loaded has changed.
 pub(crate) fn refresh() {
     if let Some(recorder) = recorder() {
-        let loaded = |o: Object| Loaded { module: o.module, file: o.file };
+        let loaded = |o: Object| {
+            let begins = o.file.path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b"ld-"));
+            Loaded { module: Module { begins, ..o.module }, file: o.file }
+        };
         recorder.loaded(objects::loaded_with_kernels().into_iter().map(loaded).collect());
     }
 }

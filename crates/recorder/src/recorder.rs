@@ -166,8 +166,8 @@ impl Recorder {
     }
 }
 
-/// Bytes of a depot for each stack that its table is made for: a record of some ten frames.
-const BYTES_PER_STACK: usize = 128;
+/// Bytes of a depot for each stack that its table is made for. Records are smaller: a depot that fills up has buckets that overflow, one that does not wastes little.
+const BYTES_PER_STACK: usize = 512;
 
 fn store(segment: &'static Segment) -> Result<Store, StartError> {
     let stacks = segment.stacks().ok_or(StartError::NoStacks)?;

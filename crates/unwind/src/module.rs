@@ -15,6 +15,8 @@ pub struct Module {
     pub segments: Vec<Range<u64>>,
     /// What stacks show of an address in it: this, plus the address in its file.
     pub tag: u64,
+    /// Whether code of it that has no unwind tables is where the program begins: that of the dynamic loader is.
+    pub begins: bool,
 }
 
 impl Module {
@@ -37,7 +39,7 @@ impl Module {
         let range = loaded().map(|h| place(h).start).min()?..loaded().map(|h| place(h).end).max()?;
         let segments = loaded().filter(|h| h.p_flags & libc::PF_R != 0).map(place).collect();
         let eh_frame_hdr = headers.iter().find(|h| h.p_type == libc::PT_GNU_EH_FRAME).map_or(0..0, place);
-        Some(Self { range, bias, eh_frame_hdr, segments, tag })
+        Some(Self { range, bias, eh_frame_hdr, segments, tag, begins: false })
     }
 
     /// Everything that is loaded in this process, with `tag` of name and program headers.

@@ -318,6 +318,9 @@ fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
     let Some(module) = scratch.modules[..after].last().filter(|m| m.range.contains(&pc)) else {
         return (Known { rule: Packed::new(Rule::NoTable), frame: key }, false);
     };
-    let rule = learn(module, pc, &mut scratch.context);
+    let rule = match learn(module, pc, &mut scratch.context) {
+        Rule::NoTable if module.begins => Rule::Outermost,
+        rule => rule,
+    };
     (Known { rule: Packed::new(rule), frame: module.frame(address) | key & EXACT }, true)
 }

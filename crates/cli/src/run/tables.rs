@@ -83,7 +83,7 @@ impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
     pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<(Self, Names)> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
-        let (functions, bytes) = known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(function)));
+        let (functions, bytes) = known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(kind(function, room.stacks))));
         let later = if resolution.specs.iter().any(|spec| spec.object.is_some() && !spec.exclude) { LATER_FUNCTIONS } else { 0 };
         let shape = Shape {
             objects: resolution.objects.len() + LATER_OBJECTS,
@@ -132,8 +132,9 @@ impl Tables {
         let selection = &resolution.selections[index];
         let mut left_out = 0;
         for (at, function) in selection.functions.iter().enumerate() {
+            let kind = kind(function, self.segment.stacks());
             let added =
-                self.segment.add_cell(cell_bytes(function)).and_then(|cell| self.segment.add_function(place, &described(function, cell)));
+                self.segment.add_cell(cell_bytes(kind)).and_then(|cell| self.segment.add_function(place, &described(function, kind, cell)));
             match added {
                 Ok(number) => {
                     debug_assert_eq!(number, armed.len(), "functions are added here only, in order");
@@ -157,21 +158,27 @@ fn identity(object: &Object) -> Identity {
     }
 }
 
-fn described(function: &Function, cell: u32) -> wire::Function {
+/// What is recorded of a function.
+fn kind(function: &Function, stacks: Option<Stacks>) -> wire::Kind {
+    let timed = function.kind != Kind::Entry && stacks.is_none_or(|stacks| stacks.timed);
+    if timed { wire::Kind::Time } else { wire::Kind::Count }
+}
+
+fn described(function: &Function, kind: wire::Kind, cell: u32) -> wire::Function {
     let word = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     wire::Function {
         address: function.address,
         size: word(function.size),
         after: word(function.padding),
         offset: word(function.offset),
-        kind: if self.kind(function),
+        kind,
         returns: function.entry_only.is_none() && function.returns,
         cell,
     }
 }
 
-fn cell_bytes(function: &Function) -> usize {
-    if function.kind == Kind::Entry { COUNT_BYTES } else { TIMED_BYTES }
+fn cell_bytes(kind: wire::Kind) -> usize {
+    if kind == wire::Kind::Count { COUNT_BYTES } else { TIMED_BYTES }
 }
 
 /// A file that the user names. One that is there is replaced: another run may have it mapped.
