@@ -7,6 +7,7 @@ mod arming;
 mod blocks;
 mod bpftrace;
 mod case;
+mod chain;
 mod check;
 mod copies;
 mod floors;
@@ -14,6 +15,7 @@ mod functions;
 mod kernel;
 mod ours;
 mod slots;
+mod stacks;
 mod targets;
 mod trap;
 mod uftrace;
@@ -42,10 +44,16 @@ pub struct Options {
     /// The executable whose start-up is measured; else the workspace's own is built
     #[arg(long, value_name = "PATH")]
     pub trapline: Option<PathBuf>,
+    /// Hits that take their call stack, instead of all the others
+    #[arg(long)]
+    pub stack: bool,
 }
 
 /// Measures and reports.
 pub fn run(options: &Options) -> Report {
+    if options.stack {
+        return stacks::run(&options.common);
+    }
     let trapline = executable::trapline(options.trapline.as_deref());
     let options = &options.common;
     let plan = options.plan(9, 500, Duration::from_millis(20));

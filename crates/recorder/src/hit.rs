@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::recorder::{Recorder, Site};
+use crate::same::Answer;
 use crate::thread::{Thread, time};
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -17,8 +18,8 @@ struct Engine;
 
 impl Host for Engine {
     #[inline]
-    fn original(&self, address: u64) -> Option<u64> {
-        uprobe::original_return_address(address)
+    fn original(&self, address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64> {
+        uprobe::original_return_address(address, read)
     }
 
     fn slowly(&self, f: &mut dyn FnMut()) {
@@ -61,36 +62,71 @@ pub(crate) fn returned(data: usize, cookie: u32, span: Span) {
 /// The cell of this hit's stack.
 #[inline(always)]
 fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), NoStack> {
-    let recorder = site.recorder;
     // SAFETY: the calling thread's own, and consumers do not nest.
-    let thread = unsafe { &mut *own_thread(recorder).ok_or(NoStack::Counters)? };
+    let thread = unsafe { &mut *own_thread(site.recorder).ok_or(NoStack::Counters)? };
     let registers = &context.registers;
     let start = Start { pc: site.probe.address, sp: registers.rsp, bp: registers.rbp, entry: site.probe.entry };
-    let frames = stack(recorder, thread, site.frame, start);
+    match thread.same.look(&start, site.recorder.unwinder.generation()) {
+        Answer::Cell(cell, index) => Ok((cell, index)),
+        Answer::Walk => {
+            let len = stack(site, thread, start);
+            cell(site.recorder, thread, len)
+        }
+        Answer::Remember(place) => remember(site, thread, start, place),
+    }
+}
+
+/// Walks, and remembers the stack.
+#[inline(never)]
+fn remember(site: &Site, thread: &mut Thread, start: Start, place: usize) -> Result<(&'static StackCell, u32), NoStack> {
+    let recorder = site.recorder;
+    let mut words = thread.same.begin(place, &start, recorder.unwinder.generation());
+    let (len, end) = if recorder.depth == 1 {
+        (0, End::Complete)
+    } else {
+        let room = &mut thread.frames[1..recorder.depth];
+        recorder.unwinder.walk_traced(&Engine, start, site.method, &mut thread.bounds, room, &mut words)
+    };
+    let len = finish(site, thread, len, end);
+    let found = cell(recorder, thread, len)?;
+    thread.same.finish(place, found);
+    Ok(found)
+}
+
+/// Takes the stack into the thread's frames; how many those are.
+#[inline(always)]
+fn stack(site: &Site, thread: &mut Thread, start: Start) -> usize {
+    let recorder = site.recorder;
+    if recorder.depth == 1 {
+        // No more is wanted.
+        return finish(site, thread, 0, End::Complete);
+    }
+    let room = &mut thread.frames[1..recorder.depth];
+    let (len, end) = recorder.unwinder.walk(&Engine, start, site.method, &mut thread.bounds, room);
+    finish(site, thread, len, end)
+}
+
+/// Adds the function itself to its callers, and why those are not all.
+#[inline(always)]
+fn finish(site: &Site, thread: &mut Thread, callers: usize, end: End) -> usize {
+    let len = callers + 1;
+    thread.frames[0] = site.frame;
+    if end == End::Complete {
+        return len;
+    }
+    thread.frames[len] = Frame::cut(end as u8).0;
+    len + 1
+}
+
+/// The cell of the stack in the thread's frames.
+#[inline(always)]
+fn cell(recorder: &Recorder, thread: &mut Thread, frames: usize) -> Result<(&'static StackCell, u32), NoStack> {
     let handle = match recorder.store.save(&thread.frames[..frames]) {
         Ok(handle) => handle,
         Err(NoStack::Full) if thread.make_room(&recorder.store) => recorder.store.save(&thread.frames[..frames])?,
         Err(why) => return Err(why),
     };
     thread.cell(recorder.segment, &recorder.store, handle)
-}
-
-/// Takes the stack into the thread's frames; how many those are.
-#[inline(always)]
-fn stack(recorder: &Recorder, thread: &mut Thread, frame: u64, start: Start) -> usize {
-    thread.frames[0] = frame;
-    if recorder.depth == 1 {
-        // No more is wanted.
-        return 1;
-    }
-    let room = &mut thread.frames[1..recorder.depth.clamp(1, 254)];
-    let (len, end) = recorder.unwinder.walk(&Engine, start, recorder.method, &mut thread.bounds, room);
-    let len = len + 1;
-    if end == End::Complete {
-        return len;
-    }
-    thread.frames[len] = Frame::cut(end as u8).0;
-    len + 1
 }
 
 /// This thread's part.

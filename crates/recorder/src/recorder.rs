@@ -17,7 +17,7 @@ pub struct Recorder {
     pub(crate) segment: &'static Segment,
     pub(crate) unwinder: Unwinder,
     pub(crate) store: Store,
-    pub(crate) method: Method,
+    method: Method,
     /// Most frames, the function's own included.
     pub(crate) depth: usize,
     pub(crate) timed: bool,
@@ -78,6 +78,7 @@ pub(crate) struct Site {
     pub(crate) probe: Probe,
     /// The probe's address as stacks show it.
     pub(crate) frame: u64,
+    pub(crate) method: Method,
 }
 
 impl Recorder {
@@ -96,7 +97,8 @@ impl Recorder {
             unwinder: Unwinder::new().ok_or(StartError::Memory)?,
             store,
             method: if stacks.frame_pointers { Method::FramePointers } else { Method::Tables },
-            depth: usize::from(stacks.depth),
+            // One frame of the 256 is for the mark of a stack that is not whole.
+            depth: usize::from(stacks.depth).clamp(1, 254),
             timed: stacks.timed,
             threads: (0..segment.shape().blocks).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             thread_bytes: AtomicUsize::new(0),
@@ -119,8 +121,13 @@ impl Recorder {
     /// # Context
     /// Allocates; what it allocates is never freed, for a probe may be hit as long as the process lives.
     pub fn consumer(&'static self, probe: Probe) -> Consumer {
+        self.consumer_by(probe, self.method)
+    }
+
+    /// [`Recorder::consumer`] that takes stacks in another way than the segment says.
+    pub fn consumer_by(&'static self, probe: Probe, method: Method) -> Consumer {
         let frame = self.unwinder.frame(probe.address);
-        let site: &'static Site = Box::leak(Box::new(Site { recorder: self, probe, frame }));
+        let site: &'static Site = Box::leak(Box::new(Site { recorder: self, probe, frame, method }));
         Consumer {
             entry: Some(hit::entered),
             ret: None,

@@ -40,7 +40,7 @@ impl Thread {
     /// Another thread has the block now.
     pub(crate) fn handed_over(&mut self) {
         self.bounds = Bounds::default();
-        self.same = Same::default();
+        self.same.forget();
     }
 
     /// The cell of a stack, and its index. With a store that evicts, the reference that came with the handle is the cell's, or given back.
@@ -101,7 +101,7 @@ impl Thread {
                 to.handle.store(handle, Ordering::Release);
                 self.used += 1;
             }
-            self.same = Same::default();
+            self.same.forget();
         }
         true
     }
@@ -122,7 +122,7 @@ impl Thread {
         let old = live().filter(|c| c.age.load(Ordering::Relaxed) != self.now);
         let chosen: usize = old.chain(live()).take(wanted).map(|cell| release(&table, store, cell)).sum();
         self.now = self.now.wrapping_add(1);
-        self.same = Same::default();
+        self.same.forget();
         chosen > 0
     }
 }

@@ -35,4 +35,4 @@ mod walk;
 
 pub use bounds::Bounds;
 pub use module::Module;
-pub use walk::{EXACT, End, Host, Method, Start, Unwinder};
+pub use walk::{EXACT, End, Host, Method, NoTrace, Start, Trace, Unwinder};

@@ -39,28 +39,25 @@ pub(crate) const OUTERMOST: u64 = 5;
 pub(crate) const NO_TABLE: u64 = 6;
 pub(crate) const UNSUPPORTED: u64 = 7;
 const KIND: u64 = 7;
-/// Set: the frame pointer is in memory.
-const SAVED: u64 = 8;
-/// Bits of an offset: 128 MiB either way.
-const BITS: u32 = 28;
+/// Set in the upper half: the frame pointer is in memory.
+const SAVED: u64 = 1 << 32;
 
-/// A rule in a word.
+/// A rule in a word: in the lower half the CFA's offset, which is a multiple of 8, and the kind; in the upper half where the frame pointer is, likewise, and whether. A walk has to wait for the
+/// CFA's offset before it can go on, so that one costs a load and an `and`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packed(pub(crate) u64);
 
 impl Packed {
-    /// Offsets that are too large make it unsupported.
+    /// Offsets that are too large, or odd, make it unsupported.
     pub(crate) fn new(rule: Rule) -> Self {
         let with = |kind: u64, cfa: i64, bp: Saved| {
             let (flag, at) = match bp {
                 Saved::Kept => (0, 0),
                 Saved::At(at) => (SAVED, at),
             };
-            let fits = |offset: i64| offset << (64 - BITS) >> (64 - BITS) == offset;
-            if fits(cfa) && fits(at) {
-                Self((at as u64) << (64 - BITS) | (cfa as u64) << (64 - BITS) >> BITS | flag | kind)
-            } else {
-                Self(UNSUPPORTED)
+            match (i32::try_from(cfa), i32::try_from(at)) {
+                (Ok(cfa), Ok(at)) if cfa & 7 == 0 && at & 7 == 0 => Self(u64::from(at.cast_unsigned()) << 32 | flag | u64::from(cfa.cast_unsigned()) | kind),
+                _ => Self(UNSUPPORTED),
             }
         };
         match rule {
@@ -82,7 +79,7 @@ impl Packed {
     /// Offset of the CFA, or of the word that holds it.
     #[inline(always)]
     pub(crate) fn cfa(self) -> u64 {
-        ((self.0 << BITS) as i64 >> (64 - BITS)) as u64
+        (self.0 as i32 & !7) as i64 as u64
     }
 
     /// Whether the caller's frame pointer is in memory.
@@ -94,7 +91,7 @@ impl Packed {
     /// Where that is.
     #[inline(always)]
     pub(crate) fn bp(self) -> u64 {
-        (self.0 as i64 >> (64 - BITS)) as u64
+        ((self.0 >> 32) as i32 & !7) as i64 as u64
     }
 }
 
@@ -104,8 +101,8 @@ mod tests {
 
     #[test]
     fn offsets_survive_packing() {
-        for cfa in [0, 8, 16, -8, 4096, (1 << 27) - 8, -(1 << 27)] {
-            for bp in [Saved::Kept, Saved::At(0), Saved::At(-16), Saved::At(8), Saved::At(-(1 << 27))] {
+        for cfa in [0, 8, 16, -8, 4096, (1 << 31) - 8, -(1 << 31)] {
+            for bp in [Saved::Kept, Saved::At(0), Saved::At(-16), Saved::At(8), Saved::At(-(1 << 31))] {
                 for (rule, kind) in [(Rule::Sp { cfa, bp }, SP), (Rule::Bp { cfa, bp }, BP), (Rule::Aligned { cfa, bp }, ALIGNED)] {
                     let packed = Packed::new(rule);
                     assert_eq!((packed.kind(), packed.cfa() as i64), (kind, cfa));
@@ -114,7 +111,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Packed::new(Rule::Sp { cfa: 1 << 27, bp: Saved::Kept }).kind(), UNSUPPORTED);
+        assert_eq!(Packed::new(Rule::Sp { cfa: 1 << 31, bp: Saved::Kept }).kind(), UNSUPPORTED);
         assert_eq!(Packed::new(Rule::Sp { cfa: 8, bp: Saved::At(1 << 40) }).kind(), UNSUPPORTED);
+        assert_eq!(Packed::new(Rule::Sp { cfa: 12, bp: Saved::Kept }).kind(), UNSUPPORTED);
     }
 }

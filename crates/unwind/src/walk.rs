@@ -8,17 +8,33 @@ use crate::module::Module;
 use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP};
 use crate::scratch::{Lock, Scratch};
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Set in a frame, and in what the cache is asked for: the instruction at the address is meant, not the call in front of it.
 pub const EXACT: u64 = 1 << 63;
 
 /// What a walk needs of the program that it is in.
 pub trait Host {
-    /// The address that a return address stands for, if return probes have replaced it.
-    fn original(&self, address: u64) -> Option<u64>;
+    /// The address that a return address stands for, if return probes have replaced it. `read` is to be told of each word that decides that: its address and contents.
+    fn original(&self, address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64>;
 
     /// Runs code that may use any register and call the C library, with signals blocked. Walks come here for each address that they see for the first time.
     fn slowly(&self, f: &mut dyn FnMut());
+}
+
+/// Is told of everything in memory that decides how a walk goes: as long as those words, the start and [`Unwinder::generation`] are the same, so is the stack.
+pub trait Trace {
+    /// The walk has read `word` at `address`.
+    fn read(&mut self, address: u64, word: u64);
+}
+
+/// Does not care.
+#[derive(Debug)]
+pub struct NoTrace;
+
+impl Trace for NoTrace {
+    #[inline(always)]
+    fn read(&mut self, _: u64, _: u64) {}
 }
 
 /// How frames are found.
@@ -88,6 +104,7 @@ impl End {
 pub struct Unwinder {
     cache: Cache,
     lock: Lock,
+    generation: AtomicU64,
 }
 
 impl core::fmt::Debug for Unwinder {
@@ -107,7 +124,7 @@ struct At {
 impl Unwinder {
     /// An unwinder that knows of no module. `None`: no memory.
     pub fn new() -> Option<Self> {
-        Some(Self { cache: Cache::new()?, lock: Lock::new() })
+        Some(Self { cache: Cache::new()?, lock: Lock::new(), generation: AtomicU64::new(1) })
     }
 
     /// Says what is loaded. What was learned of modules that are not there any more, or are new, is forgotten.
@@ -123,9 +140,17 @@ impl Unwinder {
             };
             let changed = [only_in(&old, &scratch.modules), only_in(&scratch.modules, &old)].concat();
             if !changed.is_empty() {
+                // Relaxed: no thread is in code that goes or comes.
+                self.generation.fetch_add(1, Ordering::Relaxed);
                 self.cache.forget(|key| changed.iter().any(|r| r.contains(&(key & !EXACT))));
             }
         });
+    }
+
+    /// Changes when what is loaded does.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// In a fork child, before its first walk.
@@ -156,59 +181,116 @@ impl Unwinder {
     /// The frame of a caller is [`Module::tag`] plus its return address in the module's file; the bare return address if it is in no module. Frames that a signal has interrupted have [`EXACT`] set.
     #[inline(always)]
     pub fn walk<H: Host>(&self, host: &H, start: Start, method: Method, bounds: &mut Bounds, out: &mut [u64]) -> (usize, End) {
+        self.walk_traced(host, start, method, bounds, out, &mut NoTrace)
+    }
+
+    /// [`Unwinder::walk`] that says what it reads.
+    #[inline(always)]
+    pub fn walk_traced<H: Host, T: Trace>(
+        &self,
+        host: &H,
+        start: Start,
+        method: Method,
+        bounds: &mut Bounds,
+        out: &mut [u64],
+        trace: &mut T,
+    ) -> (usize, End) {
         let mut len = 0;
-        let end = self.run(host, start, method, bounds, out, &mut len);
+        let mut walk = Walk { unwinder: self, host, bounds, trace };
+        let end = walk.run(start, method, out, &mut len);
         (len, end)
+    }
+}
+
+/// A walk that goes on.
+struct Walk<'w, H, T> {
+    unwinder: &'w Unwinder,
+    host: &'w H,
+    bounds: &'w mut Bounds,
+    trace: &'w mut T,
+}
+
+impl<H: Host, T: Trace> Walk<'_, H, T> {
+    #[inline(always)]
+    fn run(&mut self, start: Start, method: Method, out: &mut [u64], len: &mut usize) -> End {
+        let Some(limit) = self.bounds.end(start.sp).or_else(|| self.new_stack(start.sp)) else { return End::NoBounds };
+        let mut at = At { key: start.pc | EXACT, sp: start.sp, bp: start.bp, limit };
+        if start.entry {
+            let Some(address) = at.word(at.sp, self.trace) else { return End::BadFrame };
+            at.key = address;
+            at.sp += 8;
+        } else if let Err(end) = self.known(&mut at).and_then(|known| self.step(known.rule, &mut at)) {
+            return end;
+        }
+        match method {
+            Method::Tables => self.by_tables(&mut at, out, len),
+            Method::FramePointers => self.by_pointers(&mut at, out, len),
+        }
     }
 
     #[inline(always)]
-    fn run<H: Host>(&self, host: &H, start: Start, method: Method, bounds: &mut Bounds, out: &mut [u64], len: &mut usize) -> End {
-        let Some(limit) = bounds.end(start.sp).or_else(|| self.new_stack(host, bounds, start.sp)) else { return End::NoBounds };
-        let mut at = At { key: start.pc | EXACT, sp: start.sp, bp: start.bp, limit };
-        if start.entry {
-            let Some(address) = at.word(at.sp) else { return End::BadFrame };
-            at.key = address;
-            at.sp += 8;
-        } else if let Err(end) = self.known(host, &mut at).and_then(|known| self.step(host, known.rule, &mut at, bounds)) {
-            return end;
-        }
-        let mut by_pointer = method == Method::FramePointers;
+    fn by_tables(&mut self, at: &mut At, out: &mut [u64], len: &mut usize) -> End {
         loop {
-            let known = match self.cache.find(at.key) {
-                Some(known) => known,
-                None => match self.known(host, &mut at) {
-                    Ok(known) => known,
-                    Err(end) => return end,
-                },
+            let known = match self.find(at) {
+                Ok(known) => known,
+                Err(end) => return end,
             };
             let Some(place) = out.get_mut(*len) else { return End::Deep };
             *place = known.frame;
             *len += 1;
-            if method == Method::FramePointers {
-                // Behind the first frame without a pointer, registers may hold anything that looks like one: the tables decide, where there are any.
-                if (by_pointer || known.rule.kind() == NO_TABLE) && known.rule.kind() != OUTERMOST && self.follow(host, &mut at) {
-                    continue;
-                }
-                by_pointer = false;
-            }
-            if let Err(end) = self.step(host, known.rule, &mut at, bounds) {
+            if let Err(end) = self.step(known.rule, at) {
                 return end;
             }
         }
     }
 
+    #[inline(always)]
+    fn by_pointers(&mut self, at: &mut At, out: &mut [u64], len: &mut usize) -> End {
+        let mut by_pointer = true;
+        let mut known = match self.find(at) {
+            Ok(known) => known,
+            Err(end) => return end,
+        };
+        loop {
+            let Some(place) = out.get_mut(*len) else { return End::Deep };
+            *place = known.frame;
+            *len += 1;
+            // Behind the first frame without a pointer, registers may hold anything that looks like one: the tables decide, where there are any.
+            let kind = known.rule.kind();
+            if (by_pointer || kind == NO_TABLE) && kind != OUTERMOST
+                && let Some(caller) = self.follow(at)
+            {
+                known = caller;
+                continue;
+            }
+            by_pointer = false;
+            known = match self.step(known.rule, at).and_then(|()| self.find(at)) {
+                Ok(known) => known,
+                Err(end) => return end,
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn find(&mut self, at: &mut At) -> Result<Known, End> {
+        match self.unwinder.cache.find(at.key) {
+            Some(known) => Ok(known),
+            None => self.known(at),
+        }
+    }
+
     /// One frame by its rule.
     #[inline(always)]
-    fn step<H: Host>(&self, host: &H, rule: Packed, at: &mut At, bounds: &mut Bounds) -> Result<(), End> {
+    fn step(&mut self, rule: Packed, at: &mut At) -> Result<(), End> {
         let kind = rule.kind();
         let (cfa, bp_at) = if kind <= BP {
             let cfa = (if kind == SP { at.sp } else { at.bp }).wrapping_add(rule.cfa());
             (cfa, cfa.wrapping_add(rule.bp()))
         } else if kind == ALIGNED {
-            let cfa = at.word(at.bp.wrapping_add(rule.cfa())).ok_or(End::BadFrame)?;
+            let cfa = at.word(at.bp.wrapping_add(rule.cfa()), self.trace).ok_or(End::BadFrame)?;
             (cfa, at.bp.wrapping_add(rule.bp()))
         } else if kind == SIGNAL {
-            return self.interrupted(host, at, bounds);
+            return self.interrupted(at);
         } else {
             return Err(match kind {
                 OUTERMOST => End::Complete,
@@ -216,40 +298,38 @@ impl Unwinder {
                 _ => End::Unsupported,
             });
         };
-        let address = at.word(cfa.wrapping_sub(8)).ok_or(End::BadFrame)?;
+        let address = at.word(cfa.wrapping_sub(8), self.trace).ok_or(End::BadFrame)?;
         if rule.saves_bp() {
-            at.bp = at.word(bp_at).ok_or(End::BadFrame)?;
+            at.bp = at.word(bp_at, self.trace).ok_or(End::BadFrame)?;
         }
         at.sp = cfa;
         at.key = address;
         if address == 0 { Err(End::Complete) } else { Ok(()) }
     }
 
-    /// One frame by its pointer, if that leads to another frame.
+    /// One frame by its pointer, if that leads to another frame: that one.
     #[inline(always)]
-    fn follow<H: Host>(&self, host: &H, at: &mut At) -> bool {
-        let (Some(bp), Some(address)) = (at.word(at.bp), at.word(at.bp.wrapping_add(8))) else { return false };
-        if address == 0 {
-            return false;
-        }
+    fn follow(&mut self, at: &mut At) -> Option<Known> {
+        let bp = at.word(at.bp, self.trace)?;
+        let address = at.word(at.bp.wrapping_add(8), self.trace).filter(|address| *address != 0)?;
         let mut next = At { key: address, sp: at.bp.wrapping_add(16), bp, limit: at.limit };
-        let Ok(known) = self.cache.find(address).map_or_else(|| self.known(host, &mut next), Ok) else { return false };
+        let known = self.find(&mut next).ok()?;
         // Code that nothing describes is believed if the chain goes on.
-        if known.rule.kind() == NO_TABLE && next.word(bp).is_none() {
-            return false;
+        if known.rule.kind() == NO_TABLE {
+            next.word(bp, self.trace)?;
         }
         *at = next;
-        true
+        Some(known)
     }
 
     /// The frame that a signal has interrupted.
     #[cold]
     #[inline(never)]
-    fn interrupted<H: Host>(&self, host: &H, at: &mut At, bounds: &mut Bounds) -> Result<(), End> {
-        let word = |offset| at.word(at.sp.wrapping_add(offset)).ok_or(End::BadFrame);
+    fn interrupted(&mut self, at: &mut At) -> Result<(), End> {
+        let mut word = |offset| at.word(at.sp.wrapping_add(offset), self.trace).ok_or(End::BadFrame);
         let (pc, sp, bp) = (word(signal_frame::PC)?, word(signal_frame::SP)?, word(signal_frame::BP)?);
         // The handler may have had a stack of its own.
-        let limit = bounds.end(sp).or_else(|| self.new_stack(host, bounds, sp)).ok_or(End::NoBounds)?;
+        let limit = self.bounds.end(sp).or_else(|| self.new_stack(sp)).ok_or(End::NoBounds)?;
         *at = At { key: pc | EXACT, sp, bp, limit };
         Ok(())
     }
@@ -257,21 +337,22 @@ impl Unwinder {
     /// What is known of an address, learned if need be. A return address that was replaced by a probe is put right first.
     #[cold]
     #[inline(never)]
-    fn known<H: Host>(&self, host: &H, at: &mut At) -> Result<Known, End> {
+    fn known(&mut self, at: &mut At) -> Result<Known, End> {
         while at.key & EXACT == 0 {
-            let Some(original) = host.original(at.key) else { break };
+            let trace = &mut *self.trace;
+            let Some(original) = self.host.original(at.key, &mut |address, word| trace.read(address, word)) else { break };
             at.key = original;
         }
-        if let Some(known) = self.cache.find(at.key) {
+        if let Some(known) = self.unwinder.cache.find(at.key) {
             return Ok(known);
         }
         let key = at.key;
         let mut result = None;
-        host.slowly(&mut || {
-            result = self.lock.with(|scratch| {
+        self.host.slowly(&mut || {
+            result = self.unwinder.lock.with(|scratch| {
                 let (known, keep) = study(scratch, key);
                 if keep {
-                    self.cache.set(key, known);
+                    self.unwinder.cache.set(key, known);
                 }
                 known
             });
@@ -281,12 +362,12 @@ impl Unwinder {
 
     #[cold]
     #[inline(never)]
-    fn new_stack<H: Host>(&self, host: &H, bounds: &mut Bounds, sp: u64) -> Option<u64> {
+    fn new_stack(&mut self, sp: u64) -> Option<u64> {
         let mut found = None;
-        host.slowly(&mut || found = self.lock.with(|scratch| bounds::find(sp, &mut scratch.text)).flatten());
+        self.host.slowly(&mut || found = self.unwinder.lock.with(|scratch| bounds::find(sp, &mut scratch.text)).flatten());
         let stack = found?;
         let end = stack.end;
-        bounds.add(stack);
+        self.bounds.add(stack);
         Some(end)
     }
 }
@@ -294,13 +375,15 @@ impl Unwinder {
 impl At {
     /// A word of the stack in use.
     #[inline(always)]
-    fn word(&self, address: u64) -> Option<u64> {
+    fn word(&self, address: u64, trace: &mut impl Trace) -> Option<u64> {
         // Also false for what is not aligned, and for addresses around the end of memory.
         if address < self.sp || address > self.limit - 8 || address & 7 != 0 {
             return None;
         }
         // SAFETY: between the stack pointer of a frame of this thread and the end of the mapping that it is in. Volatile: other frames own the word.
-        Some(unsafe { ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() })
+        let word = unsafe { ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() };
+        trace.read(address, word);
+        Some(word)
     }
 }
 

@@ -9,7 +9,7 @@ use unwind::{Bounds, EXACT, End, Host, Method, Module, Start, Unwinder};
 struct Plain;
 
 impl Host for Plain {
-    fn original(&self, _: u64) -> Option<u64> {
+    fn original(&self, _: u64, _: &mut dyn FnMut(u64, u64)) -> Option<u64> {
         None
     }
 

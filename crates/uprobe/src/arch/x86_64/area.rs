@@ -82,15 +82,17 @@ pub(crate) fn offset_of(address: u64) -> Option<u32> {
     (offset < HALF).then_some((offset & !(STUB - 1)) as u32)
 }
 
-/// Where a function really returns, if `address`, which is in the place of its return address, is a return probe's.
+/// Where a function really returns, if `address`, which is in the place of its return address, is a return probe's. `read` is told of each word that decides that, address and contents.
 ///
 /// # Context
 /// Signal-safe. For addresses on the calling thread's stack, in frames that are alive.
 #[inline]
-pub fn original_return_address(address: u64) -> Option<u64> {
+pub fn original_return_address(address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64> {
     let mut at = offset_of(address)?;
     loop {
-        let original = crate::instance::record(at).orig_ra.load(core::sync::atomic::Ordering::Relaxed);
+        let place = &crate::instance::record(at).orig_ra;
+        let original = place.load(core::sync::atomic::Ordering::Relaxed);
+        read(place.as_ptr().addr() as u64, original);
         // Functions that ended in jumps share a slot: the instances form a chain.
         match offset_of(original) {
             Some(next) if next != at => at = next,
