@@ -152,7 +152,11 @@ int main(int argc, char **) { return app::Box().work(argc); }
         for symbols in built.all((start, end)) {
             assert_eq!(text(&symbols), format!("func@{start:#x}:0"));
         }
-        // Between functions and outside of the file nothing is named.
+        // Neither are the stubs that lead to other libraries functions, nor what lies outside of the file.
+        let object = open(&built.path());
+        let stubs: Vec<(u64, u64)> =
+            object.elf.sections.iter().filter(|s| s.name.starts_with(".plt")).map(|s| (s.address, s.address + s.size)).collect();
+        assert!(!stubs.is_empty() && stubs.into_iter().flat_map(|stub| built.all(stub)).all(|symbols| symbols.is_empty()));
         assert_eq!(look_up(&built.path(), [(0, true), (0, false), (8, false), (u64::MAX, true)]), vec![vec![]; 4]);
     }
 
