@@ -145,6 +145,23 @@ int main(int argc, char **) { return app::Box().work(argc); }
     }
 
     #[test]
+    fn what_two_files_share_is_read_from_the_third() {
+        let Some(built) = Built::new("cc", C, &[]) else { return };
+        if !built.run("dwz", &["--version"]) {
+            assert!(std::env::var_os("CI").is_none(), "dwz is missing, and in CI nothing may be skipped (scripts/test tools installs it)");
+            eprintln!("SKIPPED: dwz is missing (as root, scripts/test tools installs it)");
+            return;
+        }
+        let range = built.range("outer");
+        let all = built.all(range);
+        fs::copy(built.path(), built.0.path().join("b")).unwrap();
+        assert!(built.run("dwz", &["-m", "shared.debug", "-M", "shared.debug", "a", "b"]));
+        assert_eq!(built.all(range), all);
+        fs::remove_file(built.0.path().join("shared.debug")).unwrap();
+        assert!(built.all(range).iter().all(|symbols| symbols.last().is_some_and(|symbol| symbol.name == "outer")));
+    }
+
+    #[test]
     fn without_symbols_the_unwind_table_names_functions() {
         let Some(built) = Built::new("cc", C, &[]) else { return };
         let (start, end) = built.range("outer");
