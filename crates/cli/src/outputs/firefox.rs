@@ -65,7 +65,7 @@ pub(crate) fn render(recording: &Recording) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec(&profile)?)
 }
 
-/// What is shown of each of the recording's frames, outermost first. Instead of an address it has its place's index, which [`complete`] replaces.
+/// What is shown of each of the recording's frames, outermost first. Instead of an address it has its place's index, which [`complete()`] replaces.
 fn frames(profile: &mut Profile, recording: &Recording, places: &[Place<'_>]) -> anyhow::Result<Vec<Vec<FrameInfo>>> {
     let modules: Vec<(LibraryHandle, CategoryHandle)> = (0..recording.modules.len())
         .map(|module| {

@@ -120,7 +120,7 @@ fn is(elf: &Elf<'_>, module: &Module) -> bool {
 
 /// A build identifier as bytes; none if there is none.
 fn id(text: &str) -> Option<Vec<u8>> {
-    if text.is_empty() || !text.is_ascii() || text.len() % 2 != 0 {
+    if text.is_empty() || !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()

@@ -145,6 +145,23 @@ int main(int argc, char **) { return app::Box().work(argc); }
     }
 
     #[test]
+    fn what_two_files_share_is_read_from_the_third() {
+        let Some(built) = Built::new("cc", C, &[]) else { return };
+        if !built.run("dwz", &["--version"]) {
+            assert!(std::env::var_os("CI").is_none(), "dwz is missing, and in CI nothing may be skipped (scripts/test tools installs it)");
+            eprintln!("SKIPPED: dwz is missing (as root, scripts/test tools installs it)");
+            return;
+        }
+        let range = built.range("outer");
+        let all = built.all(range);
+        fs::copy(built.path(), built.0.path().join("b")).unwrap();
+        assert!(built.run("dwz", &["-m", "shared.debug", "-M", "shared.debug", "a", "b"]));
+        assert_eq!(built.all(range), all);
+        fs::remove_file(built.0.path().join("shared.debug")).unwrap();
+        assert!(built.all(range).iter().all(|symbols| symbols.last().is_some_and(|symbol| symbol.name == "outer")));
+    }
+
+    #[test]
     fn without_symbols_the_unwind_table_names_functions() {
         let Some(built) = Built::new("cc", C, &[]) else { return };
         let (start, end) = built.range("outer");
@@ -152,7 +169,11 @@ int main(int argc, char **) { return app::Box().work(argc); }
         for symbols in built.all((start, end)) {
             assert_eq!(text(&symbols), format!("func@{start:#x}:0"));
         }
-        // Between functions and outside of the file nothing is named.
+        // Neither are the stubs that lead to other libraries functions, nor what lies outside of the file.
+        let object = open(&built.path());
+        let stubs: Vec<(u64, u64)> =
+            object.elf.sections.iter().filter(|s| s.name.starts_with(".plt")).map(|s| (s.address, s.address + s.size)).collect();
+        assert!(!stubs.is_empty() && stubs.into_iter().flat_map(|stub| built.all(stub)).all(|symbols| symbols.is_empty()));
         assert_eq!(look_up(&built.path(), [(0, true), (0, false), (8, false), (u64::MAX, true)]), vec![vec![]; 4]);
     }
 

@@ -98,6 +98,46 @@ fn stripped_functions_have_the_bounds_that_symbols_had() {
 }
 
 #[test]
+fn an_address_belongs_to_the_innermost_function() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    let source = "
+    .text
+    .globl main, outer, sizeless, last
+    .type outer, @function
+    .type inner, @function
+    .type sizeless, @function
+    .type last, @function
+    .type main, @function
+outer: .fill 8, 1, 0x90
+inner: .fill 4, 1, 0x90
+    .size inner, 4
+label: .fill 8, 1, 0x90
+    .size outer, 20
+    .fill 4, 1, 0x90
+sizeless: .fill 8, 1, 0x90
+last: .fill 4, 1, 0x90
+    .size last, 4
+    .fill 4, 1, 0x90
+main: ret
+    .size main, 1
+    .section .note.GNU-stack
+";
+    fs::write(directory.join("a.s"), source).expect("a file");
+    if !run(directory, "cc", &["-o", "a", "a.s"]) {
+        return;
+    }
+    let object = Object::open(&directory.join("a")).expect("a file").expect("an ELF file");
+    let table = object.table();
+    let start = table.sites().find(|site| site[0].name == "outer").expect("a symbol")[0].address;
+    let expected = [("outer", 8), ("inner", 4), ("outer", 8), ("", 4), ("sizeless", 8), ("last", 4), ("", 4), ("main", 1)];
+    let expected = expected.iter().flat_map(|&(name, bytes)| std::iter::repeat_n(name, bytes));
+    for (at, name) in (start..).zip(expected) {
+        assert_eq!(table.name_at(at).unwrap_or_default(), name, "at {}", at - start);
+    }
+}
+
+#[test]
 fn libraries_beside_the_program_are_found_by_origin() {
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path();
