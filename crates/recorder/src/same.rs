@@ -22,6 +22,8 @@ struct Known {
     /// Words that count; 0: nothing is known here.
     len: usize,
     cell: Option<(&'static StackCell, u32)>,
+    /// Whether the frame pointer at the start decides anything.
+    uses_bp: bool,
     failures: u8,
     /// Hits to let pass.
     rest: u8,
@@ -34,6 +36,7 @@ const NOTHING: Known = Known {
     generation: 0,
     len: 0,
     cell: None,
+    uses_bp: false,
     failures: 0,
     rest: 0,
     addresses: [0; WORDS],
@@ -74,7 +77,7 @@ impl Same {
             known.rest -= 1;
             return Answer::Walk;
         }
-        if known.start == *start
+        if known.begins(start)
             && known.generation == generation
             && let Some((cell, index)) = known.cell
             && known.unchanged()
@@ -93,7 +96,7 @@ impl Same {
     /// Begins to remember a stack at a place.
     pub(crate) fn begin(&mut self, place: usize, start: &Start, generation: u64) -> Words<'_> {
         let known = &mut self.known[place];
-        (known.start, known.generation, known.len, known.cell) = (*start, generation, 0, None);
+        (known.start, known.generation, known.len, known.cell, known.uses_bp) = (*start, generation, 0, None, false);
         Words(known)
     }
 
@@ -112,6 +115,12 @@ impl Same {
 }
 
 impl Known {
+    #[inline(always)]
+    fn begins(&self, start: &Start) -> bool {
+        let its = &self.start;
+        (its.pc, its.sp, its.entry) == (start.pc, start.sp, start.entry) && (!self.uses_bp || its.bp == start.bp)
+    }
+
     #[inline(always)]
     fn unchanged(&self) -> bool {
         let len = self.len.min(WORDS);
@@ -140,5 +149,10 @@ impl Trace for Words<'_> {
             (*a, *w) = (address, word);
         }
         known.len += 1;
+    }
+
+    #[inline(always)]
+    fn uses_start_bp(&mut self) {
+        self.0.uses_bp = true;
     }
 }

@@ -22,10 +22,14 @@ pub trait Host {
     fn slowly(&self, f: &mut dyn FnMut());
 }
 
-/// Is told of everything in memory that decides how a walk goes: as long as those words, the start and [`Unwinder::generation`] are the same, so is the stack.
+/// Is told of everything that decides how a walk goes: as long as the words in memory, the start and [`Unwinder::generation`] are the same, so is the stack. The frame pointer belongs to the start only if
+/// it was used before another one was found in memory.
 pub trait Trace {
-    /// The walk has read `word` at `address`.
+    /// How the walk goes depends on `word` at `address`.
     fn read(&mut self, address: u64, word: u64);
+
+    /// It depends on the frame pointer at the start.
+    fn uses_start_bp(&mut self);
 }
 
 /// Does not care.
@@ -35,6 +39,9 @@ pub struct NoTrace;
 impl Trace for NoTrace {
     #[inline(always)]
     fn read(&mut self, _: u64, _: u64) {}
+
+    #[inline(always)]
+    fn uses_start_bp(&mut self) {}
 }
 
 /// How frames are found.
@@ -118,6 +125,8 @@ struct At {
     key: u64,
     sp: u64,
     bp: u64,
+    /// Where the frame pointer was read; 0: it is that of the start.
+    bp_at: u64,
     limit: u64,
 }
 
@@ -214,12 +223,12 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     #[inline(always)]
     fn run(&mut self, start: Start, method: Method, out: &mut [u64], len: &mut usize) -> End {
         let Some(limit) = self.bounds.end(start.sp).or_else(|| self.new_stack(start.sp)) else { return End::NoBounds };
-        let mut at = At { key: start.pc | EXACT, sp: start.sp, bp: start.bp, limit };
+        let mut at = At { key: start.pc | EXACT, sp: start.sp, bp: start.bp, bp_at: 0, limit };
         if start.entry {
             let Some(address) = at.word(at.sp, self.trace) else { return End::BadFrame };
             at.key = address;
             at.sp += 8;
-        } else if let Err(end) = self.known(&mut at).and_then(|known| self.step(known.rule, &mut at)) {
+        } else if let Err(end) = self.find(at.key).and_then(|known| self.step(known.rule, &mut at)) {
             return end;
         }
         match method {
@@ -231,7 +240,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     #[inline(always)]
     fn by_tables(&mut self, at: &mut At, out: &mut [u64], len: &mut usize) -> End {
         loop {
-            let known = match self.find(at) {
+            let known = match self.find(at.key) {
                 Ok(known) => known,
                 Err(end) => return end,
             };
@@ -247,7 +256,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     #[inline(always)]
     fn by_pointers(&mut self, at: &mut At, out: &mut [u64], len: &mut usize) -> End {
         let mut by_pointer = true;
-        let mut known = match self.find(at) {
+        let mut known = match self.find(at.key) {
             Ok(known) => known,
             Err(end) => return end,
         };
@@ -264,7 +273,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
                 continue;
             }
             by_pointer = false;
-            known = match self.step(known.rule, at).and_then(|()| self.find(at)) {
+            known = match self.step(known.rule, at).and_then(|()| self.find(at.key)) {
                 Ok(known) => known,
                 Err(end) => return end,
             };
@@ -272,10 +281,10 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     }
 
     #[inline(always)]
-    fn find(&mut self, at: &mut At) -> Result<Known, End> {
-        match self.unwinder.cache.find(at.key) {
+    fn find(&mut self, key: u64) -> Result<Known, End> {
+        match self.unwinder.cache.find(key) {
             Some(known) => Ok(known),
-            None => self.known(at),
+            None => self.known(key),
         }
     }
 
@@ -284,9 +293,13 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     fn step(&mut self, rule: Packed, at: &mut At) -> Result<(), End> {
         let kind = rule.kind();
         let (cfa, bp_at) = if kind <= BP {
+            if kind == BP {
+                at.uses_bp(self.trace);
+            }
             let cfa = (if kind == SP { at.sp } else { at.bp }).wrapping_add(rule.cfa());
             (cfa, cfa.wrapping_add(rule.bp()))
         } else if kind == ALIGNED {
+            at.uses_bp(self.trace);
             let cfa = at.word(at.bp.wrapping_add(rule.cfa()), self.trace).ok_or(End::BadFrame)?;
             (cfa, at.bp.wrapping_add(rule.bp()))
         } else if kind == SIGNAL {
@@ -300,7 +313,8 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
         };
         let address = at.word(cfa.wrapping_sub(8), self.trace).ok_or(End::BadFrame)?;
         if rule.saves_bp() {
-            at.bp = at.word(bp_at, self.trace).ok_or(End::BadFrame)?;
+            at.bp = at.word(bp_at, &mut NoTrace).ok_or(End::BadFrame)?;
+            at.bp_at = bp_at;
         }
         at.sp = cfa;
         at.key = address;
@@ -310,15 +324,21 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     /// One frame by its pointer, if that leads to another frame: that one.
     #[inline(always)]
     fn follow(&mut self, at: &mut At) -> Option<Known> {
-        let bp = at.word(at.bp, self.trace)?;
+        at.uses_bp(self.trace);
+        let bp = at.word(at.bp, &mut NoTrace)?;
         let address = at.word(at.bp.wrapping_add(8), self.trace).filter(|address| *address != 0)?;
-        let mut next = At { key: address, sp: at.bp.wrapping_add(16), bp, limit: at.limit };
-        let known = self.find(&mut next).ok()?;
+        let known = self.find(address).ok()?;
+        let sp = at.bp.wrapping_add(16);
         // Code that nothing describes is believed if the chain goes on.
         if known.rule.kind() == NO_TABLE {
-            next.word(bp, self.trace)?;
+            self.trace.read(at.bp, bp);
+            At { sp, ..*at }.word(bp, &mut NoTrace)?;
         }
-        *at = next;
+        // Field by field: a copy of the whole would wait for each field to be written.
+        at.key = address;
+        at.sp = sp;
+        at.bp_at = at.bp;
+        at.bp = bp;
         Some(known)
     }
 
@@ -330,23 +350,22 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
         let (pc, sp, bp) = (word(signal_frame::PC)?, word(signal_frame::SP)?, word(signal_frame::BP)?);
         // The handler may have had a stack of its own.
         let limit = self.bounds.end(sp).or_else(|| self.new_stack(sp)).ok_or(End::NoBounds)?;
-        *at = At { key: pc | EXACT, sp, bp, limit };
+        (at.key, at.sp, at.bp, at.bp_at, at.limit) = (pc | EXACT, sp, bp, at.sp.wrapping_add(signal_frame::BP), limit);
         Ok(())
     }
 
     /// What is known of an address, learned if need be. A return address that was replaced by a probe is put right first.
     #[cold]
     #[inline(never)]
-    fn known(&mut self, at: &mut At) -> Result<Known, End> {
-        while at.key & EXACT == 0 {
+    fn known(&mut self, mut key: u64) -> Result<Known, End> {
+        while key & EXACT == 0 {
             let trace = &mut *self.trace;
-            let Some(original) = self.host.original(at.key, &mut |address, word| trace.read(address, word)) else { break };
-            at.key = original;
+            let Some(original) = self.host.original(key, &mut |address, word| trace.read(address, word)) else { break };
+            key = original;
         }
-        if let Some(known) = self.unwinder.cache.find(at.key) {
+        if let Some(known) = self.unwinder.cache.find(key) {
             return Ok(known);
         }
-        let key = at.key;
         let mut result = None;
         self.host.slowly(&mut || {
             result = self.unwinder.lock.with(|scratch| {
@@ -373,6 +392,15 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
 }
 
 impl At {
+    /// Most frame pointers are read for nothing: only those that are used decide anything.
+    #[inline(always)]
+    fn uses_bp(&self, trace: &mut impl Trace) {
+        match self.bp_at {
+            0 => trace.uses_start_bp(),
+            at => trace.read(at, self.bp),
+        }
+    }
+
     /// A word of the stack in use.
     #[inline(always)]
     fn word(&self, address: u64, trace: &mut impl Trace) -> Option<u64> {
