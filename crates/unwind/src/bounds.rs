@@ -8,6 +8,10 @@ use core::ops::Range;
 pub struct Bounds {
     known: [Range<u64>; 4],
     next: usize,
+    /// Callers that were met and not expected.
+    pub(crate) surprises: u32,
+    /// Callers of functions where none is expected.
+    pub(crate) looks: u32,
 }
 
 impl Bounds {

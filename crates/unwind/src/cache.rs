@@ -4,6 +4,9 @@
 //! Writers hold the unwinder's lock. *empty* (key 0) -> *known*: rule and frame are written, then the key (Release, pairs with the Acquire in [`Table::find`]); the key never changes again.
 //! *known* -> *forgotten* (rule 0), when the code at the address was unloaded: nobody runs there then -> *known*, frame first, then the rule (Release).
 //!
+//! `next` is a guess at the entry of the caller that will be met behind this one: looking there first saves a walk from waiting for each return address before it can look for the next rule. Anyone writes it, seldom; what is found
+//! there is checked like everything else.
+//!
 //! A table that is half full is copied into one four times as large. The old one stays readable for ever, for a walk may be in it: all old ones together are a third of the newest.
 #![allow(unsafe_code)]
 
@@ -20,10 +23,57 @@ pub(crate) struct Known {
 }
 
 #[repr(C, align(32))]
-struct Entry {
+pub(crate) struct Entry {
     key: AtomicU64,
     rule: AtomicU64,
     frame: AtomicU64,
+    next: AtomicPtr<Entry>,
+}
+
+impl Entry {
+    /// What is known of `key`, if this is its entry.
+    #[inline(always)]
+    pub(crate) fn known(&self, key: u64) -> Option<Known> {
+        // Acquire pairs with the Release in `set`: rule and frame are there.
+        if self.key.load(Ordering::Acquire) != key {
+            return None;
+        }
+        // Acquire pairs with the Release that makes a forgotten entry known again.
+        let rule = Packed(self.rule.load(Ordering::Acquire));
+        (rule.0 != 0).then(|| Known { rule, frame: self.frame.load(Ordering::Relaxed) })
+    }
+
+    /// What is expected to come behind this frame.
+    #[inline(always)]
+    pub(crate) fn expected(&self) -> Expected {
+        // Relaxed: what is there was made by somebody who saw a whole entry, and is compared by its key.
+        let next = self.next.load(Ordering::Relaxed);
+        if next.addr() & ANYONE != 0 {
+            return Expected::Anyone;
+        }
+        // SAFETY: null, or an entry of a table, which are never unmapped.
+        unsafe { next.as_ref() }.map_or(Expected::Nothing, Expected::Caller)
+    }
+
+    /// Expects this caller from now on.
+    pub(crate) fn expect(&self, caller: &'static Entry) {
+        self.next.store(ptr::from_ref(caller).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Expects nobody in particular: guesses would be wrong too often.
+    pub(crate) fn expect_anyone(&self) {
+        self.next.store(ptr::without_provenance_mut(ANYONE), Ordering::Relaxed);
+    }
+}
+
+/// In [`Entry::next`] of a function with many callers.
+const ANYONE: usize = 1;
+
+/// What is expected to come behind a frame.
+pub(crate) enum Expected {
+    Nothing,
+    Caller(&'static Entry),
+    Anyone,
 }
 
 /// In front of the entries, in the same mapping.
@@ -68,17 +118,12 @@ impl Table {
     }
 
     #[inline(always)]
-    fn find(&self, key: u64) -> Option<Known> {
+    fn find(&self, key: u64) -> Option<(Known, &Entry)> {
         let mut at = self.start(key);
         loop {
             let entry = self.entry(at);
-            // Acquire pairs with the Release in `set`: rule and frame are there.
-            match entry.key.load(Ordering::Acquire) {
-                found if found == key => {
-                    // Acquire pairs with the Release that makes a forgotten entry known again.
-                    let rule = Packed(entry.rule.load(Ordering::Acquire));
-                    return (rule.0 != 0).then(|| Known { rule, frame: entry.frame.load(Ordering::Relaxed) });
-                }
+            match entry.key.load(Ordering::Relaxed) {
+                found if found == key => return entry.known(key).map(|known| (known, entry)),
                 0 => return None,
                 _ => at += 1,
             }
@@ -133,7 +178,7 @@ impl Cache {
     ///
     /// Context: signal-safe; no lock.
     #[inline(always)]
-    pub(crate) fn find(&self, key: u64) -> Option<Known> {
+    pub(crate) fn find(&self, key: u64) -> Option<(Known, &'static Entry)> {
         self.table().find(key)
     }
 
@@ -187,7 +232,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, Known};
+    use super::{Cache, Expected, Known};
     use crate::rule::{Packed, Rule, Saved};
 
     fn known(n: u64) -> Known {
@@ -201,13 +246,30 @@ mod tests {
         for n in 0..50_000 {
             cache.set(key(n), known(n));
         }
-        assert!((0..50_000).all(|n| cache.find(key(n)) == Some(known(n))));
-        assert_eq!((cache.find(key(50_000)), cache.len()), (None, 50_000));
+        let find = |n: u64| cache.find(key(n)).map(|(known, _)| known);
+        assert!((0..50_000).all(|n| find(n) == Some(known(n))));
+        assert_eq!((find(50_000), cache.len()), (None, 50_000));
         cache.forget(|k| k < key(100));
-        assert_eq!((cache.find(key(99)), cache.find(key(100))), (None, Some(known(100))));
+        assert_eq!((find(99), find(100)), (None, Some(known(100))));
         cache.set(key(99), known(7));
-        assert_eq!(cache.find(key(99)), Some(known(7)));
+        assert_eq!(find(99), Some(known(7)));
         assert_eq!(cache.len(), 50_000);
+    }
+
+    #[test]
+    fn a_caller_that_is_expected_is_found_until_it_is_forgotten() {
+        let cache = Cache::new().unwrap();
+        cache.set(16, known(1));
+        cache.set(32, known(2));
+        let (callee, caller) = (cache.find(16).unwrap().1, cache.find(32).unwrap().1);
+        assert!(matches!(callee.expected(), Expected::Nothing));
+        callee.expect(caller);
+        let Expected::Caller(found) = callee.expected() else { panic!("one is expected") };
+        assert_eq!((found.known(32), found.known(48)), (Some(known(2)), None));
+        cache.forget(|key| key == 32);
+        assert_eq!(found.known(32), None);
+        callee.expect_anyone();
+        assert!(matches!(callee.expected(), Expected::Anyone));
     }
 
     #[test]
@@ -217,12 +279,12 @@ mod tests {
             for _ in 0..3 {
                 s.spawn(|| {
                     for n in (1..20_000_u64).cycle().take(200_000) {
-                        assert!(cache.find(n * 16).is_none_or(|found| found == known(n)));
+                        assert!(cache.find(n * 16).is_none_or(|(found, _)| found == known(n)));
                     }
                 });
             }
             s.spawn(|| (1..20_000_u64).for_each(|n| cache.set(n * 16, known(n))));
         });
-        assert!((1..20_000).all(|n| cache.find(n * 16) == Some(known(n))));
+        assert!((1..20_000).all(|n| cache.find(n * 16).is_some_and(|(found, _)| found == known(n))));
     }
 }

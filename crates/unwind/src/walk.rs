@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::bounds::{self, Bounds};
-use crate::cache::{Cache, Known};
+use crate::cache::{Cache, Entry, Expected, Known};
 use crate::learn::{learn, signal_frame};
 use crate::module::Module;
 use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP};
@@ -120,6 +120,11 @@ impl core::fmt::Debug for Unwinder {
     }
 }
 
+/// Of so many callers that were not expected, the function of the last is one with many callers.
+const SURPRISES: u32 = 16;
+/// Of so many callers of such functions, the last is expected again.
+const LOOKS: u32 = 4096;
+
 /// Where a walk is: in the frame of `key`, whose callee has returned.
 struct At {
     key: u64,
@@ -228,7 +233,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             let Some(address) = at.word(at.sp, self.trace) else { return End::BadFrame };
             at.key = address;
             at.sp += 8;
-        } else if let Err(end) = self.find(at.key).and_then(|known| self.step(known.rule, &mut at)) {
+        } else if let Err(end) = self.find(at.key).and_then(|(known, _)| self.step(known.rule, &mut at)) {
             return end;
         }
         match method {
@@ -239,25 +244,29 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
 
     #[inline(always)]
     fn by_tables(&mut self, at: &mut At, out: &mut [u64], len: &mut usize) -> End {
+        let (mut known, mut entry) = match self.find(at.key) {
+            Ok(found) => found,
+            Err(end) => return end,
+        };
         loop {
-            let known = match self.find(at.key) {
-                Ok(known) => known,
-                Err(end) => return end,
-            };
             let Some(place) = out.get_mut(*len) else { return End::Deep };
             *place = known.frame;
             *len += 1;
             if let Err(end) = self.step(known.rule, at) {
                 return end;
             }
+            (known, entry) = match self.caller(entry, at.key) {
+                Ok(found) => found,
+                Err(end) => return end,
+            };
         }
     }
 
     #[inline(always)]
     fn by_pointers(&mut self, at: &mut At, out: &mut [u64], len: &mut usize) -> End {
         let mut by_pointer = true;
-        let mut known = match self.find(at.key) {
-            Ok(known) => known,
+        let (mut known, mut entry) = match self.find(at.key) {
+            Ok(found) => found,
             Err(end) => return end,
         };
         loop {
@@ -267,25 +276,62 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             // Behind the first frame without a pointer, registers may hold anything that looks like one: the tables decide, where there are any.
             let kind = known.rule.kind();
             if (by_pointer || kind == NO_TABLE) && kind != OUTERMOST
-                && let Some(caller) = self.follow(at)
+                && let Some(caller) = self.follow(entry, at)
             {
-                known = caller;
+                (known, entry) = caller;
                 continue;
             }
             by_pointer = false;
-            known = match self.step(known.rule, at).and_then(|()| self.find(at.key)) {
-                Ok(known) => known,
+            (known, entry) = match self.step(known.rule, at).and_then(|()| self.find(at.key)) {
+                Ok(found) => found,
                 Err(end) => return end,
             };
         }
     }
 
     #[inline(always)]
-    fn find(&mut self, key: u64) -> Result<Known, End> {
+    fn find(&mut self, key: u64) -> Result<(Known, Option<&'static Entry>), End> {
         match self.unwinder.cache.find(key) {
-            Some(known) => Ok(known),
+            Some((known, entry)) => Ok((known, Some(entry))),
             None => self.known(key),
         }
+    }
+
+    /// The same for the caller of the frame with this entry.
+    #[inline(always)]
+    fn caller(&mut self, callee: Option<&'static Entry>, key: u64) -> Result<(Known, Option<&'static Entry>), End> {
+        let Some(callee) = callee else { return self.find(key) };
+        match callee.expected() {
+            Expected::Caller(caller) => match caller.known(key) {
+                Some(known) => Ok((known, Some(caller))),
+                None => self.surprise(callee, key),
+            },
+            Expected::Anyone => {
+                self.bounds.looks = self.bounds.looks.wrapping_add(1);
+                if self.bounds.looks.is_multiple_of(LOOKS) { self.expect(callee, key) } else { self.find(key) }
+            }
+            Expected::Nothing => self.expect(callee, key),
+        }
+    }
+
+    /// A caller that was not expected. Entries are changed seldom: threads that come from different callers would write to one line all the time.
+    fn surprise(&mut self, callee: &'static Entry, key: u64) -> Result<(Known, Option<&'static Entry>), End> {
+        self.bounds.surprises = self.bounds.surprises.wrapping_add(1);
+        if self.bounds.surprises.is_multiple_of(SURPRISES) {
+            callee.expect_anyone();
+        }
+        self.find(key)
+    }
+
+    /// Looks for a caller, and expects it from now on.
+    #[cold]
+    #[inline(never)]
+    fn expect(&mut self, callee: &'static Entry, key: u64) -> Result<(Known, Option<&'static Entry>), End> {
+        let found = self.find(key)?;
+        if let Some(caller) = found.1 {
+            callee.expect(caller);
+        }
+        Ok(found)
     }
 
     /// One frame by its rule.
@@ -296,14 +342,23 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             if kind == BP {
                 at.uses_bp(self.trace);
             }
-            let cfa = (if kind == SP { at.sp } else { at.bp }).wrapping_add(rule.cfa());
+            let base = if kind == SP {
+                at.sp
+            } else {
+                stay_a_branch();
+                at.bp
+            };
+            let cfa = base.wrapping_add(rule.cfa());
             (cfa, cfa.wrapping_add(rule.bp()))
         } else if kind == ALIGNED {
             at.uses_bp(self.trace);
             let cfa = at.word(at.bp.wrapping_add(rule.cfa()), self.trace).ok_or(End::BadFrame)?;
             (cfa, at.bp.wrapping_add(rule.bp()))
         } else if kind == SIGNAL {
-            return self.interrupted(at);
+            // By value: what a function outside could reach would be kept in memory all the way.
+            let next = self.interrupted(At { ..*at })?;
+            (at.key, at.sp, at.bp, at.bp_at, at.limit) = (next.key, next.sp, next.bp, next.bp_at, next.limit);
+            return Ok(());
         } else {
             return Err(match kind {
                 OUTERMOST => End::Complete,
@@ -323,11 +378,11 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
 
     /// One frame by its pointer, if that leads to another frame: that one.
     #[inline(always)]
-    fn follow(&mut self, at: &mut At) -> Option<Known> {
+    fn follow(&mut self, callee: Option<&'static Entry>, at: &mut At) -> Option<(Known, Option<&'static Entry>)> {
         at.uses_bp(self.trace);
         let bp = at.word(at.bp, &mut NoTrace)?;
         let address = at.word(at.bp.wrapping_add(8), self.trace).filter(|address| *address != 0)?;
-        let known = self.find(address).ok()?;
+        let (known, entry) = self.caller(callee, address).ok()?;
         let sp = at.bp.wrapping_add(16);
         // Code that nothing describes is believed if the chain goes on.
         if known.rule.kind() == NO_TABLE {
@@ -339,32 +394,31 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
         at.sp = sp;
         at.bp_at = at.bp;
         at.bp = bp;
-        Some(known)
+        Some((known, entry))
     }
 
     /// The frame that a signal has interrupted.
     #[cold]
     #[inline(never)]
-    fn interrupted(&mut self, at: &mut At) -> Result<(), End> {
+    fn interrupted(&mut self, at: At) -> Result<At, End> {
         let mut word = |offset| at.word(at.sp.wrapping_add(offset), self.trace).ok_or(End::BadFrame);
         let (pc, sp, bp) = (word(signal_frame::PC)?, word(signal_frame::SP)?, word(signal_frame::BP)?);
         // The handler may have had a stack of its own.
         let limit = self.bounds.end(sp).or_else(|| self.new_stack(sp)).ok_or(End::NoBounds)?;
-        (at.key, at.sp, at.bp, at.bp_at, at.limit) = (pc | EXACT, sp, bp, at.sp.wrapping_add(signal_frame::BP), limit);
-        Ok(())
+        Ok(At { key: pc | EXACT, sp, bp, bp_at: at.sp.wrapping_add(signal_frame::BP), limit })
     }
 
     /// What is known of an address, learned if need be. A return address that was replaced by a probe is put right first.
     #[cold]
     #[inline(never)]
-    fn known(&mut self, mut key: u64) -> Result<Known, End> {
+    fn known(&mut self, mut key: u64) -> Result<(Known, Option<&'static Entry>), End> {
         while key & EXACT == 0 {
             let trace = &mut *self.trace;
             let Some(original) = self.host.original(key, &mut |address, word| trace.read(address, word)) else { break };
             key = original;
         }
-        if let Some(known) = self.unwinder.cache.find(key) {
-            return Ok(known);
+        if let Some((known, entry)) = self.unwinder.cache.find(key) {
+            return Ok((known, Some(entry)));
         }
         let mut result = None;
         self.host.slowly(&mut || {
@@ -376,7 +430,8 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
                 known
             });
         });
-        result.ok_or(End::Busy)
+        let known = result.ok_or(End::Busy)?;
+        Ok((known, self.unwinder.cache.find(key).map(|(_, entry)| entry)))
     }
 
     #[cold]
@@ -413,6 +468,13 @@ impl At {
         trace.read(address, word);
         Some(word)
     }
+}
+
+/// Keeps the compiler from choosing between two registers without a branch: the walk would wait for the rule's kind, which a branch predicts.
+#[inline(always)]
+fn stay_a_branch() {
+    // SAFETY: no instruction.
+    unsafe { core::arch::asm!("", options(nomem, nostack, preserves_flags)) };
 }
 
 fn module(scratch: &Scratch, pc: u64) -> Option<&Module> {
