@@ -56,7 +56,8 @@ impl Format {
         if format == Self::Perfetto {
             return Err(Failure::error(
                 USAGE,
-                "a recording counts stacks and keeps no events, which perfetto shows; -f firefox or -f pprof have the same data".to_string(),
+                "a recording counts stacks and keeps no events, which perfetto shows; -f firefox or -f pprof have the same data"
+                    .to_string(),
             ));
         }
         Ok(format)

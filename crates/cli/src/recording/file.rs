@@ -82,7 +82,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Recording> {
 impl Recording {
     /// Whether all indices lead somewhere.
     fn check(&self) -> Result<(), String> {
-        let frames = self.stacks.iter().flat_map(|stack| stack.frames.iter()).chain(self.no_stack.functions.iter().map(|(frame, ..)| frame));
+        let frames =
+            self.stacks.iter().flat_map(|stack| stack.frames.iter()).chain(self.no_stack.functions.iter().map(|(frame, ..)| frame));
         if let Some(bad) = frames.copied().find(|at| *at as usize >= self.frames.len()) {
             return Err(format!("frame {bad} of {}", self.frames.len()));
         }
@@ -147,6 +148,13 @@ pub(crate) mod tests {
         }
     }
 
+    /// The sample with symbols for all frames.
+    pub(crate) fn complete() -> Recording {
+        let mut recording = sample();
+        recording.frames[4].symbols = vec![Symbol { name: "_start".to_string(), ..Symbol::default() }];
+        recording
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let directory = tempfile::tempdir().unwrap();
@@ -204,6 +212,9 @@ pub(crate) mod tests {
         let recording = sample();
         assert_eq!((recording.total(), recording.hits()), (10, 10));
         let names: Vec<String> = recording.lines().map(|line| line.names().join(";")).collect();
-        assert_eq!(names, ["a+0x1000;main;f;malloc", "a+0x1000;main;g<int>;malloc", "[no unwind information];main;g<int>;malloc", "[no stack];malloc"]);
+        assert_eq!(
+            names,
+            ["a+0x1000;main;f;malloc", "a+0x1000;main;g<int>;malloc", "[no unwind information];main;g<int>;malloc", "[no stack];malloc"]
+        );
     }
 }
