@@ -4,4 +4,5 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod report;
 pub(crate) mod stat;
