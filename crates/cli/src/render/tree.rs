@@ -14,12 +14,13 @@ pub(crate) fn tree(recording: &Recording, functions: &Functions, tree: &Tree, le
     let width = shown.iter().map(|node| weight(recording, node.total).len()).max().unwrap_or(0).max("total".len());
     let head = format!("{:>7}  {:>width$}  function", "share", "total");
     let mut lines = vec![if bold { format!("\x1b[1m{head}\x1b[0m") } else { head }];
-    let mut main = "";
+    // The modules on the way to a node. One is named where it is not its caller's.
+    let mut modules: Vec<&str> = Vec::new();
     for node in &shown {
         let module = functions.module(node.function, recording);
-        // Said where it changes: most of a tree is in one program.
-        let place = if module.is_empty() || module == main { String::new() } else { format!("  ({module})") };
-        main = if node.depth == 0 || !module.is_empty() { module } else { main };
+        modules.truncate(node.depth as usize);
+        let place = if module.is_empty() || modules.last() == Some(&module) { String::new() } else { format!("  ({module})") };
+        modules.push(module);
         lines.push(format!(
             "{:>7}  {:>width$}  {}{}{}{place}",
             percent(functions.percent(node.total)),
@@ -54,7 +55,7 @@ mod tests {
             " 70.0 %      7    main",
             " 40.0 %      4      g<int>  [inlined]",
             " 40.0 %      4        malloc  (libc.so.6)",
-            " 30.0 %      3      f  (a)",
+            " 30.0 %      3      f",
             " 30.0 %      3        malloc  (libc.so.6)",
             " 20.0 %      2  [no stack]",
             " 20.0 %      2    malloc  (libc.so.6)",
