@@ -148,6 +148,13 @@ pub(crate) mod tests {
         }
     }
 
+    /// The sample with symbols for all frames.
+    pub(crate) fn complete() -> Recording {
+        let mut recording = sample();
+        recording.frames[4].symbols = vec![Symbol { name: "_start".to_string(), ..Symbol::default() }];
+        recording
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let directory = tempfile::tempdir().unwrap();
