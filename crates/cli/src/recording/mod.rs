@@ -5,11 +5,9 @@
 mod code;
 pub(crate) mod collect;
 pub(crate) mod file;
-<<<<<<< HEAD
-pub(crate) mod meta;
-=======
 pub(crate) mod functions;
->>>>>>> 348ea31b2ad3c8040d2a3430b93a150cd43f54cf
+pub(crate) mod meta;
+mod recover;
 pub(crate) mod symbolize;
 pub(crate) mod tree;
 
@@ -18,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Reads a recording, with symbols for all its frames.
+/// Reads a recording, or what is in the segment of one, with symbols for all its frames.
 ///
 /// # Errors
-/// The file is not there or no recording.
+/// The file is not there or neither of both.
 pub(crate) fn load(path: &Path) -> anyhow::Result<Recording> {
-    let mut recording = file::read(path)?;
+    let mut recording = if recover::is_segment(&file::start(path)) { recover::recover(path)? } else { file::read(path)? };
     // Code that belongs to no file has no symbols, now and later.
     if recording.frames.iter().any(|frame| frame.symbols.is_empty() && frame.module.is_some()) {
         symbolize::symbolize(&mut recording);
