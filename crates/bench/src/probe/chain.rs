@@ -7,8 +7,6 @@ use std::arch::global_asm;
 
 /// Frames of a stack that is measured: the probed function and fifteen callers.
 pub(super) const FRAMES: usize = 16;
-/// Stacks that the levels can tell apart.
-pub(super) const MOST_STACKS: u64 = 1 << 15;
 
 /// Levels 0 to 14 and the leaf, 15. `fp`: with frame pointers. The leaf is 9 bytes and calls nobody, or it is a call of the function in `trapline_bench_chain_hook`.
 macro_rules! chain {
