@@ -34,7 +34,7 @@ pub(crate) fn with_all_vectors(f: &mut impl FnMut()) {
     call(f, ptr::null_mut());
 }
 
-/// The same, saved elsewhere if a place is free: for cold paths, which may run on a signal stack of a few KiB.
+/// The same, saved elsewhere and with `f` on a stack of ours if a place is free: for cold paths, which may run on a signal stack of a few KiB. The caller has blocked signals.
 pub(crate) fn with_all_vectors_elsewhere(f: &mut impl FnMut()) {
     // Acquire pairs with the Release below; contents do not matter, but two owners would.
     let free = |area: &&Area| area.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
@@ -47,18 +47,23 @@ pub(crate) fn with_all_vectors_elsewhere(f: &mut impl FnMut()) {
     }
 }
 
-/// Where vector registers are saved.
+/// Where vector registers are saved, and the stack that is used meanwhile.
 #[repr(C, align(64))]
 struct Area {
     registers: UnsafeCell<[u8; 2112]>,
     taken: AtomicU32,
+    stack: UnsafeCell<[u8; STACK]>,
 }
 
-// SAFETY: the registers' bytes are accessed by the assembly on behalf of whoever has set `taken`.
+/// Bytes of a stack: enough for an unwind table to be read by code that is not optimised.
+const STACK: usize = 64 << 10;
+
+// SAFETY: registers and stack are accessed by the assembly, and by what it calls, on behalf of whoever has set `taken`.
 unsafe impl Sync for Area {}
 
 /// As many as there can be threads in such a cold path at once, or nearly.
-static AREAS: [Area; 32] = [const { Area { registers: UnsafeCell::new([0; 2112]), taken: AtomicU32::new(0) } }; 32];
+static AREAS: [Area; 32] =
+    [const { Area { registers: UnsafeCell::new([0; 2112]), taken: AtomicU32::new(0), stack: UnsafeCell::new([0; STACK]) } }; 32];
 
 #[inline]
 fn call<F: FnMut()>(f: &mut F, area: *mut Area) {
@@ -115,6 +120,11 @@ global_asm!(
     ".endr",
     "mov rsp, rbx",
     ".cfi_def_cfa_register rsp",
+    // The direction flag, which was cleared for the consumer.
+    "test dword ptr [rsp + 136], 0x400",
+    "jz 77f",
+    "std",
+    "77:",
     "mov ecx, dword ptr [rsp + 136]",
     "mov eax, ecx",
     "shl eax, 8",
@@ -196,7 +206,7 @@ global_asm!(
     ".cfi_endproc",
     ".size __trapline_uprobe_return_call_v0, . - __trapline_uprobe_return_call_v0",
     "",
-    // with_all_vectors(function, argument, area): area 0: on the stack.
+    // with_all_vectors(function, argument, area): area 0: on this stack.
     ".balign 16",
     ".globl __trapline_uprobe_with_all_vectors_v0",
     ".hidden __trapline_uprobe_with_all_vectors_v0",
@@ -220,7 +230,10 @@ global_asm!(
     "sub rsp, 2112",
     "and rsp, -64",
     "mov r12, rsp",
+    "jmp 5f",
     "1:",
+    "lea rsp, [r12 + {top}]",
+    "5:",
     "and rsp, -16",
     "test al, 0x80",
     "jnz 3f",
@@ -271,4 +284,5 @@ global_asm!(
     entry = sym consumer::entered,
     exit = sym consumer::returned,
     mask = sym MASK,
+    top = const size_of::<Area>(),
 );
