@@ -225,7 +225,9 @@ impl std::str::FromStr for StackArg {
             "none" => StackMode::None,
             _ => return Err("write dwarf, fp or none, and perhaps a depth: fp:32".to_string()),
         };
-        let given = depth.map(|depth| depth.parse().ok().filter(|n| (1..=DEEPEST).contains(n)).ok_or(format!("a depth is 1 to {DEEPEST}"))).transpose()?;
+        let given = depth
+            .map(|depth| depth.parse().ok().filter(|n| (1..=DEEPEST).contains(n)).ok_or(format!("a depth is 1 to {DEEPEST}")))
+            .transpose()?;
         // The function itself is a frame.
         let depth = if mode == StackMode::None { 1 } else { given.unwrap_or(DEPTH) };
         Ok(Self { mode, depth })

@@ -39,7 +39,16 @@ impl Thread {
     pub(crate) fn new(segment: &Segment, block: usize) -> Self {
         let table = segment.stack_table(block);
         let used = table.map_or(0, |t| (0..t.cells()).filter(|at| t.cell(*at).handle.load(Ordering::Relaxed) != 0).count());
-        Self { block, table, used, now: 1, patience: 0, bounds: Bounds::default(), same: Same::default(), frames: vec![0; FRAMES].into_boxed_slice() }
+        Self {
+            block,
+            table,
+            used,
+            now: 1,
+            patience: 0,
+            bounds: Bounds::default(),
+            same: Same::default(),
+            frames: vec![0; FRAMES].into_boxed_slice(),
+        }
     }
 
     /// Another thread has the block now.

@@ -156,11 +156,14 @@ unsafe extern "C" {
 }
 
 /// Not probed, without frame pointers.
-pub(super) static BARE: Chain = Chain { enter: trapline_bench_chain_bare, leaf: trapline_bench_leaf_bare, symbol: "trapline_bench_leaf_bare" };
+pub(super) static BARE: Chain =
+    Chain { enter: trapline_bench_chain_bare, leaf: trapline_bench_leaf_bare, symbol: "trapline_bench_leaf_bare" };
 /// Without frame pointers, probed by us.
-pub(super) static TABLES: Chain = Chain { enter: trapline_bench_chain_tables, leaf: trapline_bench_leaf_tables, symbol: "trapline_bench_leaf_tables" };
+pub(super) static TABLES: Chain =
+    Chain { enter: trapline_bench_chain_tables, leaf: trapline_bench_leaf_tables, symbol: "trapline_bench_leaf_tables" };
 /// Without frame pointers; its leaf calls something.
-pub(super) static HOOKED: Chain = Chain { enter: trapline_bench_chain_hooked, leaf: trapline_bench_leaf_hooked, symbol: "trapline_bench_leaf_hooked" };
+pub(super) static HOOKED: Chain =
+    Chain { enter: trapline_bench_chain_hooked, leaf: trapline_bench_leaf_hooked, symbol: "trapline_bench_leaf_hooked" };
 /// Not probed, with frame pointers.
 pub(super) static BARE_FP: Chain =
     Chain { enter: trapline_bench_chain_bare_fp, leaf: trapline_bench_leaf_bare_fp, symbol: "trapline_bench_leaf_bare_fp" };

@@ -125,7 +125,8 @@ fn hits(cell: u32) -> u64 {
 /// Arms both chains.
 fn setup() -> Result<[u32; 2], String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let stacks = Stacks { depot_bytes: 64 << 20, counts_bytes: 64 << 20, depth: FRAMES as u8, frame_pointers: false, timed: false, evict: false };
+    let stacks =
+        Stacks { depot_bytes: 64 << 20, counts_bytes: 64 << 20, depth: FRAMES as u8, frame_pointers: false, timed: false, evict: false };
     let shape = Shape { objects: 1, functions: 2, blocks: 256, cell_bytes: 4096, budget: 1 << 30, per_thread: false, stacks: Some(stacks) };
     let dir = Scratch::new("stacks").map_err(|e| text(&e))?;
     let path = dir.path().join("segment");
@@ -136,9 +137,7 @@ fn setup() -> Result<[u32; 2], String> {
     let recorder = Recorder::start(segment).map_err(|e| text(&e))?;
     let loaded = Module::all(&mut |_| 0).into_iter().enumerate();
     recorder.loaded(
-        loaded
-            .map(|(n, module)| Loaded { module, file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() } })
-            .collect(),
+        loaded.map(|(n, module)| Loaded { module, file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() } }).collect(),
     );
     let cells = [0, cell::COUNT_BYTES as u32];
     let mut batch = engine.batch();

@@ -1,8 +1,8 @@
 //! The recording in a segment that was left behind: by a run of `--segment`, or by a trapline that was killed.
 
+use super::Recording;
 use super::collect::{Known, collect};
 use super::meta::Meta;
-use super::Recording;
 use crate::exit::{Failure, USAGE};
 use crate::names;
 use crate::report::Clock;
@@ -50,7 +50,9 @@ fn name(tables: &Tables, index: usize, objects: &mut HashMap<usize, Option<Objec
     let path = Path::new(OsStr::from_bytes(&identity.path));
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let object = objects.entry(number).or_insert_with(|| {
-        let same = |object: &Object| (object.device, object.inode) == (identity.dev, identity.ino) || object.elf.build_id() == Some(&identity.build_id);
+        let same = |object: &Object| {
+            (object.device, object.inode) == (identity.dev, identity.ino) || object.elf.build_id() == Some(&identity.build_id)
+        };
         Object::open(path).ok().and_then(Result::ok).filter(same)
     });
     let found = object.as_ref().and_then(|object| object.table().name_at(address)).map(names::display);

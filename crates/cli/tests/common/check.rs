@@ -29,8 +29,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// The modes in which every target must be right.
-    pub(crate) const USUAL: [Self; 6] =
-        [Self::Timed, Self::Counted, Self::Returned, Self::Everything, Self::Recorded, Self::RecordedTime];
+    pub(crate) const USUAL: [Self; 6] = [Self::Timed, Self::Counted, Self::Returned, Self::Everything, Self::Recorded, Self::RecordedTime];
 
     /// Options of `trapline record`; none: it is `trapline stat`.
     fn record(self) -> Option<&'static [&'static str]> {
