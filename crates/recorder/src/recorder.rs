@@ -64,7 +64,7 @@ pub struct Loaded {
 pub struct Probe {
     /// Address of the probed instruction.
     pub address: u64,
-    /// Whether it is the function's first.
+    /// Whether it is the function's first: then, if functions are called, the return address is on top of the stack.
     pub entry: bool,
     /// Offset of its cell in the blocks.
     pub cell: u32,
@@ -127,6 +127,8 @@ impl Recorder {
     /// [`Recorder::consumer`] that takes stacks in another way than the segment says.
     pub fn consumer_by(&'static self, probe: Probe, method: Method) -> Consumer {
         let frame = self.unwinder.frame(probe.address);
+        // Nobody calls `_start`.
+        let probe = Probe { entry: probe.entry && self.unwinder.is_called(probe.address), ..probe };
         let site: &'static Site = Box::leak(Box::new(Site { recorder: self, probe, frame, method }));
         Consumer {
             entry: Some(hit::entered),

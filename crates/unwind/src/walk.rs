@@ -5,7 +5,7 @@ use crate::bounds::{self, Bounds};
 use crate::cache::{Cache, Entry, Expected, Known};
 use crate::learn::{learn, signal_frame};
 use crate::module::Module;
-use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP};
+use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP, Saved, UNSUPPORTED};
 use crate::scratch::{Lock, Scratch};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -188,6 +188,16 @@ impl Unwinder {
     /// As [`Unwinder::set_modules`].
     pub fn frame(&self, pc: u64) -> u64 {
         self.lock.with(|scratch| module(scratch, pc).map_or(pc, |m| m.frame(pc))).unwrap_or(pc) | EXACT
+    }
+
+    /// Whether the first instruction of a function is reached by a call, so that its return address is on top of the stack ([`Start::entry`]). A program's first function is not, nor is what signal handlers
+    /// return to. True where nothing says otherwise.
+    ///
+    /// # Context
+    /// As [`Unwinder::set_modules`].
+    pub fn is_called(&self, pc: u64) -> bool {
+        let rule = self.lock.with(|scratch| study(scratch, pc | EXACT).0.rule);
+        rule.is_none_or(|rule| matches!(rule.kind(), NO_TABLE | UNSUPPORTED) || rule == Packed::new(Rule::Sp { cfa: 8, bp: Saved::Kept }))
     }
 
     /// Writes the callers of `start` into `out`, the nearest first: how many, and why no more.

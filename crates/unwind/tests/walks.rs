@@ -230,3 +230,19 @@ fn nonsense_does_no_harm() {
         assert_eq!((len, end), (0, End::NoBounds));
     }
 }
+
+/// What is called has its return address on top of the stack at first, and what nobody calls has not.
+#[test]
+fn not_all_functions_are_called() {
+    unsafe extern "C" {
+        fn _start();
+    }
+    let is_called = |f: *const ()| unwinder().is_called(f.addr() as u64);
+    assert!(is_called(libc::qsort as *const ()));
+    assert!(is_called(is_nothing as *const ()));
+    assert!(!is_called(_start as *const ()));
+    // Where nothing is loaded.
+    assert!(unwinder().is_called(16));
+}
+
+fn is_nothing() {}

@@ -62,6 +62,21 @@ pub(crate) fn restore_signals(mask: Mask) {
     change_mask(libc::SIG_SETMASK, mask);
 }
 
+/// Takes the thread's signal stack away, and tells which it was. Not on that stack.
+pub(crate) fn take_signal_stack() -> libc::stack_t {
+    let none = libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+    let mut old = none;
+    // SAFETY: two descriptions of ours.
+    unsafe { call(libc::SYS_sigaltstack, (&raw const none).expose_provenance(), (&raw mut old).expose_provenance(), 0, 0) };
+    old
+}
+
+/// Gives the thread the signal stack that was taken away.
+pub(crate) fn put_signal_stack(stack: &libc::stack_t) {
+    // SAFETY: a description that the kernel gave: the program's own stack.
+    unsafe { call(libc::SYS_sigaltstack, core::ptr::from_ref(stack).expose_provenance(), 0, 0, 0) };
+}
+
 /// Whether 8 bytes at `address` can be read: the kernel reads them and then refuses the request, so nothing changes.
 pub(crate) fn readable(address: u64) -> bool {
     const NO_SUCH_REQUEST: usize = usize::MAX;

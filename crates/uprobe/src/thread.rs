@@ -13,7 +13,7 @@
 //! made in the first returns by the cold path.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::consumer::with_all_vectors_elsewhere;
+use crate::arch::x86_64::consumer::{with_all_vectors_and_stack_elsewhere, with_all_vectors_elsewhere};
 use crate::arch::x86_64::{area, tls, vector};
 use crate::instance::CHUNKS;
 use crate::lists::Pages;
@@ -269,12 +269,12 @@ pub fn thread_word() -> Option<(&'static AtomicUsize, usize)> {
 /// [`own_code`] with all vector registers saved around it: for code of any kind in the middle of a consumer that promised [`Vectors::Sse`](crate::Vectors::Sse).
 ///
 /// # Context
-/// As [`own_code`]. 2 KiB of stack, or none where a place is free.
+/// As [`own_code`]. On another stack where a place is free: the thread may be on one that is small. Otherwise 2 KiB, and what `f` needs.
 #[cold]
 #[inline(never)]
 pub fn slowly(f: &mut dyn FnMut()) {
     let mut f = f;
-    own_code_in_place(&mut || with_all_vectors_elsewhere(&mut f));
+    own_code_in_place(&mut || with_all_vectors_and_stack_elsewhere(&mut f));
 }
 
 /// Runs `f` with all signals blocked; hits meanwhile are its own doing, not the program's, and are passed over in silence. For the engine's user, when it runs in the middle of the program.

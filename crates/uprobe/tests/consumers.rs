@@ -187,3 +187,64 @@ fn a_trap_does_the_same() {
     // SAFETY: a local variable.
     assert_ne!(unsafe { slot.read_volatile() }, 0x1234, "the stub's address");
 }
+
+/// A consumer that needs more stack than there is: the program is in a signal handler, on a stack that is hardly larger than the kernel needs.
+#[test]
+fn slow_code_has_a_stack_of_its_own() {
+    static ROUNDS: AtomicU64 = AtomicU64::new(0);
+    const NEEDED: usize = 24 << 10;
+    fn signal_stack() -> libc::stack_t {
+        let mut now = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+        // SAFETY: room for the answer.
+        assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
+        now
+    }
+    fn entry(_: &mut Context, _: usize, _: &mut u64) -> Verdict {
+        uprobe::slowly(&mut || {
+            let mut room = [0_u8; NEEDED];
+            // A breakpoint's handler would come on it, and overwrite the handler that this is in.
+            assert_ne!(signal_stack().ss_flags & libc::SS_DISABLE, 0, "the signal stack is taken away");
+            std::hint::black_box(&mut room).fill(1);
+            ROUNDS.fetch_add(u64::from(room[NEEDED - 1]), Ordering::Relaxed);
+        });
+        Verdict::Skip
+    }
+    extern "C" fn handler(_: libc::c_int) {
+        // SAFETY: adds one.
+        assert_eq!(unsafe { common::leaf_f(3) }, 4);
+        assert_eq!(signal_stack().ss_flags & (libc::SS_DISABLE | libc::SS_ONSTACK), libc::SS_ONSTACK);
+    }
+    let site = arm(common::leaf_f as *const () as usize, Kind::Call);
+    let id = site.attach(Consumer { entry: Some(entry), ..nothing() }).expect("a place");
+    // SAFETY: plain data.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_ONSTACK;
+    // SAFETY: a handler that only calls a probed function.
+    assert_eq!(unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) }, 0);
+    thread::spawn(|| {
+        // SAFETY: asks for a number.
+        let kernels = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+        // Room for this test's own frames: in debug builds they are large. And what must not be touched.
+        let (size, guard) = ((kernels + (12 << 10)).next_multiple_of(4096), 1 << 16);
+        // SAFETY: new memory.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), guard + size, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+        let stack = memory.wrapping_byte_add(guard);
+        // SAFETY: the upper part of it.
+        assert_eq!(unsafe { libc::mprotect(stack, size, libc::PROT_READ | libc::PROT_WRITE) }, 0);
+        let alternative = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: size };
+        let mut before = alternative;
+        // SAFETY: the stack is never unmapped.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const alternative, &raw mut before) }, 0);
+        // SAFETY: it is handled.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
+        let after = signal_stack();
+        assert_eq!((after.ss_sp, after.ss_size, after.ss_flags), (stack, size, 0), "it is the program's again");
+        // SAFETY: the thread's own.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const before, std::ptr::null_mut()) }, 0);
+    })
+    .join()
+    .expect("no panic");
+    assert_eq!(ROUNDS.load(Ordering::Relaxed), 1);
+    assert!(site.remove(id));
+}

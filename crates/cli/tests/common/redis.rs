@@ -28,16 +28,23 @@ fn free_port() -> u16 {
 impl Server {
     /// Starts `redis-server` bare, or under `trapline stat` with `specs`.
     pub(crate) fn start(specs: Option<&[&str]>) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let port = free_port();
-        let mut command = match specs {
-            None => program("redis-server"),
+        Self::start_by(|directory| match specs {
+            // Runs what follows, in the same process.
+            None => program("env"),
             Some(specs) => {
                 let mut command = trapline();
-                command.args(["stat", "-j", "-o"]).arg(directory.path().join("report")).args(specs).args(["--", "redis-server"]);
+                command.args(["stat", "-j", "-o"]).arg(directory.join("report")).args(specs).arg("--");
                 command
             }
-        };
+        })
+    }
+
+    /// Starts `redis-server` by a command that runs what is appended to it. It is told the directory that the server works in.
+    pub(crate) fn start_by(command: impl FnOnce(&Path) -> Command) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let port = free_port();
+        let mut command = command(directory.path());
+        command.arg("redis-server");
         let port_text = port.to_string();
         command
             .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--logfile", "log", "--enable-debug-command", "yes", "--dir"])

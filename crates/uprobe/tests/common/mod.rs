@@ -139,6 +139,7 @@ global_asm!(
     "leaf leaf_c",
     "leaf leaf_d",
     "leaf leaf_e",
+    "leaf leaf_f",
     ".purgem leaf",
     // recurse(n): n levels deep
     ".balign 64",
@@ -269,6 +270,7 @@ unsafe extern "C-unwind" {
     pub fn leaf_c(n: u64) -> u64;
     pub fn leaf_d(n: u64) -> u64;
     pub fn leaf_e(n: u64) -> u64;
+    pub fn leaf_f(n: u64) -> u64;
     pub fn recurse(n: u64) -> u64;
     pub fn ping(n: u64) -> u64;
     pub fn pong(n: u64) -> u64;

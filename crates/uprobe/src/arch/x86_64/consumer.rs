@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::vector::MASK;
-use crate::consumer;
+use crate::{consumer, kernel};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -19,7 +19,7 @@ unsafe extern "C" {
     #[link_name = "__trapline_uprobe_call_entry_careful_v0"]
     static CALL_ENTRY_CAREFUL: u8;
     #[link_name = "__trapline_uprobe_with_all_vectors_v0"]
-    fn all_vectors(f: extern "C" fn(*mut ()), argument: *mut (), area: *mut Area);
+    fn all_vectors(f: extern "C" fn(*mut ()), argument: *mut (), area: *mut Area, stack: *mut u8);
 }
 
 /// Address of the routine for the stubs of sites with consumers.
@@ -31,49 +31,76 @@ pub(crate) fn routine(skips_red_zone: bool) -> u64 {
 /// Calls `f` with all vector registers saved around it, mask registers included: 2 KiB of stack. (By reference: moving a closure may be a call of `memcpy`.)
 #[inline]
 pub(crate) fn with_all_vectors(f: &mut impl FnMut()) {
-    call(f, ptr::null_mut());
+    call(f, ptr::null_mut(), ptr::null_mut());
 }
 
-/// The same, saved elsewhere and with `f` on a stack of ours if a place is free: for cold paths, which may run on a signal stack of a few KiB. The caller has blocked signals.
+/// The same, saved elsewhere if a place is free: for cold paths, which may run on a signal stack of a few KiB.
 pub(crate) fn with_all_vectors_elsewhere(f: &mut impl FnMut()) {
-    // Acquire pairs with the Release below; contents do not matter, but two owners would.
-    let free = |area: &&Area| area.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
-    match AREAS.iter().find(free) {
+    match Area::take() {
         None => with_all_vectors(f),
         Some(area) => {
-            call(f, ptr::from_ref(area).cast_mut());
-            area.taken.store(0, Ordering::Release);
+            call(f, ptr::from_ref(area).cast_mut(), ptr::null_mut());
+            area.give_back();
         }
     }
 }
 
-/// Where vector registers are saved, and the stack that is used meanwhile.
+/// The same, and `f` runs on a stack of its own, if a place is free: for what needs more than a signal stack or a coroutine's has. Signals are blocked, but for those that breakpoints send.
+pub(crate) fn with_all_vectors_and_stack_elsewhere(f: &mut impl FnMut()) {
+    match Area::take() {
+        None => with_all_vectors(f),
+        Some(area) => {
+            let top = area.stack.get().wrapping_add(1).cast::<u8>();
+            let mut f = || {
+                // The kernel tells by the stack pointer whether the signal stack is in use: a breakpoint's handler would overwrite it.
+                let kept = kernel::take_signal_stack();
+                f();
+                kernel::put_signal_stack(&kept);
+            };
+            call(&mut f, ptr::from_ref(area).cast_mut(), top);
+            area.give_back();
+        }
+    }
+}
+
+/// Bytes of a stack for a cold path: reading an unwind table takes 6 KiB of it, and several times as much without optimisation. What is never touched is no memory.
+const STACK: usize = 64 << 10;
+
+/// Where vector registers are saved, and a cold path has its stack.
 #[repr(C, align(64))]
 struct Area {
     registers: UnsafeCell<[u8; 2112]>,
-    taken: AtomicU32,
     stack: UnsafeCell<[u8; STACK]>,
+    taken: AtomicU32,
 }
 
-/// Bytes of a stack: enough for an unwind table to be read by code that is not optimised.
-const STACK: usize = 64 << 10;
-
-// SAFETY: registers and stack are accessed by the assembly, and by what it calls, on behalf of whoever has set `taken`.
+// SAFETY: all bytes are accessed by the assembly, and by what it calls, on behalf of whoever has set `taken`.
 unsafe impl Sync for Area {}
+
+impl Area {
+    fn take() -> Option<&'static Self> {
+        // Acquire pairs with the Release below; contents do not matter, but two owners would.
+        AREAS.iter().find(|area| area.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok())
+    }
+
+    fn give_back(&self) {
+        self.taken.store(0, Ordering::Release);
+    }
+}
 
 /// As many as there can be threads in such a cold path at once, or nearly.
 static AREAS: [Area; 32] =
-    [const { Area { registers: UnsafeCell::new([0; 2112]), taken: AtomicU32::new(0), stack: UnsafeCell::new([0; STACK]) } }; 32];
+    [const { Area { registers: UnsafeCell::new([0; 2112]), stack: UnsafeCell::new([0; STACK]), taken: AtomicU32::new(0) } }; 32];
 
 #[inline]
-fn call<F: FnMut()>(f: &mut F, area: *mut Area) {
+fn call<F: FnMut()>(f: &mut F, area: *mut Area, stack: *mut u8) {
     extern "C" fn run<F: FnMut()>(f: *mut ()) {
         // SAFETY: `call` passes its closure, which nobody else uses meanwhile.
         let f = unsafe { &mut *f.cast::<F>() };
         f();
     }
-    // SAFETY: the routine calls the function with the argument, once, and preserves what a function has to; the area is null or the caller's.
-    unsafe { all_vectors(run::<F>, ptr::from_mut(f).cast(), area) };
+    // SAFETY: the routine calls the function with the argument, once, and preserves what a function has to; area and stack are null or the caller's.
+    unsafe { all_vectors(run::<F>, ptr::from_mut(f).cast(), area, stack) };
 }
 
 global_asm!(
@@ -206,7 +233,7 @@ global_asm!(
     ".cfi_endproc",
     ".size __trapline_uprobe_return_call_v0, . - __trapline_uprobe_return_call_v0",
     "",
-    // with_all_vectors(function, argument, area): area 0: on this stack.
+    // with_all_vectors(function, argument, area, stack): area 0: on the stack; stack 0: this one.
     ".balign 16",
     ".globl __trapline_uprobe_with_all_vectors_v0",
     ".hidden __trapline_uprobe_with_all_vectors_v0",
@@ -222,7 +249,7 @@ global_asm!(
     "mov rbx, rsp",
     ".cfi_def_cfa_register rbx",
     "mov eax, dword ptr [rip + {mask}]",
-    "mov rcx, rdi",
+    "mov r8, rdi",
     "mov rdi, rsi",
     "mov r12, rdx",
     "test rdx, rdx",
@@ -230,9 +257,10 @@ global_asm!(
     "sub rsp, 2112",
     "and rsp, -64",
     "mov r12, rsp",
-    "jmp 5f",
     "1:",
-    "lea rsp, [r12 + {top}]",
+    "test rcx, rcx",
+    "jz 5f",
+    "mov rsp, rcx",
     "5:",
     "and rsp, -16",
     "test al, 0x80",
@@ -240,13 +268,13 @@ global_asm!(
     "test al, 4",
     "jnz 2f",
     // The low halves of 0 to 15 are saved already.
-    "call rcx",
+    "call r8",
     "jmp 4f",
     "2:",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
     "vmovaps ymmword ptr [r12 + 32 * \\n], ymm\\n",
     ".endr",
-    "call rcx",
+    "call r8",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
     "vmovaps ymm\\n, ymmword ptr [r12 + 32 * \\n]",
     ".endr",
@@ -258,7 +286,7 @@ global_asm!(
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
     "kmovq qword ptr [r12 + 2048 + 8 * \\n], k\\n",
     ".endr",
-    "call rcx",
+    "call r8",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
     "vmovaps zmm\\n, zmmword ptr [r12 + 64 * \\n]",
     ".endr",
@@ -284,5 +312,4 @@ global_asm!(
     entry = sym consumer::entered,
     exit = sym consumer::returned,
     mask = sym MASK,
-    top = const size_of::<Area>(),
 );
