@@ -50,7 +50,7 @@ pub(crate) fn watch(engine: &'static Engine, known: Vec<Object>) {
     let address = debug.breakpoint as u64;
     let _ = WATCH.set(Watch { engine, debug, known: Mutex::new(known) });
     let Some(number) = watched::add(address) else { return };
-    let consumer = Consumer { entry: Some(changed), ret: None, span: None, data: number, vectors: Vectors::All, limit: 0 };
+    let consumer = Consumer { entry: Some(changed), ret: None, span: None, busy: None, data: number, vectors: Vectors::All, limit: 0 };
     let mut batch = engine.batch();
     batch.add(Target { after: AFTER, ..Target::entry(address, 1, Action::Call(consumer)) });
     if let Some(Err(why)) = batch.commit(Patching::Quiet).pop() {

@@ -1,7 +1,7 @@
 //! Call stacks: the recorder of this process, if the segment wants stacks.
 
-use crate::objects::{self, Object};
 use crate::log;
+use crate::objects::{self, Object};
 use recorder::{Loaded, Probe, Recorder};
 use std::sync::OnceLock;
 use unwind::Module;

@@ -5,6 +5,7 @@ use crate::outputs::Format;
 use crate::recording::Weight;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,13 @@ pub(crate) enum Verb {
     /// Every hit is counted by its call stack, which is taken in the program itself; nothing is sampled or streamed. The recording is written when the program ends, at ^C, or after --duration.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline record libc:malloc -o malloc.svg -- ls -l\n  trapline record --weight time 'redis-server:*Command' -o time.html -- redis-server --port 7777\n  trapline record 'mycrate::db::*' -o db.tlp -- ./server && trapline report db.tlp"))]
     Record(Box<RecordArgs>),
+    /// Show a recording: a table of functions, call trees, other formats, a page with a flame graph.
+    ///
+    /// Weights are what was recorded: calls, or time. A function's self weight is that of the stacks that end in it, its total that of all stacks it is in.
+    #[command(
+        after_help = "FUNC: a name, a glob ('redis*') or a regular expression between slashes ('/^zm(alloc|free)$/').\n\nExamples:\n  trapline report redis.tlp\n  trapline report --serve redis.tlp\n  trapline report --tree --min-percent 5 redis.tlp\n  trapline report --callers malloc redis.tlp\n  trapline report redis.tlp -o redis.html\n  trapline report redis.tlp -f folded -o - | inferno-flamegraph > redis.svg"
+    )]
+    Report(Box<ReportArgs>),
     /// Show the functions that a SPEC would match, and how each would be hooked.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline list 'libc:*alloc*' -- ls\n  trapline list -v /usr/bin/redis-server\n  trapline list libc:malloc"))]
     List(ListArgs),
@@ -217,7 +225,9 @@ impl std::str::FromStr for StackArg {
             "none" => StackMode::None,
             _ => return Err("write dwarf, fp or none, and perhaps a depth: fp:32".to_string()),
         };
-        let given = depth.map(|depth| depth.parse().ok().filter(|n| (1..=DEEPEST).contains(n)).ok_or(format!("a depth is 1 to {DEEPEST}"))).transpose()?;
+        let given = depth
+            .map(|depth| depth.parse().ok().filter(|n| (1..=DEEPEST).contains(n)).ok_or(format!("a depth is 1 to {DEEPEST}")))
+            .transpose()?;
         // The function itself is a frame.
         let depth = if mode == StackMode::None { 1 } else { given.unwrap_or(DEPTH) };
         Ok(Self { mode, depth })
@@ -246,6 +256,48 @@ pub(crate) enum OnFull {
 fn parse_stack_memory(text: &str) -> Result<u64, String> {
     let size = parse_size(text)?;
     if (256 << 10..=1 << 30).contains(&size) { Ok(size) } else { Err("from 256k to 1G".to_string()) }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The recording, as `trapline record` wrote it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Most rows of the table.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 40, env = "TRAPLINE_LIMIT")]
+    pub(crate) limit: usize,
+    /// All rows; each function that was not probed by name.
+    #[arg(long, conflicts_with = "limit", env = "TRAPLINE_ALL")]
+    pub(crate) all: bool,
+    /// The call tree from the start of the program.
+    #[arg(long, conflicts_with_all = ["callers", "callees", "json", "format", "output", "serve"], env = "TRAPLINE_TREE")]
+    pub(crate) tree: bool,
+    /// Who called FUNC, and who called them: the tree from FUNC upwards.
+    #[arg(long, value_name = "FUNC", conflicts_with_all = ["callees", "json", "format", "output", "serve"], env = "TRAPLINE_CALLERS")]
+    pub(crate) callers: Option<String>,
+    /// What FUNC called: the tree from FUNC downwards.
+    #[arg(long, value_name = "FUNC", conflicts_with_all = ["json", "format", "output", "serve"], env = "TRAPLINE_CALLEES")]
+    pub(crate) callees: Option<String>,
+    /// Leave out of a tree what has less than this share of the recording.
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = parse_percent, env = "TRAPLINE_MIN_PERCENT")]
+    pub(crate) min_percent: f64,
+    /// Turn the recording into another format; to stdout without -o.
+    #[arg(short, long, value_enum, env = "TRAPLINE_FORMAT", conflicts_with_all = ["json", "serve"])]
+    pub(crate) format: Option<Format>,
+    /// Write to a file, whose name says the format where -f does not; `-` is stdout.
+    #[arg(short, long, value_name = "FILE", env = "TRAPLINE_OUTPUT", conflicts_with_all = ["json", "serve"])]
+    pub(crate) output: Option<PathBuf>,
+    /// Serve the recording as a page with a flame graph, and in the other formats, until ^C.
+    ///
+    /// Without an address, on a free port of 127.0.0.1, which only this machine reaches.
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:0", value_parser = parse_address, conflicts_with = "json", env = "TRAPLINE_SERVE")]
+    pub(crate) serve: Option<SocketAddr>,
+    /// Print the table as one JSON object, with all rows.
+    ///
+    /// Its fields: functions: [{name, object, file, self, self_percent, total, total_percent}], unit ("calls" or "ns"), total, hits, lost: {reason: n}, no_stack: {reason: n}, cut: {reason: n},
+    /// armed: {detour: n, breakpoint: n}, skipped: [{object, name, reason}], memory: {total, stacks, frames, counters}, header. New fields may come; these stay.
+    #[arg(short, long, env = "TRAPLINE_JSON")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +342,22 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     if interval < Duration::from_millis(10) { Err("less than 10ms is no interval".to_string()) } else { Ok(interval) }
 }
 
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let value: f64 = text.trim().trim_end_matches('%').trim_end().parse().map_err(|_| "not a percentage: write 0.5 or 5".to_string())?;
+    if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("not between 0 and 100".to_string()) }
+}
+
+/// `127.0.0.1:8000`, `localhost:8000`, `[::1]:8000`, or the port alone.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim().trim_start_matches(':');
+    let wrong = || "not an address: write 127.0.0.1:8000, or 8000 for that".to_string();
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    let text = text.strip_prefix("localhost:").map_or(text.to_string(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| wrong())
+}
+
 #[cfg(test)]
 mod tests {
     use super::Cli;
@@ -319,6 +387,16 @@ mod tests {
             "trapline record malloc -- ls",
             "trapline record --weight time --stack fp:16 -o a.svg -o b.tlp malloc -- ls",
             "trapline record --on-full evict --stack-memory 1M --segment s malloc -- ls",
+            "trapline report a.tlp",
+            "trapline report --serve a.tlp",
+            "trapline report a.tlp --serve",
+            "trapline report --serve=8000 a.tlp",
+            "trapline report --serve=[::1]:0 a.tlp",
+            "trapline report --serve=localhost:80 a.tlp",
+            "trapline report --tree --min-percent 0.5% a.tlp",
+            "trapline report --callers mal* a.tlp",
+            "trapline report -n 3 -j a.tlp",
+            "trapline report a.tlp -f svg -o -",
             "trapline list libc:malloc",
             "trapline list -v malloc -- ls",
             "trapline doctor 12",
@@ -338,6 +416,13 @@ mod tests {
             "trapline record --stack dwarf:255 malloc -- ls",
             "trapline record --stack-memory 2G malloc -- ls",
             "trapline stat -i 1ms -- ls",
+            "trapline report",
+            "trapline report --serve=nowhere a.tlp",
+            "trapline report --serve --tree a.tlp",
+            "trapline report --callers f --callees f a.tlp",
+            "trapline report --tree -o a.svg a.tlp",
+            "trapline report --min-percent 101 a.tlp",
+            "trapline report -j -o a.svg a.tlp",
             "trapline nosuch",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

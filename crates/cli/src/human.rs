@@ -84,6 +84,25 @@ pub(crate) fn grouped(value: u64) -> String {
     text
 }
 
+/// Seconds since 1970 as `2026-11-21 07:45:03 UTC`, by the Gregorian calendar.
+pub(crate) fn date(seconds: u64) -> String {
+    // In eras of 400 years from March 1st of the year 0, so that a leap day is the last of its year.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// `12.3 %`.
+pub(crate) fn percent(value: f64) -> String {
+    format!("{value:.1} %")
+}
+
 fn digits(value: f64) -> String {
     match value {
         v if v < 9.995 => format!("{v:.2}"),
@@ -94,7 +113,7 @@ fn digits(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, grouped, parse_duration, parse_size, quantity, time};
+    use super::{bytes, date, grouped, parse_duration, parse_size, quantity, time};
     use std::time::Duration;
 
     #[test]
@@ -139,6 +158,20 @@ mod tests {
         }
         for (value, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(value), text);
+        }
+    }
+
+    #[test]
+    fn dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_700_000_000, "2023-11-14 22:13:20 UTC"),
+            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(date(seconds), expected);
         }
     }
 }

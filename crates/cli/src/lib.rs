@@ -10,6 +10,7 @@
 //! | what that means | `select`, `resolve` |
 //! | the run | `run` |
 //! | the report | `report`, `render` |
+//! | recordings | `recording`, `outputs` |
 #![deny(unsafe_code)]
 
 mod args;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Stat(args) => verbs::stat::run(&args),
         Verb::Record(args) => verbs::record::run(&args),
+        Verb::Report(args) => verbs::report::run(&args),
         Verb::List(args) => verbs::list::run(&args),
         Verb::Doctor(args) => verbs::doctor::run(&args),
         Verb::Completions { shell } => Ok(verbs::completions::run(shell)),

@@ -226,11 +226,25 @@ pub(crate) fn applying<'a>(specs: &'a [Spec], object: &Object, main: bool, fallb
     specs.iter().enumerate().filter(|(index, spec)| applies(*index, spec)).collect()
 }
 
+/// How alike two names must be for a slip of the pen.
+pub(crate) const NEAR: f64 = 0.6;
+
+/// What a pattern is about: without the signs that globs and regular expressions are made of.
+pub(crate) fn without_signs(pattern: &str) -> String {
+    pattern.chars().filter(|c| !matches!(c, '*' | '?' | '/' | '^' | '$' | '\\')).collect()
+}
+
+/// How alike two names are, 1: the same. The last part of a path counts nearly as much as all of it.
+pub(crate) fn likeness(wanted: &str, name: &str) -> f64 {
+    let last = name.rsplit("::").next().unwrap_or(name);
+    let score = strsim::normalized_damerau_levenshtein(wanted, name).max(strsim::normalized_damerau_levenshtein(wanted, last) * 0.98);
+    if wanted.len() >= 3 && name.contains(wanted) { score.max(NEAR + 0.1) } else { score }
+}
+
 /// Names like the one that `spec` asks for, best first, and whether the best is near enough for a slip of the pen.
 pub(crate) fn suggestions(spec: &Spec, main: &Object, libraries: &[Object]) -> (Vec<String>, bool) {
     const MOST: usize = 3;
-    const NEAR: f64 = 0.6;
-    let wanted: String = spec.function.text().chars().filter(|c| !matches!(c, '*' | '?' | '/' | '^' | '$' | '\\')).collect();
+    let wanted = without_signs(spec.function.text());
     let mut best: Vec<(f64, String)> = Vec::new();
     for (position, object) in std::iter::once(main).chain(libraries).enumerate() {
         if spec.object.as_ref().is_some_and(|pattern| !object.is(pattern)) {
@@ -238,12 +252,7 @@ pub(crate) fn suggestions(spec: &Spec, main: &Object, libraries: &[Object]) -> (
         }
         for site in object.table().sites().filter(|site| site[0].kind == SymbolKind::Function) {
             let name = names::short(site[0].name);
-            let last = name.rsplit("::").next().unwrap_or(&name);
-            let mut score =
-                strsim::normalized_damerau_levenshtein(&wanted, &name).max(strsim::normalized_damerau_levenshtein(&wanted, last) * 0.98);
-            if wanted.len() >= 3 && name.contains(&wanted) {
-                score = score.max(NEAR + 0.1);
-            }
+            let score = likeness(&wanted, &name);
             let floor = best.get(MOST * 8).map_or(0.0, |(score, _)| *score);
             if score > floor {
                 let spelled = if position == 0 && spec.object.is_none() { name } else { format!("{}:{name}", object.name()) };

@@ -46,6 +46,14 @@ pub(crate) fn entered(context: &mut Context, data: usize, cookie: &mut u64) -> V
     if site.probe.timed { Verdict::Return } else { Verdict::Skip }
 }
 
+/// [`uprobe::Consumer::busy`]: a signal handler, while the thread is somewhere in here. Its part is being used, so there is no stack.
+pub(crate) fn meanwhile(data: usize) {
+    // SAFETY: as in `entered`.
+    let site = unsafe { &*ptr::with_exposed_provenance::<Site>(data) };
+    uprobe::count_call(site.probe.cell);
+    site.recorder.without(NoStack::Nested);
+}
+
 /// [`uprobe::Consumer::span`].
 pub(crate) fn returned(data: usize, cookie: u32, span: Span) {
     // SAFETY: as in `entered`.

@@ -134,6 +134,7 @@ impl Recorder {
             entry: Some(hit::entered),
             ret: None,
             span: (self.timed && probe.timed).then_some(hit::returned as fn(usize, u32, uprobe::Span)),
+            busy: Some(hit::meanwhile),
             data: ptr::from_ref(site).expose_provenance(),
             // Nothing on the way of a hit copies memory, and what does runs in `uprobe::slowly`.
             vectors: Vectors::Sse,
@@ -169,7 +170,7 @@ impl Recorder {
         }
         let index = self.segment.block_at(block).unwrap_or_default();
         let new = Box::into_raw(Box::new(Thread::new(self.segment, index)));
-        self.thread_bytes.fetch_add(size_of::<Thread>(), Ordering::Relaxed);
+        self.thread_bytes.fetch_add(Thread::BYTES, Ordering::Relaxed);
         place.store(new, Ordering::Release);
         new
     }

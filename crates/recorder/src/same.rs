@@ -46,12 +46,13 @@ const NOTHING: Known = Known {
 /// A thread's.
 #[derive(Debug)]
 pub(crate) struct Same {
-    known: [Known; PLACES],
+    /// In a box that is filled piece by piece: the whole would not fit on some stacks.
+    known: Box<[Known]>,
 }
 
 impl Default for Same {
     fn default() -> Self {
-        Self { known: [const { NOTHING }; PLACES] }
+        Self { known: vec![NOTHING; PLACES].into_boxed_slice() }
     }
 }
 
@@ -66,13 +67,17 @@ pub(crate) enum Answer {
 }
 
 impl Same {
+    /// Bytes beside the structure itself.
+    pub(crate) const BYTES: usize = PLACES * size_of::<Known>();
+
     /// Looks whether this is a known stack.
     #[inline(always)]
     pub(crate) fn look(&mut self, start: &Start, generation: u64) -> Answer {
         let caller = if start.entry { word(start.sp) } else { start.bp };
         let hash = (start.sp ^ start.pc.rotate_left(20) ^ caller.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let place = (hash >> (64 - PLACES.trailing_zeros())) as usize;
-        let known = &mut self.known[place];
+        // The hash has as many bits as there are places.
+        let Some(known) = self.known.get_mut(place) else { return Answer::Walk };
         if known.rest > 0 {
             known.rest -= 1;
             return Answer::Walk;

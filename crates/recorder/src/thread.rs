@@ -8,6 +8,8 @@ use wire::{GONE, NoStack, Segment, StackCell, StackTable};
 
 /// 256 cells: a page and a line.
 const FIRST_LOG2: u32 = 8;
+/// Words of a stack in the making, which is an index of a byte.
+const FRAMES: usize = 256;
 /// Each table is so much larger than the one before.
 const GROWTH: u32 = 2;
 /// Hits without a stack between two looks for old ones that could give way.
@@ -25,16 +27,28 @@ pub(crate) struct Thread {
     patience: u32,
     pub(crate) bounds: Bounds,
     pub(crate) same: Same,
-    /// The stack in the making.
-    pub(crate) frames: [u64; 256],
+    /// The stack in the making: 256 words.
+    pub(crate) frames: Box<[u64]>,
 }
 
 impl Thread {
+    /// Bytes of one, with what it points to.
+    pub(crate) const BYTES: usize = size_of::<Self>() + FRAMES * 8 + Same::BYTES;
+
     /// The thread of a block, which others may have counted in before.
     pub(crate) fn new(segment: &Segment, block: usize) -> Self {
         let table = segment.stack_table(block);
         let used = table.map_or(0, |t| (0..t.cells()).filter(|at| t.cell(*at).handle.load(Ordering::Relaxed) != 0).count());
-        Self { block, table, used, now: 1, patience: 0, bounds: Bounds::default(), same: Same::default(), frames: [0; 256] }
+        Self {
+            block,
+            table,
+            used,
+            now: 1,
+            patience: 0,
+            bounds: Bounds::default(),
+            same: Same::default(),
+            frames: vec![0; FRAMES].into_boxed_slice(),
+        }
     }
 
     /// Another thread has the block now.

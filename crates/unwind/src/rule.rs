@@ -56,7 +56,9 @@ impl Packed {
                 Saved::At(at) => (SAVED, at),
             };
             match (i32::try_from(cfa), i32::try_from(at)) {
-                (Ok(cfa), Ok(at)) if cfa & 7 == 0 && at & 7 == 0 => Self(u64::from(at.cast_unsigned()) << 32 | flag | u64::from(cfa.cast_unsigned()) | kind),
+                (Ok(cfa), Ok(at)) if cfa & 7 == 0 && at & 7 == 0 => {
+                    Self(u64::from(at.cast_unsigned()) << 32 | flag | u64::from(cfa.cast_unsigned()) | kind)
+                }
                 _ => Self(UNSUPPORTED),
             }
         };

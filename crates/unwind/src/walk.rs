@@ -285,7 +285,8 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             *len += 1;
             // Behind the first frame without a pointer, registers may hold anything that looks like one: the tables decide, where there are any.
             let kind = known.rule.kind();
-            if (by_pointer || kind == NO_TABLE) && kind != OUTERMOST
+            if (by_pointer || kind == NO_TABLE)
+                && kind != OUTERMOST
                 && let Some(caller) = self.follow(entry, at)
             {
                 (known, entry) = caller;

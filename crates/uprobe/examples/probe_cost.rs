@@ -65,7 +65,7 @@ fn main() {
     by_hand::start(Hooks { thread_start: block, thread_exit: |_| (), lost: |_| () }).expect("start");
     let dead = Liveness { flags: false, rax: false, r10: false, r11: false, red_zone: false, ..Liveness::ALL };
     let entry = Liveness { red_zone: false, ..Liveness::ALL };
-    let consumer = |vectors, ret| Consumer { entry: Some(see), ret, span: None, data: 0, vectors, limit: 0 };
+    let consumer = |vectors, ret| Consumer { entry: Some(see), ret, span: None, busy: None, data: 0, vectors, limit: 0 };
     let arm = |f: unsafe extern "C" fn(u64) -> u64, kind, live: &Liveness| {
         // SAFETY: the targets begin with lea and nop, five bytes.
         unsafe { by_hand::arm(f as *const () as usize, 5, kind, live, false) }.expect("near memory")

@@ -60,6 +60,8 @@ pub struct Consumer {
     pub ret: Option<fn(&mut Context, usize, u64)>,
     /// Called in the place of `ret`, with `data`, the low half of the cookie, and how long the call took.
     pub span: Option<fn(usize, u32, Span)>,
+    /// Called in the place of `entry` when a signal handler hits the site while the thread runs a consumer, at any point of it. Without it such a hit is a [`Loss::Recursion`].
+    pub busy: Option<fn(usize)>,
     /// Given to all.
     pub data: usize,
     /// What the code of all may use.
@@ -208,7 +210,7 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     let Some(state) = thread::enter() else {
         match thread::busy() {
             Busy::Own => {}
-            Busy::Agent => recorder::lost(Loss::Recursion),
+            Busy::Agent => meanwhile(site),
             Busy::No | Busy::NoBlock => recorder::lost(Loss::Capacity),
         }
         return None;
@@ -230,6 +232,25 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     drop(section);
     drop(consuming);
     newest
+}
+
+/// A hit while this thread runs a consumer.
+#[cold]
+#[inline(never)]
+fn meanwhile(site: &Site) {
+    let _section = rcu::read_lock();
+    // Acquire pairs with the Release in `replace`.
+    let list = site.consumers.load(Ordering::Acquire);
+    // SAFETY: freed a grace period after it was replaced, and the section is open.
+    let Some(list) = (unsafe { list.as_ref() }) else { return recorder::lost(Loss::Disabled) };
+    for registered in &list.all {
+        // SAFETY: freed a grace period after it left the list.
+        let consumer = &unsafe { registered.as_ref() }.consumer;
+        match consumer.busy {
+            Some(busy) => with_vectors(consumer.vectors, &mut || busy(consumer.data)),
+            None => recorder::lost(Loss::Recursion),
+        }
+    }
 }
 
 /// Calls the consumers in turn, and makes an instance for each that wants to see the return.

@@ -96,9 +96,9 @@ mod thread;
 mod trap;
 mod trap_table;
 
+pub use arch::x86_64::area::original_return_address;
 pub use batch::{Action, Armed, Batch, Method, Target};
 pub use breakpoint::SlotPolicy;
-pub use arch::x86_64::area::original_return_address;
 pub use cold::{add_own, count_call, count_span};
 pub use consumer::{Consumer, ConsumerId, Span, TooMany, Vectors, Verdict, sync};
 pub use context::Context;

@@ -11,7 +11,7 @@ use uprobe::by_hand::Kind;
 use uprobe::{Consumer, Context, Loss, Vectors, Verdict, sync};
 
 fn nothing() -> Consumer {
-    Consumer { entry: None, ret: None, span: None, data: 0, vectors: Vectors::Sse, limit: 0 }
+    Consumer { entry: None, ret: None, span: None, busy: None, data: 0, vectors: Vectors::Sse, limit: 0 }
 }
 
 fn lost(loss: Loss) -> u64 {
@@ -67,7 +67,9 @@ fn several_at_one_site_nest() {
         note(cookie);
     }
     let site = arm(common::wrap_a as *const () as usize, Kind::Call);
-    let add = |data, vectors| site.attach(Consumer { entry: Some(entry), ret: Some(ret), span: None, data, vectors, limit: 0 }).expect("a place");
+    let add = |data, vectors| {
+        site.attach(Consumer { entry: Some(entry), ret: Some(ret), span: None, busy: None, data, vectors, limit: 0 }).expect("a place")
+    };
     let ids = [add(1, Vectors::Sse), add(2, Vectors::All), add(3, Vectors::Sse)];
     through(common::wrap_a, || note(9));
     assert_eq!(ORDER.swap(0, Ordering::Relaxed), 1_239_765);

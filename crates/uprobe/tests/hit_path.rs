@@ -47,7 +47,7 @@ fn arm_all() {
     arm_with(common::spin as *const () as usize, Kind::Time(cell(2)), &Liveness::ALL, true);
     arm(common::ping as *const () as usize, Kind::Time(cell(3)));
     arm(common::pong as *const () as usize, Kind::Time(cell(3)));
-    let consumer = Consumer { entry: Some(entry), ret: Some(ret), span: None, data: 0, vectors: Vectors::All, limit: 0 };
+    let consumer = Consumer { entry: Some(entry), ret: Some(ret), span: None, busy: None, data: 0, vectors: Vectors::All, limit: 0 };
     arm(common::leaf_d as *const () as usize, Kind::Call).attach(consumer).expect("a place");
     arm(common::recurse as *const () as usize, Kind::Time(cell(4)));
 }

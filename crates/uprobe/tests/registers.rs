@@ -225,7 +225,15 @@ fn consumer(vectors: Vectors) -> Consumer {
     fn ret(context: &mut Context, _: usize, cookie: u64) {
         assert_eq!(context.registers.rbx, cookie, "nobody changed it");
     }
-    Consumer { entry: Some(if vectors == Vectors::All { entry_all } else { entry }), ret: Some(ret), span: None, data: 3, vectors, limit: 0 }
+    Consumer {
+        entry: Some(if vectors == Vectors::All { entry_all } else { entry }),
+        ret: Some(ret),
+        span: None,
+        busy: None,
+        data: 3,
+        vectors,
+        limit: 0,
+    }
 }
 
 #[test]

@@ -231,4 +231,5 @@ impl Layout {
 }
 
 const _: () = assert!(cell::COUNT_BYTES.is_multiple_of(64) && BLOCK_HEADER.is_multiple_of(64), "cells start on cache lines");
-const _: () = assert!(head::LOST + LOSSES * 8 <= head::NO_STACK && head::NO_STACK + 64 <= head::LOG_PATH, "the losses end before the log's path");
+const _: () =
+    assert!(head::LOST + LOSSES * 8 <= head::NO_STACK && head::NO_STACK + 64 <= head::LOG_PATH, "the losses end before the log's path");

@@ -279,11 +279,13 @@ pub enum NoStack {
     Writers = 2,
     /// Another thread held a lock for too long.
     Contended = 3,
+    /// A signal handler's, while a stack was being taken.
+    Nested = 4,
 }
 
 impl NoStack {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Counters, Self::Writers, Self::Contended];
+    pub const ALL: [Self; 5] = [Self::Full, Self::Counters, Self::Writers, Self::Contended, Self::Nested];
 
     /// The words that reports use.
     pub fn name(self) -> &'static str {
@@ -292,6 +294,7 @@ impl NoStack {
             Self::Counters => "counters full",
             Self::Writers => "too many processes",
             Self::Contended => "contended",
+            Self::Nested => "in a signal handler during a hit",
         }
     }
 }

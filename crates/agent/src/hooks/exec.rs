@@ -31,7 +31,15 @@ pub(crate) fn watch(engine: &'static Engine) {
         let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         let Some(size) = size_of_function(address) else { continue };
         let Some(number) = watched::add(address.addr() as u64) else { continue };
-        let consumer = Consumer { entry: Some(called), ret: None, span: None, data: number << 8 | argument, vectors: Vectors::All, limit: 0 };
+        let consumer = Consumer {
+            entry: Some(called),
+            ret: None,
+            span: None,
+            busy: None,
+            data: number << 8 | argument,
+            vectors: Vectors::All,
+            limit: 0,
+        };
         batch.add(Target { returns: false, ..Target::entry(address.addr() as u64, size, Action::Call(consumer)) });
     }
     for result in batch.commit(Patching::Quiet) {

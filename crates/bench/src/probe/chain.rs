@@ -7,8 +7,6 @@ use std::arch::global_asm;
 
 /// Frames of a stack that is measured: the probed function and fifteen callers.
 pub(super) const FRAMES: usize = 16;
-/// Stacks that the levels can tell apart.
-pub(super) const MOST_STACKS: u64 = 1 << 15;
 
 /// Levels 0 to 14 and the leaf, 15. `fp`: with frame pointers. The leaf is 9 bytes and calls nobody, or it is a call of the function in `trapline_bench_chain_hook`.
 macro_rules! chain {
@@ -158,11 +156,14 @@ unsafe extern "C" {
 }
 
 /// Not probed, without frame pointers.
-pub(super) static BARE: Chain = Chain { enter: trapline_bench_chain_bare, leaf: trapline_bench_leaf_bare, symbol: "trapline_bench_leaf_bare" };
+pub(super) static BARE: Chain =
+    Chain { enter: trapline_bench_chain_bare, leaf: trapline_bench_leaf_bare, symbol: "trapline_bench_leaf_bare" };
 /// Without frame pointers, probed by us.
-pub(super) static TABLES: Chain = Chain { enter: trapline_bench_chain_tables, leaf: trapline_bench_leaf_tables, symbol: "trapline_bench_leaf_tables" };
+pub(super) static TABLES: Chain =
+    Chain { enter: trapline_bench_chain_tables, leaf: trapline_bench_leaf_tables, symbol: "trapline_bench_leaf_tables" };
 /// Without frame pointers; its leaf calls something.
-pub(super) static HOOKED: Chain = Chain { enter: trapline_bench_chain_hooked, leaf: trapline_bench_leaf_hooked, symbol: "trapline_bench_leaf_hooked" };
+pub(super) static HOOKED: Chain =
+    Chain { enter: trapline_bench_chain_hooked, leaf: trapline_bench_leaf_hooked, symbol: "trapline_bench_leaf_hooked" };
 /// Not probed, with frame pointers.
 pub(super) static BARE_FP: Chain =
     Chain { enter: trapline_bench_chain_bare_fp, leaf: trapline_bench_leaf_bare_fp, symbol: "trapline_bench_leaf_bare_fp" };

@@ -57,7 +57,7 @@ const fn by_breakpoint(name: &'static str, policy: SlotPolicy, emulate: bool) ->
 thread_local!(static SEEN: Cell<u64> = const { Cell::new(0) });
 
 const fn consumer(vectors: Vectors) -> Consumer {
-    Consumer { entry: Some(see), ret: None, span: None, data: 0, vectors, limit: 0 }
+    Consumer { entry: Some(see), ret: None, span: None, busy: None, data: 0, vectors, limit: 0 }
 }
 
 /// The cheapest consumer that does something: one add to a word of the thread.

@@ -125,7 +125,8 @@ fn hits(cell: u32) -> u64 {
 /// Arms both chains.
 fn setup() -> Result<[u32; 2], String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let stacks = Stacks { depot_bytes: 64 << 20, counts_bytes: 64 << 20, depth: FRAMES as u8, frame_pointers: false, timed: false, evict: false };
+    let stacks =
+        Stacks { depot_bytes: 64 << 20, counts_bytes: 64 << 20, depth: FRAMES as u8, frame_pointers: false, timed: false, evict: false };
     let shape = Shape { objects: 1, functions: 2, blocks: 256, cell_bytes: 4096, budget: 1 << 30, per_thread: false, stacks: Some(stacks) };
     let dir = Scratch::new("stacks").map_err(|e| text(&e))?;
     let path = dir.path().join("segment");
@@ -136,9 +137,7 @@ fn setup() -> Result<[u32; 2], String> {
     let recorder = Recorder::start(segment).map_err(|e| text(&e))?;
     let loaded = Module::all(&mut |_| 0).into_iter().enumerate();
     recorder.loaded(
-        loaded
-            .map(|(n, module)| Loaded { module, file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() } })
-            .collect(),
+        loaded.map(|(n, module)| Loaded { module, file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() } }).collect(),
     );
     let cells = [0, cell::COUNT_BYTES as u32];
     let mut batch = engine.batch();
@@ -270,7 +269,25 @@ mod framehop_peer {
     type Bytes = &'static [u8];
     type Policy = MustNotAllocateDuringUnwind;
 
-    thread_local!(static STATE: RefCell<(UnwinderX86_64<Bytes, Policy>, Box<CacheX86_64<Policy>>)> = RefCell::new((all(), Box::new(CacheX86_64::new_in()))));
+    struct State {
+        unwinder: UnwinderX86_64<Bytes, Policy>,
+        cache: Box<CacheX86_64<Policy>>,
+        /// Where the thread's stack ends.
+        end: u64,
+    }
+
+    thread_local!(static STATE: RefCell<State> = RefCell::new(State { unwinder: all(), cache: Box::new(CacheX86_64::new_in()), end: stack_end() }));
+
+    fn stack_end() -> u64 {
+        let (mut start, mut size) = (std::ptr::null_mut(), 0);
+        // SAFETY: zero is a valid value, which the call overwrites.
+        let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+        // SAFETY: of the calling thread.
+        unsafe { libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) };
+        // SAFETY: filled above.
+        unsafe { libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size) };
+        (start.addr() + size) as u64
+    }
 
     fn all() -> UnwinderX86_64<Bytes, Policy> {
         let mut unwinder = UnwinderX86_64::new();
@@ -282,8 +299,10 @@ mod framehop_peer {
                 Some(unsafe { std::slice::from_raw_parts(r.start as usize as *const u8, (end - r.start) as usize) })
             };
             let Some(segment) = module.segments.iter().find(|s| s.contains(&module.eh_frame_hdr.start)) else { continue };
-            // The tables are behind their index, in the same segment.
-            let frames = module.eh_frame_hdr.end..segment.end;
+            // Version 1, and the distance of the tables from this field as four bytes: what linkers write.
+            let Some(&[1, 0x1b, _, _, a, b, c, d, ..]) = bytes(&module.eh_frame_hdr) else { continue };
+            let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
+            let frames = (module.eh_frame_hdr.start + 4).wrapping_add_signed(distance)..segment.end;
             let info = ExplicitModuleSectionInfo {
                 base_svma: 0,
                 text_svma: Some(svma(&module.range)),
@@ -303,12 +322,16 @@ mod framehop_peer {
         // SAFETY: reads three registers.
         unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
         let mut frames = [0; FRAMES];
-        STATE.with_borrow_mut(|(unwinder, cache)| {
+        STATE.with_borrow_mut(|state| {
+            let end = state.end - 8;
             let mut read = |at: u64| {
-                // SAFETY: framehop asks for words of the frames of this thread only, as far as the tables are right.
+                if at < sp || at > end {
+                    return Err(());
+                }
+                // SAFETY: between the stack pointer and the end of this thread's stack.
                 Ok(unsafe { (at as usize as *const u64).read() })
             };
-            let mut iter = unwinder.iter_frames(pc, UnwindRegsX86_64::new(pc, sp, bp), cache, &mut read);
+            let mut iter = state.unwinder.iter_frames(pc, UnwindRegsX86_64::new(pc, sp, bp), &mut state.cache, &mut read);
             for place in &mut frames {
                 match iter.next() {
                     Ok(Some(frame)) => *place = frame.address(),
@@ -316,7 +339,7 @@ mod framehop_peer {
                 }
             }
         });
-        crate::sink::sink(frames[FRAMES - 1]);
+        assert_ne!(frames[FRAMES - 1], 0, "framehop finds all frames, or it does less work than the others");
     }
 }
 

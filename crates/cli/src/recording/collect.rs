@@ -156,7 +156,14 @@ impl Maker<'_> {
     }
 
     /// A function that was called.
-    fn function(&mut self, index: usize, (object, name): (&str, &str), counted: &Counters, ns_per_tick: f64, accounted: &HashMap<u64, (u64, u64)>) {
+    fn function(
+        &mut self,
+        index: usize,
+        (object, name): (&str, &str),
+        counted: &Counters,
+        ns_per_tick: f64,
+        accounted: &HashMap<u64, (u64, u64)>,
+    ) {
         let words = self.words_of(index);
         let (mut calls, mut ticks) = (0, 0);
         for sum in words.iter().filter_map(|word| accounted.get(word)) {
@@ -184,7 +191,8 @@ impl Maker<'_> {
         let file = self.segment.object_of(index).and_then(|object| self.segment.object(object));
         let same = |module: &Identity| {
             file.as_ref().is_some_and(|file| {
-                (file.ino != 0 && (file.dev, file.ino) == (module.dev, module.ino)) || (!file.build_id.is_empty() && file.build_id == module.build_id)
+                (file.ino != 0 && (file.dev, file.ino) == (module.dev, module.ino))
+                    || (!file.build_id.is_empty() && file.build_id == module.build_id)
             })
         };
         let modules = (0..).map_while(|index| self.segment.module(index).map(|module| (index, module)));

@@ -47,9 +47,16 @@ fn mode() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
-/// Whether a file begins as a recording does.
-pub(crate) fn is_recording(start: &[u8]) -> bool {
-    start.starts_with(MAGIC.as_bytes())
+/// The first bytes of a file; none if it cannot be read, or is no file.
+pub(crate) fn start(path: &Path) -> Vec<u8> {
+    let mut start = Vec::new();
+    if path.metadata().is_ok_and(|metadata| metadata.is_file())
+        && let Ok(file) = File::open(path)
+    {
+        // What cannot be read is said by whoever reads it in earnest.
+        let _ = file.take(LINE).read_to_end(&mut start);
+    }
+    start
 }
 
 /// Reads a recording.
@@ -146,6 +153,13 @@ pub(crate) mod tests {
             no_stack: NoStack { reasons: [("full".to_string(), 2)].into(), functions: vec![(0, 2, 200)] },
             ..Recording::default()
         }
+    }
+
+    /// The sample with symbols for all frames.
+    pub(crate) fn complete() -> Recording {
+        let mut recording = sample();
+        recording.frames[4].symbols = vec![Symbol { name: "_start".to_string(), ..Symbol::default() }];
+        recording
     }
 
     #[test]

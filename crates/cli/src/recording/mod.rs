@@ -5,12 +5,29 @@
 mod code;
 pub(crate) mod collect;
 pub(crate) mod file;
+pub(crate) mod functions;
 pub(crate) mod meta;
+mod recover;
 pub(crate) mod symbolize;
+pub(crate) mod tree;
 
 use crate::report::{Row, SkippedRow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Reads a recording, or what is in the segment of one, with symbols for all its frames.
+///
+/// # Errors
+/// The file is not there or neither of both.
+pub(crate) fn load(path: &Path) -> anyhow::Result<Recording> {
+    let mut recording = if recover::is_segment(&file::start(path)) { recover::recover(path)? } else { file::read(path)? };
+    // Code that belongs to no file has no symbols, now and later.
+    if recording.frames.iter().any(|frame| frame.symbols.is_empty() && frame.module.is_some()) {
+        symbolize::symbolize(&mut recording);
+    }
+    Ok(recording)
+}
 
 /// One recording. The fields are those of the payload of a `.tlp` file, which stay as they are: new ones get a default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

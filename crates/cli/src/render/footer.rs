@@ -55,7 +55,7 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
     lines
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 

@@ -55,7 +55,12 @@ pub(crate) struct Times {
 
 impl Session {
     /// Resolves `specs`, makes the segment, starts the program. `prepare` gets the segment before any agent sees it.
-    pub(crate) fn start(specs: &[String], command: &[OsString], room: &Room, prepare: impl FnOnce(&Tables) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        specs: &[String],
+        command: &[OsString],
+        room: &Room,
+        prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let specs = Spec::parse_all(specs)?;
         let program = Program::find(&command[0])?;
         let file = program.file;

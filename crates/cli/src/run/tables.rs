@@ -83,13 +83,15 @@ impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
     pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<(Self, Names)> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
-        let (functions, bytes) = known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(kind(function, room.stacks))));
+        let (functions, bytes) =
+            known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(kind(function, room.stacks))));
         let later = if resolution.specs.iter().any(|spec| spec.object.is_some() && !spec.exclude) { LATER_FUNCTIONS } else { 0 };
+        let later_bytes = if room.stacks.is_some_and(|stacks| !stacks.timed) { COUNT_BYTES } else { TIMED_BYTES };
         let shape = Shape {
             objects: resolution.objects.len() + LATER_OBJECTS,
             functions: (functions + later).max(1),
             blocks: THREADS,
-            cell_bytes: (bytes + later * TIMED_BYTES).clamp(TIMED_BYTES, MOST_CELL_BYTES),
+            cell_bytes: (bytes + later * later_bytes).clamp(TIMED_BYTES, MOST_CELL_BYTES),
             budget: room.budget,
             per_thread: room.per_thread,
             stacks: room.stacks,

@@ -5,4 +5,5 @@ pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod record;
+pub(crate) mod report;
 pub(crate) mod stat;

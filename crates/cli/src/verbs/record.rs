@@ -45,7 +45,10 @@ fn outputs_of(args: &RecordArgs) -> anyhow::Result<Vec<(PathBuf, Format)>> {
         return Ok(vec![(path.clone(), Format::of(Some(format), &path)?)]);
     }
     if args.output.len() > 1 && args.format.is_some() {
-        return Err(Failure::error(USAGE, "-f says the format of one file; with several, their endings do (.svg, .html, .folded, .pb.gz, .json, .tlp)"));
+        return Err(Failure::error(
+            USAGE,
+            "-f says the format of one file; with several, their endings do (.svg, .html, .folded, .pb.gz, .json, .tlp)",
+        ));
     }
     args.output.iter().map(|path| Ok((path.clone(), Format::of(args.format, path)?))).collect()
 }
@@ -70,7 +73,10 @@ fn writable(path: &Path) -> anyhow::Result<()> {
 fn stacks(args: &RecordArgs) -> anyhow::Result<Stacks> {
     let evict = args.on_full == OnFull::Evict;
     if evict && args.weight == Weight::Time {
-        return Err(Failure::error(USAGE, "--on-full evict goes with --weight calls: the time of a call that is still running has to find its stack"));
+        return Err(Failure::error(
+            USAGE,
+            "--on-full evict goes with --weight calls: the time of a call that is still running has to find its stack",
+        ));
     }
     let pages = |size: u64| usize::try_from(size.div_ceil(PAGE) * PAGE).unwrap_or(usize::MAX);
     Ok(Stacks {
@@ -144,7 +150,8 @@ impl Record<'_> {
                 say(&format!("{what}: {}", counts.join(", ")));
             }
         };
-        let of = |map: &std::collections::BTreeMap<String, u64>| -> Vec<(String, u64)> { map.iter().map(|(k, n)| (k.clone(), *n)).collect() };
+        let of =
+            |map: &std::collections::BTreeMap<String, u64>| -> Vec<(String, u64)> { map.iter().map(|(k, n)| (k.clone(), *n)).collect() };
         let (lost, none) = (of(&recording.lost), of(&recording.no_stack.reasons));
         listed("lost", lost.iter().map(|(why, n)| (why.as_str(), *n)).collect());
         listed("counted without a stack", none.iter().map(|(why, n)| (why.as_str(), *n)).collect());

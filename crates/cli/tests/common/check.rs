@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::{Finished, program, run, trapline};
+use super::recording::Recording;
 use super::report::Report;
 
 /// What to probe.
@@ -20,18 +21,31 @@ pub(crate) enum Mode {
     Everything,
     /// Every function of the program and of the C library.
     WithLibc,
+    /// `t_*` by call stack, under `trapline record`.
+    Recorded,
+    /// Every function of the program by call stack and time.
+    RecordedTime,
 }
 
 impl Mode {
     /// The modes in which every target must be right.
-    pub(crate) const USUAL: [Self; 4] = [Self::Timed, Self::Counted, Self::Returned, Self::Everything];
+    pub(crate) const USUAL: [Self; 6] = [Self::Timed, Self::Counted, Self::Returned, Self::Everything, Self::Recorded, Self::RecordedTime];
+
+    /// Options of `trapline record`; none: it is `trapline stat`.
+    fn record(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Recorded => Some(&[]),
+            Self::RecordedTime => Some(&["--weight", "time"]),
+            _ => None,
+        }
+    }
 
     fn specs(self, object: &str) -> Vec<String> {
         match self {
-            Self::Timed => vec!["t_*".to_owned()],
+            Self::Timed | Self::Recorded => vec!["t_*".to_owned()],
             Self::Counted => vec!["entry:t_*".to_owned()],
             Self::Returned => vec!["ret:t_*".to_owned()],
-            Self::Everything => vec![],
+            Self::Everything | Self::RecordedTime => vec![],
             Self::WithLibc => vec![format!("{object}:*"), "libc.so.6:*".to_owned()],
         }
     }
@@ -135,6 +149,18 @@ impl Case {
         (finished, Report::read(&file))
     }
 
+    /// Runs the program under `trapline record` with `specs` and `options`.
+    pub(crate) fn recorded(&self, specs: &[String], options: &[&str]) -> (Finished, Result<Report, String>) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("recording.tlp");
+        let mut command = self.prepare(trapline());
+        command.args(["record", "-o"]).arg(&file).args(options).args(specs).arg("--").arg(&self.program).args(&self.arguments);
+        let mut finished = run(&mut command, &self.input);
+        // What it says of the recording goes to stderr.
+        finished.stderr = finished.stderr.split_inclusive('\n').filter(|line| !line.starts_with("trapline: ")).collect();
+        (finished, Recording::read(&file).and_then(|recording| recording.report()))
+    }
+
     /// Runs the program bare and in every mode, compares, and gives the reports.
     ///
     /// # Panics
@@ -152,14 +178,17 @@ impl Case {
             bare.stderr
         );
         let object = self.program.file_name().expect("a program has a name").to_str().expect("in UTF-8");
-        let runs: Vec<Vec<String>> = match &self.specs {
-            Some(specs) => vec![specs.clone()],
-            None => self.modes.iter().map(|mode| mode.specs(object)).collect(),
+        let runs: Vec<(Vec<String>, Option<&[&str]>)> = match &self.specs {
+            Some(specs) => vec![(specs.clone(), None)],
+            None => self.modes.iter().map(|mode| (mode.specs(object), mode.record())).collect(),
         };
         let mut problems = String::new();
         let mut reports = Vec::new();
-        for specs in runs {
-            let (probed, report) = self.probed(&specs);
+        for (specs, record) in runs {
+            let (probed, report) = match record {
+                None => self.probed(&specs),
+                Some(options) => self.recorded(&specs, options),
+            };
             let mut found = if self.same_output || probed.code != self.code { differences(&bare, &probed) } else { Vec::new() };
             match report {
                 Err(error) => found.push(error),
@@ -170,7 +199,7 @@ impl Case {
                 }
             }
             if !found.is_empty() {
-                let _ = writeln!(problems, "\n{} {:?} with {specs:?}:", self.program.display(), self.arguments);
+                let _ = writeln!(problems, "\n{} {:?} with {specs:?} {record:?}:", self.program.display(), self.arguments);
                 for problem in found {
                     let _ = writeln!(problems, "  - {problem}");
                 }

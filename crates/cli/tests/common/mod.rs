@@ -6,6 +6,7 @@
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod process;
+pub(crate) mod recording;
 pub(crate) mod redis;
 pub(crate) mod report;
 pub(crate) mod tools;
@@ -13,4 +14,5 @@ pub(crate) mod tools;
 pub(crate) use build::Target;
 pub(crate) use check::{Case, Mode};
 pub(crate) use process::trapline;
+pub(crate) use recording::Recording;
 pub(crate) use report::Report;

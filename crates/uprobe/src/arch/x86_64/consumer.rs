@@ -147,6 +147,11 @@ global_asm!(
     ".endr",
     "mov rsp, rbx",
     ".cfi_def_cfa_register rsp",
+    // The direction flag, which was cleared for the consumer.
+    "test dword ptr [rsp + 136], 0x400",
+    "jz 77f",
+    "std",
+    "77:",
     "mov ecx, dword ptr [rsp + 136]",
     "mov eax, ecx",
     "shl eax, 8",

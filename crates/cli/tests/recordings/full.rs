@@ -1,0 +1,35 @@
+//! Memory for stacks that is used up.
+
+use super::record;
+
+const HITS: u64 = 3 << 13;
+
+#[test]
+fn hits_are_counted_without_a_stack() {
+    let (recording, said) = record(&["--stack-memory", "256k"], &["t_leaf"], &["tree", "13"]);
+    let (with, without) = (recording.calls(|_| true), recording.no_stack("full"));
+    assert!(with > 0 && without > 0, "{with} with a stack, {without} without");
+    assert_eq!(with + without, HITS);
+    assert!(said.contains("counted without a stack: full"), "{said}");
+}
+
+#[test]
+fn old_stacks_give_way() {
+    let (recording, said) = record(&["--stack-memory", "256k", "--on-full", "evict"], &["t_leaf"], &["tree", "13"]);
+    let (with, full, evicted) = (recording.calls(|_| true), recording.no_stack("full"), recording.no_stack("evicted"));
+    assert!(evicted > 0, "{said}");
+    assert_eq!(with + full + evicted, HITS);
+}
+
+#[test]
+fn outputs_show_what_has_no_stack() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("a.folded");
+    let mut command = crate::common::trapline();
+    command.args(["record", "--stack-memory", "256k", "t_leaf", "-o"]).arg(&file).arg("--").arg(super::callers()).args(["tree", "13"]);
+    assert_eq!(crate::common::process::run(&mut command, b"").code, 0);
+    let text = std::fs::read_to_string(file).expect("folded stacks");
+    let weight = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a weight");
+    assert_eq!(text.lines().map(weight).sum::<u64>(), HITS);
+    assert!(text.lines().any(|line| line.starts_with("[no stack];t_leaf ")), "{text}");
+}
