@@ -3,7 +3,7 @@
 
 use crate::bounds::{self, Bounds};
 use crate::cache::{Cache, Entry, Expected, Known};
-use crate::learn::{learn, signal_frame};
+use crate::learn::{begins, learn, signal_frame};
 use crate::module::Module;
 use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP, Saved, UNSUPPORTED};
 use crate::scratch::{Lock, Scratch};
@@ -516,6 +516,8 @@ fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
     };
     let rule = match learn(module, pc, &mut scratch.context) {
         Rule::NoTable if module.begins => Rule::Outermost,
+        // A stack that was made by hand (`makecontext`) begins with the address of a function: no call is in front of that.
+        Rule::NoTable if pc != address && begins(module, address) => Rule::Outermost,
         rule => rule,
     };
     let rule = if module.unseen { Packed::new(rule).unseen() } else { Packed::new(rule) };

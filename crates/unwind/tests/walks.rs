@@ -291,3 +291,26 @@ fn what_is_not_to_be_seen_is_left_out() {
         }
     });
 }
+
+/// The outermost frame of a coroutine is a return address that no call has left there.
+#[test]
+fn a_stack_that_was_made_by_hand() {
+    static DONE: OnceLock<Both> = OnceLock::new();
+    extern "C" fn body() {
+        let _ = DONE.set(both(Method::Tables));
+    }
+    let mut stack = vec![0_u8; 512 << 10];
+    // SAFETY: plain data.
+    let (mut here, mut there): (libc::ucontext_t, libc::ucontext_t) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: room for a context.
+    assert_eq!(unsafe { libc::getcontext(&raw mut there) }, 0);
+    (there.uc_stack.ss_sp, there.uc_stack.ss_size, there.uc_link) = (stack.as_mut_ptr().cast(), stack.len(), &raw mut here);
+    // SAFETY: a context with a stack that outlives its use.
+    unsafe { libc::makecontext(&raw mut there, body, 0) };
+    // SAFETY: it comes back when `body` has returned.
+    assert_eq!(unsafe { libc::swapcontext(&raw mut here, &raw const there) }, 0);
+    let both = DONE.get().unwrap();
+    assert_eq!(both.end, End::Complete, "{both:x?}");
+    // What glibc shows of it depends on its version.
+    assert!(both.theirs[1..].starts_with(&both.ours[..2]), "{both:x?}");
+}
