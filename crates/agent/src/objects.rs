@@ -19,27 +19,27 @@ pub(crate) struct Object {
     pub(crate) range: Range<u64>,
     /// Which file it is.
     pub(crate) file: Identity,
-    /// For unwinding; without a tag.
+    /// For unwinding; without a tag, and unseen if it is this object.
     pub(crate) module: Module,
 }
 
 /// Everything that is loaded, without this object and the kernel's.
 pub(crate) fn loaded() -> Vec<Object> {
-    let mut all = loaded_with_kernels();
-    all.retain(|o| o.file.path != KERNELS);
+    let mut all = everything();
+    all.retain(|o| o.file.path != KERNELS && !o.module.unseen);
     all
 }
 
 /// What the kernel's own object is called.
 const KERNELS: &[u8] = b"[vdso]";
 
-/// Everything that is loaded, without this object.
-pub(crate) fn loaded_with_kernels() -> Vec<Object> {
+/// Everything that is loaded.
+pub(crate) fn everything() -> Vec<Object> {
     let mut all: Vec<Object> = Vec::new();
     // SAFETY: the callback gets `all` back, which lives through the call.
     unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut all).cast()) };
     let own = own_address();
-    all.retain(|o| !o.range.contains(&own));
+    all.iter_mut().for_each(|o| o.module.unseen = o.range.contains(&own));
     all
 }
 
@@ -115,7 +115,7 @@ fn build_id(address: u64, size: u64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KERNELS, loaded, loaded_with_kernels};
+    use super::{KERNELS, everything, loaded};
 
     #[test]
     fn the_program_and_its_libraries_are_found() {
@@ -125,7 +125,7 @@ mod tests {
         assert!(libc.file.ino != 0 && libc.file.build_id.len() == 20);
         assert!(libc.range.contains(&(libc::getpid as *const () as u64)) || !libc.range.is_empty());
         assert!(all.iter().all(|o| o.file.path != KERNELS));
-        let kernels = loaded_with_kernels().into_iter().find(|o| o.file.path == KERNELS).expect("every process has it");
+        let kernels = everything().into_iter().find(|o| o.file.path == KERNELS).expect("every process has it");
         assert!(!kernels.module.eh_frame_hdr.is_empty());
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn refresh() {
             let begins = o.file.path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b"ld-"));
             Loaded { module: Module { begins, ..o.module }, file: o.file }
         };
-        recorder.loaded(objects::loaded_with_kernels().into_iter().map(loaded).collect());
+        recorder.loaded(objects::everything().into_iter().map(loaded).collect());
     }
 }
 

@@ -111,8 +111,9 @@ impl Recorder {
     /// # Context
     /// Allocates. With signals blocked; not from a consumer that records.
     pub fn loaded(&self, all: Vec<Loaded>) {
-        let number = |file: &Identity| self.segment.module_of(file);
-        let tagged = |l: Loaded| Module { tag: number(&l.file).map_or(l.module.bias, Frame::tag), ..l.module };
+        // What is not seen needs no number.
+        let number = |l: &Loaded| if l.module.unseen { None } else { self.segment.module_of(&l.file) };
+        let tagged = |l: Loaded| Module { tag: number(&l).map_or(l.module.bias, Frame::tag), ..l.module };
         self.unwinder.set_modules(all.into_iter().map(tagged).collect());
     }
 

@@ -7,7 +7,7 @@ use crate::module::Module;
 use crate::rule::{Rule, Saved};
 use core::ptr;
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Expression, NativeEndian, Operation, Pointer, Register, RegisterRule,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Expression, FrameDescriptionEntry, NativeEndian, Operation, Pointer, Register, RegisterRule,
     UnwindContext, UnwindContextStorage, UnwindExpression, UnwindSection, UnwindTableRow, X86_64,
 };
 
@@ -28,7 +28,23 @@ pub(crate) fn learn(module: &Module, pc: u64, context: &mut Context) -> Rule {
     look_up(module, pc, context).unwrap_or(Rule::NoTable)
 }
 
+/// Whether a function that the tables describe begins at `address`.
+pub(crate) fn begins(module: &Module, address: u64) -> bool {
+    entry(module, address).is_some_and(|(entry, _, _)| entry.initial_address() == address)
+}
+
 fn look_up(module: &Module, pc: u64, context: &mut Context) -> Option<Rule> {
+    let (entry, frames, bases) = entry(module, pc)?;
+    let row = match entry.unwind_info_for_address(&frames, &bases, context, pc) {
+        Ok(row) => row,
+        Err(gimli::Error::NoUnwindInfoForAddress) => return None,
+        Err(_) => return Some(Rule::Unsupported),
+    };
+    Some(rule(row, &frames, pc, entry.is_signal_trampoline()).unwrap_or(Rule::Unsupported))
+}
+
+/// The entry of the table that may describe `pc`, and what it takes to read it.
+fn entry(module: &Module, pc: u64) -> Option<(FrameDescriptionEntry<Bytes>, EhFrame<Bytes>, BaseAddresses)> {
     let at = &module.eh_frame_hdr;
     let bases = BaseAddresses::default().set_eh_frame_hdr(at.start);
     let header = EhFrameHdr::from(EndianSlice::new(bytes(module, at.start, at.end)?, NativeEndian)).parse(&bases, 8).ok()?;
@@ -36,12 +52,7 @@ fn look_up(module: &Module, pc: u64, context: &mut Context) -> Option<Rule> {
     let bases = bases.set_eh_frame(start);
     let frames = EhFrame::from(EndianSlice::new(bytes(module, start, module.readable_end(start)?)?, NativeEndian));
     let entry = header.table()?.fde_for_address(&frames, &bases, pc, EhFrame::cie_from_offset).ok()?;
-    let row = match entry.unwind_info_for_address(&frames, &bases, context, pc) {
-        Ok(row) => row,
-        Err(gimli::Error::NoUnwindInfoForAddress) => return None,
-        Err(_) => return Some(Rule::Unsupported),
-    };
-    Some(rule(row, &frames, pc, entry.is_signal_trampoline()).unwrap_or(Rule::Unsupported))
+    Some((entry, frames, bases))
 }
 
 /// Memory of a module, as far as it is readable.

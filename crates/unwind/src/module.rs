@@ -17,6 +17,8 @@ pub struct Module {
     pub tag: u64,
     /// Whether code of it that has no unwind tables is where the program begins: that of the dynamic loader is.
     pub begins: bool,
+    /// Whether stacks leave its frames out, because it is not the program's own. One that ends a walk is there all the same.
+    pub unseen: bool,
 }
 
 impl Module {
@@ -39,7 +41,7 @@ impl Module {
         let range = loaded().map(|h| place(h).start).min()?..loaded().map(|h| place(h).end).max()?;
         let segments = loaded().filter(|h| h.p_flags & libc::PF_R != 0).map(place).collect();
         let eh_frame_hdr = headers.iter().find(|h| h.p_type == libc::PT_GNU_EH_FRAME).map_or(0..0, place);
-        Some(Self { range, bias, eh_frame_hdr, segments, tag, begins: false })
+        Some(Self { range, bias, eh_frame_hdr, segments, tag, begins: false, unseen: false })
     }
 
     /// Everything that is loaded in this process, with `tag` of name and program headers.

@@ -41,6 +41,9 @@ pub(crate) const UNSUPPORTED: u64 = 7;
 const KIND: u64 = 7;
 /// Set in the upper half: the frame pointer is in memory.
 const SAVED: u64 = 1 << 32;
+/// Set in the upper half of a [`SIGNAL`]: it is none, but a frame that stacks do not show, by stack pointer or by frame pointer.
+const UNSEEN_SP: u64 = 1 << 33;
+const UNSEEN_BP: u64 = 1 << 34;
 
 /// A rule in a word: in the lower half the CFA's offset, which is a multiple of 8, and the kind; in the upper half where the frame pointer is, likewise, and whether. A walk has to wait for the
 /// CFA's offset before it can go on, so that one costs a load and an `and`.
@@ -70,6 +73,27 @@ impl Packed {
             Rule::Outermost => Self(OUTERMOST),
             Rule::NoTable => Self(NO_TABLE),
             Rule::Unsupported => Self(UNSUPPORTED),
+        }
+    }
+
+    /// The rule for a frame that stacks do not show. It is of the kind that walks seldom meet, so that the others pay nothing for it. Functions that have aligned their stack in the way of [`ALIGNED`] cannot
+    /// be left out.
+    pub(crate) fn unseen(self) -> Self {
+        match self.kind() {
+            SP => Self(self.0 & !KIND | SIGNAL | UNSEEN_SP),
+            BP => Self(self.0 & !KIND | SIGNAL | UNSEEN_BP),
+            ALIGNED => Self(UNSUPPORTED),
+            _ => self,
+        }
+    }
+
+    /// The rule itself, of a frame that stacks do not show.
+    pub(crate) fn of_unseen(self) -> Option<Self> {
+        let plain = Self(self.0 & !(KIND | UNSEEN_SP | UNSEEN_BP));
+        match self.0 & (UNSEEN_SP | UNSEEN_BP) {
+            UNSEEN_SP => Some(Self(plain.0 | SP)),
+            UNSEEN_BP => Some(Self(plain.0 | BP)),
+            _ => None,
         }
     }
 
@@ -110,9 +134,17 @@ mod tests {
                     assert_eq!((packed.kind(), packed.cfa() as i64), (kind, cfa));
                     let saved = if packed.saves_bp() { Saved::At(packed.bp() as i64) } else { Saved::Kept };
                     assert_eq!(saved, bp);
+                    let unseen = packed.unseen();
+                    if kind == ALIGNED {
+                        assert_eq!(unseen.kind(), UNSUPPORTED);
+                    } else {
+                        assert_eq!((unseen.kind(), unseen.of_unseen()), (SIGNAL, Some(packed)));
+                    }
+                    assert_eq!(packed.of_unseen(), None);
                 }
             }
         }
+        assert_eq!(Packed::new(Rule::Signal).of_unseen(), None);
         assert_eq!(Packed::new(Rule::Sp { cfa: 1 << 31, bp: Saved::Kept }).kind(), UNSUPPORTED);
         assert_eq!(Packed::new(Rule::Sp { cfa: 8, bp: Saved::At(1 << 40) }).kind(), UNSUPPORTED);
         assert_eq!(Packed::new(Rule::Sp { cfa: 12, bp: Saved::Kept }).kind(), UNSUPPORTED);

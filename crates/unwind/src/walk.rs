@@ -3,7 +3,7 @@
 
 use crate::bounds::{self, Bounds};
 use crate::cache::{Cache, Entry, Expected, Known};
-use crate::learn::{learn, signal_frame};
+use crate::learn::{begins, learn, signal_frame};
 use crate::module::Module;
 use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP, Saved, UNSUPPORTED};
 use crate::scratch::{Lock, Scratch};
@@ -243,7 +243,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             let Some(address) = at.word(at.sp, self.trace) else { return End::BadFrame };
             at.key = address;
             at.sp += 8;
-        } else if let Err(end) = self.find(at.key).and_then(|(known, _)| self.step(known.rule, &mut at)) {
+        } else if let Err(end) = self.find(at.key).and_then(|(known, _)| self.step(known.rule, &mut at, len)) {
             return end;
         }
         match method {
@@ -262,7 +262,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             let Some(place) = out.get_mut(*len) else { return End::Deep };
             *place = known.frame;
             *len += 1;
-            if let Err(end) = self.step(known.rule, at) {
+            if let Err(end) = self.step(known.rule, at, len) {
                 return end;
             }
             (known, entry) = match self.caller(entry, at.key) {
@@ -285,15 +285,17 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             *len += 1;
             // Behind the first frame without a pointer, registers may hold anything that looks like one: the tables decide, where there are any.
             let kind = known.rule.kind();
+            // What a signal has interrupted is not what the handler's pointer leads to: that leaves one frame out.
             if (by_pointer || kind == NO_TABLE)
                 && kind != OUTERMOST
+                && kind != SIGNAL
                 && let Some(caller) = self.follow(entry, at)
             {
                 (known, entry) = caller;
                 continue;
             }
             by_pointer = false;
-            (known, entry) = match self.step(known.rule, at).and_then(|()| self.find(at.key)) {
+            (known, entry) = match self.step(known.rule, at, len).and_then(|()| self.find(at.key)) {
                 Ok(found) => found,
                 Err(end) => return end,
             };
@@ -345,9 +347,9 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
         Ok(found)
     }
 
-    /// One frame by its rule.
+    /// One frame by its rule. If it is not to be seen, it is taken back from the frames that were found.
     #[inline(always)]
-    fn step(&mut self, rule: Packed, at: &mut At) -> Result<(), End> {
+    fn step(&mut self, rule: Packed, at: &mut At, len: &mut usize) -> Result<(), End> {
         let kind = rule.kind();
         let (cfa, bp_at) = if kind <= BP {
             if kind == BP {
@@ -367,7 +369,9 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
             (cfa, at.bp.wrapping_add(rule.bp()))
         } else if kind == SIGNAL {
             // By value: what a function outside could reach would be kept in memory all the way.
-            let next = self.interrupted(At { ..*at })?;
+            let (next, seen) = self.seldom(rule, At { ..*at });
+            *len = len.saturating_sub(usize::from(!seen));
+            let next = next?;
             (at.key, at.sp, at.bp, at.bp_at, at.limit) = (next.key, next.sp, next.bp, next.bp_at, next.limit);
             return Ok(());
         } else {
@@ -408,9 +412,17 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
         Some((known, entry))
     }
 
-    /// The frame that a signal has interrupted.
+    /// The next frame, behind a signal's or one that is not to be seen; and whether that one is.
     #[cold]
     #[inline(never)]
+    fn seldom(&mut self, rule: Packed, mut at: At) -> (Result<At, End>, bool) {
+        match rule.of_unseen() {
+            Some(rule) => (self.step(rule, &mut at, &mut 0).map(|()| at), false),
+            None => (self.interrupted(at), true),
+        }
+    }
+
+    /// The frame that a signal has interrupted.
     fn interrupted(&mut self, at: At) -> Result<At, End> {
         let mut word = |offset| at.word(at.sp.wrapping_add(offset), self.trace).ok_or(End::BadFrame);
         let (pc, sp, bp) = (word(signal_frame::PC)?, word(signal_frame::SP)?, word(signal_frame::BP)?);
@@ -504,7 +516,10 @@ fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
     };
     let rule = match learn(module, pc, &mut scratch.context) {
         Rule::NoTable if module.begins => Rule::Outermost,
+        // A stack that was made by hand (`makecontext`) begins with the address of a function: no call is in front of that.
+        Rule::NoTable if pc != address && begins(module, address) => Rule::Outermost,
         rule => rule,
     };
-    (Known { rule: Packed::new(rule), frame: module.frame(address) | key & EXACT }, true)
+    let rule = if module.unseen { Packed::new(rule).unseen() } else { Packed::new(rule) };
+    (Known { rule, frame: module.frame(address) | key & EXACT }, true)
 }

@@ -246,3 +246,71 @@ fn not_all_functions_are_called() {
 }
 
 fn is_nothing() {}
+
+/// Frames of a module that is not to be seen are left out, but for the start of the thread, and the others are as ever.
+#[test]
+fn what_is_not_to_be_seen_is_left_out() {
+    thread_local!(static SEEN: RefCell<Vec<(Both, Vec<u64>)>> = RefCell::default());
+    static WITHOUT: OnceLock<(Unwinder, std::ops::Range<u64>)> = OnceLock::new();
+    fn hide() -> (Unwinder, std::ops::Range<u64>) {
+        let unwinder = Unwinder::new().unwrap();
+        let mut modules = Module::all(&mut |_| 0);
+        modules.iter_mut().for_each(|m| m.tag = m.bias);
+        // The C library.
+        let hidden = modules.iter_mut().find(|m| m.range.contains(&(libc::qsort as *const () as u64))).unwrap();
+        hidden.unseen = true;
+        let range = hidden.range.clone();
+        unwinder.set_modules(modules);
+        (unwinder, range)
+    }
+    extern "C" fn compare(_: *const c_void, _: *const c_void) -> c_int {
+        let both = both(Method::Tables);
+        let (unwinder, _) = WITHOUT.get_or_init(hide);
+        let (pc, sp, bp): (u64, u64, u64);
+        // SAFETY: reads three registers.
+        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+        let mut out = [0; 512];
+        let start = Start { pc, sp, bp, entry: false };
+        let (len, end) = unwinder.walk(&Plain, start, Method::Tables, &mut Bounds::default(), &mut out);
+        assert_eq!(end, End::Complete);
+        SEEN.with_borrow_mut(|seen| seen.push((both, out[..len].to_vec())));
+        0
+    }
+    let mut some = [3_u64, 1, 2];
+    // SAFETY: an array of three words.
+    unsafe { libc::qsort(some.as_mut_ptr().cast(), 3, 8, Some(compare)) };
+    let (_, hidden) = WITHOUT.get().unwrap();
+    SEEN.with_borrow(|seen| {
+        assert!(seen.len() >= 2);
+        for (both, ours) in seen {
+            // Theirs begins with two frames of this test's: `both` and `compare`.
+            let (start, inner) = both.theirs[2..].split_last().unwrap();
+            let left: Vec<u64> = inner.iter().filter(|f| !hidden.contains(f)).chain([start]).copied().collect();
+            assert!(left.len() < inner.len(), "the sort is not there: {both:x?}");
+            assert_eq!(*ours, left, "{both:x?}");
+        }
+    });
+}
+
+/// The outermost frame of a coroutine is a return address that no call has left there.
+#[test]
+fn a_stack_that_was_made_by_hand() {
+    static DONE: OnceLock<Both> = OnceLock::new();
+    extern "C" fn body() {
+        let _ = DONE.set(both(Method::Tables));
+    }
+    let mut stack = vec![0_u8; 512 << 10];
+    // SAFETY: plain data.
+    let (mut here, mut there): (libc::ucontext_t, libc::ucontext_t) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: room for a context.
+    assert_eq!(unsafe { libc::getcontext(&raw mut there) }, 0);
+    (there.uc_stack.ss_sp, there.uc_stack.ss_size, there.uc_link) = (stack.as_mut_ptr().cast(), stack.len(), &raw mut here);
+    // SAFETY: a context with a stack that outlives its use.
+    unsafe { libc::makecontext(&raw mut there, body, 0) };
+    // SAFETY: it comes back when `body` has returned.
+    assert_eq!(unsafe { libc::swapcontext(&raw mut here, &raw const there) }, 0);
+    let both = DONE.get().unwrap();
+    assert_eq!(both.end, End::Complete, "{both:x?}");
+    // What glibc shows of it depends on its version.
+    assert!(both.theirs[1..].starts_with(&both.ours[..2]), "{both:x?}");
+}
