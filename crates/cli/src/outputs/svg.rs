@@ -118,6 +118,6 @@ mod tests {
         let (texts, total) = read(&render(&recording).unwrap());
         assert_eq!(total, recording.total());
         assert!(texts.iter().any(|text| text.starts_with("operator<&\"']]> <script> (3 calls")), "{texts:?}");
-        assert!(texts.iter().any(|text| text.starts_with("</text><script>")), "{texts:?}");
+        assert!(texts.iter().any(|text| text.starts_with("'</text><script>")), "{texts:?}");
     }
 }
