@@ -364,8 +364,7 @@ fn bpftrace(quick: bool, checks: &Checks) -> Entry<StackCase> {
         let attach = || -> io::Result<(Mutex<Group>, Scratch)> {
             let dir = Scratch::new("bpftrace")?;
             let program = std::env::current_exe()?;
-            let script = format!("uprobe:{}:{} {{ @[ustack({FRAMES})] = count(); }}", program.display(), chain::KERNEL_FP.symbol);
-            Ok((Mutex::new(tool::attach(&script, &dir.path().join("log"))?), dir))
+            Ok((Mutex::new(tool::attach(&tool::stacks(&program, chain::KERNEL_FP.symbol), &dir.path().join("log"))?), dir))
         };
         match attach() {
             Ok(attached) => {
