@@ -41,8 +41,11 @@ pub(crate) fn read(out: &Path, finished: &Finished) -> Stacks {
     let context = || format!("gdb:\n{}\n{}", finished.stdout, finished.stderr);
     let text = std::fs::read_to_string(out).unwrap_or_else(|error| panic!("{error}\n{}", context()));
     let lines = text.strip_suffix("\"whole\"\n").unwrap_or_else(|| panic!("the list of stacks is cut off\n{}", context()));
-    let place =
-        |frame: &Value| Place { file: frame[0].as_str().unwrap_or_default().to_owned(), address: frame[1].as_u64().expect("an address") };
+    let place = |frame: &Value| Place {
+        file: frame[0].as_str().unwrap_or_default().to_owned(),
+        address: frame[1].as_u64().expect("an address"),
+        exact: frame[2] == true,
+    };
     let mut stacks = Stacks::new();
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");

@@ -86,7 +86,7 @@ impl Recorded {
         // The process has its libraries by the names that they were asked for by; the maps, which gdb's side reads, have the files.
         let file = path.map(|path| Path::new(path).canonicalize().unwrap_or_else(|_| path.into()));
         let name = file.as_ref().map_or("", |file| file.file_name().and_then(|name| name.to_str()).expect("a name"));
-        Place { file: name.to_owned(), address: frame["address"].as_u64().expect("an address") }
+        Place { file: name.to_owned(), address: frame["address"].as_u64().expect("an address"), exact: frame["returns"] == false }
     }
 
     fn stack(&self, stack: &Value) -> Stack {
