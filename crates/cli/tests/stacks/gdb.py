@@ -51,12 +51,9 @@ class Maps:
                         self.ranges.append((start, end, os.path.basename(path), begin - self.wanted[path]))
 
     def place(self, pc):
-        for again in (False, True):
-            if again:
-                self.read()
-            for start, end, name, bias in self.ranges:
-                if start <= pc < end:
-                    return (name, pc - bias)
+        for start, end, name, bias in self.ranges:
+            if start <= pc < end:
+                return (name, pc - bias)
         return (None, pc)
 
 
@@ -68,6 +65,8 @@ NOT_ON_STACK = (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME)
 
 class Hit(gdb.Breakpoint):
     def stop(self):
+        # Each time: a library may be in another one's place.
+        MAPS.read()
         stack = []
         exact = True
         frame = gdb.newest_frame()
