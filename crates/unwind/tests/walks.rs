@@ -301,7 +301,9 @@ fn a_stack_that_was_made_by_hand() {
     }
     let mut stack = vec![0_u8; 512 << 10];
     // SAFETY: plain data.
-    let (mut here, mut there): (libc::ucontext_t, libc::ucontext_t) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let mut here: libc::ucontext_t = unsafe { std::mem::zeroed() };
+    // SAFETY: plain data.
+    let mut there: libc::ucontext_t = unsafe { std::mem::zeroed() };
     // SAFETY: room for a context.
     assert_eq!(unsafe { libc::getcontext(&raw mut there) }, 0);
     (there.uc_stack.ss_sp, there.uc_stack.ss_size, there.uc_link) = (stack.as_mut_ptr().cast(), stack.len(), &raw mut here);
@@ -313,4 +315,77 @@ fn a_stack_that_was_made_by_hand() {
     assert_eq!(both.end, End::Complete, "{both:x?}");
     // What glibc shows of it depends on its version.
     assert!(both.theirs[1..].starts_with(&both.ours[..2]), "{both:x?}");
+}
+
+// Two functions with frame pointers, the inner of which is interrupted by a signal, and the handler, which has one, too.
+std::arch::global_asm!(
+    ".macro __walks_frame name",
+    ".globl \\name",
+    "\\name:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    ".endm",
+    ".macro __walks_end",
+    "pop rbp",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    ".cfi_endproc",
+    ".endm",
+    "__walks_frame walks_outer",
+    "call walks_inner",
+    "__walks_end",
+    "__walks_frame walks_inner",
+    "ud2",
+    "__walks_end",
+    "__walks_frame walks_handler",
+    "lea rdi, [rip + 2f]",
+    "mov rsi, rbp",
+    "call {handled}",
+    "2:",
+    "__walks_end",
+    ".purgem __walks_frame",
+    ".purgem __walks_end",
+    handled = sym handled,
+);
+
+static HANDLED: OnceLock<[(Vec<u64>, End); 2]> = OnceLock::new();
+
+/// `walks_handler` calls this with the address that it returns to and its frame pointer; `context` is still where the kernel gave it.
+extern "C" fn handled(pc: u64, bp: u64, context: *mut libc::ucontext_t) {
+    let start = Start { pc, sp: bp, bp, entry: false };
+    let walk = |method| {
+        let mut out = [0; 512];
+        let (len, end) = unwinder().walk(&Plain, start, method, &mut Bounds::default(), &mut out);
+        (out[..len].to_vec(), end)
+    };
+    let _ = HANDLED.set([walk(Method::Tables), walk(Method::FramePointers)]);
+    // SAFETY: the kernel's, for the handler.
+    let context = unsafe { &mut *context };
+    context.uc_mcontext.gregs[libc::REG_RIP as usize] += 2;
+}
+
+/// A handler's frame pointer leads past the function that was interrupted.
+#[test]
+fn by_frame_pointers_from_a_handler() {
+    unsafe extern "C" {
+        fn walks_outer();
+        fn walks_inner();
+        fn walks_handler();
+    }
+    // SAFETY: plain data.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = walks_handler as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO;
+    // SAFETY: a handler that skips the instruction.
+    assert_eq!(unsafe { libc::sigaction(libc::SIGILL, &raw const action, std::ptr::null_mut()) }, 0);
+    // SAFETY: its only effect is handled.
+    unsafe { walks_outer() };
+    let [tables, pointers] = HANDLED.get().unwrap();
+    let interrupted = (walks_inner as *const () as u64 + 4) | EXACT;
+    assert_eq!((tables.0[1], tables.1), (interrupted, End::Complete), "{:x?}", tables.0);
+    assert_eq!(pointers, tables);
 }

@@ -49,13 +49,22 @@ fn at_a_fixed_address() {
     by_tables("stacks-fixed", &["-fomit-frame-pointer", "-fno-pie", "-no-pie"]);
 }
 
-/// Whether all frames from the leaf to `main` are the program's own: those have frame pointers. What calls `main` has none, but there the chain breaks off, and the tables are asked.
+/// Whether the chain of frame pointers leads through all frames, up to where it breaks off and the tables are asked.
 ///
-/// Not comparable are stacks through libc and libstdc++, which are built without frame pointers: there the register holds what the caller left in it, or anything else, and frames are left out.
+/// The program's own frames have pointers. So they may come from `main` or from a thread's function, whose callers in libc have none: there the register holds nothing that leads anywhere. Or they are a
+/// signal handler's: from its trampoline on, the tables are asked anyway.
+///
+/// Not comparable are stacks through callbacks of libc and libstdc++, which are built without frame pointers: there the register still is what the caller left in it, and frames are left out.
 fn has_frame_pointers(stack: &Stack, program: &str) -> bool {
-    let own = stack.iter().take_while(|place| place.file == program).count();
-    // __libc_start_call_main, __libc_start_main, _start.
-    own + 3 == stack.len() && stack[stack.len() - 1].file == program
+    let rest: Vec<_> = stack.iter().skip_while(|place| place.file == program).collect();
+    match rest.as_slice() {
+        // Called by __libc_start_call_main, __libc_start_main, _start.
+        [_, _, start] if start.file == program => true,
+        // start_thread, clone3.
+        [_, _] => true,
+        [_trampoline, interrupted, ..] => interrupted.exact,
+        _ => false,
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 # Runs the program in gdb and writes how often each stack was met at the first instruction of each of some functions.
-# Given by the caller: FUNCTIONS, names; OUT, where to write: lines of JSON, [count, [[file name, address in the file], ...]] with the innermost frame first, then "whole".
+# Given by the caller: FUNCTIONS, names; OUT, where to write: lines of JSON, [count, [[file name, address in the file, whether it is no return address], ...]] with the innermost frame first, then "whole".
 # Given nothing but addresses, gdb takes no function's prologue for skipped.
 import json
 import os
@@ -51,12 +51,9 @@ class Maps:
                         self.ranges.append((start, end, os.path.basename(path), begin - self.wanted[path]))
 
     def place(self, pc):
-        for again in (False, True):
-            if again:
-                self.read()
-            for start, end, name, bias in self.ranges:
-                if start <= pc < end:
-                    return (name, pc - bias)
+        for start, end, name, bias in self.ranges:
+            if start <= pc < end:
+                return (name, pc - bias)
         return (None, pc)
 
 
@@ -68,14 +65,18 @@ NOT_ON_STACK = (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME)
 
 class Hit(gdb.Breakpoint):
     def stop(self):
+        # Each time: a library may be in another one's place.
+        MAPS.read()
         stack = []
+        exact = True
         frame = gdb.newest_frame()
         while frame is not None:
             if frame.type() not in NOT_ON_STACK:
-                stack.append(MAPS.place(frame.pc()))
+                stack.append(MAPS.place(frame.pc()) + (exact,))
+                exact = frame.type() == gdb.SIGTRAMP_FRAME
             reason = frame.unwind_stop_reason()
             if reason not in (gdb.FRAME_UNWIND_NO_REASON, gdb.FRAME_UNWIND_OUTERMOST):
-                stack.append(("gdb: " + gdb.frame_stop_reason_string(reason), 0))
+                stack.append(("gdb: " + gdb.frame_stop_reason_string(reason), 0, False))
             frame = frame.older()
         STACKS[tuple(stack)] += 1
         return False

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::stack::{Place, Stacks};
+use super::stack::{Place, Stack, Stacks};
 use crate::common::process::{Finished, program, run};
 use crate::common::tools;
 
@@ -41,13 +41,20 @@ pub(crate) fn read(out: &Path, finished: &Finished) -> Stacks {
     let context = || format!("gdb:\n{}\n{}", finished.stdout, finished.stderr);
     let text = std::fs::read_to_string(out).unwrap_or_else(|error| panic!("{error}\n{}", context()));
     let lines = text.strip_suffix("\"whole\"\n").unwrap_or_else(|| panic!("the list of stacks is cut off\n{}", context()));
-    let place =
-        |frame: &Value| Place { file: frame[0].as_str().unwrap_or_default().to_owned(), address: frame[1].as_u64().expect("an address") };
-    let stack = |line: &str| {
-        let line: Value = serde_json::from_str(line).expect("JSON");
-        (line[1].as_array().expect("frames").iter().map(place).collect(), line[0].as_u64().expect("a count"))
+    let place = |frame: &Value| Place {
+        file: frame[0].as_str().unwrap_or_default().to_owned(),
+        address: frame[1].as_u64().expect("an address"),
+        exact: frame[2] == true,
     };
-    let stacks: Stacks = lines.lines().map(stack).collect();
+    let mut stacks = Stacks::new();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let mut stack: Stack = line[1].as_array().expect("frames").iter().map(place).collect();
+        // glibc's start of a context (`makecontext`) has unwind information that knows of a caller, but there is none. gdb takes it at its word, and what it finds behind is an address of data. No program here
+        // has code that belongs to no file.
+        stack.truncate(stack.iter().position(|place| place.file.is_empty()).unwrap_or(stack.len()));
+        *stacks.entry(stack).or_default() += line[0].as_u64().expect("a count");
+    }
     let broken = stacks.keys().find(|stack| stack.iter().any(|place| place.file.starts_with("gdb: ")));
     assert!(broken.is_none(), "gdb cannot follow {broken:?}\n{}", context());
     assert!(!stacks.is_empty(), "no hits\n{}", context());

@@ -6,6 +6,7 @@ mod common;
 mod compare;
 mod cpp;
 mod gdb;
+mod libraries;
 mod python;
 mod recorded;
 mod redis;

@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::stack::{Place, Stack, Stacks};
 use crate::common::process::{run, trapline};
 
+/// The compiler's own start files have a function without unwind information. Stacks of what it calls end there.
+const NOT_DESCRIBED: [&str; 1] = ["__do_global_dtors_aux"];
+
 /// A parsed recording.
 pub(crate) struct Recorded(Value);
 
@@ -41,9 +44,10 @@ impl Recorded {
         self.0[name].as_array().expect("an array")
     }
 
-    /// The innermost frame's name: that of the probed function.
+    /// The name of a frame's function: of a stack's innermost frame, the probed one's.
     fn function(&self, frame: &Value) -> String {
-        self.frame(frame)["symbols"][0]["name"].as_str().expect("a probed function has its name").to_owned()
+        let symbols = self.frame(frame)["symbols"].as_array();
+        symbols.and_then(|all| all.last()?["name"].as_str()).unwrap_or_default().to_owned()
     }
 
     fn frame(&self, index: &Value) -> &Value {
@@ -56,7 +60,9 @@ impl Recorded {
         for stack in self.array("stacks") {
             let frames = stack["frames"].as_array().expect("frames");
             *accounted.entry(self.function(&frames[0])).or_default() += stack["calls"].as_u64().expect("calls");
-            if stack["cut"].as_str().is_some_and(|cut| !cut.is_empty()) {
+            if stack["cut"].as_str().is_some_and(|cut| !cut.is_empty())
+                && !NOT_DESCRIBED.contains(&&*self.function(&frames[frames.len() - 1]))
+            {
                 cut.push(format!("{} {:?}", stack["cut"], self.stack(stack)));
             }
         }
@@ -80,7 +86,7 @@ impl Recorded {
         // The process has its libraries by the names that they were asked for by; the maps, which gdb's side reads, have the files.
         let file = path.map(|path| Path::new(path).canonicalize().unwrap_or_else(|_| path.into()));
         let name = file.as_ref().map_or("", |file| file.file_name().and_then(|name| name.to_str()).expect("a name"));
-        Place { file: name.to_owned(), address: frame["address"].as_u64().expect("an address") }
+        Place { file: name.to_owned(), address: frame["address"].as_u64().expect("an address"), exact: frame["returns"] == false }
     }
 
     fn stack(&self, stack: &Value) -> Stack {
