@@ -228,7 +228,8 @@ fn slow_code_has_a_stack_of_its_own() {
         // Room for this test's own frames: in debug builds they are large. And what must not be touched.
         let (size, guard) = ((kernels + (12 << 10)).next_multiple_of(4096), 1 << 16);
         // SAFETY: new memory.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), guard + size, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+        let memory =
+            unsafe { libc::mmap(std::ptr::null_mut(), guard + size, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
         let stack = memory.wrapping_byte_add(guard);
         // SAFETY: the upper part of it.
         assert_eq!(unsafe { libc::mprotect(stack, size, libc::PROT_READ | libc::PROT_WRITE) }, 0);
