@@ -20,6 +20,11 @@ pub(crate) fn histogram(file: &Path, function: &str) -> String {
     )
 }
 
+/// Counts entries of `function` in `file` by call stack.
+pub(crate) fn stacks(file: &Path, function: &str) -> String {
+    format!("uprobe:{}:{function} {{ @[ustack(16)] = count(); }}", file.display())
+}
+
 /// Starts bpftrace with its output in `log` and waits until the probes are there. SIGINT makes it print and end.
 pub(crate) fn attach(script: &str, log: &Path) -> io::Result<Group> {
     const ATTACHED: Duration = Duration::from_secs(20);
@@ -42,9 +47,10 @@ pub(crate) fn attach(script: &str, log: &Path) -> io::Result<Group> {
     }
 }
 
-/// Hits in the output: the sum of the histogram's buckets, or the count.
+/// Hits in the output: the sum of the histogram's buckets, of the counts by stack, or the count.
 pub(crate) fn hits(output: &str) -> u64 {
-    output.lines().filter_map(|line| bucket(line).or_else(|| line.strip_prefix("@: ")?.trim().parse().ok())).sum()
+    let count = |line: &str| line.strip_prefix("@: ").or_else(|| line.strip_prefix("]: "))?.trim().parse().ok();
+    output.lines().filter_map(|line| bucket(line).or_else(|| count(line))).sum()
 }
 
 /// The count in a line of a histogram, `[1K, 2K)  599004 |@@@ |`.
@@ -64,5 +70,6 @@ mod tests {
         assert_eq!(bucket("@ns: "), None);
         assert_eq!(hits("Attaching 3 probes...\nattached\n\n@ns: \n[256, 512)   4 |@|\n[512, 1K)   6 |@@|\n"), 10);
         assert_eq!(hits("attached\n\n@: 12345\n"), 12_345);
+        assert_eq!(hits("attached\n\n@[\n    zmalloc+0\n    main+7\n]: 40\n@[\n    zmalloc+0\n]: 2\n"), 42);
     }
 }

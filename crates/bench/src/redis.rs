@@ -19,7 +19,7 @@ use clap::Args;
 use pairs::{Contender, Pair, Pairs, Plan};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use tracer::{Probes, Tracer};
+use tracer::{Probes, STACKS, Tracer};
 
 /// Options of `redis`.
 #[derive(Args, Clone, Debug)]
@@ -43,6 +43,9 @@ pub struct Options {
 const GOALS: [(Probes, f64); 4] =
     [(Probes::Function("call"), 0.95), (Probes::Function("decrRefCount"), 0.88), (Probes::Function("zmalloc"), 0.85), (Probes::All, 0.17)];
 
+/// The share that is to be kept with call stacks.
+const STACKS_GOAL: f64 = 0.65;
+
 /// Measures and reports.
 pub fn run(options: &Options) -> Report {
     let common = &options.common;
@@ -56,11 +59,11 @@ pub fn run(options: &Options) -> Report {
     let trapline = executable::trapline(options.trapline.as_deref());
     let mut tracers = Vec::new();
     match &trapline {
-        Ok(path) => tracers.push(Tracer::Trapline(path.clone())),
+        Ok(path) => tracers.extend([Tracer::Trapline(path.clone()), Tracer::Record(path.clone())]),
         Err(why) => missing.push(format!("no trapline: {why}")),
     }
     if options.peers {
-        for (tracer, program) in [(Tracer::Uftrace, "uftrace"), (Tracer::Bpftrace, "bpftrace")] {
+        for (tracer, program) in [(Tracer::Uftrace, "uftrace"), (Tracer::Bpftrace, "bpftrace"), (Tracer::BpftraceStacks, "bpftrace")] {
             if installed(program) {
                 tracers.push(tracer);
             } else {
@@ -163,12 +166,15 @@ fn costs(contenders: &[Contender], results: &[Pairs]) -> Sheet {
 }
 
 fn goals(contenders: &[Contender], results: &[Pairs]) -> Vec<Target> {
-    let ours = |probes: Probes| {
-        let found = contenders.iter().zip(results).find(|(c, _)| c.probes == probes && matches!(c.tracer, Tracer::Trapline(_)));
+    let ours = |probes: Probes, of: fn(&Tracer) -> bool| {
+        let found = contenders.iter().zip(results).find(|(c, _)| c.probes == probes && of(&c.tracer));
         found.and_then(|(_, pairs)| summary(pairs, share))
     };
     let goal = |(probes, bound): &(Probes, f64)| {
-        Target::new(format!("share of untraced requests/s, histogram on {}", probes.label()), Bound::AtLeast(*bound), ours(*probes))
+        let share = ours(*probes, |tracer| matches!(tracer, Tracer::Trapline(_)));
+        Target::new(format!("share of untraced requests/s, histogram on {}", probes.label()), Bound::AtLeast(*bound), share)
     };
-    GOALS.iter().map(goal).collect()
+    let stacks = ours(STACKS, |tracer| matches!(tracer, Tracer::Record(_)));
+    let what = format!("share of untraced requests/s, call stacks on {}", STACKS.label());
+    GOALS.iter().map(goal).chain([Target::new(what, Bound::AtLeast(STACKS_GOAL), stacks)]).collect()
 }

@@ -35,9 +35,13 @@ fn each_path_is_a_stack_and_counted_as_often_as_it_was_taken() {
     let mut known = HashSet::new();
     for (handle, n) in counts().into_iter().filter(|(handle, _)| *handle != 0) {
         let frames = frames(handle);
-        assert!(n > 0 && known.insert(frames.clone()), "each stack once");
+        assert!(n > 0, "{handle:#x} was met");
+        assert!(known.insert(frames.clone()), "each stack once: {handle:#x} {frames:x?}");
         assert!(frames.len() > 13, "from the leaf through all levels: {frames:x?}");
-        assert_eq!(wire::Frame(*frames.last().unwrap()).reason(), None, "to the thread's start");
+        // A handler may have interrupted the engine's own code, which is not described by the registers that walks follow.
+        let interrupted = frames[1..].iter().any(|frame| !wire::Frame(*frame).returns() && wire::Frame(*frame).reason().is_none());
+        let cut = wire::Frame(*frames.last().unwrap()).reason();
+        assert!(cut.is_none() || interrupted, "to the thread's start: {frames:x?}");
     }
 }
 

@@ -108,8 +108,10 @@ impl Table {
     fn entry(&self, index: usize) -> &Entry {
         // SAFETY: `map` made room for the header and mask + 1 entries.
         let first = unsafe { ptr::from_ref(self).add(1) }.cast::<Entry>();
-        // SAFETY: the mask keeps it inside; zeros are an empty entry.
-        unsafe { &*first.add(index & self.mask) }
+        // SAFETY: the mask keeps it inside.
+        let entry = unsafe { first.add(index & self.mask) };
+        // SAFETY: zeros are an empty entry, and all fields are atomic.
+        unsafe { &*entry }
     }
 
     #[inline(always)]

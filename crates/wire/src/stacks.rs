@@ -120,7 +120,9 @@ impl StackTable {
     pub fn add_evicted(&self, calls: u64, ticks: u64) {
         for (field, n) in [(EVICTED_CALLS, calls), (EVICTED_TICKS, ticks)] {
             // SAFETY: the header is in front of the first cell.
-            let place = unsafe { self.first.sub(TABLE_HEADER).add(field) };
+            let header = unsafe { self.first.sub(TABLE_HEADER) };
+            // SAFETY: a field of it.
+            let place = unsafe { header.add(field) };
             // SAFETY: as in `cell`.
             let word: &AtomicU64 = unsafe { place.cast().as_ref() };
             // Relaxed: a counter of the owner's.
@@ -138,7 +140,9 @@ impl StackCell {
     #[allow(unsafe_code)]
     pub unsafe fn time(&self) -> &StackTime {
         // SAFETY: such cells are followed by their times.
-        unsafe { &*std::ptr::from_ref(self).add(1).cast::<StackTime>() }
+        let behind = unsafe { std::ptr::from_ref(self).add(1) }.cast::<StackTime>();
+        // SAFETY: as above; shared memory, accessed through atomics.
+        unsafe { &*behind }
     }
 }
 

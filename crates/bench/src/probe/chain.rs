@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::global_asm;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Frames of a stack that is measured: the probed function and fifteen callers.
 pub(super) const FRAMES: usize = 16;
@@ -100,15 +101,13 @@ chain!("bare_fp", "1", "0");
 chain!("pointers", "1", "0");
 chain!("kernel_fp", "1", "0");
 
-/// What the leaf of the hooked chain calls.
-static mut HOOK: unsafe extern "C" fn() = nothing;
-
-extern "C" fn nothing() {}
+/// Address of what the leaf of the hooked chain calls.
+static HOOK: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes the leaf of [`HOOKED`] call `f`. Not while a thread is in the chain.
-pub(super) fn set_hook(f: unsafe extern "C" fn()) {
-    // SAFETY: a word that the chain's threads read; there are none.
-    unsafe { (&raw mut HOOK).write(f) };
+pub(super) fn set_hook(f: extern "C" fn()) {
+    // Relaxed: the threads that go there are started afterwards.
+    HOOK.store(f as usize, Ordering::Relaxed);
 }
 
 /// A chain.

@@ -209,7 +209,7 @@ impl Drop for Counted {
 }
 
 /// A row whose leaf calls an unwinder. `prepare` runs once, before the first measurement, and says whether it can be used.
-fn hooked(name: &'static str, hook: unsafe extern "C" fn()) -> Entry<StackCase> {
+fn hooked(name: &'static str, hook: extern "C" fn()) -> Entry<StackCase> {
     Entry::new(name, Role::Peer, move |case: &StackCase| {
         if case.pointers || case.threads > 1 {
             return None;
@@ -282,8 +282,10 @@ mod framehop_peer {
         let (mut start, mut size) = (std::ptr::null_mut(), 0);
         // SAFETY: zero is a valid value, which the call overwrites.
         let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+        // SAFETY: no arguments.
+        let own = unsafe { libc::pthread_self() };
         // SAFETY: of the calling thread.
-        unsafe { libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) };
+        unsafe { libc::pthread_getattr_np(own, &raw mut attributes) };
         // SAFETY: filled above.
         unsafe { libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size) };
         (start.addr() + size) as u64
@@ -362,8 +364,7 @@ fn bpftrace(quick: bool, checks: &Checks) -> Entry<StackCase> {
         let attach = || -> io::Result<(Mutex<Group>, Scratch)> {
             let dir = Scratch::new("bpftrace")?;
             let program = std::env::current_exe()?;
-            let script = format!("uprobe:{}:{} {{ @[ustack({FRAMES})] = count(); }}", program.display(), chain::KERNEL_FP.symbol);
-            Ok((Mutex::new(tool::attach(&script, &dir.path().join("log"))?), dir))
+            Ok((Mutex::new(tool::attach(&tool::stacks(&program, chain::KERNEL_FP.symbol), &dir.path().join("log"))?), dir))
         };
         match attach() {
             Ok(attached) => {

@@ -33,7 +33,7 @@ pub(crate) fn render(recording: &Recording) -> anyhow::Result<Vec<u8>> {
     let lines: Vec<_> = recording.lines().collect();
     let between = header.elapsed_ns / (lines.len() as u64).max(1);
     let started = ReferenceTimestamp::from_millis_since_unix_epoch(header.started as f64 * 1000.0);
-    let name = if header.command.is_empty() { "trapline".to_string() } else { header.command.join(" ") };
+    let name = if header.command.is_empty() { "trapline".to_string() } else { header.command_line() };
     let mut profile = Profile::new(&name, started, SamplingInterval::from_nanos(between.max(1)));
     profile.set_os_name(&format!("Linux {}", header.kernel));
     profile.set_symbolicated(true);

@@ -58,7 +58,7 @@ fn profile(recording: &Recording) -> Profile {
 fn comments(recording: &Recording) -> Vec<String> {
     let header = &recording.header;
     let mut lines = vec![format!("trapline {} on {}, Linux {}", header.trapline, header.host, header.kernel)];
-    lines.extend((!header.command.is_empty()).then(|| format!("command: {}", header.command.join(" "))));
+    lines.extend((!header.command.is_empty()).then(|| format!("command: {}", header.command_line())));
     lines.extend((!header.specs.is_empty()).then(|| format!("probed: {}", header.specs.join(" "))));
     lines.extend((!header.stack.is_empty()).then(|| format!("stacks: {}", header.stack)));
     lines.extend(recording.cuts().into_iter().map(|(reason, count)| format!("stacks cut off: {count} ({reason})")));

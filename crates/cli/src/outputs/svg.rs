@@ -34,7 +34,7 @@ pub(crate) fn render(recording: &Recording) -> anyhow::Result<Vec<u8>> {
 
 /// The command and what was probed in it.
 fn title(recording: &Recording) -> String {
-    let words: Vec<String> = [&recording.header.command[..], &recording.header.specs].map(|words| words.join(" ")).into();
+    let words = [recording.header.command_line(), recording.header.specs.join(" ")];
     let title = words.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
     // XML has no way to write the other control characters.
     title.replace(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'), " ")
@@ -118,6 +118,6 @@ mod tests {
         let (texts, total) = read(&render(&recording).unwrap());
         assert_eq!(total, recording.total());
         assert!(texts.iter().any(|text| text.starts_with("operator<&\"']]> <script> (3 calls")), "{texts:?}");
-        assert!(texts.iter().any(|text| text.starts_with("</text><script>")), "{texts:?}");
+        assert!(texts.iter().any(|text| text.starts_with("'</text><script>")), "{texts:?}");
     }
 }

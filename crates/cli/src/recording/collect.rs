@@ -17,6 +17,8 @@ pub(crate) struct Known {
     pub(crate) header: Header,
     /// Object and name of each function of the segment, by index.
     pub(crate) functions: Vec<(String, String)>,
+    /// What programs and libraries were called, by device and inode.
+    pub(crate) called: HashMap<(u64, u64), String>,
     /// Functions that were left alone before the segment was made.
     pub(crate) skipped: Vec<SkippedRow>,
     pub(crate) ns_per_tick: f64,
@@ -25,7 +27,7 @@ pub(crate) struct Known {
 /// Makes the recording; frames get no symbols here but for the probed functions.
 pub(crate) fn collect(tables: &Tables, known: Known) -> Recording {
     let segment = &tables.segment;
-    let Known { mut header, functions, skipped, ns_per_tick } = known;
+    let Known { mut header, functions, called, skipped, ns_per_tick } = known;
     let stacks = Stacks::read(segment);
     // Behind the stacks: what is counted meanwhile counts as "no stack", and no stack has more hits than its function.
     let counters = snapshot::all(tables);
@@ -36,7 +38,7 @@ pub(crate) fn collect(tables: &Tables, known: Known) -> Recording {
     };
     header.processes = segment.processes_len() as u64;
     header.memory = memory(tables, stacks.frames());
-    let mut maker = Maker { segment, recording: &mut recording, frames: HashMap::new(), modules: HashMap::new() };
+    let mut maker = Maker { segment, called, recording: &mut recording, frames: HashMap::new(), modules: HashMap::new() };
     let mut accounted: HashMap<u64, (u64, u64)> = HashMap::new();
     for (words, calls, ticks) in &stacks.all {
         maker.stack(words, *calls, ns(*ticks, ns_per_tick));
@@ -108,6 +110,7 @@ impl Stacks {
 /// Puts stacks and functions into a recording, each frame and module once.
 struct Maker<'a> {
     segment: &'a Segment,
+    called: HashMap<(u64, u64), String>,
     recording: &'a mut Recording,
     frames: HashMap<u64, u32>,
     /// By index in the segment.
@@ -143,8 +146,11 @@ impl Maker<'_> {
             return *known;
         }
         let found = self.segment.module(index).map(|identity| {
+            let path = String::from_utf8_lossy(&identity.path).into_owned();
+            let called = self.called.get(&(identity.dev, identity.ino)).filter(|name| !path.ends_with(&format!("/{name}")));
             self.recording.modules.push(Module {
-                path: String::from_utf8_lossy(&identity.path).into_owned(),
+                called: called.cloned().unwrap_or_default(),
+                path,
                 build_id: identity.build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
                 device: identity.dev,
                 inode: identity.ino,

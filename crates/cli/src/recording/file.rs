@@ -139,7 +139,7 @@ pub(crate) mod tests {
             },
             functions: vec![Row { object: "libc.so.6".to_string(), name: "malloc".to_string(), calls: 10, ..Row::default() }],
             modules: vec![
-                Module { path: "/bin/a".to_string(), build_id: "abcd".to_string(), device: 1, inode: 2 },
+                Module { path: "/bin/a".to_string(), build_id: "abcd".to_string(), device: 1, inode: 2, ..Module::default() },
                 Module { path: "/lib/libc.so.6".to_string(), ..Module::default() },
             ],
             frames: vec![

@@ -83,6 +83,15 @@ pub(crate) struct Header {
     pub(crate) recovered: bool,
 }
 
+impl Header {
+    /// The command as a shell would be given it.
+    pub(crate) fn command_line(&self) -> String {
+        let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "_@%+=:,./-".contains(c));
+        let quoted = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) };
+        self.command.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Bytes that a recording took while it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Memory {
@@ -116,12 +125,15 @@ pub(crate) struct Module {
     pub(crate) build_id: String,
     pub(crate) device: u64,
     pub(crate) inode: u64,
+    /// What it was called when it was started; empty if that is the last part of the path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) called: String,
 }
 
 impl Module {
-    /// The last part of the path.
+    /// What to call it.
     pub(crate) fn name(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or(&self.path)
+        if self.called.is_empty() { self.path.rsplit('/').next().unwrap_or(&self.path) } else { &self.called }
     }
 }
 

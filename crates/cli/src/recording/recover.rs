@@ -38,7 +38,7 @@ pub(super) fn recover(path: &Path) -> anyhow::Result<Recording> {
     header.recovered = true;
     let mut objects = HashMap::new();
     let functions = (0..segment.functions_len()).map(|index| name(&tables, index, &mut objects)).collect();
-    Ok(collect(&tables, Known { header, functions, skipped: Vec::new(), ns_per_tick: clock.ns_per_tick() }))
+    Ok(collect(&tables, Known { header, functions, called: HashMap::new(), skipped: Vec::new(), ns_per_tick: clock.ns_per_tick() }))
 }
 
 /// Object and name of a function, from the file if it is still there.

@@ -193,6 +193,7 @@ int main(int argc, char **) { return app::Box().work(argc); }
             build_id: build_id.to_string(),
             device: object.device,
             inode,
+            ..Module::default()
         };
         for same in [module(&build_id(&path), 0), module("", object.inode)] {
             assert_eq!(found(same, [outer])[0].last().map(|symbol| &*symbol.name), Some("outer"));
@@ -238,7 +239,7 @@ int main(int argc, char **) { return app::Box().work(argc); }
             fs::write(&path, bytes).unwrap();
             let metadata = path.metadata().unwrap();
             let (device, inode) = (std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata));
-            let module = Module { path: path.display().to_string(), build_id: String::new(), device, inode };
+            let module = Module { path: path.display().to_string(), build_id: String::new(), device, inode, ..Module::default() };
             found(module, (range.0..range.1).map(|address| (address, true))).iter().filter(|symbols| symbols.len() > 1).count()
         };
         assert!(attempt(&whole) > 0);

@@ -21,7 +21,7 @@ pub(super) fn weight(recording: &Recording, value: u64) -> String {
 /// The lines above everything: which program, when and where, and what weights are.
 pub(crate) fn head(recording: &Recording) -> Vec<String> {
     let header = &recording.header;
-    let command = if header.command.is_empty() { "(no command)".to_string() } else { header.command.join(" ") };
+    let command = if header.command.is_empty() { "(no command)".to_string() } else { header.command_line() };
     let specs = if header.specs.is_empty() { "every function of the program".to_string() } else { header.specs.join(" ") };
     let end = match header.exit_code {
         Some(code) => format!("exit code {code}"),
@@ -85,11 +85,12 @@ pub(crate) fn table(recording: &Recording, functions: &Functions, look: Look) ->
 pub(crate) fn footer(recording: &Recording, verbose: bool) -> Vec<String> {
     let header = &recording.header;
     let processes = if header.processes > 1 { format!(" in {} processes", grouped(header.processes)) } else { String::new() };
-    let elapsed = time(header.elapsed_ns as f64);
+    // Nobody knows how long a recording took that was found in a segment.
+    let elapsed = if header.elapsed_ns == 0 { String::new() } else { format!(" in {}", time(header.elapsed_ns as f64)) };
     let functions = counted(recording.functions.len() as u64, "function");
     let mut lines = vec![match recording.hits() {
-        0 => format!("no hits: none of the functions was called in {elapsed}{processes}"),
-        hits => format!("{} of {functions} in {elapsed}{processes}", counted(hits, "hit")),
+        0 => format!("no hits: none of the functions was called{elapsed}{processes}"),
+        hits => format!("{} of {functions}{elapsed}{processes}", counted(hits, "hit")),
     }];
     lines.push(reasons("lost", recording.lost.iter().map(|(reason, count)| (reason.as_str(), *count))));
     lines.push(reasons("no stack", recording.no_stack.reasons.iter().map(|(reason, count)| (reason.as_str(), *count))));
@@ -194,6 +195,6 @@ mod tests {
         assert_eq!(footer(&recording, false), expected);
         assert!(footer(&recording, true).contains(&"  a:y  (undecodable)".to_string()));
         let nothing = footer(&Recording::default(), false);
-        assert_eq!(nothing[..4], ["no hits: none of the functions was called in 0 ns", "lost: 0", "no stack: 0", "cut stacks: 0"]);
+        assert_eq!(nothing[..4], ["no hits: none of the functions was called", "lost: 0", "no stack: 0", "cut stacks: 0"]);
     }
 }

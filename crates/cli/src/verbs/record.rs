@@ -112,6 +112,7 @@ impl Watch for Record<'_> {
         let known = Known {
             header,
             functions: state.armed.iter().map(name).collect(),
+            called: state.resolution.objects.iter().map(|object| ((object.device, object.inode), object.name().to_string())).collect(),
             skipped: state.resolution.skipped().map(SkippedRow::from).collect(),
             ns_per_tick: session.clock.ns_per_tick(),
         };

@@ -85,7 +85,7 @@ fn hostile_segments() {
         state >> 33
     };
     let parts = data(&good);
-    for _ in 0..60 {
+    for _ in 0..25 {
         use std::os::unix::fs::FileExt;
         let mut changed = Vec::new();
         for _ in 0..40 {

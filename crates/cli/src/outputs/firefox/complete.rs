@@ -85,7 +85,7 @@ fn extra(recording: &Recording) -> Value {
     let header = &recording.header;
     let entry = |label: &str, value: String| json!({ "label": label, "format": "string", "value": value });
     let mut entries = vec![
-        entry("Command", header.command.join(" ")),
+        entry("Command", header.command_line()),
         entry("Probed", header.specs.join(" ")),
         entry("Machine", format!("{}, Linux {}", header.host, header.kernel)),
         entry("Stacks", header.stack.clone()),

@@ -22,6 +22,7 @@ pub(super) struct Data<'a> {
     cut: BTreeMap<&'a str, u64>,
     /// By reason: which.
     skipped: BTreeMap<&'a str, Vec<String>>,
+    /// What they are called, or their paths, of which the page shows the last part.
     modules: Vec<&'a str>,
     functions: Columns<'a>,
     tree: Nodes,
@@ -70,7 +71,7 @@ impl<'a> Data<'a> {
             no_stack: &recording.no_stack.reasons,
             cut: recording.cuts(),
             skipped,
-            modules: recording.modules.iter().map(|module| module.path.as_str()).collect(),
+            modules: recording.modules.iter().map(|module| if module.called.is_empty() { &*module.path } else { module.name() }).collect(),
             functions: Columns {
                 name: list.iter().map(|function| function.name.as_str()).collect(),
                 module: list.iter().map(|function| function.module.map_or(-1, i64::from)).collect(),

@@ -1,8 +1,14 @@
 // What the recording says of itself: the head, the figures below it, durations, and what was lost or left out.
 
+// As a shell would be given it.
+function commandLine() {
+  const quoted = (word) => (/^[\p{L}\p{N}_@%+=:,./-]+$/u.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'");
+  return data.header.command.map(quoted).join(" ");
+}
+
 function head() {
   const header = data.header;
-  byId("command").textContent = header.command.join(" ") || "(no command)";
+  byId("command").textContent = commandLine() || "(no command)";
   const end = header.exit_code == null ? "ran on" : "exit code " + header.exit_code;
   byId("summary").textContent = [
     header.specs.join(" ") || "every function",
@@ -24,7 +30,7 @@ function tiles() {
   const withReasons = (what, counts) => (sum(counts) ? what + ": " + reasons(counts) : what);
   tile(grouped(data.hits), "hits of " + counted(data.probed.length, "function"));
   if (data.unit === "ns") tile(time(data.total), "in the functions themselves");
-  tile(time(elapsed), "recorded");
+  if (elapsed > 0) tile(time(elapsed), "recorded");
   if (elapsed > 0) tile(quantity(data.hits / (elapsed / 1e9)) + "/s", "rate");
   tile(grouped(data.stacks), "distinct stacks");
   tile(grouped(sum(data.lost)), withReasons("lost", data.lost), sum(data.lost) > 0);
@@ -107,7 +113,7 @@ function details() {
   const place = byId("details").querySelector("dl");
   const say = (what, ...inner) => place.append(element("dt", "", what), element("dd", "", ...inner));
   const counts = (of) => (sum(of) ? grouped(sum(of)) + " (" + reasons(of) + ")" : "0");
-  say("Command", element("code", "", header.command.join(" ")));
+  say("Command", element("code", "", commandLine()));
   say("Specs", element("code", "", header.specs.join(" ") || "every function of the program"));
   say("Machine", header.host + ", Linux " + header.kernel);
   say("When", data.started + ", for " + time(header.elapsed_ns));

@@ -35,8 +35,18 @@ function colorOf(name) {
   return color;
 }
 
+// A module's own, as far as no heavier one has one that looks the same.
 function hueOf(module) {
-  return hash(fileName(module)) % 360;
+  if (!graph.hues) {
+    graph.hues = new Map();
+    for (const [name] of modulesByWeight()) {
+      let hue = hash(fileName(name)) % 360;
+      const near = (other) => Math.min(Math.abs(hue - other), 360 - Math.abs(hue - other)) < 30;
+      for (let tries = 0; tries < 9 && [...graph.hues.values()].some(near); tries++) hue = (hue + 137) % 360;
+      graph.hues.set(name, hue);
+    }
+  }
+  return graph.hues.get(module) ?? hash(fileName(module)) % 360;
 }
 
 // Places the boxes that are wide enough to be seen. Only they are looked at: what is narrower is passed with all that is above it.

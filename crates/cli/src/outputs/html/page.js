@@ -116,15 +116,20 @@ function crumbs() {
   byId("crumbs").replaceChildren(...parts);
 }
 
-// Modules by the weight of their functions, as far as they have a colour.
-function legend() {
+// Modules with the weights of their functions, the heaviest first.
+function modulesByWeight() {
   const weights = new Map();
   for (let at = 0; at < ALL; at++) {
     const module = moduleOf(at);
     if (module && functions.total[at]) weights.set(module, (weights.get(module) || 0) + functions.total[at]);
   }
+  return [...weights].sort((a, b) => b[1] - a[1]);
+}
+
+// The heaviest modules and their colours.
+function legend() {
   graph.colors.clear();
-  const modules = [...weights].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([module]) => module);
+  const modules = modulesByWeight().slice(0, 6).map(([module]) => module);
   byId("legend").replaceChildren(...modules.map((module) => {
     const color = element("i");
     color.style.background = dark.matches ? `oklch(0.47 0.09 ${hueOf(module)})` : `oklch(0.84 0.088 ${hueOf(module)})`;

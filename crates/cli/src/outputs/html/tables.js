@@ -73,6 +73,8 @@ function textColumn(head, key, className) {
 
 function functionsTable(chosen) {
   const rows = functions.name.map((_, at) => at).filter((at) => at !== ALL && functions.total[at] > 0);
+  // What has the same weight of its own goes by its total.
+  rows.sort((a, b) => functions.total[b] - functions.total[a]);
   const value = (head, title, of) => ({ head, title, key: of, fill: (cell, at) => cell.append(data.unit === "ns" ? time(of(at)) : grouped(of(at))) });
   const own = (at) => functions.own[at];
   const total = (at) => functions.total[at];
