@@ -7,6 +7,7 @@
 mod dispositions;
 mod frame;
 mod masks;
+pub(crate) mod stack;
 pub(crate) mod traps;
 mod wrap;
 

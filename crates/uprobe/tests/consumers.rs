@@ -221,7 +221,7 @@ fn slow_code_has_a_stack_of_its_own() {
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_ONSTACK;
     // SAFETY: a handler that only calls a probed function.
-    assert_eq!(unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) }, 0);
+    assert_eq!(unsafe { uprobe::signals::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) }, 0);
     thread::spawn(|| {
         // SAFETY: asks for a number.
         let kernels = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::dispositions::{self, handler, system};
-use super::{frame, masks};
+use super::{frame, masks, stack};
 use crate::trap_table::{self, Meaning};
 use crate::{breakpoint, kernel};
 use core::ptr;
@@ -51,6 +51,7 @@ extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void)
     let frame = unsafe { &mut *context.cast::<ucontext_t>() };
     // SAFETY: as above.
     let code = unsafe { (*info).si_code };
+    stack::note(frame);
     if !(code > 0 && resolve(signal, frame)) {
         forward(signal, code, info, frame);
     }

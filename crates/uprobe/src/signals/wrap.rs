@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::dispositions::{self, handler};
-use super::{frame, masks, traps};
+use super::{frame, masks, stack, traps};
 use crate::{kernel, stubs};
 use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, sigset_t, ucontext_t};
 use patch::Registers;
@@ -11,6 +11,7 @@ use patch::Registers;
 pub(super) extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel gives a SA_SIGINFO handler its frame.
     let frame = unsafe { &mut *context.cast::<ucontext_t>() };
+    stack::note(frame);
     call(signal, info, frame);
 }
 

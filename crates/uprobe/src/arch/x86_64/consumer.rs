@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::vector::MASK;
-use crate::{consumer, kernel};
+use crate::{consumer, kernel, signals};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -51,11 +51,14 @@ pub(crate) fn with_all_vectors_and_stack_elsewhere(f: &mut impl FnMut()) {
         None => with_all_vectors(f),
         Some(area) => {
             let top = area.stack.get().wrapping_add(1).cast::<u8>();
+            let on_signal_stack = signals::stack::in_use();
             let mut f = || {
                 // The kernel tells by the stack pointer whether the signal stack is in use: a breakpoint's handler would overwrite it.
-                let kept = kernel::take_signal_stack();
+                let kept = on_signal_stack.then(kernel::take_signal_stack);
                 f();
-                kernel::put_signal_stack(&kept);
+                if let Some(kept) = kept {
+                    kernel::put_signal_stack(&kept);
+                }
             };
             call(&mut f, ptr::from_ref(area).cast_mut(), top);
             area.give_back();

@@ -6,6 +6,7 @@
 //! | `OWN` | the thread's first state, also while a consumer runs; 0: none yet, or none any more |
 //! | `BUSY` | why there is none: [`crate::thread::Busy`] |
 //! | `TRAPS` | what the thread believes of SIGTRAP: [`crate::signals`] |
+//! | `SIGNAL_STACK`, `SIGNAL_STACK_END` | the thread's signal stack, as of the last signal that was handled: [`crate::signals`]; 0, 0: none |
 //!
 //! Written by the thread and its signal handlers only.
 #![allow(unsafe_code)]
@@ -17,10 +18,10 @@ global_asm!(
     ".globl __trapline_uprobe_tls_v0",
     ".hidden __trapline_uprobe_tls_v0",
     ".type __trapline_uprobe_tls_v0,@tls_object",
-    ".size __trapline_uprobe_tls_v0,32",
-    ".balign 32",
+    ".size __trapline_uprobe_tls_v0,64",
+    ".balign 64",
     "__trapline_uprobe_tls_v0:",
-    ".zero 32",
+    ".zero 64",
     ".popsection",
 );
 
@@ -32,6 +33,10 @@ pub(crate) const OWN: usize = 8;
 pub(crate) const BUSY: usize = 16;
 /// See the module.
 pub(crate) const TRAPS: usize = 24;
+/// See the module.
+pub(crate) const SIGNAL_STACK: usize = 32;
+/// See the module.
+pub(crate) const SIGNAL_STACK_END: usize = 40;
 
 /// Distance of the words from fs:0.
 #[inline]
@@ -55,7 +60,7 @@ pub(crate) fn control_block() -> u64 {
 /// Reads a word.
 #[inline(always)]
 pub(crate) fn get<const WORD: usize>() -> usize {
-    const { assert!(WORD <= TRAPS) };
+    const { assert!(WORD <= SIGNAL_STACK_END) };
     let value: usize;
     // SAFETY: a load of one of the thread's own words.
     unsafe {
@@ -73,7 +78,7 @@ pub(crate) fn get<const WORD: usize>() -> usize {
 /// Writes a word.
 #[inline(always)]
 pub(crate) fn set<const WORD: usize>(value: usize) {
-    const { assert!(WORD <= TRAPS) };
+    const { assert!(WORD <= SIGNAL_STACK_END) };
     // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal handlers read what was written before.
     unsafe {
         asm!(
