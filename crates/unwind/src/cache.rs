@@ -12,7 +12,11 @@
 
 use crate::rule::Packed;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicPtr, AtomicU64};
+use core::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,17 @@ impl Entry {
         // Acquire pairs with the Release that makes a forgotten entry known again.
         let rule = Packed(self.rule.load(Ordering::Acquire));
         (rule.0 != 0).then(|| Known { rule, frame: self.frame.load(Ordering::Relaxed) })
+    }
+
+    /// Makes the entry, which is empty or that of `key`, say this. Whether it was empty. `publish`: how that is announced, Release but for a model of what happens otherwise.
+    fn set(&self, key: u64, known: Known, publish: Ordering) -> bool {
+        self.frame.store(known.frame, Ordering::Relaxed);
+        // Release pairs with the Acquire in `known`, for an entry that was forgotten.
+        self.rule.store(known.rule.0, publish);
+        let new = self.key.load(Ordering::Relaxed) == 0;
+        // Release pairs with the Acquire in `known`, for a new one.
+        self.key.store(key, publish);
+        new
     }
 
     /// What is expected to come behind this frame.
@@ -140,13 +155,7 @@ impl Table {
 
     /// Whether an entry was used for it that was empty.
     fn set(&self, key: u64, known: Known) -> bool {
-        let entry = self.place(key);
-        entry.frame.store(known.frame, Ordering::Relaxed);
-        entry.rule.store(known.rule.0, Ordering::Release);
-        let new = entry.key.load(Ordering::Relaxed) == 0;
-        // Release pairs with the Acquire in `find`.
-        entry.key.store(key, Ordering::Release);
-        new
+        self.place(key).set(key, known, Ordering::Release)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -232,7 +241,34 @@ impl Cache {
     }
 }
 
-#[cfg(test)]
+/// One entry, for models.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model {
+    use super::{AtomicPtr, AtomicU64, Entry, Known, Ordering, ptr};
+    use crate::rule::Packed;
+
+    pub struct Line(Entry);
+
+    impl Line {
+        /// With this key, whose rule was forgotten; 0: empty.
+        pub fn forgotten(key: u64) -> Self {
+            let [key, rule, frame] = [key, 0, 7].map(AtomicU64::new);
+            Self(Entry { key, rule, frame, next: AtomicPtr::new(ptr::null_mut()) })
+        }
+
+        pub fn set(&self, key: u64, rule: u64, frame: u64, publish: Ordering) {
+            self.0.set(key, Known { rule: Packed(rule), frame }, publish);
+        }
+
+        /// Rule and frame.
+        pub fn known(&self, key: u64) -> Option<(u64, u64)> {
+            self.0.known(key).map(|known| (known.rule.0, known.frame))
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::{Cache, Expected, Known};
     use crate::rule::{Packed, Rule, Saved};

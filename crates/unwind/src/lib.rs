@@ -58,7 +58,10 @@
 #![deny(unsafe_code)]
 
 mod bounds;
+#[cfg(not(loom))]
 mod cache;
+#[cfg(loom)]
+pub mod cache;
 mod learn;
 mod module;
 mod rule;
