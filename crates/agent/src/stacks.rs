@@ -18,9 +18,16 @@ pub(crate) fn recorder() -> Option<&'static Recorder> {
 pub(crate) fn start(segment: &'static Segment) {
     RECORDER.get_or_init(|| {
         segment.stacks()?;
-        Recorder::start(segment).inspect_err(|why| log::line(&format!("no stacks are recorded: {why}"))).ok()
+        Recorder::start(segment, grown).inspect_err(|why| log::line(&format!("no stacks are recorded: {why}"))).ok()
     });
     refresh();
+}
+
+/// A thread has more memory now.
+fn grown() {
+    if let (Some(segment), Some(engine)) = (crate::segment::get(), uprobe::Engine::get()) {
+        segment.note_agent_bytes(crate::arm::bytes(engine));
+    }
 }
 
 /// What is loaded has changed.

@@ -25,6 +25,8 @@ pub struct Recorder {
     threads: Box<[AtomicPtr<Thread>]>,
     /// Bytes of the threads' parts.
     thread_bytes: AtomicUsize,
+    /// Called when [`Recorder::bytes`] has grown.
+    grown: fn(),
 }
 
 /// Why stacks cannot be recorded.
@@ -88,8 +90,9 @@ impl Recorder {
     /// See [`StartError`]. That too many processes write already is none: their hits are counted without stacks.
     ///
     /// # Context
-    /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the process.
-    pub fn start(segment: &'static Segment) -> Result<&'static Self, StartError> {
+    /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the process. `grown` is called when [`Recorder::bytes`] has grown for a thread that is new, in the context of
+    /// [`uprobe::slowly`].
+    pub fn start(segment: &'static Segment, grown: fn()) -> Result<&'static Self, StartError> {
         let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
         let store = store(segment)?;
         let recorder = Self {
@@ -102,6 +105,7 @@ impl Recorder {
             timed: stacks.timed,
             threads: (0..segment.shape().blocks).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             thread_bytes: AtomicUsize::new(0),
+            grown,
         };
         Ok(Box::leak(Box::new(recorder)))
     }
@@ -173,6 +177,7 @@ impl Recorder {
         let new = Box::into_raw(Box::new(Thread::new(self.segment, index)));
         self.thread_bytes.fetch_add(Thread::BYTES, Ordering::Relaxed);
         place.store(new, Ordering::Release);
+        (self.grown)();
         new
     }
 }

@@ -9,7 +9,7 @@ use wire::StackCell;
 /// Stacks remembered.
 const PLACES: usize = 32;
 /// Words of one: a frame has one or two. Deeper stacks are walked.
-const WORDS: usize = 96;
+const WORDS: usize = 64;
 /// After so many failures in a row a place is left alone for a while: its stacks change more often than they are met again.
 const FAILURES: u8 = 4;
 const REST: u8 = 200;

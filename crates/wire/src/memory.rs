@@ -81,6 +81,18 @@ impl Memory {
         self.at(offset, len, 16)
     }
 
+    /// Gives a part its pages now. False: the file system has none left, and whoever touched the part would be killed.
+    pub(crate) fn populate(&self, offset: usize, len: usize) -> bool {
+        const PAGE: usize = 4096;
+        const MADV_POPULATE_WRITE: libc::c_int = 23;
+        let start = offset / PAGE * PAGE;
+        let Some(at) = self.at(start, (offset + len).next_multiple_of(PAGE).min(self.bytes) - start, PAGE) else { return false };
+        // SAFETY: pages of the mapping; what is in them stays.
+        let done = unsafe { libc::madvise(at.as_ptr().cast(), offset + len - start, MADV_POPULATE_WRITE) } == 0;
+        // Kernels before 5.14 do not know it.
+        done || io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+    }
+
     pub(crate) fn load64(&self, offset: usize) -> u64 {
         // Relaxed: fields are right for themselves; where one announces others, its user says so.
         self.u64(offset).map_or(0, |w| w.load(Ordering::Relaxed))

@@ -184,10 +184,10 @@ impl Segment {
         Some(StackTable { first, log2, stride, index: (at as usize + TABLE_HEADER).div_euclid(CELL) as u32 })
     }
 
-    /// A new table of 2 to the power `log2` cells for the block, which is the caller's: it is its newest one from now on. `None`: there is no room.
+    /// A new table of 2 to the power `log2` cells for the block, which is the caller's: it is its newest one from now on. `None`: there is no room, here or in the file system.
     ///
     /// # Context
-    /// Signal-safe, no system call, no allocation.
+    /// Signal-safe, no allocation; one system call, which may change `errno`.
     pub fn new_stack_table(&self, block: usize, log2: u32) -> Option<StackTable> {
         let stride = self.stride()?;
         let part = self.stacks()?.counts_bytes as u64;
@@ -200,6 +200,9 @@ impl Segment {
         });
         let at = at.ok()?.max(FIRST_TABLE);
         let place = self.layout.counts + at as usize;
+        if !self.memory.populate(place, bytes as usize) {
+            return None;
+        }
         let newest = self.memory.u64(self.layout.block(block)? + BLOCK_TABLE)?;
         self.memory.store64(place + PREVIOUS, newest.load(Ordering::Relaxed));
         self.memory.store32(place + LOG2, log2);

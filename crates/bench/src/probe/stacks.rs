@@ -134,7 +134,7 @@ fn setup() -> Result<[u32; 2], String> {
     let segment = SEGMENT.get_or_init(|| Segment::create(&file, shape).expect("a file of that size"));
     let hooks = Hooks { thread_start, thread_exit, lost: |_| () };
     let engine = Engine::start(hooks, Config::default()).map_err(|e| text(&e))?;
-    let recorder = Recorder::start(segment).map_err(|e| text(&e))?;
+    let recorder = Recorder::start(segment, || ()).map_err(|e| text(&e))?;
     let loaded = Module::all(&mut |_| 0).into_iter().enumerate();
     recorder.loaded(
         loaded.map(|(n, module)| Loaded { module, file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() } }).collect(),

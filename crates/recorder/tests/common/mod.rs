@@ -111,7 +111,7 @@ pub(crate) fn start(stacks: Stacks) -> &'static Recorder {
         let _ = SEGMENT.set(Segment::create(&file, shape).expect("a segment"));
         let engine = Engine::start(Hooks { thread_start, thread_exit, lost: |loss| panic!("lost: {loss:?}") }, Config::default())
             .expect("an engine");
-        let recorder = Recorder::start(segment()).expect("a recorder");
+        let recorder = Recorder::start(segment(), || ()).expect("a recorder");
         let file = |n: usize| Identity { ino: n as u64 + 1, ..Identity::default() };
         recorder.loaded(Module::all(&mut |_| 0).into_iter().enumerate().map(|(n, module)| Loaded { module, file: file(n) }).collect());
         let address = recorder_leaf as *const () as u64;
