@@ -101,7 +101,9 @@ impl Thread {
     /// Goes on in a larger table. False: there is no room.
     fn grow(&mut self, segment: &Segment, store: &Store) -> bool {
         let log2 = self.table.map_or(FIRST_LOG2, |table| table.cells().trailing_zeros() + GROWTH);
-        let Some(new) = segment.new_stack_table(self.block, log2) else { return false };
+        let mut new = None;
+        uprobe::slowly(&mut || new = segment.new_stack_table(self.block, log2));
+        let Some(new) = new else { return false };
         let old = self.table.replace(new);
         self.used = 0;
         // Cells hold references: those of a table that nobody looks at any more would never be given back.

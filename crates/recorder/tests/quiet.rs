@@ -93,3 +93,20 @@ fn the_same_stack() {
 fn many_stacks() {
     in_child(|| (0..500).for_each(hit));
 }
+
+/// What a first hit does with system calls that fail is nothing that the program sees.
+#[test]
+fn errno_is_left_alone() {
+    start(ROOMY);
+    std::thread::spawn(|| {
+        // SAFETY: the thread's own.
+        let errno = unsafe { &mut *libc::__errno_location() };
+        for stack in 0..600 {
+            *errno = 1000 + stack as i32;
+            hit(stack);
+            assert_eq!(*errno, 1000 + stack as i32);
+        }
+    })
+    .join()
+    .expect("errno is the same");
+}

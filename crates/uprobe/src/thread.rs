@@ -293,7 +293,14 @@ fn own_code_in_place(f: &mut dyn FnMut()) {
     let (state, busy) = (tls::get::<{ tls::STATE }>(), tls::get::<{ tls::BUSY }>());
     set_busy(Busy::Own);
     tls::set::<{ tls::STATE }>(0);
+    // The program may be between a call and its look at `errno`.
+    // SAFETY: every thread has one.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the thread's own.
+    let errno = unsafe { place.read() };
     f();
+    // SAFETY: as above.
+    unsafe { place.write(errno) };
     tls::set::<{ tls::STATE }>(state);
     tls::set::<{ tls::BUSY }>(busy);
     kernel::restore_signals(mask);
