@@ -99,8 +99,10 @@ fn many_stacks() {
 fn errno_is_left_alone() {
     start(ROOMY);
     std::thread::spawn(|| {
+        // SAFETY: every thread has one.
+        let place = unsafe { libc::__errno_location() };
         // SAFETY: the thread's own.
-        let errno = unsafe { &mut *libc::__errno_location() };
+        let errno = unsafe { &mut *place };
         for stack in 0..600 {
             *errno = 1000 + stack as i32;
             hit(stack);

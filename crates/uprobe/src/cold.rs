@@ -84,6 +84,7 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
     let cell = action.cell();
     match thread::busy() {
         Busy::No => {}
+        Busy::Agent if thread::escaped(slot).is_some() => {}
         Busy::Agent => {
             recorder::lost(Loss::Recursion);
             return Made::Nothing;

@@ -207,7 +207,7 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     if cold::is_same_call(site, index, slot) {
         return None;
     }
-    let Some(state) = thread::enter() else {
+    let Some(state) = thread::enter().or_else(|| thread::escaped(slot)) else {
         match thread::busy() {
             Busy::Own => {}
             Busy::Agent => meanwhile(site),
@@ -215,7 +215,7 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
         }
         return None;
     };
-    let consuming = Consuming::begin(state);
+    let consuming = Consuming::begin(state, slot);
     let section = rcu::read_lock();
     // Acquire pairs with the Release in `replace`.
     let list = site.consumers.load(Ordering::Acquire);
@@ -308,10 +308,10 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
     context.site = its.site.load(Ordering::Relaxed);
     context.registers.rip = its.orig_ra.load(Ordering::Relaxed);
     let mut ticks = None;
-    match thread::enter() {
+    match thread::enter().or_else(|| thread::escaped(slot)) {
         None => recorder::lost(Loss::Recursion),
         Some(state) => {
-            let _consuming = Consuming::begin(state);
+            let _consuming = Consuming::begin(state, slot);
             let _section = rcu::read_lock();
             ticks = tell(context, its);
         }

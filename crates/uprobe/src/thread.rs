@@ -18,7 +18,7 @@ use crate::arch::x86_64::{area, tls, vector};
 use crate::instance::CHUNKS;
 use crate::lists::Pages;
 use crate::recorder::{self, Hooks};
-use crate::{chunk, kernel, lists, site_table};
+use crate::{chunk, kernel, lists, signals, site_table};
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 use objpool::DefaultPool;
 use percpu::{Record, Registry};
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) survivors: AtomicU32,
     /// Calls to let pass before a free instance is looked for again.
     pub(crate) patience: AtomicU32,
+    /// While a consumer runs: the program's stack pointer at the hit.
+    consuming: AtomicUsize,
     /// The thread's word; see [`thread_word`]. In the first state only.
     word: AtomicUsize,
     /// Address of the thread's next state; 0: none.
@@ -218,9 +220,10 @@ impl Drop for Critical {
 pub(crate) struct Consuming(&'static State);
 
 impl Consuming {
-    /// For a thread that is not busy.
+    /// For a thread that is not busy; `slot` is the stack pointer of the hit.
     #[inline]
-    pub(crate) fn begin(state: &'static State) -> Self {
+    pub(crate) fn begin(state: &'static State, slot: u64) -> Self {
+        state.consuming.store(slot as usize, Ordering::Relaxed);
         tls::set::<{ tls::STATE }>(0);
         compiler_fence(Ordering::SeqCst);
         Self(state)
@@ -230,9 +233,24 @@ impl Consuming {
 impl Drop for Consuming {
     #[inline]
     fn drop(&mut self) {
+        self.0.consuming.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         publish(self.0);
     }
+}
+
+/// For a hit at `slot` of a thread in which a consumer seems to run: a state, if that consumer was left for good, by a signal handler that ended in `siglongjmp`. Its frames would lie below the hit that it was
+/// called for; a handler that interrupts it is below them, or on the signal stack.
+#[cold]
+pub(crate) fn escaped(slot: u64) -> Option<&'static State> {
+    let slot = slot as usize;
+    if busy() != Busy::Agent || signals::stack::contains(slot) {
+        return None;
+    }
+    let left = states().find(|state| (1..=slot).contains(&state.consuming.load(Ordering::Relaxed)))?;
+    left.consuming.store(0, Ordering::Relaxed);
+    publish(left);
+    enter()
 }
 
 #[inline]

@@ -249,3 +249,80 @@ fn slow_code_has_a_stack_of_its_own() {
     assert_eq!(ROUNDS.load(Ordering::Relaxed), 1);
     assert!(site.remove(id));
 }
+
+// escapable(f, argument): calls f(argument) and gives 0, or 1 if a handler has gone to `escape` meanwhile, which puts everything back: what sigsetjmp and siglongjmp do.
+std::arch::global_asm!(
+    ".globl consumers_escapable",
+    "consumers_escapable:",
+    ".cfi_startproc",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "sub rsp, 8",
+    "mov [rip + consumers_stack], rsp",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "call rax",
+    "xor eax, eax",
+    "1:",
+    "add rsp, 8",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    ".globl consumers_escape",
+    "consumers_escape:",
+    "mov rsp, [rip + consumers_stack]",
+    "mov eax, 1",
+    "jmp 1b",
+    ".cfi_endproc",
+    ".pushsection .bss",
+    ".balign 8",
+    "consumers_stack: .skip 8",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    safe fn consumers_escapable(f: unsafe extern "C-unwind" fn(u64) -> u64, argument: u64) -> u64;
+    fn consumers_escape();
+}
+
+/// A handler that never returns leaves a consumer for good. The thread's next hits are hits again.
+#[test]
+fn consumers_that_are_left_by_a_handler() {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the kernel gives the frame.
+        let frame = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        frame.uc_mcontext.gregs[libc::REG_RIP as usize] = consumers_escape as *const () as i64;
+    }
+    fn entry(context: &mut Context, _: usize, _: &mut u64) -> Verdict {
+        SEEN.fetch_add(1, Ordering::Relaxed);
+        if context.argument(0) == Some(7) {
+            // SAFETY: to this thread, which has a handler.
+            unsafe { libc::raise(libc::SIGUSR2) };
+        }
+        Verdict::Skip
+    }
+    // SAFETY: zero is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+    // SAFETY: a handler for the life of the process.
+    unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
+    let site = arm(common::leaf_g as *const () as usize, Kind::Call);
+    let id = site.attach(Consumer { entry: Some(entry), vectors: Vectors::All, ..nothing() }).expect("a place");
+    let before = lost(Loss::Recursion);
+    for round in 0..50 {
+        assert_eq!(consumers_escapable(common::leaf_g, 7), 1, "round {round}");
+        assert_eq!(consumers_escapable(common::leaf_g, 8), 0, "round {round}");
+    }
+    assert_eq!((SEEN.load(Ordering::Relaxed), lost(Loss::Recursion)), (100, before));
+    assert!(site.remove(id));
+}

@@ -17,5 +17,10 @@ pub(super) fn note(frame: &ucontext_t) {
 /// Whether the caller is on the signal stack.
 pub(crate) fn in_use() -> bool {
     let here = 0_u8;
-    (tls::get::<SIGNAL_STACK>()..tls::get::<SIGNAL_STACK_END>()).contains(&ptr::from_ref(&here).addr())
+    contains(ptr::from_ref(&here).addr())
+}
+
+/// Whether an address is in the signal stack.
+pub(crate) fn contains(address: usize) -> bool {
+    (tls::get::<SIGNAL_STACK>()..tls::get::<SIGNAL_STACK_END>()).contains(&address)
 }

@@ -140,6 +140,7 @@ global_asm!(
     "leaf leaf_d",
     "leaf leaf_e",
     "leaf leaf_f",
+    "leaf leaf_g",
     ".purgem leaf",
     // recurse(n): n levels deep
     ".balign 64",
@@ -271,6 +272,7 @@ unsafe extern "C-unwind" {
     pub fn leaf_d(n: u64) -> u64;
     pub fn leaf_e(n: u64) -> u64;
     pub fn leaf_f(n: u64) -> u64;
+    pub fn leaf_g(n: u64) -> u64;
     pub fn recurse(n: u64) -> u64;
     pub fn ping(n: u64) -> u64;
     pub fn pong(n: u64) -> u64;
