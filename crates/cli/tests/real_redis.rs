@@ -33,6 +33,41 @@ fn one_call_per_command() {
     }
 }
 
+/// Where it allocates, under load and in the child that saves: every hit is in the graph, and every stack begins at the program's start.
+#[test]
+fn a_flame_graph_of_allocations() {
+    if !available() {
+        return;
+    }
+    let server = Server::start_by(|directory| {
+        let mut command = common::trapline();
+        command.args(["record", "redis-server:zmalloc"]);
+        ["zmalloc.svg", "zmalloc.folded", "zmalloc.tlp"].iter().for_each(|name| _ = command.arg("-o").arg(directory.join(name)));
+        command.arg("--");
+        command
+    });
+    server.benchmark(&["-n", "100000", "-t", "set,get,lpush,zadd", "-P", "16", "-c", "50", "-q"]);
+    let mut client = server.connect();
+    assert!(client.ask(&["BGSAVE"]).starts_with('+'));
+    common::process::wait_until("the save ends", || client.ask(&["INFO", "persistence"]).contains("rdb_bgsave_in_progress:0"));
+    client.shut_down();
+    let (finished, directory) = server.finish();
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let file = |name: &str| directory.path().join(name);
+    let recording = common::Recording::read(&file("zmalloc.tlp")).expect("a recording");
+    let report = recording.report().expect("hits and stacks add up");
+    let hits = report.calls("zmalloc");
+    assert!(hits > 300_000 && report.lost().is_empty(), "{hits} hits, lost: {:?}", report.lost());
+    assert_eq!(recording.calls(|_| true), hits, "every hit has a stack");
+    assert!(recording.cuts().is_empty(), "{:?}", recording.cuts());
+    let folded = std::fs::read_to_string(file("zmalloc.folded")).expect("folded stacks");
+    let weights = folded.lines().map(|line| line.rsplit_once(' ').expect("a weight"));
+    assert_eq!(weights.clone().map(|(_, n)| n.parse::<u64>().expect("a number")).sum::<u64>(), hits);
+    assert!(weights.clone().all(|(stack, _)| stack.starts_with("_start;") && stack.ends_with(";zmalloc")), "{folded}");
+    let graph = std::fs::read_to_string(file("zmalloc.svg")).expect("a graph").replace(',', "");
+    assert!(graph.contains(&format!("<title>all ({hits} calls 100%)")), "the whole graph is {hits} calls");
+}
+
 /// Killed by a signal that it handles: the exit code is the server's own, and so with one that it does not.
 #[test]
 fn the_exit_code_is_the_servers() {
