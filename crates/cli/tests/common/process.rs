@@ -114,6 +114,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Finished {
 /// Starts `command` in a process group of its own with pipes for all streams.
 pub(crate) fn start(command: &mut Command) -> Running {
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    heed_interrupts(command);
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let group = child.id().cast_signed();
     let (end_of_watch, ended) = mpsc::channel::<()>();
@@ -125,6 +126,20 @@ pub(crate) fn start(command: &mut Command) -> Running {
         hung
     });
     Running { child, what: format!("{command:?}"), end_of_watch, watchdog: Some(watchdog) }
+}
+
+/// Lets ^C and the like have their effect on the child, also where the tests were started in the background of a shell, which has them ignored.
+#[allow(unsafe_code)]
+fn heed_interrupts(command: &mut Command) {
+    let heed = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: sets a default.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only.
+    unsafe { command.pre_exec(heed) };
 }
 
 fn collect(stdout: &mpsc::Receiver<String>, stderr: &mpsc::Receiver<String>) -> Option<(String, String)> {
