@@ -62,12 +62,16 @@ mod bounds;
 mod cache;
 #[cfg(loom)]
 pub mod cache;
+mod host;
 mod learn;
 mod module;
 mod rule;
 mod scratch;
+mod unwinder;
 mod walk;
 
 pub use bounds::Bounds;
+pub use host::{EXACT, Host, NoTrace, Trace};
 pub use module::Module;
-pub use walk::{EXACT, End, Host, Method, NoTrace, Start, Trace, Unwinder};
+pub use unwinder::Unwinder;
+pub use walk::{End, Method, Start};

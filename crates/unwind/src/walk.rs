@@ -2,47 +2,12 @@
 #![allow(unsafe_code)]
 
 use crate::bounds::{self, Bounds};
-use crate::cache::{Cache, Entry, Expected, Known};
-use crate::learn::{begins, learn, signal_frame};
-use crate::module::Module;
-use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, Rule, SIGNAL, SP, Saved, UNSUPPORTED};
-use crate::scratch::{Lock, Scratch};
+use crate::cache::{Entry, Expected, Known};
+use crate::host::{EXACT, Host, NoTrace, Trace};
+use crate::learn::signal_frame;
+use crate::rule::{ALIGNED, BP, NO_TABLE, OUTERMOST, Packed, SIGNAL, SP};
+use crate::unwinder::{Unwinder, study};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Set in a frame, and in what the cache is asked for: the instruction at the address is meant, not the call in front of it.
-pub const EXACT: u64 = 1 << 63;
-
-/// What a walk needs of the program that it is in.
-pub trait Host {
-    /// The address that a return address stands for, if return probes have replaced it. `read` is to be told of each word that decides that: its address and contents.
-    fn original(&self, address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64>;
-
-    /// Runs code that may use any register and call the C library, with signals blocked. Walks come here for each address that they see for the first time.
-    fn slowly(&self, f: &mut dyn FnMut());
-}
-
-/// Is told of everything that decides how a walk goes: as long as the words in memory, the start and [`Unwinder::generation`] are the same, so is the stack. The frame pointer belongs to the start only if
-/// it was used before another one was found in memory.
-pub trait Trace {
-    /// How the walk goes depends on `word` at `address`.
-    fn read(&mut self, address: u64, word: u64);
-
-    /// It depends on the frame pointer at the start.
-    fn uses_start_bp(&mut self);
-}
-
-/// Does not care.
-#[derive(Debug)]
-pub struct NoTrace;
-
-impl Trace for NoTrace {
-    #[inline(always)]
-    fn read(&mut self, _: u64, _: u64) {}
-
-    #[inline(always)]
-    fn uses_start_bp(&mut self) {}
-}
 
 /// How frames are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,22 +69,6 @@ impl End {
     }
 }
 
-/// Finds call stacks of the threads of this process.
-///
-/// # Context
-/// [`Unwinder::walk`] is signal-safe, allocates nothing, and makes system calls only for addresses and stacks that it has not seen before ([`Host::slowly`]).
-pub struct Unwinder {
-    cache: Cache,
-    lock: Lock,
-    generation: AtomicU64,
-}
-
-impl core::fmt::Debug for Unwinder {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Unwinder").field("addresses", &self.cache.len()).finish_non_exhaustive()
-    }
-}
-
 /// Of so many callers that were not expected, the function of the last is one with many callers.
 const SURPRISES: u32 = 16;
 /// Of so many callers of such functions, the last is expected again.
@@ -135,108 +84,17 @@ struct At {
     limit: u64,
 }
 
-impl Unwinder {
-    /// An unwinder that knows of no module. `None`: no memory.
-    pub fn new() -> Option<Self> {
-        Some(Self { cache: Cache::new()?, lock: Lock::new(), generation: AtomicU64::new(1) })
-    }
-
-    /// Says what is loaded. What was learned of modules that are not there any more, or are new, is forgotten.
-    ///
-    /// # Context
-    /// Allocates; waits for threads that learn something just now. With signals blocked, and not in a walk.
-    pub fn set_modules(&self, mut modules: Vec<Module>) {
-        modules.sort_unstable_by_key(|m| m.range.start);
-        self.lock.with(|scratch| {
-            let old = core::mem::replace(&mut scratch.modules, modules);
-            let only_in = |some: &[Module], others: &[Module]| -> Vec<_> {
-                some.iter().filter(|m| !others.contains(m)).map(|m| m.range.clone()).collect()
-            };
-            let changed = [only_in(&old, &scratch.modules), only_in(&scratch.modules, &old)].concat();
-            if !changed.is_empty() {
-                // Relaxed: no thread is in code that goes or comes.
-                self.generation.fetch_add(1, Ordering::Relaxed);
-                self.cache.forget(|key| changed.iter().any(|r| r.contains(&(key & !EXACT))));
-            }
-        });
-    }
-
-    /// Changes when what is loaded does.
-    #[inline]
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    /// In a fork child, before its first walk.
-    pub fn forked(&self) {
-        self.lock.forked();
-    }
-
-    /// Bytes that are used for what was learned.
-    pub fn bytes(&self) -> usize {
-        self.cache.bytes()
-    }
-
-    /// Addresses that were learned.
-    pub fn addresses(&self) -> usize {
-        self.cache.len()
-    }
-
-    /// The address of an instruction as stacks show it, with [`EXACT`].
-    ///
-    /// # Context
-    /// As [`Unwinder::set_modules`].
-    pub fn frame(&self, pc: u64) -> u64 {
-        self.lock.with(|scratch| module(scratch, pc).map_or(pc, |m| m.frame(pc))).unwrap_or(pc) | EXACT
-    }
-
-    /// Whether the first instruction of a function is reached by a call, so that its return address is on top of the stack ([`Start::entry`]). A program's first function is not, nor is what signal handlers
-    /// return to. True where nothing says otherwise.
-    ///
-    /// # Context
-    /// As [`Unwinder::set_modules`].
-    pub fn is_called(&self, pc: u64) -> bool {
-        let rule = self.lock.with(|scratch| study(scratch, pc | EXACT).0.rule);
-        rule.is_none_or(|rule| matches!(rule.kind(), NO_TABLE | UNSUPPORTED) || rule == Packed::new(Rule::Sp { cfa: 8, bp: Saved::Kept }))
-    }
-
-    /// Writes the callers of `start` into `out`, the nearest first: how many, and why no more.
-    ///
-    /// The frame of a caller is [`Module::tag`] plus its return address in the module's file; the bare return address if it is in no module. Frames that a signal has interrupted have [`EXACT`] set.
-    #[inline(always)]
-    pub fn walk<H: Host>(&self, host: &H, start: Start, method: Method, bounds: &mut Bounds, out: &mut [u64]) -> (usize, End) {
-        self.walk_traced(host, start, method, bounds, out, &mut NoTrace)
-    }
-
-    /// [`Unwinder::walk`] that says what it reads.
-    #[inline(always)]
-    pub fn walk_traced<H: Host, T: Trace>(
-        &self,
-        host: &H,
-        start: Start,
-        method: Method,
-        bounds: &mut Bounds,
-        out: &mut [u64],
-        trace: &mut T,
-    ) -> (usize, End) {
-        let mut len = 0;
-        let mut walk = Walk { unwinder: self, host, bounds, trace };
-        let end = walk.run(start, method, out, &mut len);
-        (len, end)
-    }
-}
-
 /// A walk that goes on.
-struct Walk<'w, H, T> {
-    unwinder: &'w Unwinder,
-    host: &'w H,
-    bounds: &'w mut Bounds,
-    trace: &'w mut T,
+pub(crate) struct Walk<'w, H, T> {
+    pub(crate) unwinder: &'w Unwinder,
+    pub(crate) host: &'w H,
+    pub(crate) bounds: &'w mut Bounds,
+    pub(crate) trace: &'w mut T,
 }
 
 impl<H: Host, T: Trace> Walk<'_, H, T> {
     #[inline(always)]
-    fn run(&mut self, start: Start, method: Method, out: &mut [u64], len: &mut usize) -> End {
+    pub(crate) fn run(&mut self, start: Start, method: Method, out: &mut [u64], len: &mut usize) -> End {
         let Some(limit) = self.bounds.end(start.sp).or_else(|| self.new_stack(start.sp)) else { return End::NoBounds };
         let mut at = At { key: start.pc | EXACT, sp: start.sp, bp: start.bp, bp_at: 0, limit };
         if start.entry {
@@ -498,28 +356,4 @@ impl At {
 fn stay_a_branch() {
     // SAFETY: no instruction.
     unsafe { core::arch::asm!("", options(nomem, nostack, preserves_flags)) };
-}
-
-fn module(scratch: &Scratch, pc: u64) -> Option<&Module> {
-    let after = scratch.modules.partition_point(|m| m.range.start <= pc);
-    scratch.modules[..after].last().filter(|m| m.range.contains(&pc))
-}
-
-/// What there is to know of an address, and whether it is worth keeping: what nothing describes is code that may be replaced.
-fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
-    let address = key & !EXACT;
-    // The call in front of a return address may be the last instruction of its function.
-    let pc = if key & EXACT == 0 { address.wrapping_sub(1) } else { address };
-    let after = scratch.modules.partition_point(|m| m.range.start <= pc);
-    let Some(module) = scratch.modules[..after].last().filter(|m| m.range.contains(&pc)) else {
-        return (Known { rule: Packed::new(Rule::NoTable), frame: key }, false);
-    };
-    let rule = match learn(module, pc, &mut scratch.context) {
-        Rule::NoTable if module.begins => Rule::Outermost,
-        // A stack that was made by hand (`makecontext`) begins with the address of a function: no call is in front of that.
-        Rule::NoTable if pc != address && begins(module, address) => Rule::Outermost,
-        rule => rule,
-    };
-    let rule = if module.unseen { Packed::new(rule).unseen() } else { Packed::new(rule) };
-    (Known { rule, frame: module.frame(address) | key & EXACT }, true)
 }

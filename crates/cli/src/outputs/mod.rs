@@ -9,6 +9,8 @@ pub(crate) mod svg;
 use crate::exit::{Failure, USAGE};
 use crate::recording::{Recording, file};
 use clap::ValueEnum;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use std::io::Write;
 use std::path::Path;
 
@@ -75,7 +77,7 @@ impl Format {
         }
     }
 
-    /// The bytes of a recording in this format. [`Format::Tlp`] is [`file::write`]'s.
+    /// The bytes of a recording in this format.
     pub(crate) fn render(self, recording: &Recording) -> anyhow::Result<Vec<u8>> {
         Ok(match self {
             Self::Tlp | Self::Perfetto => file::bytes(recording)?,
@@ -88,9 +90,15 @@ impl Format {
     }
 }
 
-/// Writes a recording to a file, whole or not at all; to standard output where the path is `-`.
+/// Writes a recording to a file, whole or not at all, compressed if its name ends in `.gz`; to standard output where the path is `-`.
 pub(crate) fn write(recording: &Recording, format: Format, path: &Path) -> anyhow::Result<()> {
-    let bytes = format.render(recording)?;
+    let mut bytes = format.render(recording)?;
+    let compressed = bytes.starts_with(&[0x1f, 0x8b]);
+    if !compressed && format != Format::Tlp && path.extension().is_some_and(|ending| ending == "gz") {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&bytes)?;
+        bytes = gzip.finish()?;
+    }
     if path == Path::new("-") {
         // A reader that has seen enough is no error.
         let _ = std::io::stdout().write_all(&bytes);
@@ -103,6 +111,22 @@ pub(crate) fn write(recording: &Recording, format: Format, path: &Path) -> anyho
 mod tests {
     use super::Format;
     use std::path::Path;
+
+    #[test]
+    fn names_that_end_in_gz_are_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let recording = crate::recording::file::tests::sample();
+        let write = |name: &str| {
+            let path = directory.path().join(name);
+            super::write(&recording, Format::of(None, &path).unwrap(), &path).unwrap();
+            std::fs::read(path).unwrap()
+        };
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&write("a.json.gz")[..]), &mut text).unwrap();
+        assert_eq!(text, write("a.json"));
+        // A profile for pprof is compressed anyway, once.
+        assert_eq!(write("a.pb.gz"), write("a.pprof"));
+    }
 
     #[test]
     fn formats_are_told_by_name() {
