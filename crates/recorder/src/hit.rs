@@ -8,21 +8,22 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use unwind::{End, Host, Start};
 use uprobe::{Context, Span, Verdict, add_own};
-use wire::{Frame, NoStack, StackCell};
+use wire::{Frame, NoStack, Segment, StackCell};
 
 /// The cookie of a call without a stack.
 const NOTHING: u32 = u32::MAX;
 
 /// The engine, for walks.
-struct Engine;
+struct Engine<'a>(&'a Segment);
 
-impl Host for Engine {
+impl Host for Engine<'_> {
     #[inline]
     fn original(&self, address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64> {
         uprobe::original_return_address(address, read)
     }
 
     fn slowly(&self, f: &mut dyn FnMut()) {
+        self.0.first_sight();
         uprobe::slowly(f);
     }
 }
@@ -93,7 +94,7 @@ fn remember(site: &Site, thread: &mut Thread, start: Start, place: usize) -> Res
         (0, End::Complete)
     } else {
         let room = &mut thread.frames[1..recorder.depth];
-        recorder.unwinder.walk_traced(&Engine, start, site.method, &mut thread.bounds, room, &mut words)
+        recorder.unwinder.walk_traced(&Engine(recorder.segment), start, site.method, &mut thread.bounds, room, &mut words)
     };
     let len = finish(site, thread, len, end);
     let found = cell(recorder, thread, len)?;
@@ -110,7 +111,7 @@ fn stack(site: &Site, thread: &mut Thread, start: Start) -> usize {
         return finish(site, thread, 0, End::Complete);
     }
     let room = &mut thread.frames[1..recorder.depth];
-    let (len, end) = recorder.unwinder.walk(&Engine, start, site.method, &mut thread.bounds, room);
+    let (len, end) = recorder.unwinder.walk(&Engine(recorder.segment), start, site.method, &mut thread.bounds, room);
     finish(site, thread, len, end)
 }
 

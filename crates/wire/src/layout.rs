@@ -84,6 +84,7 @@ pub(crate) mod head {
     pub(crate) const PROCESSES_LEN: usize = 456;
     pub(crate) const BLOCKS_LEN: usize = 464;
     pub(crate) const COUNTS_NEXT: usize = 472;
+    pub(crate) const FIRST_SIGHTS: usize = 480;
     pub(crate) const LOST: usize = 512;
     pub(crate) const NO_STACK: usize = 640;
     pub(crate) const LOG_PATH: usize = 1024;

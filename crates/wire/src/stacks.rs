@@ -260,6 +260,19 @@ impl Segment {
         self.memory.load64(head::COUNTS_NEXT)
     }
 
+    /// Counts an address, or a thread's stack, that was seen for the first time: that hit took microseconds.
+    pub fn first_sight(&self) {
+        if let Some(w) = self.memory.u64(head::FIRST_SIGHTS) {
+            // Relaxed: a counter.
+            w.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many those were.
+    pub fn first_sights(&self) -> u64 {
+        self.memory.load64(head::FIRST_SIGHTS)
+    }
+
     /// Counts a hit that no stack was kept for.
     pub fn no_stack(&self, why: NoStack, n: u64) {
         if let Some(w) = self.memory.u64(head::NO_STACK + (why as usize) * 8) {

@@ -37,6 +37,7 @@ pub(crate) fn collect(tables: &Tables, known: Known) -> Recording {
         ..Recording::default()
     };
     header.processes = segment.processes_len() as u64;
+    header.first_sights = segment.first_sights();
     header.memory = memory(tables, stacks.frames());
     let mut maker = Maker { segment, called, recording: &mut recording, frames: HashMap::new(), modules: HashMap::new() };
     let mut accounted: HashMap<u64, (u64, u64)> = HashMap::new();
@@ -45,8 +46,10 @@ pub(crate) fn collect(tables: &Tables, known: Known) -> Recording {
         let sum = accounted.entry(words[0]).or_default();
         *sum = (sum.0 + calls, sum.1.wrapping_add(*ticks));
     }
+    let mut overhead = header.first_sights as f64 * FIRST_SIGHT_NS;
     for (index, (object, name)) in functions.iter().enumerate() {
         let counted = counters.get(index).cloned().unwrap_or_default();
+        overhead += counted.calls as f64 * cost_ns(segment.state(index), counted.timed() > 0);
         match segment.state(index) {
             State::Detour => header.armed.0 += 1,
             State::Breakpoint => header.armed.1 += 1,
@@ -59,10 +62,22 @@ pub(crate) fn collect(tables: &Tables, known: Known) -> Recording {
     let sum = |rows: &[(u32, u64, u64)]| rows.iter().map(|(_, calls, _)| calls).sum::<u64>();
     let missing = sum(&recording.no_stack.functions);
     recording.no_stack.reasons = reasons(segment, missing, stacks.evicted, stacks.unreadable);
+    header.overhead_ns = overhead.round() as u64;
     sort(&mut recording.functions, crate::args::Sort::Calls);
     recording.header = header;
     recording
 }
+
+/// What a hit costs, in nanoseconds: its stack one of few, as most are; medians of `trapline-bench -- probe --stack` on the machine of bench/results.
+fn cost_ns(method: State, timed: bool) -> f64 {
+    let breakpoint = if method == State::Breakpoint { BREAKPOINT_NS } else { 0.0 };
+    breakpoint + if timed { TIMED_NS } else { COUNTED_NS }
+}
+
+const COUNTED_NS: f64 = 31.0;
+const TIMED_NS: f64 = 85.0;
+const BREAKPOINT_NS: f64 = 2400.0;
+const FIRST_SIGHT_NS: f64 = 3000.0;
 
 fn ns(ticks: u64, ns_per_tick: f64) -> u64 {
     (ticks as f64 * ns_per_tick).round() as u64

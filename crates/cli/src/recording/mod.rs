@@ -78,6 +78,12 @@ pub(crate) struct Header {
     pub(crate) processes: u64,
     /// Memory in bytes: of the agent in the largest process, of the distinct stacks, of their counters.
     pub(crate) memory: Memory,
+    /// Addresses and threads' stacks that were seen for the first time: those hits took microseconds instead of nanoseconds.
+    #[serde(default)]
+    pub(crate) first_sights: u64,
+    /// Estimated CPU time that recording has cost.
+    #[serde(default)]
+    pub(crate) overhead_ns: u64,
     /// Whether the recording was taken from the segment of a run that did not end by itself.
     #[serde(default)]
     pub(crate) recovered: bool,

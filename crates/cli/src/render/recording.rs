@@ -119,6 +119,16 @@ pub(crate) fn footer(recording: &Recording, verbose: bool) -> Vec<String> {
         bytes(memory.frames),
         bytes(memory.counters)
     ));
+    let share = if header.elapsed_ns > 0 {
+        format!(" ({:.1} % of the run)", header.overhead_ns as f64 * 100.0 / header.elapsed_ns as f64)
+    } else {
+        String::new()
+    };
+    lines.push(format!(
+        "estimated overhead: {} of CPU time{share}, with {} addresses and stacks that were seen for the first time",
+        time(header.overhead_ns as f64),
+        grouped(header.first_sights)
+    ));
     lines
 }
 
@@ -181,6 +191,7 @@ mod tests {
         let mut recording = complete();
         recording.lost = [("recursion".to_string(), 3)].into();
         recording.header.memory = Memory { total: 3 << 20, stacks: 4096, frames: 80, counters: 64 };
+        (recording.header.overhead_ns, recording.header.first_sights) = (15_000_000, 40);
         let skipped = |name: &str| SkippedRow { object: "a".into(), name: name.into(), reason: "undecodable".into() };
         recording.skipped = vec![skipped("x"), skipped("y")];
         let expected = [
@@ -191,6 +202,7 @@ mod tests {
             "armed: 1 by detour, 0 by breakpoint; skipped: 2",
             "       2 undecodable",
             "memory: 3.00 MiB, of which 4.00 KiB for 3 distinct stacks (frames 80 B), 64 B for counters",
+            "estimated overhead: 15.0 ms of CPU time (1.0 % of the run), with 40 addresses and stacks that were seen for the first time",
         ];
         assert_eq!(footer(&recording, false), expected);
         assert!(footer(&recording, true).contains(&"  a:y  (undecodable)".to_string()));

@@ -2,13 +2,13 @@
 
 use crate::args::{OnFull, RecordArgs, StackMode};
 use crate::exit::{Failure, USAGE};
-use crate::human::{bytes, grouped, time};
 use crate::out::say;
 use crate::outputs::{self, Format};
 use crate::recording::collect::{Known, collect};
 use crate::recording::meta::Meta;
 use crate::recording::symbolize::symbolize;
 use crate::recording::{Recording, Weight};
+use crate::render;
 use crate::report::SkippedRow;
 use crate::run::session::{Session, Times, Watch};
 use crate::run::tables::Room;
@@ -139,35 +139,7 @@ impl Watch for Record<'_> {
 impl Record<'_> {
     /// A few lines on stderr: what was recorded, and what was not.
     fn summary(&self, recording: &Recording) {
-        let header = &recording.header;
-        let hits = match recording.hits() {
-            0 => "no hits: none of the functions was called".to_string(),
-            hits => format!("{} hits, {} stacks", grouped(hits), grouped(recording.stacks.len() as u64)),
-        };
-        say(&format!("{hits} in {}", time(header.elapsed_ns as f64)));
-        let listed = |what: &str, counts: Vec<(&str, u64)>| {
-            let counts: Vec<_> = counts.into_iter().filter(|(_, n)| *n > 0).map(|(why, n)| format!("{why} {}", grouped(n))).collect();
-            if !counts.is_empty() {
-                say(&format!("{what}: {}", counts.join(", ")));
-            }
-        };
-        let of =
-            |map: &std::collections::BTreeMap<String, u64>| -> Vec<(String, u64)> { map.iter().map(|(k, n)| (k.clone(), *n)).collect() };
-        let (lost, none) = (of(&recording.lost), of(&recording.no_stack.reasons));
-        listed("lost", lost.iter().map(|(why, n)| (why.as_str(), *n)).collect());
-        listed("counted without a stack", none.iter().map(|(why, n)| (why.as_str(), *n)).collect());
-        listed("stacks that are cut off", recording.cuts().into_iter().collect());
-        let memory = header.memory;
-        say(&format!(
-            "armed: {} by detour, {} by breakpoint; skipped: {}; memory: {} (stacks {}, of which frames {}; counters {})",
-            grouped(header.armed.0),
-            grouped(header.armed.1),
-            grouped(recording.skipped.len() as u64),
-            bytes(memory.total),
-            bytes(memory.stacks),
-            bytes(memory.frames),
-            bytes(memory.counters)
-        ));
+        render::recording::footer(recording, self.args.verbose).iter().for_each(|line| say(line));
         for (path, _) in self.outputs.iter().filter(|(path, _)| path != Path::new("-")) {
             say(&format!("wrote {}", path.display()));
         }

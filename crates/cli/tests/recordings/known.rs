@@ -60,7 +60,7 @@ fn a_limit_of_frames_cuts_and_says_so() {
     assert_eq!(recording.calls(|names| names == ["t_deep", "t_deep", "t_leaf"]), 3);
     assert_eq!(recording.calls(|names| names == ["main", "t_one", "t_leaf"]), 10);
     assert_eq!(recording.cuts(), ["deeper than the limit"; 4]);
-    assert!(said.contains("stacks that are cut off: deeper than the limit 27"), "{said}");
+    assert!(said.contains("cut stacks: 27 (deeper than the limit 27)"), "{said}");
     let (recording, _) = record(&["--stack", "none"], &["t_leaf"], &[]);
     assert_eq!((recording.calls(|names| names == ["t_leaf"]), recording.stacks().len()), (27, 1));
 }
