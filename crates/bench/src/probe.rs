@@ -10,6 +10,7 @@ mod case;
 mod chain;
 mod check;
 mod copies;
+mod first_sight;
 mod floors;
 mod functions;
 mod kernel;

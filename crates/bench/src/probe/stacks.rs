@@ -75,6 +75,10 @@ pub(super) fn run(options: &Options) -> Report {
     report.add("", &campaign);
     report.targets = targets(&campaign, &cases);
     report.targets.extend(memory_targets());
+    if let Some((sheet, target)) = super::first_sight::measure(options) {
+        report.sheets.push(sheet);
+        report.targets.push(target);
+    }
     report.notes = vec![
         "ns of CPU time per hit over the bare walk down the same chain in the same repeat".to_owned(),
         "several stacks: in an order that the processor cannot predict, so that the bare walk mispredicts, too; what is taken off holds that".to_owned(),
