@@ -189,7 +189,7 @@ fn store(segment: &'static Segment) -> Result<Store, StartError> {
     let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
     let (base, bytes) = segment.depot().ok_or(StartError::NoStacks)?;
     // One more than the depth, for the mark at the end of a stack that is not whole.
-    let builder = || Depot::builder().max_depth(usize::from(stacks.depth) + 1).expected_stacks(bytes / BYTES_PER_STACK);
+    let builder = || Depot::builder().max_depth(usize::from(stacks.depth) + 1).expected_stacks(bytes / BYTES_PER_STACK).after_exec(true);
     #[allow(unsafe_code)]
     // SAFETY: the part of a segment that is mapped as long as the process lives, and that nobody uses otherwise.
     let region = || unsafe { Region::shared(base, bytes) };

@@ -34,6 +34,7 @@ pub struct Builder<G = Rcu> {
     pool: Option<usize>,
     huge: bool,
     take_over: bool,
+    after_exec: bool,
     grace: G,
 }
 
@@ -46,6 +47,7 @@ impl Builder {
             pool: None,
             huge: true,
             take_over: false,
+            after_exec: false,
             grace: Rcu,
         }
     }
@@ -100,6 +102,12 @@ impl<G: GracePeriod> Builder<G> {
         self
     }
 
+    /// The caller knows that no other depot object of this process writes the region: what has its process id was left by the program that it was before an `exec`.
+    pub fn after_exec(mut self, yes: bool) -> Self {
+        self.after_exec = yes;
+        self
+    }
+
     /// A depot that keeps every stack: no counting, no read-side sections, any number of writing processes on one shared region.
     pub fn no_eviction(self) -> Builder<NoEviction> {
         self.grace_period(NoEviction)
@@ -107,8 +115,8 @@ impl<G: GracePeriod> Builder<G> {
 
     /// A depot with another way to tell when evicted records may be reused.
     pub fn grace_period<H: GracePeriod>(self, grace: H) -> Builder<H> {
-        let Self { buckets_log2, budget, max_depth, pool, huge, take_over, grace: _ } = self;
-        Builder { buckets_log2, budget, max_depth, pool, huge, take_over, grace }
+        let Self { buckets_log2, budget, max_depth, pool, huge, take_over, after_exec, grace: _ } = self;
+        Builder { buckets_log2, budget, max_depth, pool, huge, take_over, after_exec, grace }
     }
 
     /// Makes a depot in memory of its own: the budget is reserved as address space and mapped pool by pool.
@@ -160,7 +168,7 @@ impl<G: GracePeriod> Builder<G> {
         if layout.evicts != G::EVICTS {
             return Err(Error::Flavour);
         }
-        let writer = Writer::claim(&memory, &layout, sharing, found == Found::Existing, self.take_over)?;
+        let writer = Writer::claim(&memory, &layout, sharing, found == Found::Existing, self.take_over, self.after_exec)?;
         if found == Found::Existing && layout.evicts {
             free::lists(&memory, &layout).for_each(|list| list.forget_stamps());
         }

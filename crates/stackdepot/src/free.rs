@@ -256,7 +256,7 @@ mod tests {
         let memory = Memory::reserve(bytes, false).unwrap();
         let layout = Layout::new(Shape { evicts: true, buckets_log2: 1, max_depth: 64, total: bytes / 8, pool: 4096 }).unwrap();
         memory.grow(0, layout.pools + 4096).unwrap();
-        let writer = Writer::claim(&memory, &layout, crate::Sharing::Private, false, false).unwrap();
+        let writer = Writer::claim(&memory, &layout, crate::Sharing::Private, false, false, false).unwrap();
 
         let early = FreeList::of(&memory, &layout, DEPTH).unwrap();
         let loc = layout.pools + 2 * 4096;

@@ -36,8 +36,18 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Becomes a writer of the region; `used` says that there were writers before. With `take_over` the caller promises that all of them are gone.
-    pub(crate) fn claim(memory: &Memory, layout: &Layout, sharing: Sharing, used: bool, take_over: bool) -> Result<Self, Error> {
+    pub(crate) fn claim(
+        memory: &Memory,
+        layout: &Layout,
+        sharing: Sharing,
+        used: bool,
+        take_over: bool,
+        after_exec: bool,
+    ) -> Result<Self, Error> {
         let exclusive = layout.evicts;
+        if sharing == Sharing::Shared && after_exec {
+            release_own(memory, layout);
+        }
         if sharing == Sharing::Shared && take_over {
             (1..=SLOTS).for_each(|s| store(memory.words(), s, 0));
         }
@@ -102,6 +112,15 @@ impl Writer {
         // Release pairs with the Acquire in `slot`.
         self.identity.store(own | slot, Ordering::Release);
         Some(slot).filter(|s| *s != REFUSED)
+    }
+}
+
+/// Gives up what this process had before it executed another program.
+fn release_own(memory: &Memory, layout: &Layout) {
+    let me = pid();
+    for slot in (1..=SLOTS).filter(|slot| load(memory.words(), *slot) == me) {
+        unlock_all(memory, layout, |owner| owner == slot);
+        store(memory.words(), slot, 0);
     }
 }
 

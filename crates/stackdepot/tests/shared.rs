@@ -190,6 +190,20 @@ fn a_half_made_region_is_refused_until_taken_over() {
     assert!(Depot::builder().take_over(true).build_in(memory.as_shared()).is_ok());
 }
 
+/// An executed program has the process id of the one before it, and none of its memory: that one's claims, and its locks, are nobody's.
+#[test]
+fn a_program_goes_on_after_the_one_that_executed_it() {
+    let memory = Mapping::shared(1 << 20);
+    for program in 0..40 {
+        let depot = Depot::builder().after_exec(true).build_in(memory.as_shared()).expect("it is free again");
+        let handle = depot.save(&[1, 2, 3], Flags::GET | GROW);
+        assert!(!handle.is_none(), "program {program}");
+        // As an exec leaves it.
+        std::mem::forget(depot);
+    }
+    assert!(matches!(Depot::builder().build_in(memory.as_shared()), Err(Error::Busy(p)) if p == std::process::id()));
+}
+
 #[test]
 fn creators_race_for_one_region() {
     for _ in 0..20 {

@@ -1,7 +1,7 @@
 //! A program whose every stack is known.
 
-use super::record;
-use crate::common::Recording;
+use super::{callers, read, record};
+use crate::common::{Recording, trapline};
 
 /// Calls of the stacks that end like this, and that begin where programs begin.
 fn ending(recording: &Recording, tail: &[&str]) -> u64 {
@@ -72,4 +72,22 @@ fn many_stacks_through_tables_that_grow() {
     let memory = &recording.0["header"]["memory"];
     let of = |part: &str| memory[part].as_u64().unwrap();
     assert!(of("frames") > 0 && of("stacks") > of("frames") && of("total") >= of("stacks") + of("counters"), "{memory}");
+}
+
+/// A program that is executed by another one in the same process, again and again, goes on in its place.
+#[test]
+fn programs_that_execute_others() {
+    for (times, options) in [(40, &[][..]), (3, &["--on-full", "evict"])] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let script = directory.path().join("again.sh");
+        let text = format!("[ $1 -eq 0 ] && exec {}\nexec sh $0 $(($1 - 1))\n", callers().display());
+        std::fs::write(&script, text).expect("a script");
+        let file = directory.path().join("a.tlp");
+        let mut command = trapline();
+        command.args(["record", "callers:t_leaf", "-o"]).arg(&file).args(options).args(["--", "sh"]).arg(&script).arg(times.to_string());
+        let finished = crate::common::process::run(&mut command, b"");
+        assert_eq!((finished.code, finished.stdout.as_str()), (0, "sum 236\n"), "{}", finished.stderr);
+        let recording = read(&file);
+        assert_eq!((recording.calls(|_| true), recording.stacks().len()), (27, 4), "{options:?}: {}", finished.stderr);
+    }
 }
