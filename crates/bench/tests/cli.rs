@@ -109,11 +109,29 @@ fn probe_shows_floors_and_every_function() {
     }
 }
 
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn stacks_are_taken_by_us_and_the_peers() {
+    let report = json(&["probe", "--stack", "--quick", "--json", "--repeats", "1", "--threads", "1"]);
+    check(
+        &report,
+        &[
+            "bare call",
+            "stack by unwind tables, de-duplicated and counted",
+            "glibc backtrace(), unwinding only",
+            "framehop, rule cache, unwinding only",
+        ],
+    );
+    for note in array(&report, "notes") {
+        assert!(!note.as_str().expect("text").contains("WRONG"), "{note}");
+    }
+}
+
 /// Where redis is not installed the report says so; no tracer is built for the test.
 #[test]
 fn redis_runs_without_a_tracer_and_says_so() {
     let report = json(&["redis", "--quick", "--json", "--repeats", "1", "--trapline", "/nonexistent/trapline"]);
-    assert_eq!(array(&report, "targets").len(), 4);
+    assert_eq!(array(&report, "targets").len(), 5);
     let notes = array(&report, "notes");
     assert!(notes.iter().any(|note| note.as_str().is_some_and(|n| n.contains("/nonexistent/trapline"))), "{notes:?}");
 }
