@@ -10,9 +10,10 @@ use wire::StackCell;
 const PLACES: usize = 32;
 /// Words of one: a frame has one or two. Deeper stacks are walked.
 const WORDS: usize = 64;
-/// After so many failures in a row a place is left alone for a while: its stacks change more often than they are met again.
+/// After so many failures in a row a place is left alone for a while, each time twice as long: its stacks change more often than they are met again.
 const FAILURES: u8 = 4;
-const REST: u8 = 200;
+const REST: u16 = 256;
+const LONGEST_REST: u16 = 1 << 15;
 
 /// A stack.
 #[derive(Clone, Debug)]
@@ -26,7 +27,9 @@ struct Known {
     uses_bp: bool,
     failures: u8,
     /// Hits to let pass.
-    rest: u8,
+    rest: u16,
+    /// How many those will be the next time.
+    next_rest: u16,
     addresses: [u64; WORDS],
     words: [u64; WORDS],
 }
@@ -39,6 +42,7 @@ const NOTHING: Known = Known {
     uses_bp: false,
     failures: 0,
     rest: 0,
+    next_rest: REST,
     addresses: [0; WORDS],
     words: [0; WORDS],
 };
@@ -87,13 +91,13 @@ impl Same {
             && let Some((cell, index)) = known.cell
             && known.unchanged()
         {
-            known.failures = 0;
+            (known.failures, known.next_rest) = (0, REST);
             return Answer::Cell(cell, index);
         }
         known.failures += 1;
         if known.failures > FAILURES {
-            known.failures = 0;
-            known.rest = REST;
+            (known.failures, known.rest) = (0, known.next_rest);
+            known.next_rest = known.next_rest.saturating_mul(2).min(LONGEST_REST);
         }
         Answer::Remember(place)
     }
