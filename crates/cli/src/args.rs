@@ -49,7 +49,8 @@ pub(crate) enum Verb {
     Stat(Box<StatArgs>),
     /// Run a program and record from where its functions are called: flame graphs and profiles.
     ///
-    /// Every hit is counted by its call stack, which is taken in the program itself; nothing is sampled or streamed. The recording is written when the program ends, at ^C, or after --duration.
+    /// Without a SPEC, every function of the main program. Every hit is counted by its call stack, which is taken in the program itself; nothing is sampled or streamed. The recording is written when the program
+    /// ends, at ^C, or after --duration.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline record libc:malloc -o malloc.svg -- ls -l\n  trapline record --weight time 'redis-server:*Command' -o time.html -- redis-server --port 7777\n  trapline record 'mycrate::db::*' -o db.tlp -- ./server && trapline report db.tlp"))]
     Record(Box<RecordArgs>),
     /// Show a recording: a table of functions, call trees, other formats, a page with a flame graph.

@@ -15,17 +15,21 @@ use std::path::Path;
 const MOST_INLINED: usize = 128;
 
 /// What names the addresses of a module.
-pub(super) struct Code {
-    /// As the files, for as long as the process lives.
-    table: &'static Table<'static>,
+pub(super) struct Code<'t> {
+    table: &'t Table<'static>,
     lines: Option<Loader>,
     /// Demangled: inlined functions come again and again.
     shown: HashMap<String, String>,
 }
 
-impl Code {
-    /// Finds the files of `module`.
-    pub(super) fn of(module: &Module) -> Option<Self> {
+impl<'t> Code<'t> {
+    /// Finds the files of `module`, or takes one of those that are open: it may be out of reach by its path.
+    pub(super) fn of(module: &Module, open: &'t [Object]) -> Option<Self> {
+        let same = |object: &&Object| (object.device, object.inode) == (module.device, module.inode);
+        Self::of_files(module).or_else(|| open.iter().find(same).map(|object| Self::new(object.table(), None)))
+    }
+
+    fn of_files(module: &Module) -> Option<Self> {
         if module.path == "[vdso]" {
             let elf = vdso().filter(|elf| is(elf, module))?;
             return Some(Self::new(Box::leak(Box::new(Table::new(elf, &[]))), None));
@@ -60,7 +64,7 @@ impl Code {
         Some(Self::new(object.table(), lines))
     }
 
-    fn new(table: &'static Table<'static>, lines: Option<Loader>) -> Self {
+    fn new(table: &'t Table<'static>, lines: Option<Loader>) -> Self {
         Self { table, lines, shown: HashMap::new() }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Recording> {
     let mut recording = if recover::is_segment(&file::start(path)) { recover::recover(path)? } else { file::read(path)? };
     // Code that belongs to no file has no symbols, now and later.
     if recording.frames.iter().any(|frame| frame.symbols.is_empty() && frame.module.is_some()) {
-        symbolize::symbolize(&mut recording);
+        symbolize::symbolize(&mut recording, &[]);
     }
     Ok(recording)
 }

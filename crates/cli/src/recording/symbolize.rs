@@ -2,16 +2,17 @@
 
 use super::Recording;
 use super::code::Code;
+use crate::symbols::object::Object;
 
-/// Gives symbols to all frames that have none, from the files of their modules. What is not found keeps none.
-pub(crate) fn symbolize(recording: &mut Recording) {
+/// Gives symbols to all frames that have none, from the files of their modules, or else from those that are `open`. What is not found keeps none.
+pub(crate) fn symbolize(recording: &mut Recording, open: &[Object]) {
     for (index, module) in recording.modules.iter().enumerate() {
         let of_module = |frame: &&mut super::Frame| frame.symbols.is_empty() && frame.module.is_some_and(|at| at as usize == index);
         let mut frames = recording.frames.iter_mut().filter(of_module).peekable();
         if frames.peek().is_none() {
             continue;
         }
-        let Some(mut code) = Code::of(module) else { continue };
+        let Some(mut code) = Code::of(module, open) else { continue };
         for frame in frames {
             frame.symbols = code.at(frame.place());
         }
@@ -101,7 +102,7 @@ int main(int argc, char **) { return app::Box().work(argc); }
     fn found(module: Module, addresses: impl IntoIterator<Item = (u64, bool)>) -> Vec<Vec<Symbol>> {
         let frames = addresses.into_iter().map(|(address, returns)| Frame { module: Some(0), address, returns, symbols: vec![] }).collect();
         let mut recording = Recording { modules: vec![module], frames, ..Recording::default() };
-        symbolize(&mut recording);
+        symbolize(&mut recording, &[]);
         recording.frames.into_iter().map(|frame| frame.symbols).collect()
     }
 
@@ -213,7 +214,7 @@ int main(int argc, char **) { return app::Box().work(argc); }
             returns: false,
         };
         let mut recording = Recording { modules: vec![module("", object.inode)], frames: vec![frame.clone()], ..Recording::default() };
-        symbolize(&mut recording);
+        symbolize(&mut recording, &[]);
         assert_eq!(recording.frames, [frame]);
     }
 

@@ -85,11 +85,14 @@ impl State {
 /// The file that the process has mapped: by its path, or by its path as the process sees it.
 fn open(asked: &Identity, pid: u32) -> Option<Object> {
     let path = Path::new(OsStr::from_bytes(&asked.path));
-    let seen_by_process = || PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path));
-    [path.to_path_buf(), seen_by_process()].into_iter().filter(|path| path.is_absolute()).find_map(|path| {
-        let object = Object::open(&path).ok()?.ok()?;
-        let same = (object.device, object.inode) == (asked.dev, asked.ino)
-            || (!asked.build_id.is_empty() && object.elf.build_id() == Some(&asked.build_id[..]));
-        same.then_some(object)
-    })
+    if !path.is_absolute() {
+        return None;
+    }
+    let seen_by_process = PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path));
+    let same = |object: &Object| {
+        (object.device, object.inode) == (asked.dev, asked.ino)
+            || (!asked.build_id.is_empty() && object.elf.build_id() == Some(&asked.build_id[..]))
+    };
+    let usable = |opened: anyhow::Result<Result<Object, _>>| opened.ok()?.ok().filter(same);
+    usable(Object::open(path)).or_else(|| usable(Object::open_elsewhere(path, &seen_by_process)))
 }

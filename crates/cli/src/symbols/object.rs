@@ -29,8 +29,17 @@ impl Object {
     /// Maps the file and reads its headers.
     pub(crate) fn open(asked: &Path) -> anyhow::Result<Result<Self, Unreadable>> {
         let path = asked.canonicalize().with_context(|| asked.display().to_string())?;
-        let metadata = path.metadata().with_context(|| path.display().to_string())?;
-        let data = map(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::open_through(asked, path.clone(), &path)
+    }
+
+    /// Maps `file`, which is what somebody else sees at `path`. Nothing is resolved here: links of `/proc/PID/root` lead where they do only as long as they are followed by the kernel.
+    pub(crate) fn open_elsewhere(path: &Path, file: &Path) -> anyhow::Result<Result<Self, Unreadable>> {
+        Self::open_through(path, path.to_path_buf(), file)
+    }
+
+    fn open_through(asked: &Path, path: PathBuf, file: &Path) -> anyhow::Result<Result<Self, Unreadable>> {
+        let metadata = file.metadata().with_context(|| file.display().to_string())?;
+        let data = map(file).with_context(|| format!("cannot read {}", file.display()))?;
         let elf = match Elf::parse(data).and_then(|elf| elf.check_loadable().map(|()| elf)) {
             Ok(elf) => elf,
             Err(unreadable) => return Ok(Err(unreadable)),

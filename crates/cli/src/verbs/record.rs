@@ -119,7 +119,7 @@ impl Watch for Record<'_> {
         let mut recording = collect(tables, known);
         // The program may run on: what it counts from now on is nobody's.
         tables.segment.stop();
-        symbolize(&mut recording);
+        symbolize(&mut recording, &state.resolution.objects);
         self.hits = recording.hits();
         for (path, format) in &self.outputs {
             outputs::write(&recording, *format, path)?;

@@ -6,6 +6,7 @@ mod common;
 mod ends;
 mod full;
 mod known;
+mod namespaces;
 mod outputs;
 mod refused;
 
