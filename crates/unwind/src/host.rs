@@ -12,7 +12,7 @@ pub trait Host {
     fn slowly(&self, f: &mut dyn FnMut());
 }
 
-/// Is told of everything that decides how a walk goes: as long as the words in memory, the start and [`Unwinder::generation`] are the same, so is the stack. The frame pointer belongs to the start only if
+/// Is told of everything that decides how a walk goes: as long as the words in memory, the start and [`Unwinder::generation`](crate::Unwinder::generation) are the same, so is the stack. The frame pointer belongs to the start only if
 /// it was used before another one was found in memory.
 pub trait Trace {
     /// How the walk goes depends on `word` at `address`.
