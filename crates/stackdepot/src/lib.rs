@@ -47,18 +47,18 @@
 //!   writers recognise each other by process id and have to be in one pid namespace.
 //!
 //! # Costs
-//! A hit, ns of CPU with the cost of generating the stack subtracted, on a busy 2-core EPYC VM (2026-11-20), all in one run; the maps use foldhash. Read the ratios.
+//! A hit, ns of CPU with the cost of generating the stack subtracted, on a 2-core EPYC VM (2026-11-21), all in one run; the maps use foldhash. Read the ratios.
 //!
 //! | one thread | 16 frames, 1 k stacks | 100 k | 1 M | 40 frames, 1 k | 100 k | 1 M |
 //! |---|---|---|---|---|---|---|
-//! | depot | 15.7 | 83 | 181 | 34 | 154 | 363 |
-//! | depot without eviction | 16.1 | 78 | 173 | 34 | 155 | 358 |
-//! | `Mutex<HashMap>` | 16.5 | 101 | 214 | 45 | 237 | 645 |
-//! | DashMap | 19.7 | 133 | 232 | 49 | 242 | 616 |
-//! | scc `HashIndex` | 21.6 | 129 | 348 | 46 | 248 | 662 |
-//! | hash, one line of a table, compare | 17.0 | 78 | 267 | 42 | 156 | 377 |
+//! | depot | 15.4 | 125 | 189 | 34 | 221 | 352 |
+//! | depot without eviction | 15.7 | 104 | 183 | 34 | 207 | 359 |
+//! | `Mutex<HashMap>` | 16.4 | 133 | 238 | 45 | 319 | 539 |
+//! | DashMap | 20.0 | 172 | 252 | 48 | 326 | 540 |
+//! | scc `HashIndex` | 21.7 | 261 | 372 | 44 | 309 | 612 |
+//! | hash, one line of a table, compare | 10.0 | 80 | 143 | 36 | 208 | 344 |
 //!
-//! Two threads cost what one does (16.2 ns for 16 frames and 1 k stacks, where `HashIndex` takes 22 and the mutex 31). With [`Flags::GET`] add
+//! Two threads cost what one does (15.5 ns for 16 frames and 1 k stacks, where `HashIndex` takes 22 and the mutex 126). With [`Flags::GET`] add
 //! 4 ns on one thread: a section and a counter, whose line then moves between the threads that count on one stack. For 16 frames of a thousand stacks a locked hash map
 //! is as fast as long as one thread uses it.
 //!
