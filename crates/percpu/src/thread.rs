@@ -1,4 +1,4 @@
-//! Thread numbers.
+//! Thread numbers, and a sleep for loops that wait.
 
 use crate::arch;
 use crate::tls::THREAD_ID_SLOT;
@@ -28,6 +28,18 @@ fn assign() -> NonZeroU64 {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     arch::tls::set(THREAD_ID_SLOT, core::ptr::without_provenance_mut(id as usize));
     NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN)
+}
+
+/// Sleeps for `time`, or until a signal handler has run: for a loop that looks again anyway.
+///
+/// `std::thread::sleep` goes back to sleep for what the kernel says is left, and the kernel adds the timer slack (50 µs) to that. Signals that arrive faster
+/// make what is left grow, and the sleep never ends (nanosleep(2), "BUGS"): a profiler's timer could hold up a writer for ever.
+///
+/// # Context
+/// Signal-safe, never allocates, blocks for `time` and, by default, up to 50 µs more. May change `errno`.
+#[cfg(not(loom))]
+pub fn nap(time: core::time::Duration) {
+    crate::sys::nanosleep::once(time);
 }
 
 /// Every number handed out so far is below this.

@@ -36,7 +36,8 @@ impl Backoff {
             std::thread::yield_now();
         } else {
             let nap = (Self::NAP_US << (self.step - Self::YIELDS).min(10)).min(Self::LONGEST_NAP_US);
-            std::thread::sleep(core::time::Duration::from_micros(nap));
+            // Not `std::thread::sleep`: see `nap`.
+            percpu::thread::nap(core::time::Duration::from_micros(nap));
         }
         self.step = self.step.saturating_add(1);
     }

@@ -4,10 +4,11 @@
 use reclaim::percpu_ref::PercpuRef;
 use reclaim::rcu::{self, Cookie};
 use reclaim::srcu::{Srcu, SrcuFast};
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,22 +48,34 @@ fn everything() {
 extern "C" fn on_signal(_signal: libc::c_int) {
     everything();
     HANDLED.fetch_add(1, Ordering::Relaxed);
+    next_shot();
 }
 
+/// Installs [`on_signal`].
 fn install(signal: libc::c_int) {
-    // What POSIX does not allow in a handler happens here: hooks for fork and thread exit, and the lazies.
-    percpu::init();
+    // What POSIX does not allow in a handler happens here: the lazies (and `handle` does the hooks for fork and thread exit).
     everything();
+    handle(signal, on_signal);
+}
+
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
+    percpu::init();
     // SAFETY: an all-zero sigaction is valid.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = on_signal as *const () as usize;
+    action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: the action is initialised, the handler is a function.
     assert_eq!(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) }, 0);
 }
 
-/// A timer that sends `signal` to this thread until it is dropped.
-struct Bombardment(libc::timer_t);
+thread_local! {
+    /// The thread's timer and its period. Const and without a destructor: handlers read it.
+    static TIMER: Cell<Option<(libc::timer_t, Duration)>> = const { Cell::new(None) };
+}
+
+/// Sends `signal` to this thread again and again until it is dropped, each time a while after [`next_shot`]: a timer with a fixed period would leave the thread
+/// no time between the handlers on a machine that is slow enough.
+struct Bombardment;
 
 impl Bombardment {
     fn new(signal: libc::c_int, every: Duration) -> Self {
@@ -75,18 +88,29 @@ impl Bombardment {
         let mut timer: libc::timer_t = ptr::null_mut();
         // SAFETY: both point to locals.
         assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) }, 0);
-        let every = libc::timespec { tv_sec: 0, tv_nsec: every.as_nanos() as libc::c_long };
-        let spec = libc::itimerspec { it_interval: every, it_value: every };
-        // SAFETY: the timer was created above.
-        assert_eq!(unsafe { libc::timer_settime(timer, 0, &spec, ptr::null_mut()) }, 0);
-        Self(timer)
+        TIMER.set(Some((timer, every)));
+        next_shot();
+        Self
     }
 }
 
 impl Drop for Bombardment {
     fn drop(&mut self) {
-        // SAFETY: the timer was created by `new`.
-        unsafe { libc::timer_delete(self.0) };
+        if let Some((timer, _)) = TIMER.take() {
+            // SAFETY: the timer was created by `new`, and no handler finds it any more.
+            unsafe { libc::timer_delete(timer) };
+        }
+    }
+}
+
+/// The last thing that a handler does.
+fn next_shot() {
+    if let Some((timer, every)) = TIMER.get() {
+        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let once =
+            libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_sec: 0, tv_nsec: every.as_nanos() as libc::c_long } };
+        // SAFETY: a timer in the cell exists; `once` is readable.
+        unsafe { libc::timer_settime(timer, 0, &once, ptr::null_mut()) };
     }
 }
 
@@ -147,6 +171,42 @@ fn handlers_do_everything_over_everything() {
     assert_eq!(REFS.kill(), Ok(true));
 }
 
+/// The kernel adds the timer slack to what is left of a sleep that a signal ends: a writer that sleeps on for that long never comes back from under fire.
+#[test]
+fn a_writer_under_fire_notices_that_the_reader_has_left() {
+    static WAITING: AtomicBool = AtomicBool::new(false);
+    static BACK: AtomicBool = AtomicBool::new(false);
+    static SHOTS: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn count(_signal: libc::c_int) {
+        SHOTS.fetch_add(1, Ordering::Relaxed);
+        next_shot();
+    }
+    handle(libc::SIGURG, count);
+    let reader = thread::spawn(|| {
+        let section = rcu::read_lock();
+        WAITING.store(true, Ordering::Release);
+        // Long enough for the writer to be asleep.
+        thread::sleep(Duration::from_millis(50));
+        drop(section);
+        // The writer looks again after each of them.
+        let left_at = SHOTS.load(Ordering::Relaxed);
+        while !BACK.load(Ordering::Acquire) && SHOTS.load(Ordering::Relaxed) < left_at + 50_000 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        BACK.load(Ordering::Acquire)
+    });
+    let writer = thread::spawn(|| {
+        while !WAITING.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        let _timer = Bombardment::new(libc::SIGURG, Duration::from_micros(20));
+        rcu::synchronize();
+        BACK.store(true, Ordering::Release);
+    });
+    assert!(reader.join().expect("no panic"), "50,000 signals later, the writer still sleeps");
+    writer.join().expect("no panic");
+}
+
 #[test]
 fn the_first_use_of_a_thread_is_inside_a_handler() {
     install(libc::SIGUSR2);
@@ -171,12 +231,7 @@ fn synchronize_in_a_handler_over_a_section_is_an_error() {
     extern "C" fn wait(_signal: libc::c_int) {
         RESULT.store(if rcu::try_synchronize() == Err(rcu::Error::InsideSection) { 1 } else { 2 }, Ordering::Relaxed);
     }
-    percpu::init();
-    // SAFETY: an all-zero sigaction is valid.
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = wait as *const () as usize;
-    // SAFETY: the action is initialised, the handler is a function.
-    assert_eq!(unsafe { libc::sigaction(libc::SIGWINCH, &action, ptr::null_mut()) }, 0);
+    handle(libc::SIGWINCH, wait);
     let _section = rcu::read_lock();
     // SAFETY: raise has no precondition; the handler is installed.
     assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);
