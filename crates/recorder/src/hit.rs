@@ -1,8 +1,8 @@
 //! The way of a hit.
 #![allow(unsafe_code)]
 
+use crate::known::Answer;
 use crate::recorder::{Recorder, Site};
-use crate::same::Answer;
 use crate::thread::{Thread, time};
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -75,30 +75,39 @@ fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), No
     let thread = unsafe { &mut *own_thread(site.recorder).ok_or(NoStack::Counters)? };
     let registers = &context.registers;
     let start = Start { pc: site.probe.address, sp: registers.rsp, bp: registers.rbp, entry: site.probe.entry };
-    match thread.same.look(&start, site.recorder.unwinder.generation()) {
-        Answer::Cell(cell, index) => Ok((cell, index)),
-        Answer::Walk => {
-            let len = stack(site, thread, start);
-            cell(site.recorder, thread, len)
+    match thread.known.look(&site.recorder.keys, &start, site.recorder.unwinder.generation()) {
+        Answer::Cell(cell, index) => {
+            thread.met(&site.recorder.store, cell);
+            Ok((cell, index))
         }
-        Answer::Remember(place) => remember(site, thread, start, place),
+        Answer::Walk => walk(site, thread, start),
+        Answer::Remember => remember(site, thread, start),
     }
+}
+
+/// Walks. Not inlined, as all of this: known stacks would pay for the registers that it needs.
+#[inline(never)]
+fn walk(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static StackCell, u32), NoStack> {
+    let len = stack(site, thread, start);
+    cell(site.recorder, thread, len)
 }
 
 /// Walks, and remembers the stack.
 #[inline(never)]
-fn remember(site: &Site, thread: &mut Thread, start: Start, place: usize) -> Result<(&'static StackCell, u32), NoStack> {
+fn remember(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static StackCell, u32), NoStack> {
     let recorder = site.recorder;
-    let mut words = thread.same.begin(place, &start, recorder.unwinder.generation());
+    let path = thread.known.begin();
     let (len, end) = if recorder.depth == 1 {
         (0, End::Complete)
     } else {
         let room = &mut thread.frames[1..recorder.depth];
-        recorder.unwinder.walk_traced(&Engine(recorder.segment), start, site.method, &mut thread.bounds, room, &mut words)
+        recorder.unwinder.walk_traced(&Engine(recorder.segment), start, site.method, &mut thread.bounds, room, path)
     };
     let len = finish(site, thread, len, end);
     let found = cell(recorder, thread, len)?;
-    thread.same.finish(place, found);
+    if thread.known.finish(&recorder.keys, &start, &thread.bounds, found) {
+        uprobe::slowly(&mut || recorder.grow(thread));
+    }
     Ok(found)
 }
 

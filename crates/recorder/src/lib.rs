@@ -6,7 +6,7 @@
 //! # The way of a hit
 //! ```text
 //! the function's cell += 1
-//! the same stack as at an earlier hit of this thread?   (its return addresses are where they were: `same`)
+//! the same stack as at an earlier hit of this thread?   (the words that walks depend on are the same: `known`)
 //!     yes: its cell += 1                                 done
 //! unwind; save; find the handle's cell; += 1; remember
 //! ```
@@ -18,8 +18,8 @@
 #![deny(unsafe_code)]
 
 mod hit;
+mod known;
 mod recorder;
-mod same;
 mod store;
 mod thread;
 

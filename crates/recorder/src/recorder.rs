@@ -1,6 +1,7 @@
 //! Setting up: the depot, what is loaded, a consumer for each function.
 
 use crate::hit;
+use crate::known::{Keys, Known, Path};
 use crate::store::Store;
 use crate::thread::Thread;
 use stackdepot::{Builder, Depot, Region};
@@ -17,6 +18,8 @@ pub struct Recorder {
     pub(crate) segment: &'static Segment,
     pub(crate) unwinder: Unwinder,
     pub(crate) store: Store,
+    /// For telling stacks apart.
+    pub(crate) keys: Keys,
     method: Method,
     /// Most frames, the function's own included.
     pub(crate) depth: usize,
@@ -99,6 +102,7 @@ impl Recorder {
             segment,
             unwinder: Unwinder::new().ok_or(StartError::Memory)?,
             store,
+            keys: Keys::random(Path::PAIRS),
             method: if stacks.frame_pointers { Method::FramePointers } else { Method::Tables },
             // One frame of the 256 is for the mark of a stack that is not whole.
             depth: usize::from(stacks.depth).clamp(1, 254),
@@ -179,6 +183,13 @@ impl Recorder {
         place.store(new, Ordering::Release);
         (self.grown)();
         new
+    }
+
+    /// Lets a thread remember more stacks. Allocates, as above.
+    pub(crate) fn grow(&self, thread: &mut Thread) {
+        thread.known.grow();
+        self.thread_bytes.fetch_add(Known::GROWTH, Ordering::Relaxed);
+        (self.grown)();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a thread needs for counting stacks, in memory of the process: it belongs to whoever owns the block of cells.
 
-use crate::same::Same;
+use crate::known::Known;
 use crate::store::Store;
 use std::sync::atomic::Ordering;
 use unwind::Bounds;
@@ -26,14 +26,14 @@ pub(crate) struct Thread {
     now: u32,
     patience: u32,
     pub(crate) bounds: Bounds,
-    pub(crate) same: Same,
+    pub(crate) known: Known,
     /// The stack in the making: 256 words.
     pub(crate) frames: Box<[u64]>,
 }
 
 impl Thread {
     /// Bytes of one, with what it points to.
-    pub(crate) const BYTES: usize = size_of::<Self>() + FRAMES * 8 + Same::BYTES;
+    pub(crate) const BYTES: usize = size_of::<Self>() + FRAMES * 8 + Known::BYTES;
 
     /// The thread of a block, which others may have counted in before.
     pub(crate) fn new(segment: &Segment, block: usize) -> Self {
@@ -46,7 +46,7 @@ impl Thread {
             now: 1,
             patience: 0,
             bounds: Bounds::default(),
-            same: Same::default(),
+            known: Known::new(),
             frames: vec![0; FRAMES].into_boxed_slice(),
         }
     }
@@ -54,7 +54,15 @@ impl Thread {
     /// Another thread has the block now.
     pub(crate) fn handed_over(&mut self) {
         self.bounds = Bounds::default();
-        self.same.forget();
+        self.known.forget();
+    }
+
+    /// A stack was met again.
+    #[inline(always)]
+    pub(crate) fn met(&self, store: &Store, cell: &StackCell) {
+        if store.evicts() {
+            cell.age.store(self.now, Ordering::Relaxed);
+        }
     }
 
     /// The cell of a stack, and its index. With a store that evicts, the reference that came with the handle is the cell's, or given back.
@@ -63,10 +71,8 @@ impl Thread {
         if let Some((cell, index)) = self.table.and_then(|table| table.find(handle))
             && cell.handle.load(Ordering::Relaxed) == handle
         {
-            if store.evicts() {
-                cell.age.store(self.now, Ordering::Relaxed);
-                store.put(handle);
-            }
+            self.met(store, cell);
+            store.put(handle);
             return Ok((cell, index));
         }
         self.new_cell(segment, store, handle)
@@ -117,7 +123,7 @@ impl Thread {
                 to.handle.store(handle, Ordering::Release);
                 self.used += 1;
             }
-            self.same.forget();
+            self.known.forget();
         }
         true
     }
@@ -138,7 +144,7 @@ impl Thread {
         let old = live().filter(|c| c.age.load(Ordering::Relaxed) != self.now);
         let chosen: usize = old.chain(live()).take(wanted).map(|cell| release(&table, store, cell)).sum();
         self.now = self.now.wrapping_add(1);
-        self.same.forget();
+        self.known.forget();
         chosen > 0
     }
 }

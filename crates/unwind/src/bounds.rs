@@ -1,12 +1,13 @@
 //! Where stacks end. A walk never reads beyond the mapping that its stack pointer is in.
 #![allow(unsafe_code)]
 
+use core::arch::asm;
 use core::ops::Range;
 
 /// The stacks that a thread was seen on: its own, one for signals, a coroutine's. Kept by the caller, one for each thread.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
-    known: [Range<u64>; 4],
+    known: [Stack; 4],
     next: usize,
     /// Callers that were met and not expected.
     pub(crate) surprises: u32,
@@ -14,16 +15,29 @@ pub struct Bounds {
     pub(crate) looks: u32,
 }
 
+/// A stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stack {
+    pub(crate) range: Range<u64>,
+    /// Up to here it is the one that the thread began on, which is there until the thread ends; 0: it is another one.
+    own: u64,
+}
+
 impl Bounds {
+    /// Whether an address that a walk of this thread has read stays readable as long as the thread lives: it is on the stack that the thread began on. Others, for signals or coroutines, may be unmapped.
+    pub fn lasts(&self, address: u64) -> bool {
+        self.known.iter().any(|s| s.range.start <= address && address < s.own)
+    }
+
     /// The first byte behind the stack that `sp` points into, if it was seen before.
     #[inline(always)]
     pub(crate) fn end(&self, sp: u64) -> Option<u64> {
-        self.known.iter().find(|r| r.contains(&sp)).map(|r| r.end)
+        self.known.iter().find(|s| s.range.contains(&sp)).map(|s| s.range.end)
     }
 
-    pub(crate) fn add(&mut self, stack: Range<u64>) {
+    pub(crate) fn add(&mut self, stack: Stack) {
         // A stack that has grown is the same one.
-        let at = self.known.iter().position(|r| r.end == stack.end).unwrap_or_else(|| {
+        let at = self.known.iter().position(|s| s.range.end == stack.range.end).unwrap_or_else(|| {
             self.next = (self.next + 1) % self.known.len();
             self.next
         });
@@ -34,13 +48,13 @@ impl Bounds {
 /// The mapping with `sp` in it, from `/proc/self/maps`, and the unused addresses below it: stacks grow down.
 ///
 /// Context: some system calls, no allocation.
-pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Range<u64>> {
+pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Stack> {
     // SAFETY: a C string; the call makes a file descriptor.
     let file = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
     if file < 0 {
         return None;
     }
-    let found = scan(sp, text, |room| {
+    let found = scan(sp, ThreadId::current(), text, |room| {
         // SAFETY: `room` can be written.
         usize::try_from(unsafe { libc::read(file, room.as_mut_ptr().cast(), room.len()) }).ok().filter(|n| *n > 0)
     });
@@ -49,16 +63,47 @@ pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Range<u64>> {
     found
 }
 
-fn scan(sp: u64, text: &mut [u8], mut read: impl FnMut(&mut [u8]) -> Option<usize>) -> Option<Range<u64>> {
+/// By what a thread knows its own stack.
+#[derive(Clone, Copy)]
+enum ThreadId {
+    /// The process's first thread: its stack has a name.
+    First,
+    /// Another one: the C library keeps its control block, which is here, on top of its stack.
+    Other(u64),
+}
+
+impl ThreadId {
+    fn current() -> Self {
+        // SAFETY: no arguments.
+        let (thread, process) = (unsafe { libc::gettid() }, unsafe { libc::getpid() });
+        if thread == process {
+            // Or what was another thread before it forked, whose stack is then none that is known to last.
+            return Self::First;
+        }
+        let address;
+        // SAFETY: a load from where the x86-64 ABI has that address.
+        unsafe { asm!("mov {}, fs:[0]", out(reg) address, options(nostack, readonly, preserves_flags)) };
+        Self::Other(address)
+    }
+}
+
+fn scan(sp: u64, thread: ThreadId, text: &mut [u8], mut read: impl FnMut(&mut [u8]) -> Option<usize>) -> Option<Stack> {
     let mut filled = 0;
     let mut below = 0;
     while let Some(n) = read(&mut text[filled..]) {
         filled += n;
         let mut start = 0;
         while let Some(end) = text[start..filled].iter().position(|b| *b == b'\n').map(|at| start + at) {
-            let (from, to) = line(&text[start..end])?;
+            let line = &text[start..end];
+            let (from, to) = addresses(line)?;
             if from <= sp && sp < to {
-                return Some(below..to);
+                let own = match thread {
+                    ThreadId::First if line.ends_with(b"[stack]") => to,
+                    // What is above was mapped by others, and is one mapping with the stack by chance.
+                    ThreadId::Other(block) if (sp..to).contains(&block) => block,
+                    _ => 0,
+                };
+                return Some(Stack { range: below..to, own });
             }
             below = to;
             start = end + 1;
@@ -73,7 +118,7 @@ fn scan(sp: u64, text: &mut [u8], mut read: impl FnMut(&mut [u8]) -> Option<usiz
 }
 
 /// The addresses that a line begins with.
-fn line(text: &[u8]) -> Option<(u64, u64)> {
+fn addresses(text: &[u8]) -> Option<(u64, u64)> {
     let dash = text.iter().position(|b| *b == b'-')?;
     let space = text.iter().position(|b| *b == b' ')?;
     let number = |digits: &[u8]| digits.iter().try_fold(0_u64, |n, b| Some(n << 4 | u64::from(char::from(*b).to_digit(16)?)));
@@ -82,42 +127,64 @@ fn line(text: &[u8]) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, find, scan};
+    use super::{Bounds, Stack, ThreadId, find, scan};
+    use core::ops::Range;
+
+    fn stack(range: Range<u64>, own: u64) -> Stack {
+        Stack { range, own }
+    }
 
     #[test]
     fn the_mapping_is_found_however_the_text_comes() {
         let maps = b"1000-2000 r-xp 00000000 00:00 0    /bin/a\n5000-9000 rw-p 00000000 00:00 0 \n7fff0000-7fff8000 rw-p 00000000 00:00 0   [stack]\n";
         for step in [1, 7, 50, 4096] {
-            let of = |sp| {
+            let of = |sp, thread| {
                 let mut at = 0;
-                scan(sp, &mut [0; 128], |room| {
+                scan(sp, thread, &mut [0; 128], |room| {
                     let n = step.min(room.len()).min(maps.len() - at);
                     room[..n].copy_from_slice(&maps[at..at + n]);
                     at += n;
                     (n > 0).then_some(n)
                 })
             };
-            assert_eq!(of(0x1800), Some(0..0x2000), "{step}");
-            assert_eq!(of(0x7fff_7fff), Some(0x9000..0x7fff_8000), "{step}");
-            assert_eq!((of(0x3000), of(0x7fff_8000)), (None, None), "{step}");
+            let (first, other) = (ThreadId::First, ThreadId::Other(0x8f00));
+            assert_eq!((of(0x1800, first), of(0x1800, other)), (Some(stack(0..0x2000, 0)), Some(stack(0..0x2000, 0))), "{step}");
+            assert_eq!(
+                (of(0x5000, first), of(0x5000, other)),
+                (Some(stack(0x2000..0x9000, 0)), Some(stack(0x2000..0x9000, 0x8f00))),
+                "{step}"
+            );
+            assert_eq!(of(0x8ff0, other), Some(stack(0x2000..0x9000, 0)), "{step}");
+            let named = 0x9000..0x7fff_8000;
+            assert_eq!(of(0x7fff_7fff, first), Some(stack(named.clone(), 0x7fff_8000)), "{step}");
+            assert_eq!(of(0x7fff_7fff, other), Some(stack(named, 0)), "{step}");
+            assert_eq!((of(0x3000, first), of(0x7fff_8000, other)), (None, None), "{step}");
         }
     }
 
     #[test]
-    fn own_stack() {
-        let here = 0_u64;
-        let sp = (&raw const here).addr() as u64;
-        let found = find(sp, &mut [0; 4096]).unwrap();
-        assert!(found.contains(&sp));
+    fn a_thread_knows_its_own_stack_from_others() {
+        let own = || {
+            let here = 0_u64;
+            let sp = (&raw const here).addr() as u64;
+            let found = find(sp, &mut [0; 4096]).unwrap();
+            assert!(found.range.contains(&sp));
+            assert!(found.own > sp, "{found:x?}");
+        };
+        std::thread::spawn(own).join().unwrap();
+        let heap = vec![0_u8; 1 << 20];
+        let found = find(heap.as_ptr().addr() as u64 + 5000, &mut [0; 4096]).unwrap();
+        assert_eq!(found.own, 0, "{found:x?}");
     }
 
     #[test]
     fn stacks_that_grow_take_one_place_and_the_oldest_gives_way() {
         let mut bounds = Bounds::default();
-        (1..=4).for_each(|n| bounds.add(n * 1000..n * 1000 + 100));
-        bounds.add(900..1100);
+        (1..=4).for_each(|n| bounds.add(stack(n * 1000..n * 1000 + 100, 0)));
+        bounds.add(stack(900..1100, 0));
         assert_eq!((bounds.end(950), bounds.end(2050), bounds.end(4050), bounds.end(5000)), (Some(1100), Some(2100), Some(4100), None));
-        bounds.add(5000..5100);
+        bounds.add(stack(5000..5100, 5060));
         assert_eq!((bounds.end(5050), bounds.end(950)), (Some(5100), None));
+        assert!(bounds.lasts(5050) && !bounds.lasts(5060) && !bounds.lasts(4999) && !bounds.lasts(4050));
     }
 }

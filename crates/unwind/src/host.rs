@@ -6,6 +6,7 @@ pub const EXACT: u64 = 1 << 63;
 /// What a walk needs of the program that it is in.
 pub trait Host {
     /// The address that a return address stands for, if return probes have replaced it. `read` is to be told of each word that decides that: its address and contents.
+    /// Such words have to stay readable as long as the process lives.
     fn original(&self, address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64>;
 
     /// Runs code that may use any register and call the C library, with signals blocked. Walks come here for each address that they see for the first time.
@@ -18,6 +19,9 @@ pub trait Trace {
     /// How the walk goes depends on `word` at `address`.
     fn read(&mut self, address: u64, word: u64);
 
+    /// The same for a word that is not on a stack, but the host's ([`Host::original`]).
+    fn read_of_host(&mut self, address: u64, word: u64);
+
     /// It depends on the frame pointer at the start.
     fn uses_start_bp(&mut self);
 }
@@ -29,6 +33,9 @@ pub struct NoTrace;
 impl Trace for NoTrace {
     #[inline(always)]
     fn read(&mut self, _: u64, _: u64) {}
+
+    #[inline(always)]
+    fn read_of_host(&mut self, _: u64, _: u64) {}
 
     #[inline(always)]
     fn uses_start_bp(&mut self) {}

@@ -295,7 +295,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
     fn known(&mut self, mut key: u64) -> Result<(Known, Option<&'static Entry>), End> {
         while key & EXACT == 0 {
             let trace = &mut *self.trace;
-            let Some(original) = self.host.original(key, &mut |address, word| trace.read(address, word)) else { break };
+            let Some(original) = self.host.original(key, &mut |address, word| trace.read_of_host(address, word)) else { break };
             key = original;
         }
         if let Some((known, entry)) = self.unwinder.cache.find(key) {
@@ -321,7 +321,7 @@ impl<H: Host, T: Trace> Walk<'_, H, T> {
         let mut found = None;
         self.host.slowly(&mut || found = self.unwinder.lock.with(|scratch| bounds::find(sp, &mut scratch.text)).flatten());
         let stack = found?;
-        let end = stack.end;
+        let end = stack.range.end;
         self.bounds.add(stack);
         Some(end)
     }
