@@ -78,7 +78,7 @@ impl Unwinder {
     /// # Context
     /// As [`Unwinder::set_modules`].
     pub fn frame(&self, pc: u64) -> u64 {
-        self.lock.with(|scratch| module(scratch, pc).map_or(pc, |m| m.frame(pc))).unwrap_or(pc) | EXACT
+        self.lock.with(|scratch| module(&scratch.modules, pc).map_or(pc, |m| m.frame(pc))).unwrap_or(pc) | EXACT
     }
 
     /// Whether the first instruction of a function is reached by a call, so that its return address is on top of the stack ([`Start::entry`]). A program's first function is not, nor is what signal handlers
@@ -117,9 +117,10 @@ impl Unwinder {
     }
 }
 
-fn module(scratch: &Scratch, pc: u64) -> Option<&Module> {
-    let after = scratch.modules.partition_point(|m| m.range.start <= pc);
-    scratch.modules[..after].last().filter(|m| m.range.contains(&pc))
+/// The module with this instruction; `modules` are sorted by address.
+fn module(modules: &[Module], pc: u64) -> Option<&Module> {
+    let after = modules.partition_point(|m| m.range.start <= pc);
+    modules[..after].last().filter(|m| m.range.contains(&pc))
 }
 
 /// What there is to know of an address, and whether it is worth keeping: what nothing describes is code that may be replaced.
@@ -127,8 +128,7 @@ pub(crate) fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
     let address = key & !EXACT;
     // The call in front of a return address may be the last instruction of its function.
     let pc = if key & EXACT == 0 { address.wrapping_sub(1) } else { address };
-    let after = scratch.modules.partition_point(|m| m.range.start <= pc);
-    let Some(module) = scratch.modules[..after].last().filter(|m| m.range.contains(&pc)) else {
+    let Some(module) = module(&scratch.modules, pc) else {
         return (Known { rule: Packed::new(Rule::NoTable), frame: key }, false);
     };
     let rule = match learn(module, pc, &mut scratch.context) {
