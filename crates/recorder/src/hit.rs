@@ -6,7 +6,7 @@ use crate::recorder::{Recorder, Site};
 use crate::thread::{Thread, time};
 use std::ptr;
 use std::sync::atomic::Ordering;
-use unwind::{End, Host, Start};
+use unwind::{Bounds, End, Host, NoTrace, Start, Trace};
 use uprobe::{Context, Span, Verdict, add_own};
 use wire::{Frame, NoStack, Segment, StackCell};
 
@@ -88,7 +88,7 @@ fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), No
 /// Walks. Not inlined, as all of this: known stacks would pay for the registers that it needs.
 #[inline(never)]
 fn walk(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static StackCell, u32), NoStack> {
-    let len = stack(site, thread, start);
+    let len = stack(site, &mut thread.frames, &mut thread.bounds, start, &mut NoTrace);
     cell(site.recorder, thread, len)
 }
 
@@ -96,14 +96,7 @@ fn walk(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static Stac
 #[inline(never)]
 fn remember(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static StackCell, u32), NoStack> {
     let recorder = site.recorder;
-    let path = thread.known.begin();
-    let (len, end) = if recorder.depth == 1 {
-        (0, End::Complete)
-    } else {
-        let room = &mut thread.frames[1..recorder.depth];
-        recorder.unwinder.walk_traced(&Engine(recorder.segment), start, site.method, &mut thread.bounds, room, path)
-    };
-    let len = finish(site, thread, len, end);
+    let len = stack(site, &mut thread.frames, &mut thread.bounds, start, thread.known.begin());
     let found = cell(recorder, thread, len)?;
     if thread.known.finish(&recorder.keys, &start, &thread.bounds, found) {
         uprobe::slowly(&mut || recorder.grow(thread));
@@ -111,28 +104,23 @@ fn remember(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static 
     Ok(found)
 }
 
-/// Takes the stack into the thread's frames; how many those are.
+/// Takes the stack into `frames`: the function itself, its callers, and why those are not all; how many frames those are.
 #[inline(always)]
-fn stack(site: &Site, thread: &mut Thread, start: Start) -> usize {
+fn stack(site: &Site, frames: &mut [u64], bounds: &mut Bounds, start: Start, trace: &mut impl Trace) -> usize {
     let recorder = site.recorder;
-    if recorder.depth == 1 {
+    let (callers, end) = if recorder.depth == 1 {
         // No more is wanted.
-        return finish(site, thread, 0, End::Complete);
-    }
-    let room = &mut thread.frames[1..recorder.depth];
-    let (len, end) = recorder.unwinder.walk(&Engine(recorder.segment), start, site.method, &mut thread.bounds, room);
-    finish(site, thread, len, end)
-}
-
-/// Adds the function itself to its callers, and why those are not all.
-#[inline(always)]
-fn finish(site: &Site, thread: &mut Thread, callers: usize, end: End) -> usize {
+        (0, End::Complete)
+    } else {
+        let room = &mut frames[1..recorder.depth];
+        recorder.unwinder.walk_traced(&Engine(recorder.segment), start, site.method, bounds, room, trace)
+    };
+    frames[0] = site.frame;
     let len = callers + 1;
-    thread.frames[0] = site.frame;
     if end == End::Complete {
         return len;
     }
-    thread.frames[len] = Frame::cut(end as u8).0;
+    frames[len] = Frame::cut(end as u8).0;
     len + 1
 }
 

@@ -125,10 +125,13 @@ impl Known {
     /// The stack that was walked last is that of this cell. True: there is so much to remember that [`Known::grow`] is worth while.
     pub(crate) fn finish(&mut self, keys: &Keys, start: &Start, bounds: &Bounds, cell: (&'static StackCell, u32)) -> bool {
         let begin = begin(start);
-        let place = self.shapes.place(&begin);
         let kept = self.path.end(start, bounds);
         let lost = kept && self.keep(keys, &begin, cell);
-        let tired = (lost || !kept) && self.shapes.sets[place].patience.failure();
+        if kept && !lost {
+            return false;
+        }
+        let place = self.shapes.place(&begin);
+        let tired = self.shapes.sets[place].patience.failure();
         tired && lost && !self.large
     }
 
