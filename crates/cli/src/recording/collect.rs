@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Frame, Header, Memory, Module, Recording, Stack, Symbol};
+use crate::report::collect::BREAKPOINT_COUNT_NS;
 use crate::report::counters::Counters;
 use crate::report::{Row, SkippedRow, sort};
 use crate::run::snapshot;
@@ -70,13 +71,12 @@ pub(crate) fn collect(tables: &Tables, known: Known) -> Recording {
 
 /// What a hit costs, in nanoseconds: its stack one of few, as most are; medians of `trapline-bench -- probe --stack` on the machine of bench/results.
 fn cost_ns(method: State, timed: bool) -> f64 {
-    let breakpoint = if method == State::Breakpoint { BREAKPOINT_NS } else { 0.0 };
+    let breakpoint = if method == State::Breakpoint { BREAKPOINT_COUNT_NS } else { 0.0 };
     breakpoint + if timed { TIMED_NS } else { COUNTED_NS }
 }
 
 const COUNTED_NS: f64 = 31.0;
 const TIMED_NS: f64 = 85.0;
-const BREAKPOINT_NS: f64 = 2400.0;
 const FIRST_SIGHT_NS: f64 = 3000.0;
 
 fn ns(ticks: u64, ns_per_tick: f64) -> u64 {

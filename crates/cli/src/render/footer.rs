@@ -1,7 +1,7 @@
 //! What stands below every report: hits, losses, what was armed and what not, memory, overhead.
 
 use crate::human::{bytes, grouped, time};
-use crate::report::Report;
+use crate::report::{Armed, Report, SkippedRow};
 use std::collections::BTreeMap;
 
 /// What the estimate of the overhead is made of: hits of one kind and what one costs.
@@ -20,29 +20,8 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
         0 => format!("no hits: none of the functions was called in {}{processes}", time(report.elapsed_ns as f64)),
         hits => format!("{} in {}{processes}", counted(hits, "hit"), time(report.elapsed_ns as f64)),
     });
-    let lost: u64 = report.lost.values().sum();
-    let reasons: Vec<String> = report.lost.iter().map(|(reason, count)| format!("{reason} {}", grouped(*count))).collect();
-    lines.push(if reasons.is_empty() {
-        format!("lost: {}", grouped(lost))
-    } else {
-        format!("lost: {} ({})", grouped(lost), reasons.join(", "))
-    });
-    let armed = report.armed;
-    lines.push(format!(
-        "armed: {} by detour, {} by breakpoint; skipped: {}",
-        grouped(armed.detour),
-        grouped(armed.breakpoint),
-        grouped(report.skipped.len() as u64)
-    ));
-    if verbose {
-        lines.extend(report.skipped.iter().map(|skipped| format!("  {}:{}  ({})", skipped.object, skipped.name, skipped.reason)));
-    } else {
-        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
-        for skipped in &report.skipped {
-            *reasons.entry(&skipped.reason).or_default() += 1;
-        }
-        lines.extend(reasons.iter().map(|(reason, count)| format!("  {:>6} {reason}", grouped(*count))));
-    }
+    lines.push(reasons("lost", report.lost.iter().map(|(reason, count)| (reason.as_str(), *count))));
+    lines.extend(armed(report.armed, &report.skipped, verbose));
     let share = if report.elapsed_ns > 0 { report.overhead_ns as f64 * 100.0 / report.elapsed_ns as f64 } else { 0.0 };
     let sum: Vec<String> =
         shares.iter().map(|share| format!("{} x {} ns {}", grouped(share.hits), trimmed(share.ns), share.what)).collect();
@@ -53,6 +32,38 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
         time(report.overhead_ns as f64)
     ));
     lines
+}
+
+/// How many functions were armed, and which were not.
+pub(super) fn armed(armed: Armed, skipped: &[SkippedRow], verbose: bool) -> Vec<String> {
+    let mut lines = vec![format!(
+        "armed: {} by detour, {} by breakpoint; skipped: {}",
+        grouped(armed.detour),
+        grouped(armed.breakpoint),
+        grouped(skipped.len() as u64)
+    )];
+    if verbose {
+        lines.extend(skipped.iter().map(|skipped| format!("  {}:{}  ({})", skipped.object, skipped.name, skipped.reason)));
+    } else {
+        let mut by_reason: BTreeMap<&str, u64> = BTreeMap::new();
+        for skipped in skipped {
+            *by_reason.entry(&skipped.reason).or_default() += 1;
+        }
+        lines.extend(by_reason.iter().map(|(reason, count)| format!("  {:>6} {reason}", grouped(*count))));
+    }
+    lines
+}
+
+/// A sum and what it is made of, also when it is 0.
+pub(super) fn reasons<'a>(what: &str, counts: impl Iterator<Item = (&'a str, u64)>) -> String {
+    let mut sum = 0_u64;
+    let parts: Vec<String> = counts
+        .map(|(reason, count)| {
+            sum = sum.saturating_add(count);
+            format!("{reason} {}", grouped(count))
+        })
+        .collect();
+    if parts.is_empty() { format!("{what}: 0") } else { format!("{what}: {} ({})", grouped(sum), parts.join(", ")) }
 }
 
 pub(super) fn counted(count: u64, what: &str) -> String {

@@ -1,12 +1,12 @@
 //! A recording as text: what it is, the table of its functions, and what stands below.
 
 use super::columns::lay_out;
-use super::footer::counted;
+use super::footer::{armed, counted, reasons};
 use super::table::Look;
 use crate::human::{bytes, date, grouped, percent, time};
 use crate::recording::functions::Functions;
 use crate::recording::{Recording, Weight};
-use std::collections::BTreeMap;
+use crate::report::Armed;
 
 const HEAD: [&str; 6] = ["self", "self %", "total", "total %", "object", "function"];
 
@@ -95,21 +95,8 @@ pub(crate) fn footer(recording: &Recording, verbose: bool) -> Vec<String> {
     lines.push(reasons("lost", recording.lost.iter().map(|(reason, count)| (reason.as_str(), *count))));
     lines.push(reasons("no stack", recording.no_stack.reasons.iter().map(|(reason, count)| (reason.as_str(), *count))));
     lines.push(reasons("cut stacks", recording.cuts().into_iter()));
-    lines.push(format!(
-        "armed: {} by detour, {} by breakpoint; skipped: {}",
-        grouped(header.armed.0),
-        grouped(header.armed.1),
-        grouped(recording.skipped.len() as u64)
-    ));
-    if verbose {
-        lines.extend(recording.skipped.iter().map(|skipped| format!("  {}:{}  ({})", skipped.object, skipped.name, skipped.reason)));
-    } else {
-        let mut by_reason: BTreeMap<&str, u64> = BTreeMap::new();
-        for skipped in &recording.skipped {
-            *by_reason.entry(&skipped.reason).or_default() += 1;
-        }
-        lines.extend(by_reason.iter().map(|(reason, count)| format!("  {:>6} {reason}", grouped(*count))));
-    }
+    let (detour, breakpoint) = header.armed;
+    lines.extend(armed(Armed { detour, breakpoint }, &recording.skipped, verbose));
     let memory = header.memory;
     lines.push(format!(
         "memory: {}, of which {} for {} distinct stacks (frames {}), {} for counters",
@@ -130,18 +117,6 @@ pub(crate) fn footer(recording: &Recording, verbose: bool) -> Vec<String> {
         grouped(header.first_sights)
     ));
     lines
-}
-
-/// A sum and what it is made of, also when it is 0.
-fn reasons<'a>(what: &str, counts: impl Iterator<Item = (&'a str, u64)>) -> String {
-    let mut sum = 0_u64;
-    let parts: Vec<String> = counts
-        .map(|(reason, count)| {
-            sum = sum.saturating_add(count);
-            format!("{reason} {}", grouped(count))
-        })
-        .collect();
-    if parts.is_empty() { format!("{what}: 0") } else { format!("{what}: {} ({})", grouped(sum), parts.join(", ")) }
 }
 
 #[cfg(test)]

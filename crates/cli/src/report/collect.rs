@@ -14,7 +14,7 @@ use wire::{Loss, State as Outcome};
 /// What a hit costs, in nanoseconds: entry counted, entry and return timed; medians of `trapline-bench -- probe` on the machine of bench/results.
 const DETOUR_COUNT_NS: f64 = 1.2;
 const DETOUR_TIME_NS: f64 = 26.0;
-const BREAKPOINT_COUNT_NS: f64 = 2400.0;
+pub(crate) const BREAKPOINT_COUNT_NS: f64 = 2400.0;
 const BREAKPOINT_TIME_NS: f64 = 2430.0;
 
 /// What goes into a report besides the counters.
