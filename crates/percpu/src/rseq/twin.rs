@@ -126,6 +126,8 @@ fn a_closed_gate_keeps_owners_out() {
 fn twin_without_the_fence_lets_two_take_one_entry() {
     // On one CPU the switch between the threads aborts the sequence, as the fence would.
     if available() && thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
-        assert_ne!(conflicts(close_without_fence, Duration::from_secs(20)), 0);
+        // From the beginning again and again: about one time in a hundred no conflict ever comes, and mostly one comes in milliseconds.
+        let found = (0..20).any(|_| conflicts(close_without_fence, Duration::from_secs(1)) != 0);
+        assert!(found, "no entry was taken twice");
     }
 }
