@@ -1,8 +1,10 @@
-//! Compiles the liburcu reader loops if liburcu's headers are installed (Debian: liburcu-dev); without them the rows say so.
+//! Compiles the liburcu reader loops if liburcu's headers are installed (Debian: liburcu-dev);
+//! without them the rows say so.
 
 use std::env;
 
-const FLAVOURS: [(&str, &str); 3] = [("memb", "TRAPLINE_MEMB"), ("qsbr", "TRAPLINE_QSBR"), ("bp", "TRAPLINE_BP")];
+const FLAVOURS: [(&str, &str); 3] =
+    [("memb", "TRAPLINE_MEMB"), ("qsbr", "TRAPLINE_QSBR"), ("bp", "TRAPLINE_BP")];
 
 fn main() {
     println!("cargo::rerun-if-changed=csrc/urcu.c");
@@ -12,7 +14,11 @@ fn main() {
         return;
     }
     for (flavour, define) in FLAVOURS {
-        cc::Build::new().file("csrc/urcu.c").define(define, None).opt_level(2).compile(&format!("trapline-urcu-{flavour}"));
+        cc::Build::new()
+            .file("csrc/urcu.c")
+            .define(define, None)
+            .opt_level(2)
+            .compile(&format!("trapline-urcu-{flavour}"));
         println!("cargo::rustc-link-lib=urcu-{flavour}");
     }
     println!("cargo::rustc-cfg=urcu");
@@ -22,7 +28,12 @@ fn main() {
 fn installed() -> bool {
     FLAVOURS.iter().all(|(_, define)| {
         let mut probe = cc::Build::new();
-        probe.file("csrc/urcu.c").define(define, None).cargo_metadata(false).cargo_warnings(false).warnings(false);
+        probe
+            .file("csrc/urcu.c")
+            .define(define, None)
+            .cargo_metadata(false)
+            .cargo_warnings(false)
+            .warnings(false);
         probe.try_expand().is_ok()
     })
 }

@@ -1,13 +1,20 @@
-//! Memory for the agent alone, from the kernel: the program's `malloc` may be probed, and counting it must not call it.
+//! Memory for the agent alone, from the kernel: the program's `malloc` may be probed, and counting
+//! it must not call it.
 //!
-//! Sizes are rounded up to powers of two from 16 bytes to 1 MiB, each with a list of freed pieces; larger ones are mapped by themselves. The agent allocates while it arms and when libraries come and go,
-//! not at hits, so one lock is enough. It is a spin lock with no signal safety: nothing here is called from signal handlers.
+//! Sizes are rounded up to powers of two from 16 bytes to 1 MiB, each with a list of freed pieces;
+//! larger ones are mapped by themselves. The agent allocates while it arms and when libraries come
+//! and go, not at hits, so one lock is enough. It is a spin lock with no signal safety: nothing
+//! here is called from signal handlers.
+//!
+//! A fork child, however it was made, finds the lock free ([`uprobe::Lock`]), and the lists as
+//! another thread of its parent may have left them in the middle of a change: every word is written
+//! when those before it in the order of the program are, so that a piece of memory is lost at most.
 #![allow(unsafe_code)]
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use uprobe::Lock;
 
 const SMALLEST: usize = 16;
 const LARGEST: usize = 1 << 20;
@@ -19,27 +26,31 @@ struct Free {
     next: *mut Free,
 }
 
+/// Written under the lock. Release: in the order of the program, for a fork child, to which memory
+/// is copied as it is at some moment.
 struct Pools {
-    free: [*mut Free; CLASSES],
+    free: [AtomicPtr<Free>; CLASSES],
     /// What is left of the newest chunk.
-    start: usize,
-    end: usize,
+    start: AtomicUsize,
+    end: AtomicUsize,
 }
 
 /// The allocator.
 pub(crate) struct Allocator {
-    locked: AtomicBool,
-    pools: UnsafeCell<Pools>,
+    pools: Pools,
     mapped: AtomicU64,
 }
 
-// SAFETY: `pools` is only touched by the lock's holder.
-unsafe impl Sync for Allocator {}
+/// Behind those of the engine.
+const LOCK: Lock = Lock::new(100);
 
 #[cfg_attr(not(test), global_allocator)]
 static ALLOCATOR: Allocator = Allocator {
-    locked: AtomicBool::new(false),
-    pools: UnsafeCell::new(Pools { free: [ptr::null_mut(); CLASSES], start: 0, end: 0 }),
+    pools: Pools {
+        free: [const { AtomicPtr::new(ptr::null_mut()) }; CLASSES],
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+    },
     mapped: AtomicU64::new(0),
 };
 
@@ -48,9 +59,16 @@ pub(crate) fn mapped() -> u64 {
     ALLOCATOR.mapped.load(Ordering::Relaxed)
 }
 
-/// In a fork child: another thread of the parent may have held the lock. What it was doing is lost, a piece of memory at most.
-pub(crate) fn unlock() {
-    ALLOCATOR.locked.store(false, Ordering::Release);
+/// Sees to it that so much can be had without asking the kernel.
+pub(crate) fn reserve() {
+    const ENOUGH: usize = CHUNK / 2;
+    ALLOCATOR.with(|pools| {
+        let left =
+            pools.end.load(Ordering::Relaxed).saturating_sub(pools.start.load(Ordering::Relaxed));
+        if left < ENOUGH {
+            ALLOCATOR.begin_chunk(pools);
+        }
+    });
 }
 
 /// The class of a size, and its pieces' size; `None`: a mapping of its own.
@@ -60,19 +78,13 @@ fn class(layout: Layout) -> Option<(usize, usize)> {
 }
 
 impl Allocator {
-    fn with<R>(&self, f: impl FnOnce(&mut Pools) -> R) -> R {
-        // Acquire pairs with the Release below.
-        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            core::hint::spin_loop();
-        }
-        // SAFETY: the lock is held.
-        let result = f(unsafe { &mut *self.pools.get() });
-        self.locked.store(false, Ordering::Release);
-        result
+    fn with<R>(&self, f: impl FnOnce(&Pools) -> R) -> R {
+        LOCK.with(|| f(&self.pools))
     }
 
     fn map(&self, bytes: usize) -> *mut u8 {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping. By number: libc's function may be probed.
         let at = unsafe { libc::syscall(libc::SYS_mmap, 0, bytes, protection, flags, -1, 0) };
         if at == -1 {
@@ -82,30 +94,40 @@ impl Allocator {
         ptr::with_exposed_provenance_mut(at as usize)
     }
 
-    fn take(&self, pools: &mut Pools, class: usize, size: usize) -> *mut u8 {
-        let first = pools.free[class];
+    fn begin_chunk(&self, pools: &Pools) -> bool {
+        let chunk = self.map(CHUNK);
+        if chunk.is_null() {
+            return false;
+        }
+        let start = chunk.expose_provenance();
+        // No state in between joins the start of one chunk and the end of another.
+        pools.end.store(0, Ordering::Release);
+        pools.start.store(start, Ordering::Release);
+        pools.end.store(start + CHUNK, Ordering::Release);
+        true
+    }
+
+    fn take(&self, pools: &Pools, class: usize, size: usize) -> *mut u8 {
+        let first = pools.free[class].load(Ordering::Relaxed);
         if !first.is_null() {
             // SAFETY: a freed piece, which `dealloc` gave a link.
-            pools.free[class] = unsafe { (*first).next };
+            pools.free[class].store(unsafe { (*first).next }, Ordering::Release);
             return first.cast();
         }
         // Pieces are aligned to their size, up to the chunk's own alignment of a page.
-        let start = pools.start.next_multiple_of(size.min(4096));
-        if pools.end == 0 || start + size > pools.end {
-            let chunk = self.map(CHUNK);
-            if chunk.is_null() {
-                return chunk;
-            }
-            pools.start = chunk.expose_provenance();
-            pools.end = pools.start + CHUNK;
-            return self.take(pools, class, size);
+        let place = || pools.start.load(Ordering::Relaxed).next_multiple_of(size.min(4096));
+        let end = pools.end.load(Ordering::Relaxed);
+        if (end == 0 || place() + size > end) && !self.begin_chunk(pools) {
+            return ptr::null_mut();
         }
-        pools.start = start + size;
+        let start = place();
+        pools.start.store(start + size, Ordering::Release);
         ptr::with_exposed_provenance_mut(start)
     }
 }
 
-// SAFETY: pieces come from private mappings, are as large and aligned as asked (alignments above a page are refused), and are handed out to one owner at a time.
+// SAFETY: pieces come from private mappings, are as large and aligned as asked (alignments above a
+// page are refused), and are handed out to one owner at a time.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() > 4096 {
@@ -121,9 +143,11 @@ unsafe impl GlobalAlloc for Allocator {
         match class(layout) {
             Some((class, _)) => self.with(|pools| {
                 let piece = at.cast::<Free>();
-                // SAFETY: the caller gives back a piece of at least 16 bytes that nobody uses any more.
-                unsafe { piece.write(Free { next: pools.free[class] }) };
-                pools.free[class] = piece;
+                let next = pools.free[class].load(Ordering::Relaxed);
+                // SAFETY: the caller gives back a piece of at least 16 bytes that nobody uses any
+                // more.
+                unsafe { piece.write(Free { next }) };
+                pools.free[class].store(piece, Ordering::Release);
             }),
             None => {
                 let bytes = layout.size().next_multiple_of(4096);
@@ -143,11 +167,20 @@ mod tests {
     #[test]
     fn pieces_are_aligned_do_not_overlap_and_come_back() {
         let mut all = Vec::new();
-        for (i, (size, align)) in [(1, 1), (16, 16), (17, 8), (100, 64), (4096, 4096), (70_000, 16), (1 << 20, 16), (3 << 20, 32)]
-            .into_iter()
-            .cycle()
-            .take(400)
-            .enumerate()
+        for (i, (size, align)) in [
+            (1, 1),
+            (16, 16),
+            (17, 8),
+            (100, 64),
+            (4096, 4096),
+            (70_000, 16),
+            (1 << 20, 16),
+            (3 << 20, 32),
+        ]
+        .into_iter()
+        .cycle()
+        .take(400)
+        .enumerate()
         {
             let layout = Layout::from_size_align(size, align).unwrap();
             // SAFETY: sizes are not 0.
@@ -158,8 +191,12 @@ mod tests {
             all.push((at, layout, i as u8));
         }
         for (at, layout, value) in all {
-            // SAFETY: allocated above.
-            assert!(unsafe { core::slice::from_raw_parts(at, layout.size()) }.iter().all(|b| *b == value));
+            assert!(
+                // SAFETY: allocated above.
+                unsafe { core::slice::from_raw_parts(at, layout.size()) }
+                    .iter()
+                    .all(|b| *b == value)
+            );
             // SAFETY: allocated above, not used afterwards.
             unsafe { ALLOCATOR.dealloc(at, layout) };
         }

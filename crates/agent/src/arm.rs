@@ -1,15 +1,31 @@
-//! From the segment's functions to the engine's targets, and from its results to the functions' states.
+//! From the segment's functions to the engine's targets, and from its results to the functions'
+//! states.
 
 use crate::objects::Object;
-use crate::{allocator, segment, stacks, watched};
+use crate::{allocator, overwritten, segment, stacks, watched};
+use patch::Decisions;
 use std::time::Duration;
 use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
-use wire::{Function, Kind, Loss, Segment, State};
+use wire::{Function, Kind, Loss, Patience, Segment, State};
 
-/// How long the program waits for the command line to look at a file that it has not seen.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper bound of the average.
+/// How long the program waits for the command line to look at a file that it has not seen. It may
+/// be large, and the machine busy.
+const PATIENCE: Patience =
+    Patience { idle: Duration::from_secs(2), longest: Duration::from_secs(60) };
+/// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
+/// bound of the average.
 const BYTES_PER_SITE: u64 = 2048;
+
+/// Note of a function that branches back to its first byte in ways that cannot be led past the
+/// probe.
+const BRANCHES: &str = "may count branches back to its first byte";
+
+/// Why functions are left alone for which the budget has no room.
+const NO_MEMORY: &str = "no room in --max-memory: give it more, choose fewer functions, \
+    or entry: instead of times";
+/// Why functions are left alone that came when memory was used up already.
+const NO_CELLS: &str = "no room in --max-memory for its counters in the threads that there are: \
+    give it more, or choose fewer functions";
 
 /// What was armed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,46 +34,83 @@ pub(crate) struct Armed {
     pub(crate) breakpoints: u32,
 }
 
-/// Arms what the segment wants of these objects, in which no thread runs yet. With `ask`, the command line is asked about objects that the segment does not know.
-pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object], ask: bool) -> Armed {
+/// Arms what the segment wants of these objects, in which no thread runs yet. With `ask`, the
+/// command line is asked about objects that the segment does not know.
+pub(crate) fn arm(
+    engine: &'static Engine,
+    segment: &Segment,
+    objects: &[Object],
+    ask: bool,
+) -> Armed {
     let used = bytes(engine);
     let mut armed = Armed::default();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
-    for object in objects {
+    for object in objects.iter().filter(|o| o.open_to_probes()) {
         let Some(index) = find(segment, object, ask) else { continue };
+        let before = functions.len();
+        let plans = segment.plans_of(index);
+        let decisions = Decisions::read(&plans);
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
-            if used + (functions.len() as u64 + 1) * BYTES_PER_SITE > segment.shape().budget {
-                segment.set_state(index, State::Skipped, "the memory budget is used up (--max-memory)");
+            let sites = (functions.len() as u64 + 1) * BYTES_PER_SITE;
+            if used + sites + segment.bytes_with(index, &function) > segment.shape().budget {
+                segment.set_state(index, State::Skipped, NO_MEMORY);
                 segment.lose(Loss::Memory, 1);
                 continue;
             }
-            let target = target(object, &function);
+            let Some(target) = target(object, &function) else {
+                segment.set_state(index, State::Skipped, "not in executable code of its object");
+                continue;
+            };
             if function.offset == 0 && watched::want(target.address, function.cell) {
                 segment.set_state(index, State::Detour, watched::NOTE);
                 armed.detours += 1;
                 continue;
             }
-            batch.add(target);
+            match decisions.find(function.address, function.offset, object.base) {
+                Some(decision) => batch.add_decided(target, decision),
+                None => batch.add(target),
+            }
             functions.push(index);
+        }
+        if functions.len() > before {
+            overwritten::watch(object.code());
         }
     }
     if functions.is_empty() || segment.stopped() {
         return armed;
     }
+    // Before the first hit: threads that have a block count there.
+    if !segment::extend_blocks(segment) {
+        for index in functions {
+            segment.set_state(index, State::Skipped, NO_CELLS);
+        }
+        segment.lose(Loss::Memory, 1);
+        return armed;
+    }
     for (index, result) in functions.into_iter().zip(batch.commit(Patching::Quiet)) {
         match result {
             Ok(site) => {
+                overwritten::remember(site.id, index);
                 let note = site.entry_only.map(|why| format!("entry only: {why}"));
+                let note = note.or(site.counts_branches.then(|| BRANCHES.to_owned()));
                 match site.method {
                     Method::Detour => {
                         armed.detours += 1;
-                        segment.set_state(index, State::Detour, note.as_deref().unwrap_or_default());
+                        segment.set_state(
+                            index,
+                            State::Detour,
+                            note.as_deref().unwrap_or_default(),
+                        );
                     }
                     Method::Breakpoint(why) => {
                         armed.breakpoints += 1;
-                        segment.set_state(index, State::Breakpoint, note.as_deref().unwrap_or(&why.to_string()));
+                        segment.set_state(
+                            index,
+                            State::Breakpoint,
+                            note.as_deref().unwrap_or(&why.to_string()),
+                        );
                     }
                 }
             }
@@ -70,41 +123,43 @@ pub(crate) fn arm(engine: &'static Engine, segment: &Segment, objects: &[Object]
 
 fn find(segment: &Segment, object: &Object, ask: bool) -> Option<usize> {
     let file = &object.file;
-    if let Some(index) = segment.find_object(file.dev, file.ino, &file.build_id) {
+    if let Some(index) = segment.find_object(file) {
         return Some(index);
     }
     if !ask || !alive(segment.owner()) {
         return None;
     }
-    match segment.ask(segment::pid(), file, PATIENCE) {
-        Ok(index) => index,
-        Err(()) => {
-            segment.lose(Loss::Unanswered, 1);
-            crate::log::line(&format!("no answer about {}", String::from_utf8_lossy(&file.path)));
-            None
-        }
+    let owner = || alive(segment.owner());
+    let answer = segment.ask(segment::pid(), file, object.range.start, PATIENCE, owner);
+    // Whatever the answer was: others could write it. What is in the table now, nobody could.
+    let found = segment.find_object(file);
+    if answer.is_err() || (answer == Ok(true) && found.is_none()) {
+        segment.lose(Loss::Unanswered, 1);
+        crate::log::line(&format!("no answer about {}", String::from_utf8_lossy(&file.path)));
     }
+    found
 }
 
-fn target(object: &Object, function: &Function) -> Target {
+fn target(object: &Object, function: &Function) -> Option<Target> {
+    let (address, after) = object.place(function)?;
     let action = match (stacks::recorder(), function.kind) {
         (Some(recorder), kind) => {
             let timed = kind == Kind::Time && function.returns;
-            stacks::action(recorder, object.base.wrapping_add(function.address), function.offset, function.cell, timed)
+            stacks::action(recorder, address, function.offset, function.cell, timed)
         }
         (None, Kind::Count) => Action::Count { cell: function.cell },
         (None, Kind::Time) => Action::Time { cell: function.cell },
     };
-    Target {
-        address: object.base.wrapping_add(function.address),
+    Some(Target {
+        address,
         size: function.size,
-        after: function.after,
+        after,
         offset: function.offset,
         action,
         returns: function.returns,
         breakpoint: false,
         traps: !wire::is_c_library(&object.file.path),
-    }
+    })
 }
 
 /// Memory that the agent uses in this process, in bytes.

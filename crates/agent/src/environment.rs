@@ -1,6 +1,8 @@
-//! The variables that brought us here. The program does not see them; a program that it executes gets them back ([`crate::hooks::exec`]).
+//! The variables that brought us here. The program does not see them; a program that it executes
+//! gets them back ([`crate::hooks::exec`]).
 #![allow(unsafe_code)]
 
+use crate::fetch;
 use std::ffi::{CStr, CString, c_char};
 use std::sync::OnceLock;
 
@@ -17,6 +19,37 @@ pub(crate) struct Ours {
     pub(crate) agent: Vec<u8>,
 }
 
+impl Ours {
+    /// Whether a program that this process executes can open both. It cannot behind the end of a
+    /// run, in a root directory or mount namespace of its own, or as another user: it then gets
+    /// no variable of ours, for the loader would complain on the program's own stream.
+    ///
+    /// # Context
+    /// Up to four system calls.
+    pub(crate) fn reachable(&self) -> bool {
+        let segment = self.segment.to_bytes();
+        let segment = value(segment, SEGMENT).map(CString::new);
+        let agent = CString::new(&*self.agent);
+        let (Some(Ok(segment)), Ok(agent)) = (segment, agent) else { return false };
+        opens(&agent, libc::O_RDONLY) && fetch::answers(&segment)
+    }
+}
+
+/// Whether this process, as the effective user, may read the file. `access` would ask for the real
+/// user, and filters of system calls know its newer forms less well.
+fn opens(path: &CStr, how: libc::c_int) -> bool {
+    // SAFETY: a terminated string that outlives the call.
+    let fd = unsafe { libc::open(path.as_ptr(), how | libc::O_CLOEXEC) };
+    if fd < 0 {
+        let why = std::io::Error::last_os_error().raw_os_error();
+        // No descriptor is left: the executed program may have one.
+        return matches!(why, Some(libc::EMFILE | libc::ENFILE));
+    }
+    // SAFETY: just opened.
+    unsafe { libc::close(fd) };
+    true
+}
+
 static OURS: OnceLock<Ours> = OnceLock::new();
 
 pub(crate) fn ours() -> Option<&'static Ours> {
@@ -30,7 +63,10 @@ fn value<'v>(variable: &'v [u8], name: &str) -> Option<&'v [u8]> {
 
 /// `value` of LD_PRELOAD without the agent; entries are separated by colons or spaces.
 fn without_agent(preload: &[u8], agent: &[u8]) -> Vec<u8> {
-    let others: Vec<&[u8]> = preload.split(|b| *b == b':' || *b == b' ').filter(|e| !e.is_empty() && *e != agent).collect();
+    let others: Vec<&[u8]> = preload
+        .split(|b| *b == b':' || *b == b' ')
+        .filter(|e| !e.is_empty() && *e != agent)
+        .collect();
     others.join(&b':')
 }
 
@@ -46,7 +82,8 @@ pub(crate) fn with_agent(preload: Option<&[u8]>, agent: &[u8]) -> Vec<u8> {
     all
 }
 
-/// The program's LD_PRELOAD and whether a variable is one of ours, for whoever copies an environment.
+/// The program's LD_PRELOAD and whether a variable is one of ours, for whoever copies an
+/// environment.
 pub(crate) fn preload_value(variable: &[u8]) -> Option<&[u8]> {
     value(variable, PRELOAD)
 }
@@ -56,7 +93,8 @@ pub(crate) fn is_segment(variable: &[u8]) -> bool {
     value(variable, SEGMENT).is_some()
 }
 
-/// Takes our variables out of the environment, in place, and gives the path of the segment. `None`: nobody wants us here.
+/// Takes our variables out of the environment, in place, and gives the path of the segment. `None`:
+/// nobody wants us here.
 ///
 /// # Safety
 /// `environment` is the array that the kernel made, nobody else looks at it yet.
@@ -110,19 +148,28 @@ mod tests {
     use std::ffi::{CStr, CString, c_char};
 
     fn taken(variables: &[&str]) -> (Option<Vec<u8>>, Vec<String>) {
-        let mut array: Vec<*mut c_char> = variables.iter().map(|v| CString::new(*v).unwrap().into_raw()).collect();
+        let mut array: Vec<*mut c_char> =
+            variables.iter().map(|v| CString::new(*v).unwrap().into_raw()).collect();
         array.push(std::ptr::null_mut());
         // SAFETY: an array of its own that ends with a null.
         let path = unsafe { take(array.as_mut_ptr(), b"/x/agent.so") };
         // SAFETY: strings of this test.
-        let left = array.iter().take_while(|p| !p.is_null()).map(|p| unsafe { CStr::from_ptr(*p) }.to_str().unwrap().to_owned()).collect();
+        let left = array
+            .iter()
+            .take_while(|p| !p.is_null())
+            .map(|p| unsafe { CStr::from_ptr(*p) }.to_str().unwrap().to_owned())
+            .collect();
         (path, left)
     }
 
     #[test]
     fn our_variables_go_and_the_others_stay() {
-        let (path, left) = taken(&["A=1", "TRAPLINE_SEGMENT=/dev/shm/s", "LD_PRELOAD=/x/agent.so", "B=2"]);
-        assert_eq!((path.as_deref(), left), (Some(&b"/dev/shm/s"[..]), vec!["A=1".into(), "B=2".into()]));
+        let (path, left) =
+            taken(&["A=1", "TRAPLINE_SEGMENT=/dev/shm/s", "LD_PRELOAD=/x/agent.so", "B=2"]);
+        assert_eq!(
+            (path.as_deref(), left),
+            (Some(&b"/dev/shm/s"[..]), vec!["A=1".into(), "B=2".into()])
+        );
         let (_, left) = taken(&["LD_PRELOAD=/x/agent.so:/their.so", "TRAPLINE_SEGMENT=s"]);
         assert_eq!(left, ["LD_PRELOAD=/their.so"]);
         assert_eq!(taken(&["LD_PRELOAD=/their.so"]), (None, vec!["LD_PRELOAD=/their.so".into()]));

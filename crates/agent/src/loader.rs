@@ -1,58 +1,49 @@
 //! Libraries that are opened and closed while the program runs.
 //!
-//! The dynamic loader calls an empty function, `_dl_debug_state`, whenever its list of objects changes, for debuggers. A probe on it tells us, too. The call that says "consistent" comes after
-//! a library was mapped and before it is relocated and its constructors run: nobody is in its code yet. No wrapper around `dlopen` is needed, which would look like its caller.
+//! The dynamic loader calls an empty function, `_dl_debug_state`, whenever its list of objects
+//! changes, for debuggers. A probe on it tells us, too. The call that says "consistent" comes after
+//! a library was mapped and before it is relocated and its constructors run: nobody is in its code
+//! yet. No wrapper around `dlopen` is needed, which would look like its caller.
 #![allow(unsafe_code)]
 
+use crate::decided::Decided;
+use crate::namespaces::{self, Debug};
 use crate::objects::{self, Object};
-use crate::{arm, log, segment, stacks, watched};
-use std::ffi::{c_int, c_void};
+use crate::{arm, log, overwritten, segment, stacks, watched};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use uprobe::{Action, Consumer, Context, Engine, Patching, Target, Vectors, Verdict};
 
-/// What the loader tells debuggers: `struct r_debug`.
-#[repr(C)]
-struct Debug {
-    version: c_int,
-    map: *const c_void,
-    /// The empty function.
-    breakpoint: usize,
-    state: c_int,
-    base: usize,
-}
-
-const CONSISTENT: c_int = 0;
 /// Bytes behind the function that may be padding; the engine looks whether they are.
 const AFTER: u32 = 15;
 
 struct Watch {
     engine: &'static Engine,
-    debug: &'static Debug,
     known: Mutex<Vec<Object>>,
 }
-
-// SAFETY: what `debug` points to is only read, under the loader's own lock.
-unsafe impl Send for Watch {}
-// SAFETY: as above.
-unsafe impl Sync for Watch {}
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
 
 /// Hears of every object from now on; `known` are there already.
-pub(crate) fn watch(engine: &'static Engine, known: Vec<Object>) {
-    // SAFETY: a name that lives through the call.
-    let debug = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.cast::<Debug>();
-    // SAFETY: null, or the loader's own structure.
-    let Some(debug) = (unsafe { debug.as_ref() }).filter(|d| d.breakpoint != 0) else {
+pub(crate) fn watch(engine: &'static Engine, known: &[Object], decided: &Decided<'_>) {
+    let Some(address) = namespaces::debug().map(Debug::breakpoint).filter(|at| *at != 0) else {
         log::line("the dynamic loader does not tell of libraries that are opened later");
         return;
     };
-    let address = debug.breakpoint as u64;
-    let _ = WATCH.set(Watch { engine, debug, known: Mutex::new(known) });
+    let address = address as u64;
+    let _ = WATCH.set(Watch { engine, known: Mutex::new(known.to_vec()) });
     let Some(number) = watched::add(address) else { return };
-    let consumer = Consumer { entry: Some(changed), ret: None, span: None, busy: None, data: number, vectors: Vectors::All, limit: 0 };
+    let consumer = Consumer {
+        entry: Some(changed),
+        ret: None,
+        span: None,
+        busy: Some(missed),
+        data: number,
+        vectors: Vectors::All,
+        limit: 0,
+    };
     let mut batch = engine.batch();
-    batch.add(Target { after: AFTER, ..Target::entry(address, 1, Action::Call(consumer)) });
+    let entry = Target::entry(address, 1, Action::Call(consumer));
+    decided.add(&mut batch, Target { after: AFTER, ..entry });
     if let Some(Err(why)) = batch.commit(Patching::Quiet).pop() {
         log::line(&format!("libraries that are opened later are not seen: {why}"));
     }
@@ -60,30 +51,41 @@ pub(crate) fn watch(engine: &'static Engine, known: Vec<Object>) {
 
 fn changed(_context: &mut Context, number: usize, _cookie: &mut u64) -> Verdict {
     watched::count(number);
-    if let (Some(watch), Some(segment)) = (WATCH.get(), segment::get()) {
-        // SAFETY: the loader's structure; it changes only under the lock that its caller, this thread, holds.
-        let state = unsafe { (&raw const watch.debug.state).read_volatile() };
-        if state == CONSISTENT && !segment.stopped() {
-            uprobe::own_code(|| compare(watch, segment));
-        }
+    let (Some(watch), Some(segment)) = (WATCH.get(), segment::get()) else { return Verdict::Skip };
+    if !namespaces::consistent() {
+        watch.engine.keep_out();
+    } else if !segment.stopped() {
+        uprobe::own_code(|| compare(watch, segment));
+        watch.engine.let_in();
     }
     Verdict::Skip
 }
 
+/// A change in a signal handler that has interrupted a consumer of this thread: what is closed is
+/// not heard of.
+fn missed(number: usize) {
+    watched::count(number);
+    overwritten::look_no_more();
+}
+
 fn compare(watch: &Watch, segment: &wire::Segment) {
-    let now = objects::loaded();
     let mut known = watch.known.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = |a: &Object, b: &Object| a.range == b.range && a.file == b.file;
-    for gone in known.iter().filter(|k| !now.iter().any(|n| same(n, k))) {
+    let now = if uprobe::is_sealed() {
+        // What is new cannot be looked at.
+        objects::remaining(&known)
+    } else {
+        objects::loaded(&known)
+    };
+    for gone in known.iter().filter(|k| !now.iter().any(|n| n.is(k))) {
         watch.engine.forget(gone.range.clone());
     }
-    let new: Vec<Object> = now.iter().filter(|n| !known.iter().any(|k| same(n, k))).cloned().collect();
+    let new: Vec<Object> = now.iter().filter(|n| !known.iter().any(|k| n.is(k))).cloned().collect();
     let changed = known.len() != now.len() || !new.is_empty();
+    if changed {
+        stacks::refresh(&now);
+    }
     *known = now;
     drop(known);
-    if changed {
-        stacks::refresh();
-    }
     if new.is_empty() {
         return;
     }

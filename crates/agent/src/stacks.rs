@@ -1,7 +1,7 @@
 //! Call stacks: the recorder of this process, if the segment wants stacks.
 
-use crate::log;
-use crate::objects::{self, Object};
+use crate::objects::Object;
+use crate::{log, segment};
 use recorder::{Loaded, Probe, Recorder};
 use std::sync::OnceLock;
 use unwind::Module;
@@ -14,30 +14,37 @@ pub(crate) fn recorder() -> Option<&'static Recorder> {
     RECORDER.get().copied().flatten()
 }
 
-/// Makes the recorder that the segment asks for.
-pub(crate) fn start(segment: &'static Segment) {
+/// Makes the recorder that the segment asks for; `grown` hears of threads that take more memory.
+pub(crate) fn start(segment: &'static Segment, loaded: &[Object], grown: fn()) {
     RECORDER.get_or_init(|| {
         segment.stacks()?;
-        Recorder::start(segment, grown).inspect_err(|why| log::line(&format!("no stacks are recorded: {why}"))).ok()
+        Recorder::start(segment, grown)
+            .inspect_err(|why| log::line(&format!("no stacks are recorded: {why}")))
+            .ok()
     });
-    refresh();
-}
-
-/// A thread has more memory now.
-fn grown() {
-    if let (Some(segment), Some(engine)) = (crate::segment::get(), uprobe::Engine::get()) {
-        segment.note_agent_bytes(crate::arm::bytes(engine));
-    }
+    refresh(loaded);
 }
 
 /// What is loaded has changed.
-pub(crate) fn refresh() {
+pub(crate) fn refresh(now: &[Object]) {
     if let Some(recorder) = recorder() {
-        let loaded = |o: Object| {
-            let begins = o.file.path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b"ld-"));
-            Loaded { module: Module { begins, ..o.module }, file: o.file }
+        let loaded = |o: &Object| {
+            let begins = o
+                .file
+                .path
+                .rsplit(|b| *b == b'/')
+                .next()
+                .is_some_and(|name| name.starts_with(b"ld-"));
+            Loaded { module: Module { begins, ..o.module.clone() }, file: o.file.clone() }
         };
-        recorder.loaded(objects::everything().into_iter().map(loaded).collect());
+        recorder.loaded(now.iter().map(loaded).collect());
+    }
+}
+
+/// The program is about to lose its system calls.
+pub(crate) fn seal() {
+    if let Some(recorder) = recorder() {
+        recorder.seal();
     }
 }
 
@@ -48,8 +55,26 @@ pub(crate) fn forked() {
     }
 }
 
+/// In one whose process has lost its system calls, when all that forks change is done.
+pub(crate) fn settled_sealed() {
+    if let Some(recorder) = recorder() {
+        recorder.settled_sealed(segment::pid());
+    }
+}
+
 /// What a probe at `offset` in the function at `function` does.
-pub(crate) fn action(recorder: &'static Recorder, function: u64, offset: u32, cell: u32, timed: bool) -> uprobe::Action {
-    let probe = Probe { address: function.wrapping_add(u64::from(offset)), entry: offset == 0, cell, timed };
+pub(crate) fn action(
+    recorder: &'static Recorder,
+    function: u64,
+    offset: u32,
+    cell: u32,
+    timed: bool,
+) -> uprobe::Action {
+    let probe = Probe {
+        address: function.wrapping_add(u64::from(offset)),
+        entry: offset == 0,
+        cell,
+        timed,
+    };
     uprobe::Action::Call(recorder.consumer(probe))
 }

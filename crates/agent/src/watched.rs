@@ -1,4 +1,5 @@
-//! Functions that the agent probes for itself. When the user wants one, too, it is counted here: two probes do not share a place.
+//! Functions that the agent probes for itself. When the user wants one, too, it is counted here:
+//! two probes do not share a place.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -12,12 +13,18 @@ struct Place {
     cell: AtomicU32,
 }
 
-static PLACES: [Place; 4] = [const { Place { address: AtomicU64::new(0), cell: AtomicU32::new(0) } }; 4];
+/// More than the agent watches.
+const MOST: usize = 8;
+
+static PLACES: [Place; MOST] =
+    [const { Place { address: AtomicU64::new(0), cell: AtomicU32::new(0) } }; MOST];
 
 /// The number of a new place, for [`count`]; `None`: there are no more.
 pub(crate) fn add(address: u64) -> Option<usize> {
     // Relaxed: written by the constructor, before other threads are there.
-    PLACES.iter().position(|p| p.address.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed).is_ok())
+    PLACES.iter().position(|p| {
+        p.address.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    })
 }
 
 /// Lets calls of the function at `address` be counted in `cell`. False: it is not one of ours.
@@ -36,13 +43,14 @@ pub(crate) fn count(number: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{add, want};
+    use super::{MOST, add, want};
 
     #[test]
     fn places_are_found_by_address() {
         assert!(!want(0x1000, 0));
-        let numbers: Vec<_> = (1..=5).map(|i| add(i * 0x1000)).collect();
-        assert_eq!(numbers, [Some(0), Some(1), Some(2), Some(3), None]);
-        assert!(want(0x4000, 64) && !want(0x5000, 64));
+        let numbers: Vec<_> = (0..=MOST).map(|i| add((i as u64 + 1) * 0x1000)).collect();
+        let expected: Vec<_> = (0..MOST).map(Some).chain([None]).collect();
+        assert_eq!(numbers, expected);
+        assert!(want(0x4000, 64) && !want(0x9000, 64));
     }
 }

@@ -1,18 +1,21 @@
-// What uftrace traces: the probe benchmark's functions, called N times by each of T threads; prints ns of CPU time per call.
+// What uftrace traces: the probe benchmark's functions, called N times by each of T threads; prints
+// ns of CPU time per call.
 //   uftrace_target FUNCTION CALLS THREADS
-// `compiled` is a C function for -mfentry; the others are the same instructions as in the benchmark, for dynamic patching (-P).
+// `compiled` is a C function for -mfentry; the others are the same instructions as in the
+// benchmark, for dynamic patching (-P).
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define FUNCTION(name, ...)                                                                                            \
-	long name(long);                                                                                               \
-	__asm__(".text\n.p2align 12, 0xcc\n.globl " #name "\n.type " #name ",@function\n" #name ":\n" __VA_ARGS__       \
-		".size " #name ", .-" #name "\n.p2align 12, 0xcc\n")
+#define FUNCTION(name, ...)                                                                        \
+    long name(long);                                                                               \
+    __asm__(".text\n.p2align 12, 0xcc\n.globl " #name "\n.type " #name ",@function\n" #name        \
+            ":\n" __VA_ARGS__ ".size " #name ", .-" #name "\n.p2align 12, 0xcc\n")
 
-// uftrace looks for a five-byte nop to tell how a whole program can be patched: that function gets a program of its own.
+// uftrace looks for a five-byte nop to tell how a whole program can be patched: that function gets
+// a program of its own.
 #ifdef NOP5
 FUNCTION(f_nop5, ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00\nlea 7(%rdi), %rax\nret\n");
 #else

@@ -1,4 +1,5 @@
-/* The reader's loop over one flavour of liburcu, in C because its fast paths are inline functions of its headers. Compiled once per flavour. */
+/* The reader's loop over one flavour of liburcu, in C because its fast paths are inline functions
+ * of its headers. Compiled once per flavour. */
 #define _LGPL_SOURCE
 #include <stdint.h>
 
@@ -26,7 +27,8 @@ void EXPORT(unregister)(void)
 	URCU(unregister_thread)();
 }
 
-/* `loops` sections, each with one read of what `*source` points to. With qsbr a section costs nothing and the announcement that it is over is what counts. */
+/* `loops` sections, each with one read of what `*source` points to. With qsbr a section costs
+ * nothing and the announcement that it is over is what counts. */
 uint64_t EXPORT(read)(uint64_t *const *source, uint64_t loops)
 {
 	uint64_t sum = 0;

@@ -8,7 +8,9 @@ pub fn allowed() -> Vec<usize> {
     // SAFETY: `set` is live and the size is its own.
     let rc = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
     // SAFETY: every index is below CPU_SETSIZE.
-    let cpus: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(|&cpu| rc == 0 && unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
+    let cpus: Vec<usize> = (0..libc::CPU_SETSIZE as usize)
+        .filter(|&cpu| rc == 0 && unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect();
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 
@@ -17,7 +19,8 @@ pub fn pin(cpu: usize) {
     pin_thread(0, cpu);
 }
 
-/// Keeps the first thread of another process on `cpu`, and what it starts from now on; as best as it can, too.
+/// Keeps the first thread of another process on `cpu`, and what it starts from now on; as best as
+/// it can, too.
 pub fn pin_process(pid: u32, cpu: usize) {
     // A number that is no process's would be another thread's: 0 is the calling one.
     if pid != 0 {

@@ -12,11 +12,13 @@ pub(crate) fn count(file: &Path, function: &str) -> String {
     format!("uprobe:{}:{function} {{ @ = count(); }}", file.display())
 }
 
-/// Makes a histogram of the time from entry to return, with the start time by thread, as its manual shows it.
+/// Makes a histogram of the time from entry to return, with the start time by thread, as its manual
+/// shows it.
 pub(crate) fn histogram(file: &Path, function: &str) -> String {
     let at = format!("{}:{function}", file.display());
     format!(
-        "uprobe:{at} {{ @start[tid] = nsecs; }} uretprobe:{at} /@start[tid]/ {{ @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }}"
+        "uprobe:{at} {{ @start[tid] = nsecs; }} uretprobe:{at} /@start[tid]/ {{ @ns = hist(nsecs \
+            - @start[tid]); delete(@start[tid]); }}"
     )
 }
 
@@ -25,7 +27,8 @@ pub(crate) fn stacks(file: &Path, function: &str) -> String {
     format!("uprobe:{}:{function} {{ @[ustack(16)] = count(); }}", file.display())
 }
 
-/// Starts bpftrace with its output in `log` and waits until the probes are there. SIGINT makes it print and end.
+/// Starts bpftrace with its output in `log` and waits until the probes are there. SIGINT makes it
+/// print and end.
 pub(crate) fn attach(script: &str, log: &Path) -> io::Result<Group> {
     const ATTACHED: Duration = Duration::from_secs(20);
     let out = File::create(log)?;
@@ -42,14 +45,19 @@ pub(crate) fn attach(script: &str, log: &Path) -> io::Result<Group> {
             return Ok(group);
         }
         if group.wait(Duration::from_millis(20)).is_some() || Instant::now() > end {
-            return Err(io::Error::other(format!("bpftrace does not attach: {}", text.lines().last().unwrap_or("no output"))));
+            return Err(io::Error::other(format!(
+                "bpftrace does not attach: {}",
+                text.lines().last().unwrap_or("no output")
+            )));
         }
     }
 }
 
 /// Hits in the output: the sum of the histogram's buckets, of the counts by stack, or the count.
 pub(crate) fn hits(output: &str) -> u64 {
-    let count = |line: &str| line.strip_prefix("@: ").or_else(|| line.strip_prefix("]: "))?.trim().parse().ok();
+    let count = |line: &str| {
+        line.strip_prefix("@: ").or_else(|| line.strip_prefix("]: "))?.trim().parse().ok()
+    };
     output.lines().filter_map(|line| bucket(line).or_else(|| count(line))).sum()
 }
 
@@ -68,8 +76,16 @@ mod tests {
         assert_eq!(bucket("[1K, 2K)          599004 |@@@@@@@@|"), Some(599_004));
         assert_eq!(bucket("[0]                    3 |@       |"), Some(3));
         assert_eq!(bucket("@ns: "), None);
-        assert_eq!(hits("Attaching 3 probes...\nattached\n\n@ns: \n[256, 512)   4 |@|\n[512, 1K)   6 |@@|\n"), 10);
+        assert_eq!(
+            hits(
+                "Attaching 3 probes...\nattached\n\n@ns: \n[256, 512)   4 |@|\n[512, 1K)   6 |@@|\n"
+            ),
+            10
+        );
         assert_eq!(hits("attached\n\n@: 12345\n"), 12_345);
-        assert_eq!(hits("attached\n\n@[\n    zmalloc+0\n    main+7\n]: 40\n@[\n    zmalloc+0\n]: 2\n"), 42);
+        assert_eq!(
+            hits("attached\n\n@[\n    zmalloc+0\n    main+7\n]: 40\n@[\n    zmalloc+0\n]: 2\n"),
+            42
+        );
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{depot, pool, probe, redis, refscale, torture};
+use crate::{cost, depot, pool, probe, redis, refscale, torture};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Benchmarks and torture runs of the trapline primitives, with peers in the same run.
 ///
-/// Timings are reported and never make a run fail; a torture run that finds a reader on a freed object, or a stall, does.
+/// Timings are reported and never make a run fail; a torture run that finds a reader on a freed
+/// object, or a stall, does.
 #[derive(Parser, Debug)]
 #[command(name = "trapline-bench", version)]
 pub struct Cli {
@@ -33,7 +34,8 @@ enum Command {
     /// Example: trapline-bench depot --threads 1,2
     #[command(verbatim_doc_comment)]
     Depot(Options),
-    /// Probes on tiny functions: entry, return, latency histogram, breakpoint, beside kernel uprobes and uftrace
+    /// Probes on tiny functions: entry, return, latency histogram, breakpoint, beside kernel
+    /// uprobes and uftrace
     ///
     /// Example: trapline-bench probe --threads 1
     #[command(verbatim_doc_comment)]
@@ -46,6 +48,11 @@ enum Command {
     /// Example: trapline-bench redis --peers
     #[command(verbatim_doc_comment)]
     Redis(redis::Options),
+    /// CPU time and memory of the tracer's own process: trapline's verbs beside uftrace and perf
+    ///
+    /// Example: trapline-bench cost --only cc1plus
+    #[command(verbatim_doc_comment)]
+    Cost(cost::Options),
     /// Readers against a writer that frees: no reader may ever see an object that is freed
     ///
     /// Example: trapline-bench torture --all --secs 5
@@ -63,6 +70,7 @@ impl Cli {
             Command::Probe(options) => present(&probe::run(&options), &options.common),
             Command::ArmOnce(options) => probe::arm_once(&options),
             Command::Redis(options) => present(&redis::run(&options), &options.common),
+            Command::Cost(options) => present(&cost::run(&options), &options.common),
             Command::Torture(options) => torture::main(&options),
         }
     }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// CPU time this thread has used, in nanoseconds. A system call (0.2 µs): read it around a window, never around one operation.
+/// CPU time this thread has used, in nanoseconds. A system call (0.2 µs): read it around a window,
+/// never around one operation.
 pub fn thread_cpu_ns() -> u64 {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `ts` is a live timespec that the call fills.
@@ -12,7 +13,8 @@ pub fn thread_cpu_ns() -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
-/// A cheap, unordered clock for latency probes: rdtsc on x86-64 (9.5 ns in this project's VM), the monotonic clock elsewhere.
+/// A cheap, unordered clock for latency probes: rdtsc on x86-64 (9.5 ns in this project's VM), the
+/// monotonic clock elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticks {
     ns_per_tick: f64,

@@ -1,8 +1,11 @@
 //! `depot`: look up a stack trace, insert it if it is new; 99.9 % of the lookups hit.
 //!
-//! The stacks are generated from their number inside the loop, so that reading them misses no cache; what that costs is a row of its own and is taken off every other row. The floor row does what no
-//! store can avoid: hash the frames, fetch one line of a table, compare the frames with the record.
+//! The stacks are generated from their number inside the loop, so that reading them misses no
+//! cache; what that costs is a row of its own and is taken off every other row. The floor row does
+//! what no store can avoid: hash the frames, fetch one line of a table, compare the frames with the
+//! record.
 
+mod case;
 mod floor;
 mod generate;
 mod maps;
@@ -10,49 +13,12 @@ mod ours;
 mod store;
 mod targets;
 
-use crate::harness::{Budget, Campaign, Case, Entry, Job, Plan, Role};
+use crate::harness::{Budget, Campaign, Entry, Plan, Role};
 use crate::options::Options;
 use crate::report::{Report, Sheet};
+use case::{DepotCase, Part, short};
 use std::sync::Arc;
-use store::{Store, Stores, drive};
-
-/// What is stored, and by how many.
-#[derive(Clone, Copy, Debug)]
-pub struct DepotCase {
-    /// Frames per stack.
-    pub depth: usize,
-    /// Distinct stacks that are looked up.
-    pub distinct: u64,
-    /// Threads at work.
-    pub threads: usize,
-}
-
-impl Case for DepotCase {
-    fn threads(&self) -> usize {
-        self.threads
-    }
-
-    fn title(&self) -> String {
-        format!(
-            "{} frames, {} distinct stacks, {} thread{}",
-            self.depth,
-            short(self.distinct),
-            self.threads,
-            if self.threads == 1 { "" } else { "s" }
-        )
-    }
-}
-
-/// One campaign per kind of stack: its stores stay alive for all thread counts and repeats.
-struct Part {
-    depth: usize,
-    distinct: u64,
-    campaign: Campaign,
-    bytes: Vec<(&'static str, Option<f64>)>,
-}
-
-/// Stores of up to so many stacks are built afresh for each measurement; larger ones once, as the few stacks that a measurement adds do not change them.
-const FRESH_UP_TO: u64 = 1_000;
+use store::{Stores, job};
 
 /// Measures and reports.
 pub fn run(options: &Options) -> Report {
@@ -70,10 +36,18 @@ pub fn run(options: &Options) -> Report {
     report.sheets.push(bytes_sheet(&parts));
     report.targets = targets::judge(&parts, &threads);
     report.notes = vec![
-        "ns of CPU time per look-up-or-insert, all threads together, without the cost of generating the stack (`raw med` has it)".to_owned(),
-        "the maps hold the frames as boxed slices with a number as value, and are asked with a borrowed slice first; unlike the depot they cannot turn the number back into frames".to_owned(),
-        "the depot asks for huge pages when its budget is 32 MiB or more; so does the floor row; malloc's memory has what the system gives".to_owned(),
-        "floor: hash with foldhash, one line of a table, compare with the record; knows where the record is, never inserts".to_owned(),
+        "ns of CPU time per look-up-or-insert, all threads together, without the cost of \
+            generating the stack (`raw med` has it)"
+            .to_owned(),
+        "the maps hold the frames as boxed slices with a number as value, and are asked with a \
+            borrowed slice first; unlike the depot they cannot turn the number back into frames"
+            .to_owned(),
+        "the depot asks for huge pages when its budget is 32 MiB or more; so does the floor row; \
+            malloc's memory has what the system gives"
+            .to_owned(),
+        "floor: hash with foldhash, one line of a table, compare with the record; knows where the \
+            record is, never inserts"
+            .to_owned(),
     ];
     report
 }
@@ -84,15 +58,24 @@ fn plan(options: &Options, distinct: u64) -> Plan {
         (false, 1_000_000..) => 500_000,
         _ => 1_000_000,
     };
-    Plan { repeats: options.repeats(7), block: 1_000, budget: Budget::Ops(ops), only: options.only.clone() }
+    Plan {
+        repeats: options.repeats(7),
+        block: 1_000,
+        budget: Budget::Ops(ops),
+        only: options.only.clone(),
+    }
 }
 
 fn part<const DEPTH: usize>(distinct: u64, threads: &[usize], plan: &Plan) -> Part {
-    let cases: Vec<DepotCase> = threads.iter().map(|&threads| DepotCase { depth: DEPTH, distinct, threads }).collect();
-    let mut stores = Stores { distinct, wanted: plan.only.clone(), entries: Vec::new(), bytes: Vec::new() };
-    stores.entries.push(Entry::new("generate the stack alone", Role::Floor, move |_: &DepotCase| {
-        Some(job::<DEPTH, _>(Arc::new(floor::Nothing), distinct))
-    }));
+    let cases: Vec<DepotCase> =
+        threads.iter().map(|&threads| DepotCase { depth: DEPTH, distinct, threads }).collect();
+    let mut stores =
+        Stores { distinct, wanted: plan.only.clone(), entries: Vec::new(), bytes: Vec::new() };
+    stores.entries.push(Entry::new(
+        "generate the stack alone",
+        Role::Floor,
+        move |_: &DepotCase| Some(job::<DEPTH, _>(Arc::new(floor::Nothing), distinct)),
+    ));
     stores.add::<DEPTH, floor::Floor<DEPTH>>(Role::Floor);
     stores.add::<DEPTH, ours::Default>(Role::Ours);
     stores.add::<DEPTH, ours::KeepAll>(Role::Ours);
@@ -104,12 +87,9 @@ fn part<const DEPTH: usize>(distinct: u64, threads: &[usize], plan: &Plan) -> Pa
     Part { depth: DEPTH, distinct, campaign, bytes: stores.bytes }
 }
 
-fn job<const DEPTH: usize, S: Store>(store: Arc<S>, distinct: u64) -> Job {
-    Box::new(move |seat, meter| drive::<DEPTH, S>(&store, distinct, seat, meter))
-}
-
 fn bytes_sheet(parts: &[Part]) -> Sheet {
-    let mut sheet = Sheet::new("bytes per distinct stack, everything included", &["bytes", "x raw frames"]);
+    let mut sheet =
+        Sheet::new("bytes per distinct stack, everything included", &["bytes", "x raw frames"]);
     for part in parts {
         let raw = (part.depth * 8) as f64;
         for (name, bytes) in &part.bytes {
@@ -118,16 +98,9 @@ fn bytes_sheet(parts: &[Part]) -> Sheet {
         }
     }
     sheet.notes.push(
-        "maps: what the C library says is allocated, its own headers included; depot: table, headers and the used part of the pools"
+        "maps: what the C library says is allocated, its own headers included; depot: table, \
+            headers and the used part of the pools"
             .to_owned(),
     );
     sheet
-}
-
-fn short(n: u64) -> String {
-    match n {
-        1_000_000.. if n.is_multiple_of(1_000_000) => format!("{}M", n / 1_000_000),
-        1_000.. if n.is_multiple_of(1_000) => format!("{}k", n / 1_000),
-        _ => n.to_string(),
-    }
 }

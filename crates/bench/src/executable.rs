@@ -9,7 +9,11 @@ use std::process::{Command, Stdio};
 /// In words, for the notes of a report.
 pub(crate) fn trapline(given: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(path) = given {
-        return if path.is_file() { Ok(path.to_owned()) } else { Err(format!("{} is no file", path.display())) };
+        return if path.is_file() {
+            Ok(path.to_owned())
+        } else {
+            Err(format!("{} is no file", path.display()))
+        };
     }
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let dir = own.parent().ok_or("this program is in no directory")?;
@@ -22,9 +26,17 @@ pub(crate) fn trapline(given: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(target) = dir.parent() {
         cargo.arg("--target-dir").arg(target);
     }
-    let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|e| format!("cannot run cargo: {e}"))?;
+    let status = cargo
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|e| format!("cannot run cargo: {e}"))?;
     let path = dir.join("trapline");
-    if status.success() && path.is_file() { Ok(path) } else { Err("cargo build -p trapline failed".to_owned()) }
+    if status.success() && path.is_file() {
+        Ok(path)
+    } else {
+        Err("cargo build -p trapline failed".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -35,6 +47,9 @@ mod tests {
     #[test]
     fn a_given_path_is_taken_if_it_is_a_file() {
         assert_eq!(trapline(Some(Path::new("/bin/sh"))), Ok("/bin/sh".into()));
-        assert!(trapline(Some(Path::new("/nonexistent"))).is_err_and(|why| why.contains("/nonexistent")));
+        assert!(
+            trapline(Some(Path::new("/nonexistent")))
+                .is_err_and(|why| why.contains("/nonexistent"))
+        );
     }
 }

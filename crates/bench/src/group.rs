@@ -1,4 +1,5 @@
-//! Child processes that never outlive the benchmark: each leads a process group, and every group is killed when its owner is dropped, when a signal ends the benchmark, and when it dies.
+//! Child processes that never outlive the benchmark: each leads a process group, and every group is
+//! killed when its owner is dropped, when a signal ends the benchmark, and when it dies.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -25,10 +26,13 @@ impl Group {
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
         static HANDLERS: Once = Once::new();
         HANDLERS.call_once(install_handlers);
-        // A free place is taken before there is a process, so that no signal can come in between with the process unknown for long.
-        // Relaxed throughout: each number stands for itself.
-        let free = |leader: &AtomicI32| leader.compare_exchange(0, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        let place = LEADERS.iter().position(free).ok_or_else(|| io::Error::other("too many children"))?;
+        // A free place is taken before there is a process, so that no signal can come in between
+        // with the process unknown for long. Relaxed throughout: each number stands for itself.
+        let free = |leader: &AtomicI32| {
+            leader.compare_exchange(0, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        let place =
+            LEADERS.iter().position(free).ok_or_else(|| io::Error::other("too many children"))?;
         command.process_group(0);
         // SAFETY: the closure makes one system call, which is allowed between fork and exec.
         unsafe { command.pre_exec(die_with_parent) };
@@ -51,7 +55,8 @@ impl Group {
 
     /// Sends `signal` to the leader alone.
     pub(crate) fn signal(&self, signal: libc::c_int) {
-        // SAFETY: the child has not been waited for without leaving its place, so its number is still its own.
+        // SAFETY: the child has not been waited for without leaving its place, so its number is
+        // still its own.
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
@@ -79,7 +84,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // SAFETY: a plain system call; the group's number stays taken while a member lives, and its leader has not been reaped or was the last.
+        // SAFETY: a plain system call; the group's number stays taken while a member lives, and its
+        // leader has not been reaped or was the last.
         unsafe { libc::killpg(self.child.id() as i32, libc::SIGKILL) };
         // Already gone is as good as killed.
         let _ = self.child.wait();

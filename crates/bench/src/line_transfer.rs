@@ -1,7 +1,8 @@
 //! How long one cache line takes from one core to another, now.
 //!
-//! Virtual CPUs move under the guest: the same pair is near (about 31 ns) in one minute and far (about 165 ns) in the next, and every contended figure follows. So the
-//! harness measures this just before each contended measurement and prints it beside the row.
+//! Virtual CPUs move under the guest: the same pair is near (about 31 ns) in one minute and far
+//! (about 165 ns) in the next, and every contended figure follows. So the harness measures this
+//! just before each contended measurement and prints it beside the row.
 
 use crate::affinity;
 use percpu::CachePadded;
@@ -14,7 +15,8 @@ pub const NEAR_BELOW_NS: f64 = 80.0;
 
 const ROUNDS: u64 = 2_000;
 
-/// One-way transfer in nanoseconds between the first two CPUs this process may use; `None` with one CPU.
+/// One-way transfer in nanoseconds between the first two CPUs this process may use; `None` with one
+/// CPU.
 ///
 /// A disturbed round only makes the mean larger, so the best of three tries counts.
 pub fn measure() -> Option<f64> {
@@ -32,7 +34,8 @@ fn ping_pong(here: usize, there: usize) -> f64 {
             affinity::pin(there);
             for round in 0..ROUNDS {
                 wait_for(ball, 2 * round + 1);
-                ball.store(2 * round + 2, Ordering::Release); // pairs with the other side's wait_for
+                // pairs with the other side's wait_for
+                ball.store(2 * round + 2, Ordering::Release);
             }
         });
         s.spawn(move || {
@@ -41,7 +44,8 @@ fn ping_pong(here: usize, there: usize) -> f64 {
             wait_for(ball, 2);
             let start = Instant::now();
             for round in 1..ROUNDS {
-                ball.store(2 * round + 1, Ordering::Release); // pairs with the other side's wait_for
+                // pairs with the other side's wait_for
+                ball.store(2 * round + 1, Ordering::Release);
                 wait_for(ball, 2 * round + 2);
             }
             start.elapsed().as_nanos() as f64 / (2 * (ROUNDS - 1)) as f64

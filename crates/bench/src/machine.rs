@@ -19,7 +19,8 @@ pub struct Machine {
     pub virtual_machine: bool,
     /// UTC, `YYYY-MM-DD HH:MM`.
     pub date: String,
-    /// Load average of the last minute when the run began: above 0 means that others used the CPUs too.
+    /// Load average of the last minute when the run began: above 0 means that others used the CPUs
+    /// too.
     pub load: f64,
     /// Whether restartable sequences work in this process.
     pub rseq: bool,
@@ -31,16 +32,30 @@ impl Machine {
     /// Looks at the machine now.
     pub fn here() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
-        let field =
-            |key: &str| cpuinfo.lines().find(|l| l.starts_with(key)).and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned());
+        let field = |key: &str| {
+            cpuinfo
+                .lines()
+                .find(|l| l.starts_with(key))
+                .and_then(|l| l.split_once(':'))
+                .map(|(_, v)| v.trim().to_owned())
+        };
         Self {
-            name: read("/proc/sys/kernel/hostname").trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect(),
+            name: read("/proc/sys/kernel/hostname")
+                .trim()
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+                .collect(),
             cpu: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cpus: crate::affinity::allowed().len(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            virtual_machine: field("flags").is_some_and(|flags| flags.split(' ').any(|f| f == "hypervisor")),
+            virtual_machine: field("flags")
+                .is_some_and(|flags| flags.split(' ').any(|f| f == "hypervisor")),
             date: utc_now(),
-            load: read("/proc/loadavg").split(' ').next().and_then(|s| s.parse().ok()).unwrap_or(0.0),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|s| s.parse().ok())
+                .unwrap_or(0.0),
             rseq: percpu::rseq::available(),
             fence: format!("{:?}", percpu::fence::mode()).to_lowercase(),
         }
@@ -62,7 +77,8 @@ fn utc_now() -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", seconds / 3_600 % 24, seconds / 60 % 60)
 }
 
-/// The proleptic Gregorian date `days` after 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+/// The proleptic Gregorian date `days` after 1970-01-01 (Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;
     let era = z / 146_097;

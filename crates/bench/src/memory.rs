@@ -1,9 +1,11 @@
 //! Heap bytes in use, as the C library counts them.
 #![allow(unsafe_code)]
 
-/// Bytes that malloc has handed out of the main arena, with its own headers, and of mmap. `None` where the C library cannot say.
+/// Bytes that malloc has handed out of the main arena, with its own headers, and of mmap. `None`
+/// where the C library cannot say.
 ///
-/// Only what the main thread allocates is in the main arena: callers that compare two readings allocate on the main thread in between.
+/// Only what the main thread allocates is in the main arena: callers that compare two readings
+/// allocate on the main thread in between.
 pub fn heap_bytes() -> Option<u64> {
     #[cfg(target_env = "gnu")]
     {

@@ -39,15 +39,22 @@ impl Options {
 
     /// Length of one measurement when `full` is this benchmark's usual one.
     pub fn window(&self, full: Duration) -> Duration {
-        self.window_ms.map_or(if self.quick { Duration::from_millis(3) } else { full }, Duration::from_millis)
+        self.window_ms
+            .map_or(if self.quick { Duration::from_millis(3) } else { full }, Duration::from_millis)
     }
 
     /// A time-limited plan.
     pub fn plan(&self, repeats: usize, block: u64, window: Duration) -> Plan {
-        Plan { repeats: self.repeats(repeats), block, budget: Budget::Time(self.window(window)), only: self.only.clone() }
+        Plan {
+            repeats: self.repeats(repeats),
+            block,
+            budget: Budget::Time(self.window(window)),
+            only: self.only.clone(),
+        }
     }
 
-    /// Thread counts: those asked for, else `usual` with every power of two in between that this machine has CPUs for.
+    /// Thread counts: those asked for, else `usual` with every power of two in between that this
+    /// machine has CPUs for.
     pub fn thread_list(&self, usual: &[usize]) -> Vec<usize> {
         let mut list = if self.threads.is_empty() {
             let cpus = crate::affinity::allowed().len();
@@ -67,7 +74,8 @@ impl Options {
             Budget::Time(window) => format!("window {} ms", window.as_millis()),
             Budget::Ops(ops) => format!("{ops} operations per measurement"),
         };
-        let mut settings = vec![format!("repeats {}", plan.repeats), budget, format!("block {}", plan.block)];
+        let mut settings =
+            vec![format!("repeats {}", plan.repeats), budget, format!("block {}", plan.block)];
         if self.quick {
             settings.push("QUICK: the figures mean little".to_owned());
         }

@@ -1,9 +1,11 @@
 //! `pool`: what a pop and a push cost, and who pays when threads meet.
 //!
-//! One operation is: get an object of 64 bytes, write the thread's number into it, give it back. `same thread` does both on one thread, one at a time or 16 at a time; `handed over` gets on one
+//! One operation is: get an object of 64 bytes, write the thread's number into it, give it back.
+//! `same thread` does both on one thread, one at a time or 16 at a time; `handed over` gets on one
 //! thread, passes the pointer through a ring and gives back on another.
 
 mod allocators;
+mod case;
 mod handover;
 mod latency;
 mod local_list;
@@ -12,60 +14,14 @@ mod pools;
 mod queues;
 mod source;
 mod targets;
+mod waiting;
 mod workload;
 
-use crate::harness::{Campaign, Case, Entry, Role};
+use crate::harness::{Campaign, Entry, Role};
 use crate::options::Options;
 use crate::report::Report;
-use source::{Raw, RawSource};
+use case::{BULK, Flow, OBJECT_SIZE, PoolCase};
 use std::time::Duration;
-
-/// Bytes of an object.
-pub const OBJECT_SIZE: usize = 64;
-/// Objects at a time in the bulk cases.
-pub const BULK: usize = 16;
-
-/// Where objects go back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// On the thread that got them.
-    SameThread,
-    /// On another thread: even seats get, odd seats give back.
-    HandedOver,
-}
-
-/// One setting of the benchmark.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolCase {
-    /// Where objects go back.
-    pub flow: Flow,
-    /// Threads at work.
-    pub threads: usize,
-    /// Objects at a time.
-    pub bulk: usize,
-}
-
-impl PoolCase {
-    /// Objects a pool needs so that nobody ever finds it empty for want of objects.
-    pub fn capacity(&self) -> usize {
-        let in_rings = if self.flow == Flow::HandedOver { self.threads * handover::RING } else { 0 };
-        (4 * self.threads * self.bulk + in_rings).next_power_of_two().max(1024)
-    }
-}
-
-impl Case for PoolCase {
-    fn threads(&self) -> usize {
-        self.threads
-    }
-
-    fn title(&self) -> String {
-        let flow = match self.flow {
-            Flow::SameThread => "pop + write + push on the same thread",
-            Flow::HandedOver => "pop + write, handed over, push on another thread",
-        };
-        format!("{flow}, {} at a time, {} thread{}", self.bulk, self.threads, if self.threads == 1 { "" } else { "s" })
-    }
-}
 
 /// Measures and reports.
 pub fn run(options: &Options) -> Report {
@@ -76,7 +32,11 @@ pub fn run(options: &Options) -> Report {
     for flow in [Flow::SameThread, Flow::HandedOver] {
         for bulk in [1, BULK] {
             let fits = |&&t: &&usize| flow == Flow::SameThread || t % 2 == 0;
-            cases.extend(threads.iter().filter(fits).map(|&threads| PoolCase { flow, threads, bulk }));
+            cases.extend(threads.iter().filter(fits).map(|&threads| PoolCase {
+                flow,
+                threads,
+                bulk,
+            }));
         }
     }
     let campaign = Campaign::run("pool", &entries, &cases, &plan);
@@ -87,13 +47,20 @@ pub fn run(options: &Options) -> Report {
     report.settings.push(format!("objects of {OBJECT_SIZE} bytes"));
     report.add("", &campaign);
     report.sheets.push(sheet);
+    report.sheets.push(waiting::run(options));
     report.targets = targets::judge(&campaign, &cases, latencies);
-    report.notes = vec![
-        "ns of CPU time per operation (pop + write + push), all threads together; wall: length of the window over the operations of all threads".to_owned(),
-        "`best peer` and `floor`: median of the per-repeat ratios to the best peer and to the best floor row of the same table".to_owned(),
-        "handed over: CPU time of both threads, waiting at the ring included; the floor row is the ring alone".to_owned(),
-        "lockfree-object-pool, opool and sharded-slab hand out guards that borrow the pool: measured on the same thread only".to_owned(),
-        "refused: an allocation or pop that found nothing although objects were free; retried, not counted as an operation".to_owned(),
+    report.notes =
+        vec![
+        "ns of CPU time per operation (pop + write + push), all threads together; wall: length of \
+            the window over the operations of all threads".to_owned(),
+        "`best peer` and `floor`: median of the per-repeat ratios to the best peer and to the \
+            best floor row of the same table".to_owned(),
+        "handed over: CPU time of both threads, waiting at the ring included; the floor row is \
+            the ring alone".to_owned(),
+        "lockfree-object-pool, opool and sharded-slab hand out guards that borrow the pool: \
+            measured on the same thread only".to_owned(),
+        "refused: an allocation or pop that found nothing although objects were free; retried, \
+            not counted as an operation".to_owned(),
     ];
     report
 }
@@ -102,20 +69,29 @@ pub fn run(options: &Options) -> Report {
 fn contenders() -> Vec<Entry<PoolCase>> {
     let mut entries = vec![
         Entry::new("handover ring alone", Role::Floor, |case: &PoolCase| {
-            (case.flow == Flow::HandedOver).then(|| workload::handed_over(handover::Nothing::new(), case))
+            (case.flow == Flow::HandedOver)
+                .then(|| workload::handed_over(handover::Nothing::new(), case))
         }),
-        raw("thread-local list", Role::Floor, |case| (case.flow == Flow::SameThread).then(|| local_list::LocalList::new(case.bulk))),
+        workload::raw("thread-local list", Role::Floor, |case| {
+            (case.flow == Flow::SameThread).then(|| local_list::LocalList::new(case.bulk))
+        }),
     ];
     entries.extend(ours::contenders());
     entries.extend([
-        raw("jemalloc", Role::Peer, |_| Some(allocators::Jemalloc)),
-        raw("mimalloc", Role::Peer, |_| Some(allocators::Mimalloc)),
-        raw("malloc (C library)", Role::Peer, |_| Some(allocators::Malloc)),
-        raw("ArrayQueue", Role::Peer, |case| Some(queues::Array::new(case.capacity()))),
-        raw("SegQueue", Role::Peer, |case| Some(queues::Seg::new(case.capacity()))),
-        raw("Mutex<Vec> std", Role::Peer, |case| Some(queues::StdStack::new(case.capacity()))),
-        raw("Mutex<Vec> parking_lot", Role::Peer, |case| Some(queues::ParkingLotStack::new(case.capacity()))),
-        raw("object-pool", Role::Peer, |case| Some(pools::ObjectPool::new(case.capacity()))),
+        workload::raw("jemalloc", Role::Peer, |_| Some(allocators::Jemalloc)),
+        workload::raw("mimalloc", Role::Peer, |_| Some(allocators::Mimalloc)),
+        workload::raw("malloc (C library)", Role::Peer, |_| Some(allocators::Malloc)),
+        workload::raw("ArrayQueue", Role::Peer, |case| Some(queues::Array::new(case.capacity()))),
+        workload::raw("SegQueue", Role::Peer, |case| Some(queues::Seg::new(case.capacity()))),
+        workload::raw("Mutex<Vec> std", Role::Peer, |case| {
+            Some(queues::StdStack::new(case.capacity()))
+        }),
+        workload::raw("Mutex<Vec> parking_lot", Role::Peer, |case| {
+            Some(queues::ParkingLotStack::new(case.capacity()))
+        }),
+        workload::raw("object-pool", Role::Peer, |case| {
+            Some(pools::ObjectPool::new(case.capacity()))
+        }),
         guarded("lockfree-object-pool", |case| pools::Linear::new(case.capacity())),
         guarded("opool", |case| pools::Opool::new(case.capacity())),
         guarded("sharded-slab", |_| pools::Sharded::default()),
@@ -123,18 +99,12 @@ fn contenders() -> Vec<Entry<PoolCase>> {
     entries
 }
 
-/// A contender that deals in plain pointers: measured in both flows.
-fn raw<S: RawSource>(name: &str, role: Role, make: impl Fn(&PoolCase) -> Option<S> + 'static) -> Entry<PoolCase> {
-    Entry::new(name, role, move |case: &PoolCase| {
-        let source = make(case)?;
-        Some(match case.flow {
-            Flow::SameThread => workload::same_thread(Raw(source), case),
-            Flow::HandedOver => workload::handed_over(source, case),
-        })
-    })
-}
-
 /// A contender whose objects borrow it: measured on one thread each.
-fn guarded<S: source::Source>(name: &str, make: impl Fn(&PoolCase) -> S + 'static) -> Entry<PoolCase> {
-    Entry::new(name, Role::Peer, move |case: &PoolCase| (case.flow == Flow::SameThread).then(|| workload::same_thread(make(case), case)))
+fn guarded<S: source::Source>(
+    name: &str,
+    make: impl Fn(&PoolCase) -> S + 'static,
+) -> Entry<PoolCase> {
+    Entry::new(name, Role::Peer, move |case: &PoolCase| {
+        (case.flow == Flow::SameThread).then(|| workload::same_thread(make(case), case))
+    })
 }

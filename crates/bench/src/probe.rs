@@ -1,7 +1,10 @@
-//! `probe`: what a hit of a probe costs, by method, beside the kernel's uprobes and uftrace on the same functions.
+//! `probe`: what a hit of a probe costs, by method, beside the kernel's uprobes and uftrace on the
+//! same functions.
 //!
-//! After the kernel's trigger benchmark (`tools/testing/selftests/bpf/benchs/bench_trigger.c`): a loop calls one tiny function, bare or probed; what a row shows is the CPU time per call
-//! without that of the bare call, measured in the same repeat. Each measurement arms the probe, calls, compares the calls with what was counted, and takes the probe away again.
+//! After the kernel's trigger benchmark (`tools/testing/selftests/bpf/benchs/bench_trigger.c`): a
+//! loop calls one tiny function, bare or probed; what a row shows is the CPU time per call without
+//! that of the bare call, measured in the same repeat. Each measurement arms the probe, calls,
+//! compares the calls with what was counted, and takes the probe away again.
 
 mod arming;
 mod blocks;
@@ -81,7 +84,9 @@ pub fn run(options: &Options) -> Report {
     let slot_cases = slots::cases(&threads);
     let slots = Campaign::run("probe slots", &slots::contenders(&checks), &slot_cases, &plan);
 
-    let wanted = |table: &str| options.only.is_empty() || options.only.iter().any(|part| table.contains(part.as_str()));
+    let wanted = |table: &str| {
+        options.only.is_empty() || options.only.iter().any(|part| table.contains(part.as_str()))
+    };
     let arming = wanted("arming").then(|| arming::measure(options.quick, &checks));
     let startup = match &trapline {
         Ok(path) if wanted("startup") => Some(startup::measure(path, options)),
@@ -102,13 +107,19 @@ pub fn run(options: &Options) -> Report {
         report.sheets.push(sheet);
         report.targets.extend(targets);
     }
-    report.notes = vec![
-        "ns of CPU time per hit over the bare call of the same repeat, all threads together; `raw`: with the call".to_owned(),
-        "every measurement compares the hits that were counted with the calls that were made; what differs is listed here".to_owned(),
+    report.notes =
+        vec![
+        "ns of CPU time per hit over the bare call of the same repeat, all threads together; \
+            `raw`: with the call".to_owned(),
+        "every measurement compares the hits that were counted with the calls that were made; \
+            what differs is listed here".to_owned(),
         kernel::SINGLE_STEP_NOTE.to_owned(),
-        "kernel pair: start time per thread in a hash map, overwritten in place; 64 buckets in a per-CPU array; `bpftrace` is its own compiler's programs, on the push-first function only"
+        "kernel pair: start time per thread in a hash map, overwritten in place; 64 buckets in a \
+            per-CPU array; `bpftrace` is its own compiler's programs, on the push-first function \
+            only"
             .to_owned(),
-        "uftrace writes 32 bytes per call; its threads that write them to disk are not in its figure".to_owned(),
+        "uftrace writes 32 bytes per call; its threads that write them to disk are not in its \
+            figure".to_owned(),
     ];
     report.notes.extend(checks.lines());
     report

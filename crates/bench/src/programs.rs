@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-/// The first executable of that name in PATH that is no script: `python3` is one where pyenv or the like is installed, and starts many programs before the one that is meant.
+/// The first executable of that name in PATH that is no script: `python3` is one where pyenv or the
+/// like is installed, and starts many programs before the one that is meant.
 pub fn binary(program: &str) -> Option<PathBuf> {
     let is_elf = |file: &PathBuf| {
         let mut magic = [0; 4];
@@ -17,7 +18,10 @@ pub fn binary(program: &str) -> Option<PathBuf> {
 /// The file behind a program's name: Debian's redis-server, for one, is a symbolic link.
 pub fn resolved(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file()).and_then(|file| file.canonicalize().ok())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+        .and_then(|file| file.canonicalize().ok())
 }
 
 /// Whether a program can be started.

@@ -1,56 +1,36 @@
 //! `refscale`: the ways to keep an object alive while others read it.
 //!
-//! After the kernel's `kernel/rcu/refscale.c`: each reader thread enters and leaves a section around one read of a shared object, 10,000 times between two looks at the clock. Unlike there, the
-//! threads start together and nothing is measured before the last one runs or after the first one stops. Two more parts follow: what a writer pays per replaced object, and how much is
-//! left unreclaimed while one reader stalls.
+//! After the kernel's `kernel/rcu/refscale.c`: each reader thread enters and leaves a section
+//! around one read of a shared object, 10,000 times between two looks at the clock. Unlike there,
+//! the threads start together and nothing is measured before the last one runs or after the first
+//! one stops. Two more parts follow: what a writer pays per replaced object, and how much is left
+//! unreclaimed while one reader stalls.
 
+mod case;
 mod flavours;
 mod peers;
 mod readers;
+mod rows;
 mod schemes;
 mod stalled;
 mod targets;
 mod urcu;
 mod writers;
 
-use crate::harness::{Campaign, Case};
+use crate::harness::Campaign;
 use crate::options::Options;
 use crate::report::Report;
+use case::{Readers, Writers};
 use std::time::Duration;
-
-/// Readers at work.
-#[derive(Clone, Copy, Debug)]
-pub struct Readers(pub usize);
-
-impl Case for Readers {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn title(&self) -> String {
-        format!("enter + read + leave, {} reader{}", self.0, if self.0 == 1 { "" } else { "s" })
-    }
-}
-
-/// Writers at work, each on a pointer of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Writers(pub usize);
-
-impl Case for Writers {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn title(&self) -> String {
-        format!("allocate + publish + retire + reclaim per object, {} writer{}", self.0, if self.0 == 1 { "" } else { "s" })
-    }
-}
 
 /// Measures and reports.
 pub fn run(options: &Options) -> Report {
     let plan = options.plan(30, 10_000, Duration::from_millis(15));
-    let readers: Vec<Readers> =
-        options.thread_list(if options.quick { &[1, 2] } else { &[1, 2, 8, 32] }).into_iter().map(Readers).collect();
+    let readers: Vec<Readers> = options
+        .thread_list(if options.quick { &[1, 2] } else { &[1, 2, 8, 32] })
+        .into_iter()
+        .map(Readers)
+        .collect();
     let reading = Campaign::run("refscale readers", &readers::contenders(), &readers, &plan);
 
     let mut writer_plan = options.plan(11, 1_000, Duration::from_millis(40));
@@ -65,12 +45,16 @@ pub fn run(options: &Options) -> Report {
     report.add("", &writing);
     report.targets = targets::judge(&reading, &readers, &writing, &stalled);
     report.sheets.push(stalled::sheet(&stalled));
-    report.notes = vec![
+    report.notes =
+        vec![
         "ns of CPU time per section (or per replaced object), all threads together".to_owned(),
-        "`none` reads without any protection: the cost of the loop and the read, part of every other row".to_owned(),
-        "liburcu qsbr announces a quiescent state after each section; the other flavours only enter and leave".to_owned(),
+        "`none` reads without any protection: the cost of the loop and the read, part of every \
+            other row".to_owned(),
+        "liburcu qsbr announces a quiescent state after each section; the other flavours only \
+            enter and leave".to_owned(),
         "papaya runs with blocking resize, and its row includes a hash lookup".to_owned(),
-        "writers: each has a pointer of its own, so that only the schemes meet; rows of schemes that batch include the batches' reclaiming"
+        "writers: each has a pointer of its own, so that only the schemes meet; rows of schemes \
+            that batch include the batches' reclaiming"
             .to_owned(),
     ];
     report

@@ -17,7 +17,8 @@ impl Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Relaxed: only the number has to differ.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("trapline-{purpose}-{}-{number}", process::id()));
+        let path =
+            std::env::temp_dir().join(format!("trapline-{purpose}-{}-{number}", process::id()));
         fs::create_dir(&path)?;
         Ok(Self(path))
     }

@@ -1,7 +1,8 @@
 //! Using a value without storing it.
 #![allow(unsafe_code)]
 
-/// Pretends to use `value`, and to touch all memory, as [`std::hint::black_box`] does; but takes the value in a register, where `black_box` stores it first. Beside sections of two or three
+/// Pretends to use `value`, and to touch all memory, as [`std::hint::black_box`] does; but takes
+/// the value in a register, where `black_box` stores it first. Beside sections of two or three
 /// cycles that store would be a third of what is measured.
 #[inline(always)]
 pub fn sink(value: u64) {

@@ -12,12 +12,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Programs that end at once, with all functions of the program armed.
-const PROGRAMS: [(&str, &[&str]); 3] = [("true", &[]), ("redis-server", &["--version"]), ("python3", &["--version"])];
+const PROGRAMS: [(&str, &[&str]); 3] =
+    [("true", &[]), ("redis-server", &["--version"]), ("python3", &["--version"])];
 
 /// The table and its targets.
 pub(crate) fn measure(trapline: &Path, options: &Options) -> (Sheet, Vec<Target>) {
     let columns = ["bare ms", "traced ms", "added min", "median", "max", "armed", "by breakpoint"];
-    let mut sheet = Sheet::new("start to end of a short program with all its functions armed, over bare", &columns);
+    let mut sheet = Sheet::new(
+        "start to end of a short program with all its functions armed, over bare",
+        &columns,
+    );
     let mut targets = Vec::new();
     let repeats = options.repeats.map_or(if options.quick { 2 } else { 20 }, |n| n as usize);
     for (program, arguments) in PROGRAMS {
@@ -41,7 +45,9 @@ pub(crate) fn measure(trapline: &Path, options: &Options) -> (Sheet, Vec<Target>
         }
         let of = |value: fn(&(f64, f64)) -> f64| Summary::of(pairs.iter().map(value));
         let added = of(|(bare, traced)| traced - bare);
-        let armed = report["armed"].as_object().map(|by| by.values().filter_map(Value::as_u64).sum::<u64>() as f64);
+        let armed = report["armed"]
+            .as_object()
+            .map(|by| by.values().filter_map(Value::as_u64).sum::<u64>() as f64);
         let breakpoints = report["armed"]["breakpoint"].as_u64().map(|n| n as f64);
         let values = vec![
             of(|p| p.0).map(|s| s.median),
@@ -54,10 +60,19 @@ pub(crate) fn measure(trapline: &Path, options: &Options) -> (Sheet, Vec<Target>
         ];
         sheet.row(program, values, &failure.unwrap_or_default());
         if program == "true" {
-            targets.push(Target::new("start-up cost of a traced `true`, ms", Bound::AtMost(30.0), added));
+            targets.push(Target::new(
+                "start-up cost of a traced `true`, ms",
+                Bound::AtMost(30.0),
+                added,
+            ));
         } else {
-            let per_5000 = armed.filter(|n| *n > 0.0).and_then(|n| Summary::of(pairs.iter().map(|p| (p.1 - p.0) * 5_000.0 / n)));
-            let what = format!("arming all functions of {program}, start-up and report included, ms per 5,000 sites");
+            let per_5000 = armed
+                .filter(|n| *n > 0.0)
+                .and_then(|n| Summary::of(pairs.iter().map(|p| (p.1 - p.0) * 5_000.0 / n)));
+            let what = format!(
+                "arming all functions of {program}, start-up and report included, ms per 5,000 \
+                    sites"
+            );
             targets.push(Target::new(what, Bound::AtMost(1_000.0), per_5000));
         }
     }

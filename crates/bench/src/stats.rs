@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// What a run reports of its repeats. The median is the verdict; the extremes say how much to trust it.
+/// What a run reports of its repeats. The median is the verdict; the extremes say how much to trust
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Smallest value.
@@ -44,7 +45,9 @@ mod tests {
 
     #[test]
     fn ratios_pair_by_repeat_and_skip_gaps() {
-        let s = Summary::of_ratios(&[Some(2.0), None, Some(9.0)], &[Some(1.0), Some(1.0), Some(3.0)]).expect("two pairs");
+        let s =
+            Summary::of_ratios(&[Some(2.0), None, Some(9.0)], &[Some(1.0), Some(1.0), Some(3.0)])
+                .expect("two pairs");
         assert_eq!((s.min, s.max, s.runs), (2.0, 3.0, 2));
     }
 }

@@ -1,20 +1,26 @@
 //! `torture`: readers against a writer that reclaims.
 //!
-//! After the kernel's `kernel/rcu/rcutorture.c`. A writer replaces the current object again and again. What it replaced goes through a pipe: stage 1 when it is unlinked, stage 2 after the grace period (or
-//! the scan, or the last reference) that would have freed it, and one stage further with each one after that, up to 10, when it is used again. A reader that sees an object beyond stage 1 was looking
-//! at freed memory: the run fails. Nothing is really freed, so that a broken flavour is caught and not merely undefined.
+//! After the kernel's `kernel/rcu/rcutorture.c`. A writer replaces the current object again and
+//! again. What it replaced goes through a pipe: stage 1 when it is unlinked, stage 2 after the
+//! grace period (or the scan, or the last reference) that would have freed it, and one stage
+//! further with each one after that, up to 10, when it is used again. A reader that sees an object
+//! beyond stage 1 was looking at freed memory: the run fails. Nothing is really freed, so that a
+//! broken flavour is caught and not merely undefined.
 //!
-//! Around that: more threads than CPUs, random delays inside the sections, sleeping readers, sections that end on another thread, sections inside signal handlers, and a stall detector that ends the
-//! run when nothing moves any more.
+//! Around that: more threads than CPUs, random delays inside the sections, sleeping readers,
+//! sections that end on another thread, sections inside signal handlers, and a stall detector that
+//! ends the run when nothing moves any more.
 
 mod cached;
 mod chance;
+mod counts;
 mod flavour;
 mod grace;
 mod hazptr;
 mod outcome;
 mod percpu_ref;
 mod run;
+mod setting;
 mod signals;
 mod stage;
 
@@ -22,6 +28,7 @@ use clap::{Args, ValueEnum};
 use flavour::Flavour;
 use grace::{Broken, Grace, Rcu, RcuPoll, Srcu};
 use outcome::Outcome;
+use setting::Setting;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,7 +36,12 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub struct Options {
     /// What to torture; several are tortured one after the other
-    #[arg(long, value_name = "F", value_delimiter = ',', required_unless_present_any = ["all", "broken"])]
+    #[arg(
+        long,
+        value_name = "F",
+        value_delimiter = ',',
+        required_unless_present_any = ["all", "broken"],
+    )]
     flavour: Vec<Kind>,
     /// Every flavour
     #[arg(long)]
@@ -38,14 +50,27 @@ pub struct Options {
     #[arg(long)]
     broken: bool,
     /// Seconds per flavour
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..=86_400),
+    )]
     secs: u64,
     /// Reader threads [default: three per CPU, at least 6]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
     /// Seconds without progress that count as a stall
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3_600),
+    )]
     stall_secs: u64,
+    /// Begin of every thread's random choices, as an earlier run printed it [default: a new one]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -73,27 +98,27 @@ enum Kind {
     Cached,
 }
 
-/// How one flavour is tortured.
-struct Setting {
-    readers: usize,
-    time: Duration,
-    stall: Duration,
-}
-
-/// Runs what the options name. Fails if a reader saw a freed object, objects were lost, or nothing moved for too long.
+/// Runs what the options name. Fails if a reader saw a freed object, objects were lost, or nothing
+/// moved for too long.
 pub fn main(options: &Options) -> ExitCode {
     percpu::init();
     let cpus = crate::affinity::allowed().len();
+    let seed = options.seed.unwrap_or_else(chance::seed);
     let setting = Setting {
         readers: options.threads.map_or((3 * cpus).max(6), usize::from),
         time: Duration::from_secs(options.secs),
         stall: Duration::from_secs(options.stall_secs),
+        seed,
     };
-    let mut kinds: Vec<Kind> = if options.all { Kind::value_variants().to_vec() } else { options.flavour.clone() };
+    let mut kinds: Vec<Kind> =
+        if options.all { Kind::value_variants().to_vec() } else { options.flavour.clone() };
     kinds.dedup();
     let mut outcomes: Vec<Outcome> = Vec::new();
     if !options.json {
-        println!("torture: {} readers and 1 writer on {cpus} CPUs, {} s per flavour", setting.readers, options.secs);
+        println!(
+            "torture: {} readers and 1 writer on {cpus} CPUs, {} s per flavour, seed {seed}",
+            setting.readers, options.secs
+        );
         println!("{}", Outcome::header());
     }
     let jobs = kinds.into_iter().map(Some).chain(options.broken.then_some(None));
@@ -114,6 +139,10 @@ pub fn main(options: &Options) -> ExitCode {
             Ok(json) => println!("{json}"),
             Err(e) => eprintln!("trapline-bench: cannot make JSON: {e}"),
         }
+    }
+    // The last line, however much was printed before: whoever keeps no more of it has everything.
+    for outcome in outcomes.iter().filter(|o| o.failure.is_some()) {
+        eprintln!("trapline-bench: {}", outcome.last_words());
     }
     let failed = outcomes.iter().any(|o| o.failure.is_some());
     if outcomes.iter().any(Outcome::is_stalled) {

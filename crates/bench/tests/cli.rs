@@ -1,15 +1,25 @@
-//! Runs the program as a user would, in its short form. What is checked is that every row is there and makes sense; timings are never a verdict.
+//! Runs the program as a user would, in its short form. What is checked is that every row is there
+//! and makes sense; timings are never a verdict.
 
 use serde_json::Value;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trapline-bench")).args(args).output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_trapline-bench"))
+        .args(args)
+        .output()
+        .expect("the program starts")
 }
 
 fn json(args: &[&str]) -> Value {
     let output = run(args);
-    assert!(output.status.success(), "{args:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{args:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).expect("JSON on standard output")
 }
 
@@ -17,7 +27,8 @@ fn array<'v>(value: &'v Value, key: &str) -> &'v Vec<Value> {
     value[key].as_array().unwrap_or_else(|| panic!("{key} is an array"))
 }
 
-/// Every group has every row of `expected`, with a positive median or a reason, and every summary is in order.
+/// Every group has every row of `expected`, with a positive median or a reason, and every summary
+/// is in order.
 fn check(report: &Value, expected: &[&str]) {
     assert!(report["machine"]["cpus"].as_u64().is_some_and(|n| n >= 1));
     let groups = array(report, "groups");
@@ -29,7 +40,8 @@ fn check(report: &Value, expected: &[&str]) {
             seen.push(name.to_owned());
             let cpu = &row["cpu_ns"];
             if row["absent"].is_null() && !cpu.is_null() {
-                let (min, median, max) = (cpu["min"].as_f64(), cpu["median"].as_f64(), cpu["max"].as_f64());
+                let (min, median, max) =
+                    (cpu["min"].as_f64(), cpu["median"].as_f64(), cpu["max"].as_f64());
                 assert!(min > Some(0.0) && min <= median && median <= max, "{name}: {cpu}");
             }
         }
@@ -40,7 +52,11 @@ fn check(report: &Value, expected: &[&str]) {
     let targets = array(report, "targets");
     assert!(!targets.is_empty());
     for target in targets {
-        assert!(["reached", "missed", "not_measured"].contains(&target["verdict"].as_str().unwrap_or("")), "{target}");
+        assert!(
+            ["reached", "missed", "not_measured"]
+                .contains(&target["verdict"].as_str().unwrap_or("")),
+            "{target}"
+        );
     }
 }
 
@@ -92,17 +108,50 @@ fn refscale_shows_ours_and_the_peers() {
 #[test]
 fn depot_shows_ours_and_the_peers() {
     let report = json(&["depot", "--quick", "--json", "--repeats", "1"]);
-    check(&report, &["generate the stack alone", "hash + one table line + compare", "depot", "Mutex<HashMap>", "DashMap", "scc HashIndex"]);
+    check(
+        &report,
+        &[
+            "generate the stack alone",
+            "hash + one table line + compare",
+            "depot",
+            "Mutex<HashMap>",
+            "DashMap",
+            "scc HashIndex",
+        ],
+    );
 }
 
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn probe_shows_floors_and_every_function() {
-    let report = json(&["probe", "--quick", "--json", "--repeats", "1", "--threads", "1", "--trapline", "/nonexistent/trapline"]);
-    check(&report, &["call + ret", "two rdtsc", "bare call", "bare int3 + SIGTRAP handler", "two rdtsc around the call"]);
-    let titles: Vec<_> = array(&report, "groups").iter().filter_map(|group| group["title"].as_str()).collect();
+    let report = json(&[
+        "probe",
+        "--quick",
+        "--json",
+        "--repeats",
+        "1",
+        "--threads",
+        "1",
+        "--trapline",
+        "/nonexistent/trapline",
+    ]);
+    check(
+        &report,
+        &[
+            "call + ret",
+            "two rdtsc",
+            "bare call",
+            "bare int3 + SIGTRAP handler",
+            "two rdtsc around the call",
+        ],
+    );
+    let titles: Vec<_> =
+        array(&report, "groups").iter().filter_map(|group| group["title"].as_str()).collect();
     for name in ["nop", "push", "ret", "nop5", "ordinary"] {
-        assert!(titles.iter().any(|title| title.contains(&format!(": {name},"))), "no {name} in {titles:?}");
+        assert!(
+            titles.iter().any(|title| title.contains(&format!(": {name},"))),
+            "no {name} in {titles:?}"
+        );
     }
     for note in array(&report, "notes") {
         assert!(!note.as_str().expect("text").contains("WRONG"), "{note}");
@@ -112,7 +161,8 @@ fn probe_shows_floors_and_every_function() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn stacks_are_taken_by_us_and_the_peers() {
-    let report = json(&["probe", "--stack", "--quick", "--json", "--repeats", "1", "--threads", "1"]);
+    let report =
+        json(&["probe", "--stack", "--quick", "--json", "--repeats", "1", "--threads", "1"]);
     check(
         &report,
         &[
@@ -130,33 +180,97 @@ fn stacks_are_taken_by_us_and_the_peers() {
 /// Where redis is not installed the report says so; no tracer is built for the test.
 #[test]
 fn redis_runs_without_a_tracer_and_says_so() {
-    let report = json(&["redis", "--quick", "--json", "--repeats", "1", "--trapline", "/nonexistent/trapline"]);
+    let report = json(&[
+        "redis",
+        "--quick",
+        "--json",
+        "--repeats",
+        "1",
+        "--trapline",
+        "/nonexistent/trapline",
+    ]);
     assert_eq!(array(&report, "targets").len(), 5);
     let notes = array(&report, "notes");
-    assert!(notes.iter().any(|note| note.as_str().is_some_and(|n| n.contains("/nonexistent/trapline"))), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.as_str().is_some_and(|n| n.contains("/nonexistent/trapline"))),
+        "{notes:?}"
+    );
+}
+
+/// A program that does nothing, in trapline's place: every command is run and measured, whatever it
+/// is. Peers that are not there are named.
+#[test]
+fn cost_has_a_row_for_every_verb_and_program() {
+    let args = ["cost", "--quick", "--json", "--repeats", "1", "--trapline"];
+    let nothing = ["/usr/bin/true", "/bin/true"].into_iter().find(|p| Path::new(p).exists());
+    let report = json(&[&args[..], &[nothing.expect("a program")]].concat());
+    let rows = array(&report["sheets"][0], "rows");
+    let row = |name: &str| rows.iter().find(|row| row["name"].as_str() == Some(name));
+    for name in ["true", "50 programs", "python3"].map(|program| format!("{program}, bare")) {
+        assert!(row(&name).is_some(), "{name}");
+    }
+    for subject in ["true, one function", "true, all of libc", "50 programs, all of libc"] {
+        for verb in ["stat", "record", "report"] {
+            assert!(row(&format!("{subject}, trapline {verb}")).is_some(), "{subject} {verb}");
+        }
+    }
+    assert!(row("all of libc, trapline list").is_some());
+    for row in rows.iter().filter(|row| row["name"].as_str().unwrap_or("").contains("trapline")) {
+        let values: Vec<f64> = array(row, "values").iter().filter_map(Value::as_f64).collect();
+        assert_eq!(values.len(), 8, "{row}");
+        assert!(values[0] > 0.0 && values[0] <= values[1] && values[1] <= values[2], "{row}");
+        assert!(values[3] > 0.0 && values[3] <= values[4] && values[4] <= values[5], "{row}");
+    }
+    let notes = array(&report, "notes");
+    for peer in ["uftrace", "perf"] {
+        let said = notes.iter().any(|n| n == &format!("{peer} is not installed"));
+        let shown = row(&format!("true, {peer} record")).is_some();
+        assert!(said != shown, "{peer}: {notes:?}");
+    }
 }
 
 #[test]
 fn text_has_tables_and_targets() {
     let dir = std::env::temp_dir().join(format!("trapline-bench-{}", std::process::id()));
-    let output = run(&["pool", "--quick", "--repeats", "1", "--threads", "1", "--only", "jemalloc", "--out", dir.to_str().expect("UTF-8")]);
+    let output = run(&[
+        "pool",
+        "--quick",
+        "--repeats",
+        "1",
+        "--threads",
+        "1",
+        "--only",
+        "jemalloc",
+        "--out",
+        dir.to_str().expect("UTF-8"),
+    ]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     for part in ["jemalloc", "thread-local list", "targets (median", "not measured"] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
-    let written: Vec<_> =
-        std::fs::read_dir(&dir).expect("was made").map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    let written: Vec<_> = std::fs::read_dir(&dir)
+        .expect("was made")
+        .map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
     std::fs::remove_dir_all(&dir).expect("can be removed");
     assert_eq!(written.len(), 2, "{written:?}");
-    assert!(written.iter().any(|n| n.ends_with("-pool.txt")) && written.iter().any(|n| n.ends_with("-pool.json")), "{written:?}");
+    assert!(
+        written.iter().any(|n| n.ends_with("-pool.txt"))
+            && written.iter().any(|n| n.ends_with("-pool.json")),
+        "{written:?}"
+    );
 }
 
 #[test]
 fn bad_options_are_refused() {
-    for args in
-        [&["pool", "--threads", "0"][..], &["pool", "--repeats", "0"], &["torture"], &["torture", "--flavour", "nonsense"], &["nonsense"]]
-    {
+    for args in [
+        &["pool", "--threads", "0"][..],
+        &["pool", "--repeats", "0"],
+        &["torture"],
+        &["torture", "--flavour", "nonsense"],
+        &["nonsense"],
+    ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
     assert!(run(&["--help"]).status.success());

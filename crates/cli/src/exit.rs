@@ -15,22 +15,36 @@ pub(crate) const NOT_FOUND: u8 = 127;
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
-    message: String,
+    /// One line each.
+    messages: Vec<String>,
 }
 
 impl Failure {
     pub(crate) fn error(code: u8, message: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self { code, message: message.into() })
+        Self::errors(code, vec![message.into()])
+    }
+
+    /// Several things that are wrong at once.
+    pub(crate) fn errors(code: u8, messages: Vec<String>) -> anyhow::Error {
+        anyhow::Error::new(Self { code, messages })
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.messages.join("; "))
     }
 }
 
 impl std::error::Error for Failure {}
+
+/// The lines that say what is wrong.
+pub(crate) fn messages(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<Failure>() {
+        Some(failure) if failure.messages.len() > 1 => failure.messages.clone(),
+        _ => vec![format!("{error:#}")],
+    }
+}
 
 /// The exit code of an error.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {

@@ -16,7 +16,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("unknown unit '{unit}': write 500ms, 10s, 2m or 1h")),
     };
-    let value: f64 = number.parse().map_err(|_| "not a duration: write 500ms, 10s, 2m or 1h".to_string())?;
+    let value: f64 =
+        number.parse().map_err(|_| "not a duration: write 500ms, 10s, 2m or 1h".to_string())?;
     Duration::try_from_secs_f64(value * factor).map_err(|_| "out of range".to_string())
 }
 
@@ -25,7 +26,8 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')
+    {
         "" => 0,
         "k" => 10,
         "m" => 20,
@@ -34,7 +36,10 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(format!("unknown unit '{unit}': write 512k, 64M or 1G")),
     };
     let value: u64 = number.parse().map_err(|_| "not a size: write 512k, 64M or 1G".to_string())?;
-    value.checked_shl(shift).filter(|v| v >> shift == value).ok_or_else(|| "out of range".to_string())
+    value
+        .checked_shl(shift)
+        .filter(|v| v >> shift == value)
+        .ok_or_else(|| "out of range".to_string())
 }
 
 /// Three significant digits and a unit: `812 ns`, `1.24 us`, `38.0 ms`, `12.1 s`.
@@ -51,7 +56,13 @@ pub(crate) fn time(ns: f64) -> String {
 /// `0`, `812`, `1.24k`, `38.0M`, `7.65G`.
 pub(crate) fn quantity(value: f64) -> String {
     let (value, unit) = match value {
-        v if v < 999.5 => return if v < 10.0 && v.fract() != 0.0 { format!("{v:.1}") } else { format!("{v:.0}") },
+        v if v < 999.5 => {
+            return if v < 10.0 && v.fract() != 0.0 {
+                format!("{v:.1}")
+            } else {
+                format!("{v:.0}")
+            };
+        }
         v if v < 999_500.0 => (v / 1e3, "k"),
         v if v < 999_500_000.0 => (v / 1e6, "M"),
         v => (v / 1e9, "G"),
@@ -64,7 +75,11 @@ pub(crate) fn bytes(value: u64) -> String {
     let mut scaled = value as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if scaled < 1000.0 {
-            return if unit == "B" { format!("{value} B") } else { format!("{} {unit}", digits(scaled)) };
+            return if unit == "B" {
+                format!("{value} B")
+            } else {
+                format!("{} {unit}", digits(scaled))
+            };
         }
         scaled /= 1024.0;
     }
@@ -86,13 +101,15 @@ pub(crate) fn grouped(value: u64) -> String {
 
 /// Seconds since 1970 as `2026-11-21 07:45:03 UTC`, by the Gregorian calendar.
 pub(crate) fn date(seconds: u64) -> String {
-    // In eras of 400 years from March 1st of the year 0, so that a leap day is the last of its year.
+    // In eras of 400 years from March 1st of the year 0, so that a leap day is the last of its
+    // year.
     let days = seconds / 86_400 + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let (day, month) =
+        (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
     let year = era * 400 + year + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
@@ -118,8 +135,13 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ns) in [("5us", 5_000), ("10s", 10_000_000_000), ("10", 10_000_000_000), ("1.5m", 90_000_000_000), ("20 ms", 20_000_000)]
-        {
+        for (text, ns) in [
+            ("5us", 5_000),
+            ("10s", 10_000_000_000),
+            ("10", 10_000_000_000),
+            ("1.5m", 90_000_000_000),
+            ("20 ms", 20_000_000),
+        ] {
             assert_eq!(parse_duration(text).unwrap(), Duration::from_nanos(ns), "{text}");
         }
         for text in ["", "s", "5 parsecs", "-1s", "1e400", "1..2s"] {
@@ -129,7 +151,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, value) in [("0", 0), ("512k", 512 << 10), ("64M", 64 << 20), ("1GiB", 1 << 30), ("12B", 12)] {
+        for (text, value) in
+            [("0", 0), ("512k", 512 << 10), ("64M", 64 << 20), ("1GiB", 1 << 30), ("12B", 12)]
+        {
             assert_eq!(parse_size(text).unwrap(), value, "{text}");
         }
         for text in ["", "k", "1x", "-1", "99999999999T"] {
@@ -150,10 +174,14 @@ mod tests {
         ] {
             assert_eq!(time(ns), text);
         }
-        for (value, text) in [(0.0, "0"), (0.5, "0.5"), (812.0, "812"), (999.7, "1.00k"), (7.654e9, "7.65G")] {
+        for (value, text) in
+            [(0.0, "0"), (0.5, "0.5"), (812.0, "812"), (999.7, "1.00k"), (7.654e9, "7.65G")]
+        {
             assert_eq!(quantity(value), text);
         }
-        for (value, text) in [(0, "0 B"), (812, "812 B"), (1024, "1.00 KiB"), (39_845_888, "38.0 MiB")] {
+        for (value, text) in
+            [(0, "0 B"), (812, "812 B"), (1024, "1.00 KiB"), (39_845_888, "38.0 MiB")]
+        {
             assert_eq!(bytes(value), text);
         }
         for (value, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {

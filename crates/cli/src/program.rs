@@ -1,8 +1,10 @@
-//! The program that is to be traced: found as the shell finds it, and refused in one clear line where it cannot be traced.
+//! The program that is to be traced: found as the shell finds it, and refused in one clear line
+//! where it cannot be traced.
 
-use crate::exit::{CANNOT_EXECUTE, FAILED, Failure, NOT_FOUND};
+use crate::exit::{CANNOT_EXECUTE, FAILED, Failure, NOT_FOUND, USAGE};
 use crate::symbols::elf::Unreadable;
 use crate::symbols::object::Object;
+use crate::usage::ATTACH;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,7 +21,8 @@ const SCRIPT_LINE: u64 = 256;
 pub(crate) struct Program {
     /// What is executed.
     pub(crate) file: PathBuf,
-    /// The object whose functions are meant when a spec names no object: the file, or the interpreter of a script.
+    /// The object whose functions are meant when a spec names no object: the file, or the
+    /// interpreter of a script.
     pub(crate) object: Object,
 }
 
@@ -39,15 +42,23 @@ impl Program {
 fn locate(command: &OsStr) -> anyhow::Result<PathBuf> {
     let shown = command.to_string_lossy();
     if command.is_empty() {
-        return Err(Failure::error(NOT_FOUND, "the command is empty; write it behind --, as in: trapline stat -- ls"));
+        return Err(Failure::error(
+            NOT_FOUND,
+            "the command is empty; write it behind --, as in: trapline stat -- ls",
+        ));
+    }
+    if matches!(command.to_str(), Some("-p" | "--pid")) {
+        return Err(Failure::error(USAGE, ATTACH));
     }
     if command.as_bytes().contains(&b'/') {
         return check(Path::new(command)).map(|()| PathBuf::from(command));
     }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
+    let path =
+        std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
     let mut refused = None;
     for directory in std::env::split_paths(&path) {
-        let file = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory }.join(command);
+        let file = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory }
+            .join(command);
         if file.is_dir() || !file.exists() {
             continue;
         }
@@ -57,7 +68,11 @@ fn locate(command: &OsStr) -> anyhow::Result<PathBuf> {
         }
     }
     Err(refused.unwrap_or_else(|| {
-        let hint = if Path::new(command).exists() { format!("; to run the one in this directory, write ./{shown}") } else { String::new() };
+        let hint = if Path::new(command).exists() {
+            format!("; to run the one in this directory, write ./{shown}")
+        } else {
+            String::new()
+        };
         Failure::error(NOT_FOUND, format!("{shown}: no such command in PATH{hint}"))
     }))
 }
@@ -67,7 +82,12 @@ fn check(file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let metadata = match file.metadata() {
         Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             return Err(Failure::error(NOT_FOUND, format!("{shown}: no such file")));
         }
         Err(error) => return Err(Failure::error(CANNOT_EXECUTE, format!("{shown}: {error}"))),
@@ -79,7 +99,10 @@ fn check(file: &Path) -> anyhow::Result<()> {
         return Err(Failure::error(CANNOT_EXECUTE, format!("{shown}: not a regular file")));
     }
     if metadata.permissions().mode() & 0o111 == 0 || !crate::sys::may_execute(file) {
-        return Err(Failure::error(CANNOT_EXECUTE, format!("{shown}: not executable; to make it so: chmod +x {shown}")));
+        return Err(Failure::error(
+            CANNOT_EXECUTE,
+            format!("{shown}: not executable; to make it so: chmod +x {shown}"),
+        ));
     }
     Ok(())
 }
@@ -93,7 +116,10 @@ pub(crate) fn interpreted(file: PathBuf) -> anyhow::Result<PathBuf> {
             None => return Ok(file),
         }
     }
-    Err(Failure::error(CANNOT_EXECUTE, format!("{}: too many scripts that interpret scripts", file.display())))
+    Err(Failure::error(
+        CANNOT_EXECUTE,
+        format!("{}: too many scripts that interpret scripts", file.display()),
+    ))
 }
 
 /// The object that will run: `file`, or what interprets it.
@@ -101,18 +127,26 @@ fn traced(file: &Path) -> anyhow::Result<Object> {
     let file = &*interpreted(file.to_path_buf())?;
     let shown = file.display();
     let unreadable = |why: Unreadable| match why {
-        Unreadable::NotElf => {
-            Failure::error(CANNOT_EXECUTE, format!("{shown}: neither an ELF program nor a script (it does not start with #!)"))
+        Unreadable::NotElf => Failure::error(
+            CANNOT_EXECUTE,
+            format!("{shown}: neither an ELF program nor a script (it does not start with #!)"),
+        ),
+        Unreadable::Corrupt(_) | Unreadable::Kind(_) => {
+            Failure::error(CANNOT_EXECUTE, format!("{shown}: {why}"))
         }
-        Unreadable::Corrupt(_) | Unreadable::Kind(_) => Failure::error(CANNOT_EXECUTE, format!("{shown}: {why}")),
-        Unreadable::Class32 => {
-            Failure::error(FAILED, format!("{shown}: {why}; trapline traces 64-bit x86-64 programs: build it without -m32"))
-        }
+        Unreadable::Class32 => Failure::error(
+            FAILED,
+            format!(
+                "{shown}: {why}; trapline traces 64-bit x86-64 programs: build it without -m32"
+            ),
+        ),
         Unreadable::BigEndian | Unreadable::Machine(_) => {
             Failure::error(FAILED, format!("{shown}: {why}; trapline traces x86-64 programs"))
         }
     };
-    let object = Object::open(file).map_err(|error| Failure::error(CANNOT_EXECUTE, format!("{error:#}")))?.map_err(unreadable)?;
+    let object = Object::open(file)
+        .map_err(|error| Failure::error(CANNOT_EXECUTE, format!("{error:#}")))?
+        .map_err(unreadable)?;
     refuse_untraceable(file, &object)?;
     Ok(object)
 }
@@ -123,22 +157,33 @@ fn refuse_untraceable(file: &Path, object: &Object) -> anyhow::Result<()> {
     let Some(interpreter) = object.elf.interpreter() else {
         return Err(Failure::error(
             FAILED,
-            format!("{shown}: a statically linked program (no loader, so nothing can be preloaded); link it dynamically to trace it"),
+            format!(
+                "{shown}: a statically linked program (no loader, so nothing can be preloaded); \
+                    link it dynamically to trace it"
+            ),
         ));
     };
     if interpreter.contains("musl") {
         return Err(Failure::error(
             FAILED,
-            format!("{shown}: linked against musl ({interpreter}); trapline's agent needs glibc: build it for x86_64-linux-gnu"),
+            format!(
+                "{shown}: linked against musl ({interpreter}); trapline's agent needs glibc: \
+                    build it for x86_64-linux-gnu"
+            ),
         ));
     }
     if !Path::new(interpreter).exists() {
-        return Err(Failure::error(CANNOT_EXECUTE, format!("{shown}: its loader {interpreter} is not there")));
+        return Err(Failure::error(
+            CANNOT_EXECUTE,
+            format!("{shown}: its loader {interpreter} is not there"),
+        ));
     }
     let metadata = object.path.metadata()?;
     let ids = crate::sys::Ids::current();
     let setuid = metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != ids.user;
-    let setgid = metadata.mode() & libc::S_ISGID != 0 && metadata.mode() & libc::S_IXGRP != 0 && metadata.gid() != ids.group;
+    let setgid = metadata.mode() & libc::S_ISGID != 0
+        && metadata.mode() & libc::S_IXGRP != 0
+        && metadata.gid() != ids.group;
     let how = if setuid {
         Some("setuid")
     } else if setgid {
@@ -154,7 +199,8 @@ fn refuse_untraceable(file: &Path, object: &Object) -> anyhow::Result<()> {
             Err(Failure::error(
                 FAILED,
                 format!(
-                    "{shown}: {how}, so the loader ignores LD_PRELOAD; trace a copy without privileges: cp {shown} {plain}, then {plain}"
+                    "{shown}: {how}, so the loader ignores LD_PRELOAD; trace a copy without \
+                        privileges: cp {shown} {plain}, then {plain}"
                 ),
             ))
         }
@@ -162,20 +208,26 @@ fn refuse_untraceable(file: &Path, object: &Object) -> anyhow::Result<()> {
     }
 }
 
-/// The program behind `#!`; None when the file is no script. `#!/usr/bin/env prog` is `prog`: env only looks it up.
+/// The program behind `#!`; None when the file is no script. `#!/usr/bin/env prog` is `prog`: env
+/// only looks it up.
 fn interpreter(file: &Path) -> anyhow::Result<Option<PathBuf>> {
     let shown = file.display();
     let mut line = Vec::new();
     std::fs::File::open(file)
         .and_then(|open| open.take(SCRIPT_LINE).read_to_end(&mut line))
-        .map_err(|error| Failure::error(CANNOT_EXECUTE, format!("{shown}: cannot be read: {error}")))?;
+        .map_err(|error| {
+            Failure::error(CANNOT_EXECUTE, format!("{shown}: cannot be read: {error}"))
+        })?;
     let Some(line) = line.strip_prefix(b"#!") else {
         return Ok(None);
     };
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or(&[]);
     let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
     let Some(first) = words.next() else {
-        return Err(Failure::error(CANNOT_EXECUTE, format!("{shown}: a script that names no interpreter behind #!")));
+        return Err(Failure::error(
+            CANNOT_EXECUTE,
+            format!("{shown}: a script that names no interpreter behind #!"),
+        ));
     };
     let path = PathBuf::from(OsString::from_vec(first.to_vec()));
     let in_script = |error: anyhow::Error| {

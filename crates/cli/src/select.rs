@@ -1,7 +1,8 @@
 //! From specs to functions: what is to be armed in an object, what is left alone and why.
 
 use crate::names;
-use crate::spec::{Kind, Spec};
+use crate::pattern::Pattern;
+use crate::spec::{Kind, Measure, Reading};
 use crate::symbols::object::Object;
 use crate::symbols::table::{Symbol, SymbolKind};
 use crate::symbols::unwind::Entered;
@@ -48,44 +49,92 @@ const OUTERMOST: &str = "has no caller to return to: entries only";
 const JUMPED: &str = "entered by a jump, not by a call: entries only";
 const PART: &str = "a part of a function, which is jumped to and not called";
 const SIGNAL_RETURN: &str = "returns from signal handlers: unwinders compare its bytes";
-const INDIRECT: &str = "an indirect function, chosen at start (probe the implementation, or the function that calls it)";
+const INDIRECT: &str = "an indirect function, chosen at start (probe the implementation, or the \
+    function that calls it)";
 
-/// Finds what `specs` mean in `object`. `matched[i]` counts what spec `i` took.
-pub(crate) fn select(object: &Object, specs: &[(usize, &Spec)], matched: &mut [usize]) -> Selection {
+/// What the specs ask for in one object.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    /// By address: the functions whose names were given letter by letter.
+    pub(crate) named: HashMap<u64, Vec<Named>>,
+    /// Patterns with the index of their spec.
+    pub(crate) patterns: Vec<(usize, &'a Reading)>,
+}
+
+/// A function that a spec names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named {
+    /// The spec's index.
+    pub(crate) spec: usize,
+    pub(crate) measure: Measure,
+    /// The symbol by which it is named.
+    pub(crate) symbol: Option<&'static str>,
+}
+
+impl Wanted<'_> {
+    /// All that is asked for of the function at `address`: `means` says which symbol a pattern
+    /// takes, if any. Empty where something takes it away.
+    fn of(
+        &self,
+        address: u64,
+        means: impl Fn(&Pattern) -> Option<Option<&'static str>>,
+    ) -> Vec<Named> {
+        let mut asked: Vec<Named> = self.named.get(&address).cloned().unwrap_or_default();
+        for (spec, reading) in &self.patterns {
+            if let Some(symbol) = means(&reading.function) {
+                asked.push(Named { spec: *spec, measure: reading.measure, symbol });
+            }
+        }
+        if asked.iter().any(|named| named.measure.exclude) {
+            asked.clear();
+        }
+        asked.sort_by_key(|named| named.spec);
+        asked.dedup_by_key(|named| named.spec);
+        asked
+    }
+
+    fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.patterns.iter().all(|(_, reading)| reading.measure.exclude)
+    }
+}
+
+/// Finds what is `wanted` in `object`. `matched[i]` counts what spec `i` took.
+pub(crate) fn select(object: &Object, wanted: &Wanted<'_>, matched: &mut [usize]) -> Selection {
     let table = object.table();
     let mut selection = Selection::default();
-    let (exclude, include): (Vec<_>, Vec<_>) = specs.iter().copied().partition(|(_, spec)| spec.exclude);
-    if include.is_empty() {
+    if wanted.is_empty() {
         return selection;
     }
     let mut candidates: Vec<Candidate> = Vec::new();
     for site in table.sites() {
-        let named: Vec<&Symbol<'static>> = site.iter().filter(|symbol| symbol.kind != SymbolKind::Label).collect();
+        let named = || site.iter().filter(|symbol| symbol.kind != SymbolKind::Label);
+        let means = |pattern: &Pattern| {
+            named().find(|symbol| pattern.means(symbol.name)).map(|symbol| Some(symbol.name))
+        };
         let mut chosen: Option<Candidate> = None;
-        for (index, spec) in &include {
-            let Some(symbol) = named.iter().find(|symbol| names::matches(&spec.function, symbol.name)) else { continue };
-            if exclude.iter().any(|(_, out)| named.iter().any(|symbol| names::matches(&out.function, symbol.name))) {
-                break;
-            }
-            matched[*index] += 1;
-            Candidate::new(site[0].address, table.size(site), Some(symbol.name), spec, site).merge(&mut chosen, &mut candidates);
+        for asked in wanted.of(site[0].address, means) {
+            matched[asked.spec] += 1;
+            Candidate::new(site[0].address, table.size(site), asked, site)
+                .merge(&mut chosen, &mut candidates);
         }
         candidates.extend(chosen);
     }
-    if include.iter().any(|(_, spec)| spec.function.may_start_with("func@")) {
+    if wants_unnamed(wanted) {
         for frame in table.unnamed() {
             let name = unnamed(frame.start);
             let mut chosen: Option<Candidate> = None;
-            for (index, spec) in include.iter().filter(|(_, spec)| names::matches(&spec.function, &name)) {
-                if exclude.iter().any(|(_, out)| names::matches(&out.function, &name)) {
-                    break;
-                }
-                matched[*index] += 1;
+            for asked in wanted.of(frame.start, |pattern| pattern.means(&name).then_some(None)) {
+                matched[asked.spec] += 1;
                 if frame.entered == Entered::Jumped {
-                    selection.skipped.push(Skipped { object: object.name().to_string(), name, reason: PART.to_string() });
+                    selection.skipped.push(Skipped {
+                        object: object.name().to_string(),
+                        name: name.clone(),
+                        reason: PART.to_string(),
+                    });
                     break;
                 }
-                Candidate::new(frame.start, frame.end - frame.start, None, spec, &[]).merge(&mut chosen, &mut candidates);
+                Candidate::new(frame.start, frame.end - frame.start, asked, &[])
+                    .merge(&mut chosen, &mut candidates);
             }
             candidates.extend(chosen);
         }
@@ -96,6 +145,14 @@ pub(crate) fn select(object: &Object, specs: &[(usize, &Spec)], matched: &mut [u
     }
     give_unique_names(&mut selection.functions);
     selection
+}
+
+/// Whether functions without a name may be meant: finding them takes its time.
+fn wants_unnamed(wanted: &Wanted<'_>) -> bool {
+    wanted.named.values().flatten().any(|named| named.symbol.is_none())
+        || wanted.patterns.iter().any(|(_, reading)| {
+            !reading.measure.exclude && reading.function.may_start_with("func@")
+        })
 }
 
 /// The name of a function that has none.
@@ -117,22 +174,30 @@ struct Candidate {
 
 impl Candidate {
     /// `site` are all symbols of the address.
-    fn new(address: u64, size: u64, symbol: Option<&'static str>, spec: &Spec, site: &[Symbol<'static>]) -> Self {
+    fn new(address: u64, size: u64, asked: Named, site: &[Symbol<'static>]) -> Self {
         Self {
             address,
             size,
-            offset: spec.offset,
-            symbol,
+            offset: asked.measure.offset,
+            symbol: asked.symbol,
             indirect: site.first().is_some_and(|symbol| symbol.kind == SymbolKind::Indirect),
-            kind: spec.kind,
-            caller: site.iter().any(|symbol| wire::is_entry_only(symbol.name.split('@').next().unwrap_or(""))),
+            kind: asked.measure.kind,
+            caller: site
+                .iter()
+                .any(|symbol| wire::is_entry_only(symbol.name.split('@').next().unwrap_or(""))),
         }
     }
 
-    /// Two specs for one function measure what both ask for; an instruction inside it is a site of its own.
+    /// Two specs for one function measure what both ask for; an instruction inside it is a site of
+    /// its own.
     fn merge(self, chosen: &mut Option<Self>, others: &mut Vec<Self>) {
         if self.offset != 0 {
-            if !others.iter().rev().take_while(|other| other.address == self.address).any(|other| other.offset == self.offset) {
+            if !others
+                .iter()
+                .rev()
+                .take_while(|other| other.address == self.address)
+                .any(|other| other.offset == self.offset)
+            {
                 others.push(self);
             }
             return;
@@ -172,7 +237,11 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         None
     };
     if let Some(reason) = reason {
-        selection.skipped.push(Skipped { object: object.name().to_string(), name, reason: reason.to_string() });
+        selection.skipped.push(Skipped {
+            object: object.name().to_string(),
+            name,
+            reason: reason.to_string(),
+        });
         return;
     }
     let no_return = match entered {
@@ -195,16 +264,23 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
     });
 }
 
-/// Overloads get their parameters, instances of Rust generics their hash, and static functions of one name their address.
+/// Overloads get their parameters, instances of Rust generics their hash, old and new types of one
+/// name their spelling, and static functions of one name their address.
 fn give_unique_names(functions: &mut [Function]) {
-    let full = |function: &Function| match function.symbol {
-        Some(symbol) if function.offset != 0 => format!("{}+{:#x}", names::display_full(symbol), function.offset),
-        Some(symbol) => names::display_full(symbol),
+    let named = |function: &Function, name: String| match function.offset {
+        0 => name,
+        offset => format!("{name}+{offset:#x}"),
+    };
+    let by_symbol = |function: &Function, name: fn(&str) -> String| match function.symbol {
+        Some(symbol) => named(function, name(symbol)),
         None => function.name.clone(),
     };
-    let with_address = |function: &Function| format!("{}@{:#x}", function.name, function.address);
-    rename_duplicates(functions, full);
-    rename_duplicates(functions, with_address);
+    rename_duplicates(functions, |function| by_symbol(function, names::full));
+    rename_duplicates(functions, |function| by_symbol(function, names::exact));
+    rename_duplicates(functions, |function| match function.symbol {
+        Some(symbol) => named(function, format!("{}@{:#x}", names::full(symbol), function.address)),
+        None => function.name.clone(),
+    });
 }
 
 fn rename_duplicates(functions: &mut [Function], rename: impl Fn(&Function) -> String) {
@@ -217,67 +293,9 @@ fn rename_duplicates(functions: &mut [Function], rename: impl Fn(&Function) -> S
     }
 }
 
-/// The specs that mean something in `object`. Specs without an object part mean the main program; `fallback` are those that mean its libraries.
-pub(crate) fn applying<'a>(specs: &'a [Spec], object: &Object, main: bool, fallback: &[usize]) -> Vec<(usize, &'a Spec)> {
-    let applies = |index: usize, spec: &Spec| match &spec.object {
-        Some(pattern) => object.is(pattern),
-        None => spec.exclude || main || fallback.contains(&index),
-    };
-    specs.iter().enumerate().filter(|(index, spec)| applies(*index, spec)).collect()
-}
-
-/// How alike two names must be for a slip of the pen.
-pub(crate) const NEAR: f64 = 0.6;
-
-/// What a pattern is about: without the signs that globs and regular expressions are made of.
-pub(crate) fn without_signs(pattern: &str) -> String {
-    pattern.chars().filter(|c| !matches!(c, '*' | '?' | '/' | '^' | '$' | '\\')).collect()
-}
-
-/// How alike two names are, 1: the same. The last part of a path counts nearly as much as all of it.
-pub(crate) fn likeness(wanted: &str, name: &str) -> f64 {
-    let last = name.rsplit("::").next().unwrap_or(name);
-    let score = strsim::normalized_damerau_levenshtein(wanted, name).max(strsim::normalized_damerau_levenshtein(wanted, last) * 0.98);
-    if wanted.len() >= 3 && name.contains(wanted) { score.max(NEAR + 0.1) } else { score }
-}
-
-/// Names like the one that `spec` asks for, best first, and whether the best is near enough for a slip of the pen.
-pub(crate) fn suggestions(spec: &Spec, main: &Object, libraries: &[Object]) -> (Vec<String>, bool) {
-    const MOST: usize = 3;
-    let wanted = without_signs(spec.function.text());
-    let mut best: Vec<(f64, String)> = Vec::new();
-    for (position, object) in std::iter::once(main).chain(libraries).enumerate() {
-        if spec.object.as_ref().is_some_and(|pattern| !object.is(pattern)) {
-            continue;
-        }
-        for site in object.table().sites().filter(|site| site[0].kind == SymbolKind::Function) {
-            let name = names::short(site[0].name);
-            let score = likeness(&wanted, &name);
-            let floor = best.get(MOST * 8).map_or(0.0, |(score, _)| *score);
-            if score > floor {
-                let spelled = if position == 0 && spec.object.is_none() { name } else { format!("{}:{name}", object.name()) };
-                best.push((score, spelled));
-                if best.len() > MOST * 16 {
-                    by_score(&mut best);
-                    best.truncate(MOST * 8 + 1);
-                }
-            }
-        }
-    }
-    by_score(&mut best);
-    best.dedup_by(|a, b| a.1 == b.1);
-    let near = best.first().is_some_and(|(score, _)| *score >= NEAR);
-    best.retain(|(score, _)| *score >= NEAR || !near);
-    (best.into_iter().take(MOST).map(|(_, name)| name).collect(), near)
-}
-
-fn by_score(best: &mut [(f64, String)]) {
-    best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Selection, applying, select, suggestions};
+    use super::{Selection, Wanted, select};
     use crate::spec::{Kind, Spec};
     use crate::symbols::libraries::{Environment, closure};
     use crate::symbols::object::Object;
@@ -285,10 +303,17 @@ mod tests {
 
     fn in_libc(texts: &[&str]) -> (Selection, Vec<usize>) {
         let main = Object::open(Path::new("/bin/true")).unwrap().unwrap();
-        let libc = closure(&main, &Environment::default()).into_iter().find(|object| object.name() == "libc.so.6").unwrap();
-        let specs: Vec<Spec> = texts.iter().map(|text| Spec::parse(text).unwrap()).collect();
+        let libc = closure(&main, &Environment::default())
+            .into_iter()
+            .find(|object| object.name() == "libc.so.6")
+            .unwrap();
+        let specs: Vec<Spec> = texts.iter().map(|text| Spec::parse(text)).collect();
         let mut matched = vec![0; specs.len()];
-        let selection = select(&libc, &applying(&specs, &libc, false, &[]), &mut matched);
+        let wanted = Wanted {
+            patterns: specs.iter().map(|spec| spec.reading().unwrap()).enumerate().collect(),
+            ..Wanted::default()
+        };
+        let selection = select(&libc, &wanted, &mut matched);
         (selection, matched)
     }
 
@@ -311,12 +336,17 @@ mod tests {
     #[test]
     fn exclusions_take_away() {
         let (selection, _) = in_libc(&["libc:mallo*", "!mallopt"]);
-        assert!(names(&selection).contains(&"malloc") && !names(&selection).contains(&"mallopt"), "{:?}", names(&selection));
+        assert!(
+            names(&selection).contains(&"malloc") && !names(&selection).contains(&"mallopt"),
+            "{:?}",
+            names(&selection)
+        );
     }
 
     #[test]
     fn two_specs_for_one_function_are_one_site() {
-        let (selection, matched) = in_libc(&["entry:libc:malloc", "ret:libc:malloc", "libc:malloc+4"]);
+        let (selection, matched) =
+            in_libc(&["entry:libc:malloc", "ret:libc:malloc", "libc:malloc+4"]);
         assert_eq!(matched, [1, 1, 1]);
         let mut kinds: Vec<_> = selection.functions.iter().map(|f| (f.offset, f.kind)).collect();
         kinds.sort_by_key(|kind| kind.0);
@@ -327,7 +357,10 @@ mod tests {
     fn what_looks_at_its_caller_is_counted_only() {
         let (selection, _) = in_libc(&["libc:vfork", "libc:_setjmp"]);
         assert!(!selection.functions.is_empty());
-        assert!(selection.functions.iter().all(|f| f.kind == Kind::Entry && f.entry_only.is_some()), "{selection:?}");
+        assert!(
+            selection.functions.iter().all(|f| f.kind == Kind::Entry && f.entry_only.is_some()),
+            "{selection:?}"
+        );
     }
 
     #[test]
@@ -346,15 +379,5 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), count);
         assert!(count > 1000);
-    }
-
-    #[test]
-    fn suggestions_are_near() {
-        let main = Object::open(Path::new("/bin/true")).unwrap().unwrap();
-        let libraries = closure(&main, &Environment::default());
-        let (found, near) = suggestions(&Spec::parse("libc:maloc").unwrap(), &main, &libraries);
-        assert!(near && found[0] == "libc.so.6:malloc", "{found:?}");
-        let (found, near) = suggestions(&Spec::parse("qqqqqqqqqqqq").unwrap(), &main, &libraries);
-        assert!(!near && found.len() == 3, "{found:?}");
     }
 }

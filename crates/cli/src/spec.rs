@@ -1,6 +1,11 @@
 //! Probe specs: `[!][call:|entry:|ret:][object:]function[+offset]`.
 //!
 //! A single `:` separates, `::` never does. Prefixes of bpftrace and bcc are understood.
+//!
+//! Names of functions may have every sign in them that means something here (`operator()[abi:x]`,
+//! `operator+`, `!f`, `a:b`). A text is therefore first looked for as a name, in every way in which
+//! it can be cut ([`Spec::heads`], against the objects that are there); only where no function has
+//! the name, it is read as a pattern ([`Spec::reading`]).
 
 use crate::exit::{Failure, USAGE};
 use crate::pattern::Pattern;
@@ -16,19 +21,41 @@ pub(crate) enum Kind {
     Return,
 }
 
-/// One spec, parsed.
+/// What is done with the functions of a spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// They are taken away from what other specs matched.
+    pub(crate) exclude: bool,
+    pub(crate) kind: Kind,
+    /// The probed instruction, in bytes from the function's start.
+    pub(crate) offset: u64,
+}
+
+/// One way to cut a text: `rest` is `[object:]function`, letter by letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) measure: Measure,
+    pub(crate) rest: String,
+}
+
+/// A text as a pattern.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) measure: Measure,
+    /// None: the main program, and its libraries when nothing matches there.
+    pub(crate) object: Option<Pattern>,
+    pub(crate) function: Pattern,
+}
+
+/// One spec.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
     /// As it was written.
     pub(crate) text: String,
-    /// Takes functions away that other specs matched.
-    pub(crate) exclude: bool,
-    pub(crate) kind: Kind,
-    /// None: the main program, and its libraries when nothing matches there.
-    pub(crate) object: Option<Pattern>,
-    pub(crate) function: Pattern,
-    /// The probed instruction, in bytes from the function's start.
-    pub(crate) offset: u64,
+    /// The ways in which it can be a name, the likeliest first: as a whole.
+    pub(crate) heads: Vec<Head>,
+    /// It as a pattern, or why it cannot be one.
+    reading: Result<Reading, String>,
 }
 
 const PREFIXES: &[(&str, Kind)] = &[
@@ -45,59 +72,132 @@ const PREFIXES: &[(&str, Kind)] = &[
 ];
 
 impl Spec {
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let wrong = |why: &str| Failure::error(USAGE, format!("spec '{text}': {why}"));
-        let mut rest = text.trim();
-        let exclude = rest.strip_prefix('!').map(|r| rest = r.trim_start()).is_some();
-        let mut kind = None;
-        for (prefix, meant) in PREFIXES {
-            if let Some(after) = rest.strip_prefix(prefix).and_then(|r| r.strip_prefix(':')).filter(|r| !r.starts_with(':')) {
-                kind = Some(*meant);
-                rest = after;
-                break;
-            }
-        }
-        let (object, function) = split(rest);
-        if object.is_some_and(str::is_empty) {
-            return Err(wrong("nothing before the ':'; write OBJECT:FUNCTION, as in libc:malloc"));
-        }
-        let (function, offset) = offset(function).ok_or_else(|| wrong("the offset after '+' is out of range"))?;
-        if function.is_empty() {
-            return Err(wrong("no function; write '*' for all of them"));
-        }
-        if offset != 0 && matches!(kind, Some(Kind::Call | Kind::Return)) {
-            return Err(wrong("an instruction inside a function has no return; write entry: or leave the prefix away"));
-        }
-        let kind = kind.unwrap_or(if offset == 0 { Kind::Call } else { Kind::Entry });
-        Ok(Self {
+    /// Understands `text`. What is wrong with it is said by [`Spec::reading`], when it is known to
+    /// be no name.
+    pub(crate) fn parse(text: &str) -> Self {
+        Self {
             text: text.to_string(),
-            exclude,
-            kind,
-            object: object.map(Pattern::new).transpose()?,
-            function: Pattern::new(function)?,
-            offset,
-        })
+            heads: heads(text),
+            reading: read(text).map_err(|error| error.to_string()),
+        }
     }
 
     /// Every function of the main program: what no SPEC means.
     pub(crate) fn everything() -> Self {
-        Self::parse("*").expect("a constant spec")
+        // As a pattern, whatever functions are called.
+        Self { heads: Vec::new(), ..Self::parse("*") }
     }
 
-    pub(crate) fn parse_all<'a>(texts: impl IntoIterator<Item = &'a String>) -> anyhow::Result<Vec<Self>> {
-        let mut specs = texts.into_iter().map(|text| Self::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
-        if specs.iter().all(|spec| spec.exclude) {
-            specs.push(Self::everything());
-        }
-        Ok(specs)
+    /// The spec as a pattern.
+    ///
+    /// # Errors
+    /// It is none: exit code 2.
+    pub(crate) fn reading(&self) -> anyhow::Result<&Reading> {
+        self.reading.as_ref().map_err(|why| Failure::error(USAGE, why))
+    }
+
+    /// The spec as a pattern, where it is one.
+    pub(crate) fn pattern(&self) -> Option<&Reading> {
+        self.reading.as_ref().ok()
+    }
+
+    /// Whether it takes functions away, read as a pattern.
+    pub(crate) fn excludes(&self) -> bool {
+        self.pattern().is_some_and(|reading| reading.measure.exclude)
+    }
+
+    /// Whether it may mean objects that are not there yet.
+    pub(crate) fn names_objects(&self) -> bool {
+        self.pattern().is_some_and(|reading| !reading.measure.exclude && reading.object.is_some())
     }
 }
 
-/// The object and the function part: at the first single `:` that is not inside `/…/`.
+fn read(text: &str) -> anyhow::Result<Reading> {
+    let shown = crate::text::visible(text);
+    let wrong = |why: &str| Failure::error(USAGE, format!("spec '{shown}': {why}"));
+    let rest = text.trim();
+    let (exclude, rest) =
+        rest.strip_prefix('!').map_or((false, rest), |rest| (true, rest.trim_start()));
+    let (kind, rest) = prefix(rest).map_or((None, rest), |(kind, rest)| (Some(kind), rest));
+    let (object, function) = split(rest);
+    if object.is_some_and(str::is_empty) {
+        return Err(wrong("nothing before the ':'; write OBJECT:FUNCTION, as in libc:malloc"));
+    }
+    let (function, offset) = match offset(function) {
+        Offset::None => (function, 0),
+        Offset::Of(function, offset) => (function, offset),
+        Offset::OutOfRange => return Err(wrong("the offset after '+' is out of range")),
+    };
+    if function.is_empty() {
+        return Err(wrong("no function; write '*' for all of them"));
+    }
+    let kind = measured(kind, offset).ok_or_else(|| {
+        wrong(
+            "an instruction inside a function has no return; write entry: or leave the prefix away",
+        )
+    })?;
+    Ok(Reading {
+        measure: Measure { exclude, kind, offset },
+        object: object.map(Pattern::new).transpose()?,
+        function: Pattern::new(function)?,
+    })
+}
+
+/// The ways in which `text` can be a name with something around it.
+fn heads(text: &str) -> Vec<Head> {
+    let mut heads = Vec::new();
+    let trimmed = text.trim();
+    let wholes = [Some(text), Some(trimmed).filter(|trimmed| trimmed.len() < text.len())];
+    for whole in wholes.into_iter().flatten() {
+        let excluded = whole.trim_start().strip_prefix('!').map(|rest| (true, rest.trim_start()));
+        for (exclude, rest) in std::iter::once((false, whole)).chain(excluded) {
+            let prefixed = prefix(rest).map(|(kind, rest)| (Some(kind), rest));
+            for (kind, rest) in std::iter::once((None, rest)).chain(prefixed) {
+                let inside = if let Offset::Of(rest, offset) = offset(rest) {
+                    Some((rest, offset))
+                } else {
+                    None
+                };
+                for (rest, offset) in std::iter::once((rest, 0)).chain(inside) {
+                    let Some(kind) = measured(kind, offset).filter(|_| !rest.is_empty()) else {
+                        continue;
+                    };
+                    heads.push(Head {
+                        measure: Measure { exclude, kind, offset },
+                        rest: rest.to_string(),
+                    });
+                }
+            }
+        }
+    }
+    heads
+}
+
+/// What a prefix means at an offset; none: only the start of a function has a return.
+fn measured(prefix: Option<Kind>, offset: u64) -> Option<Kind> {
+    match (prefix, offset) {
+        (kind, 0) => Some(kind.unwrap_or(Kind::Call)),
+        (None | Some(Kind::Entry), _) => Some(Kind::Entry),
+        _ => None,
+    }
+}
+
+/// The prefix that `text` starts with, and what is behind it.
+fn prefix(text: &str) -> Option<(Kind, &str)> {
+    PREFIXES.iter().find_map(|(prefix, kind)| {
+        let rest = text.strip_prefix(prefix)?.strip_prefix(':')?;
+        (!rest.starts_with(':')).then_some((*kind, rest))
+    })
+}
+
+/// The object and the function part: at the first single `:` that is not inside `/…/` or brackets
+/// that are closed.
 fn split(text: &str) -> (Option<&str>, &str) {
-    // "/…/" alone is a regular expression, unless what is before a ":/" is a path or an expression of its own.
+    // "/…/" alone is a regular expression, unless what is before a ":/" is a path or an expression
+    // of its own.
     if text.len() > 2 && text.starts_with('/') && text.ends_with('/') {
-        return match text.find(":/").filter(|&at| at + 2 < text.len() && text[1..at].contains('/')) {
+        return match text.find(":/").filter(|&at| at + 2 < text.len() && text[1..at].contains('/'))
+        {
             Some(at) => (Some(&text[..at]), &text[at + 1..]),
             None => (None, text),
         };
@@ -105,37 +205,70 @@ fn split(text: &str) -> (Option<&str>, &str) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        if bytes[at] != b':' {
-            at += 1;
-            continue;
+        match bytes[at] {
+            b'[' | b'(' | b'{' | b'<' => at += closed(&bytes[at..]).unwrap_or(0) + 1,
+            b':' => {
+                let run = bytes[at..].iter().take_while(|&&b| b == b':').count();
+                if run % 2 == 1 {
+                    return (Some(&text[..at]), &text[at + 1..]);
+                }
+                at += run;
+            }
+            _ => at += 1,
         }
-        let run = bytes[at..].iter().take_while(|&&b| b == b':').count();
-        if run % 2 == 1 {
-            return (Some(&text[..at]), &text[at + 1..]);
-        }
-        at += run;
     }
     (None, text)
 }
 
-/// The function and its `+offset`; `operator+` has none. None: the number does not fit.
-fn offset(text: &str) -> Option<(&str, u64)> {
+/// Where the bracket at the start of `text` is closed; the `>` of `->` closes nothing.
+fn closed(text: &[u8]) -> Option<usize> {
+    let (open, close) = match text.first()? {
+        b'[' => (b'[', b']'),
+        b'(' => (b'(', b')'),
+        b'{' => (b'{', b'}'),
+        _ => (b'<', b'>'),
+    };
+    let mut depth = 0_usize;
+    for (at, &byte) in text.iter().enumerate() {
+        if byte == open {
+            depth += 1;
+        } else if byte == close && !(close == b'>' && at > 0 && text[at - 1] == b'-') {
+            depth -= 1;
+            if depth == 0 {
+                return Some(at);
+            }
+        }
+    }
+    None
+}
+
+/// What follows the last `+` of a text.
+enum Offset<'a> {
+    /// No number, or the sign of an operator.
+    None,
+    /// What is before it, and the number.
+    Of(&'a str, u64),
+    OutOfRange,
+}
+
+fn offset(text: &str) -> Offset<'_> {
     let Some((function, number)) = text.rsplit_once('+') else {
-        return Some((text, 0));
+        return Offset::None;
     };
     if function.is_empty() || function.ends_with("operator") || text.ends_with('/') {
-        return Some((text, 0));
+        return Offset::None;
     }
     let (digits, radix) = number.strip_prefix("0x").map_or((number, 10), |hex| (hex, 16));
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-        return Some((text, 0));
+        return Offset::None;
     }
-    u32::from_str_radix(digits, radix).ok().map(|value| (function, u64::from(value)))
+    u32::from_str_radix(digits, radix)
+        .map_or(Offset::OutOfRange, |value| Offset::Of(function, u64::from(value)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Spec};
+    use super::{Head, Kind, Measure, Reading, Spec};
 
     #[test]
     fn table() {
@@ -161,7 +294,14 @@ mod tests {
             ("libssl:/SSL_(read|write)/", false, Call, Some("libssl"), "/SSL_(read|write)/", 0),
             ("libssl:/a:b/", false, Call, Some("libssl"), "/a:b/", 0),
             ("/usr/bin/redis-server:call", false, Call, Some("/usr/bin/redis-server"), "call", 0),
-            ("/usr/lib/libssl.so.3:/SSL_(read|write)/", false, Call, Some("/usr/lib/libssl.so.3"), "/SSL_(read|write)/", 0),
+            (
+                "/usr/lib/libssl.so.3:/SSL_(read|write)/",
+                false,
+                Call,
+                Some("/usr/lib/libssl.so.3"),
+                "/SSL_(read|write)/",
+                0,
+            ),
             ("/lib(ssl|crypto)/:/x/", false, Call, Some("/lib(ssl|crypto)/"), "/x/", 0),
             ("/lib(ssl|crypto)/:BIO_*", false, Call, Some("/lib(ssl|crypto)/"), "BIO_*", 0),
             ("uprobe:/bin/bash:readline", false, Entry, Some("/bin/bash"), "readline", 0),
@@ -177,9 +317,21 @@ mod tests {
             ("V::operator++4", false, Entry, None, "V::operator+", 4),
             ("func@0x1234", false, Call, None, "func@0x1234", 0),
             ("/a+1/", false, Call, None, "/a+1/", 0),
+            ("*[abi:cxx11]*", false, Call, None, "*[abi:cxx11]*", 0),
+            ("lib:f[abi:cxx11]*", false, Call, Some("lib"), "f[abi:cxx11]*", 0),
+            ("f<a:b>*", false, Call, None, "f<a:b>*", 0),
+            ("-[Foo bar:baz:]*", false, Call, None, "-[Foo bar:baz:]*", 0),
+            ("V::operator<*:x", false, Call, Some("V::operator<*"), "x", 0),
         ] {
-            let spec = Spec::parse(text).unwrap();
-            let found = (spec.exclude, spec.kind, spec.object.as_ref().map(|o| o.text()), spec.function.text(), spec.offset);
+            let spec = Spec::parse(text);
+            let Reading { measure, object: place, function: named } = spec.reading().unwrap();
+            let found = (
+                measure.exclude,
+                measure.kind,
+                place.as_ref().map(|o| o.text()),
+                named.text(),
+                measure.offset,
+            );
             assert_eq!(found, (exclude, kind, object, function, offset), "{text}");
         }
     }
@@ -196,17 +348,39 @@ mod tests {
             ("malloc+99999999999", "out of range"),
             ("/(/", "not a regular expression"),
         ] {
-            let error = Spec::parse(text).unwrap_err();
+            let error = Spec::parse(text).reading().unwrap_err();
             assert!(error.to_string().contains(why), "{text}: {error}");
             assert_eq!(crate::exit::code_of(&error), 2);
         }
     }
 
     #[test]
-    fn no_spec_or_only_exclusions_mean_everything() {
-        let parse = |texts: &[&str]| Spec::parse_all(&texts.iter().map(|t| (*t).to_string()).collect::<Vec<_>>()).unwrap();
-        assert!(parse(&[]).iter().any(|s| s.function.everything() && !s.exclude));
-        assert!(parse(&["!a*"]).iter().any(|s| s.function.everything() && !s.exclude));
-        assert_eq!(parse(&["a*", "!ab*"]).len(), 2);
+    fn ways_to_be_a_name() {
+        let rests = |text: &str| -> Vec<(bool, Kind, u64, String)> {
+            let heads = Spec::parse(text).heads.into_iter();
+            heads
+                .map(|Head { measure: Measure { exclude, kind, offset }, rest }| {
+                    (exclude, kind, offset, rest)
+                })
+                .collect()
+        };
+        use Kind::{Call, Entry, Return};
+        let is = |exclude, kind, offset, rest: &str| (exclude, kind, offset, rest.to_string());
+        assert_eq!(rests("a:f"), [is(false, Call, 0, "a:f")]);
+        assert_eq!(rests("f+4"), [is(false, Call, 0, "f+4"), is(false, Entry, 4, "f")]);
+        assert_eq!(
+            rests("!ret:f"),
+            [is(false, Call, 0, "!ret:f"), is(true, Call, 0, "ret:f"), is(true, Return, 0, "f")]
+        );
+        assert_eq!(
+            rests("ret:f+4"),
+            [
+                is(false, Call, 0, "ret:f+4"),
+                is(false, Entry, 4, "ret:f"),
+                is(false, Return, 0, "f+4")
+            ]
+        );
+        assert_eq!(rests(" f"), [is(false, Call, 0, " f"), is(false, Call, 0, "f")]);
+        assert_eq!(rests(""), []);
     }
 }

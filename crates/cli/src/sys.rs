@@ -1,10 +1,11 @@
 //! The few system calls that the standard library does not have.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -25,10 +26,34 @@ impl Ids {
     }
 }
 
-/// Locks a file until every descriptor of this opening is closed, at the latest when the process ends. False: somebody else holds the lock.
-pub(crate) fn lock(file: &File) -> bool {
-    // SAFETY: the descriptor is open.
-    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+/// The columns of a terminal.
+pub(crate) fn columns(terminal: BorrowedFd<'_>) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open, and the request writes one `winsize`, which `size` is.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0).then_some(usize::from(size.ws_col))
+}
+
+/// Memory that there is for this process and all others, in bytes: the machine's, or what its
+/// control group (version 2) or one above that may have.
+pub(crate) fn memory() -> Option<u64> {
+    // SAFETY: a number, which is asked about.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    // SAFETY: as above.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let machine = u64::try_from(pages).ok()?.checked_mul(u64::try_from(page).ok()?)?;
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let limit = |group: &Path| {
+        let file = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
+        std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+    };
+    Path::new(own).ancestors().filter_map(limit).chain([machine]).min()
+}
+
+/// Whether the kernel refuses memory that it does not have (`vm.overcommit_memory` = 2).
+pub(crate) fn commits_strictly() -> bool {
+    std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2")
 }
 
 /// Whether this process may execute the file.
@@ -45,21 +70,11 @@ pub(crate) fn has_capabilities(file: &Path) -> bool {
     let Ok(path) = CString::new(file.as_os_str().as_bytes()) else {
         return false;
     };
-    // SAFETY: both strings end in a zero byte; a size of zero asks for the length alone and writes nothing.
-    unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0 }
-}
-
-/// Bytes that this user may still write to the file system of `path`.
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends in a zero byte, and the kernel fills the structure that it is given.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return None;
+    // SAFETY: both strings end in a zero byte; a size of zero asks for the length alone and writes
+    // nothing.
+    unsafe {
+        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0
     }
-    // SAFETY: filled by the call that succeeded.
-    let stat = unsafe { stat.assume_init() };
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE` (linux/membarrier.h).
@@ -74,35 +89,171 @@ pub(crate) fn membarrier_commands() -> Option<i64> {
 
 /// Whether the kernel has restartable sequences.
 pub(crate) fn rseq_known() -> bool {
-    // SAFETY: a null area of size zero is refused (EINVAL) before anything is registered; only a kernel without rseq says ENOSYS.
+    // SAFETY: a null area of size zero is refused (EINVAL) before anything is registered; only a
+    // kernel without rseq says ENOSYS.
     unsafe { libc::syscall(libc::SYS_rseq, 0, 0, 0, 0) };
     std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
 }
 
-/// Whether files in this directory cannot be mapped for execution.
-pub(crate) fn no_execution(directory: &Path) -> bool {
-    let Ok(path) = CString::new(directory.as_os_str().as_bytes()) else {
-        return true;
+/// Whether the loader may map the file for execution.
+pub(crate) fn can_be_executed(file: BorrowedFd<'_>) -> bool {
+    const PAGE: usize = 4096;
+    // SAFETY: a new private mapping at an address of the kernel's choice; nobody looks into it.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ | libc::PROT_EXEC,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            0,
+        )
     };
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends in a zero byte, and the kernel fills the structure that it is given.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return true;
+    if at == libc::MAP_FAILED {
+        return false;
     }
-    // SAFETY: filled by the call that succeeded.
-    let stat = unsafe { stat.assume_init() };
-    stat.f_flag & libc::ST_NOEXEC != 0
+    // SAFETY: the mapping that was just made.
+    unsafe { libc::munmap(at, PAGE) };
+    true
 }
 
-/// A file in memory with `bytes`.
-pub(crate) fn memory_file(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+/// A file in memory with `bytes`, which nobody can change. Programs that are executed do not
+/// inherit it.
+pub(crate) fn memory_file(name: &CStr, bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    /// Linux 6.3: what the file is for is said, where the system wants that (memfd_noexec).
+    const MFD_EXEC: libc::c_uint = 0x10;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let make = |flags| {
+        // SAFETY: the name ends in a zero byte.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(fd) }
+    };
+    let fd = make(flags | MFD_EXEC).or_else(|_| make(flags))?;
+    // SAFETY: the descriptor was just opened, and nobody else has it.
+    let file = unsafe { File::from_raw_fd(fd) };
+    (&file).write_all(bytes)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: takes no pointer.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(file.into())
+}
+
+/// An empty file in memory that is sealed later ([`seal`]).
+pub(crate) fn growing_memory_file(name: &CStr) -> std::io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name ends in a zero byte.
-    let fd = unsafe { libc::memfd_create(c"trapline-agent".as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the descriptor was just opened, and nobody else has it.
-    let file = unsafe { File::from_raw_fd(fd) };
-    (&file).write_all(bytes)?;
-    Ok(file.into())
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Forbids changes of a memory file.
+pub(crate) fn seal(file: &File, seals: libc::c_int) -> std::io::Result<()> {
+    // SAFETY: takes no pointer.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0;
+    if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Another opening of the same file that can only be read.
+pub(crate) fn read_only(file: &File) -> std::io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Runs `f` with the largest file size that this process may allow itself, and says what that is:
+/// beyond it the kernel sends SIGXFSZ.
+pub(crate) fn with_file_size<R>(f: impl FnOnce(u64) -> R) -> R {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a place for the answer.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    let most = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: a limit that lives through the call; it is not above the hard one.
+    unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const most) };
+    let result = f(limit.rlim_max);
+    // SAFETY: as above: the program is to have what trapline was given.
+    unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+    result
+}
+
+/// The parts of `range` of a file that are not holes, rounded as the file system does. All of it
+/// where it cannot tell.
+pub(crate) fn data(file: &File, range: Range<u64>) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let Some(start) = seek(file, at, libc::SEEK_DATA) else {
+            let nothing_more = std::io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO);
+            if !nothing_more {
+                found.push(at..range.end);
+            }
+            break;
+        };
+        if start >= range.end {
+            break;
+        }
+        let end = seek(file, start, libc::SEEK_HOLE).unwrap_or(range.end).min(range.end);
+        if end <= start {
+            break;
+        }
+        found.push(start..end);
+        at = end;
+    }
+    found
+}
+
+fn seek(file: &File, from: u64, what: libc::c_int) -> Option<u64> {
+    // SAFETY: the descriptor is the file's own; the call touches no memory. Nobody reads or writes
+    // at the file's position.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), from.cast_signed(), what) };
+    u64::try_from(at).ok()
+}
+
+/// Gives the pages in `range` of a file back: they read as zeros.
+pub(crate) fn punch(file: &File, range: Range<u64>) -> bool {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let (from, bytes) = (range.start.cast_signed(), (range.end - range.start).cast_signed());
+    // SAFETY: takes no pointer.
+    unsafe { libc::fallocate(file.as_raw_fd(), mode, from, bytes) == 0 }
+}
+
+/// Whether a process is gone, or only waits for its parent to hear of its end.
+pub(crate) fn is_dead(pid: u32) -> bool {
+    // SAFETY: signal 0 is sent to nobody.
+    let failed = unsafe { libc::kill(pid.cast_signed(), 0) } != 0;
+    if failed {
+        return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+    }
+    // The state stands behind the name, which is in parentheses and may hold more of them.
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
+    behind.is_some_and(|state| b"ZX".contains(state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::data;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn holes_are_left_out() {
+        for directory in ["/dev/shm", "/tmp"] {
+            let Ok(file) = tempfile::tempfile_in(directory) else { continue };
+            file.set_len(1 << 30).unwrap();
+            file.write_all_at(b"x", 123_456_789).unwrap();
+            let found = data(&file, 4096..1 << 30);
+            assert!(found.iter().any(|part| part.contains(&123_456_789)), "{found:?}");
+            assert!(
+                found.iter().map(|part| part.end - part.start).sum::<u64>() <= 1 << 20,
+                "{directory}: {found:?}"
+            );
+            assert_eq!(data(&file, 200_000_000..1 << 30), []);
+            // A part that begins inside data.
+            let inside = 123_456_790..123_456_791;
+            assert_eq!(data(&file, inside.clone()), vec![inside; 1]);
+        }
+    }
 }

@@ -9,7 +9,8 @@ fn available() -> bool {
     tools::find("redis-server").is_some() && tools::find("redis-benchmark").is_some()
 }
 
-/// `call` runs once per command, by the server's own statistics and by what redis-benchmark was asked for.
+/// `call` runs once per command, by the server's own statistics and by what redis-benchmark was
+/// asked for.
 #[test]
 fn one_call_per_command() {
     if !available() {
@@ -33,7 +34,8 @@ fn one_call_per_command() {
     }
 }
 
-/// Where it allocates, under load and in the child that saves: every hit is in the graph, and every stack begins at the program's start.
+/// Where it allocates, under load and in the child that saves: every hit is in the graph, and every
+/// stack begins at the program's start.
 #[test]
 fn a_flame_graph_of_allocations() {
     if !available() {
@@ -42,14 +44,18 @@ fn a_flame_graph_of_allocations() {
     let server = Server::start_by(|directory| {
         let mut command = common::trapline();
         command.args(["record", "redis-server:zmalloc"]);
-        ["zmalloc.svg", "zmalloc.folded", "zmalloc.tlp"].iter().for_each(|name| _ = command.arg("-o").arg(directory.join(name)));
+        ["zmalloc.svg", "zmalloc.folded", "zmalloc.tlp"]
+            .iter()
+            .for_each(|name| _ = command.arg("-o").arg(directory.join(name)));
         command.arg("--");
         command
     });
     server.benchmark(&["-n", "100000", "-t", "set,get,lpush,zadd", "-P", "16", "-c", "50", "-q"]);
     let mut client = server.connect();
     assert!(client.ask(&["BGSAVE"]).starts_with('+'));
-    common::process::wait_until("the save ends", || client.ask(&["INFO", "persistence"]).contains("rdb_bgsave_in_progress:0"));
+    common::process::wait_until("the save ends", || {
+        client.ask(&["INFO", "persistence"]).contains("rdb_bgsave_in_progress:0")
+    });
     client.shut_down();
     let (finished, directory) = server.finish();
     assert_eq!(finished.code, 0, "{}", finished.stderr);
@@ -62,13 +68,25 @@ fn a_flame_graph_of_allocations() {
     assert!(recording.cuts().is_empty(), "{:?}", recording.cuts());
     let folded = std::fs::read_to_string(file("zmalloc.folded")).expect("folded stacks");
     let weights = folded.lines().map(|line| line.rsplit_once(' ').expect("a weight"));
-    assert_eq!(weights.clone().map(|(_, n)| n.parse::<u64>().expect("a number")).sum::<u64>(), hits);
-    assert!(weights.clone().all(|(stack, _)| stack.starts_with("_start;") && stack.ends_with(";zmalloc")), "{folded}");
+    assert_eq!(
+        weights.clone().map(|(_, n)| n.parse::<u64>().expect("a number")).sum::<u64>(),
+        hits
+    );
+    assert!(
+        weights
+            .clone()
+            .all(|(stack, _)| stack.starts_with("_start;") && stack.ends_with(";zmalloc")),
+        "{folded}"
+    );
     let graph = std::fs::read_to_string(file("zmalloc.svg")).expect("a graph").replace(',', "");
-    assert!(graph.contains(&format!("<title>all ({hits} calls 100%)")), "the whole graph is {hits} calls");
+    assert!(
+        graph.contains(&format!("<title>all\n{hits} calls</title>")),
+        "the whole graph is {hits} calls"
+    );
 }
 
-/// Killed by a signal that it handles: the exit code is the server's own, and so with one that it does not.
+/// Killed by a signal that it handles: the exit code is the server's own, and so with one that it
+/// does not.
 #[test]
 fn the_exit_code_is_the_servers() {
     if !available() {
@@ -90,12 +108,14 @@ fn the_exit_code_is_the_servers() {
     }
 }
 
-/// 100,000 commands of many kinds, each answer kept; with Lua errors, a background save and a reload in between.
+/// 100,000 commands of many kinds, each answer kept; with Lua errors, a background save and a
+/// reload in between.
 fn mixed(client: &mut Client) -> Vec<String> {
     let mut answers = Vec::new();
     let mut state = 42u64;
     let mut next = |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     for round in 0..1000 {
@@ -130,16 +150,24 @@ fn mixed(client: &mut Client) -> Vec<String> {
                 text.split(' ').map(str::to_owned).collect()
             })
             .collect();
-        let commands: Vec<Vec<&str>> = words.iter().map(|command| command.iter().map(String::as_str).collect()).collect();
+        let commands: Vec<Vec<&str>> =
+            words.iter().map(|command| command.iter().map(String::as_str).collect()).collect();
         answers.extend(client.pipeline(&commands));
         let count = round.to_string();
         if round % 20 == 0 {
             answers.push(client.ask(&[
                 "EVAL",
-                "local n = 0; for i = 1, 200 do local ok = pcall(error, {i}); if not ok then n = n + 1 end end; return n",
+                "local n = 0; for i = 1, 200 do local ok = pcall(error, {i}); if not ok then n = \
+                    n + 1 end end; return n",
                 "0",
             ]));
-            answers.push(client.ask(&["EVAL", "return redis.call('LPUSH', KEYS[1], ARGV[1])", "1", "h1", &count]));
+            answers.push(client.ask(&[
+                "EVAL",
+                "return redis.call('LPUSH', KEYS[1], ARGV[1])",
+                "1",
+                "h1",
+                &count,
+            ]));
             answers.push(client.ask(&["EVAL", "error('thrown ' .. ARGV[1])", "0", &count]));
             answers.push(client.ask(&["EVAL", "return redis.pcall('INCR', KEYS[1])", "1", "n7"]));
             answers.push(client.ask(&["EVAL", "return syntax error", "0"]));
@@ -153,12 +181,20 @@ fn mixed(client: &mut Client) -> Vec<String> {
         }
         if round == 800 {
             answers.push(client.ask(&["BGREWRITEAOF"]));
-            common::process::wait_until("the rewrite ends", || client.ask(&["INFO", "persistence"]).contains("aof_rewrite_in_progress:0"));
+            common::process::wait_until("the rewrite ends", || {
+                client.ask(&["INFO", "persistence"]).contains("aof_rewrite_in_progress:0")
+            });
             answers.push(client.ask(&["DEBUG", "RELOAD"]));
         }
     }
     // Transactions, and a digest of all data.
-    answers.extend(client.pipeline(&[vec!["MULTI"], vec!["INCR", "n1"], vec!["LPUSH", "h1", "x"], vec!["GET", "n1"], vec!["EXEC"]]));
+    answers.extend(client.pipeline(&[
+        vec!["MULTI"],
+        vec!["INCR", "n1"],
+        vec!["LPUSH", "h1", "x"],
+        vec!["GET", "n1"],
+        vec!["EXEC"],
+    ]));
     answers.push(client.ask(&["DBSIZE"]));
     answers.push(client.ask(&["DEBUG", "DIGEST"]));
     answers

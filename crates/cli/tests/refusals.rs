@@ -1,4 +1,5 @@
-//! What cannot be traced is refused in one clear line, with the exit code that `env` and `timeout` would give, and with what to do next.
+//! What cannot be traced is refused in one clear line, with the exit code that `env` and `timeout`
+//! would give, and with what to do next.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -114,7 +115,9 @@ fn other_architectures() {
     narrow[4] = 1;
     let mut big = program();
     big[5] = 2;
-    for (name, content, why) in [("arm", arm, "arm64"), ("narrow", narrow, "32-bit"), ("big", big, "big-endian")] {
+    for (name, content, why) in
+        [("arm", arm, "arm64"), ("narrow", narrow, "32-bit"), ("big", big, "big-endian")]
+    {
         let path = directory.file(name, &content, 0o755);
         let (code, line) = refused(&["stat", "malloc", "--", text(&path)]);
         assert_eq!(code, 125, "{line}");
@@ -184,10 +187,29 @@ fn scripts_stand_for_their_interpreter() {
 fn a_spec_that_matches_nothing() {
     let (code, line) = refused(&["stat", "nosuch", "--", "ls"]);
     assert_eq!(code, 2, "{line}");
-    assert!(line.contains("'nosuch'") && line.contains("nearest names"), "{line}");
+    assert!(line.contains("'nosuch' matches no function of ls or its libraries"), "{line}");
+    let (code, line) = refused(&["stat", "zzqqxxyyzzqq", "--", "ls"]);
+    assert!(
+        code == 2 && !line.contains("did you mean") && line.contains("trapline list -- ls"),
+        "{line}"
+    );
+    let (code, line) = refused(&["stat", "libc:MALOC", "--", "ls"]);
+    assert!(code == 2 && line.contains("did you mean libc.so.6:malloc"), "{line}");
     let (code, line) = refused(&["stat", "libc:maloc", "--", "ls"]);
     assert_eq!(code, 2, "{line}");
     assert!(line.contains("did you mean libc.so.6:malloc"), "{line}");
+    // The object is there, whatever names it: its functions are all known.
+    for (spec, place) in [
+        ("libc*:nosuch", "libc.so.6"),
+        ("/libc/:nosuch", "libc.so.6"),
+        ("lib?.so*:nosuch_*", "libc.so.6"),
+        ("*:nosuch", "libc.so.6"),
+        ("ls:nosuch", "ls"),
+    ] {
+        let (code, line) = refused(&["stat", spec, "--", "ls"]);
+        let expected = format!("'{spec}' matches no function of ");
+        assert!(code == 2 && line.contains(&expected) && line.contains(place), "{line}");
+    }
     // Nothing is started.
     let directory = Directory::new();
     let witness = directory.0.path().join("started");
@@ -197,15 +219,107 @@ fn a_spec_that_matches_nothing() {
 
 #[test]
 fn wrong_usage() {
-    for arguments in
-        [&["stat"][..], &["stat", "malloc"], &["nosuch"], &["stat", "--sort", "nosuch", "--", "ls"], &["stat", "-d", "x", "--", "ls"], &[]]
-    {
+    for arguments in [
+        &["stat"][..],
+        &["stat", "malloc"],
+        &["nosuch"],
+        &["stat", "--sort", "nosuch", "--", "ls"],
+        &["stat", "-d", "x", "--", "ls"],
+        &[],
+    ] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
     for spec in ["libc:", "/(/", ":x", "call:f+4"] {
         let (code, line) = refused(&["stat", spec, "--", "ls"]);
         assert_eq!(code, 2, "{line}");
         assert!(line.contains(spec), "{line}");
+    }
+}
+
+/// Before the program runs, with what to write instead.
+#[test]
+fn what_other_tools_understand() {
+    let directory = Directory::new();
+    let witness = directory.0.path().join("started");
+    for (spec, hint) in [
+        ("libcc:malloc", "did you mean libc.so.6?"),
+        ("usdt:libc:setjmp", "OBJECT:FUNCTION"),
+        ("k:vfs_read", "libc:read"),
+        ("tracepoint:syscalls:sys_enter_read", "libc:openat"),
+        ("file.c:8", "the function that it is in"),
+    ] {
+        let (code, line) = refused(&["stat", spec, "--", "touch", text(&witness)]);
+        assert!(code == 2 && line.contains(spec) && line.contains(hint), "{line}");
+        assert!(!witness.exists());
+    }
+    for (arguments, hint) in [
+        (&["stat", "ls"][..], "trapline stat -- ls"),
+        (&["stat", "libc:malloc", "ls", "-l"], "trapline stat libc:malloc -- ls -l"),
+        (&["record", "malloc"], "trapline record malloc -- CMD"),
+        (&["stat", "-p", "1", "malloc"], "attaching to a running process"),
+        (&["record", "--pid=1", "malloc"], "attaching to a running process"),
+        (&["stat", "--", "-p", "1", "malloc"], "attaching to a running process"),
+    ] {
+        let (code, line) = refused(arguments);
+        assert!(code == 2 && line.contains(hint), "{line}");
+    }
+}
+
+/// A library may be opened later, however near to a loaded one its name is: the program runs, and
+/// the nearest name is said.
+#[test]
+fn libraries_that_may_be_opened_later() {
+    let directory = Directory::new();
+    directory.file("libcc.so", b"", 0o644);
+    let near = "; did you mean libc.so.6?";
+    for (spec, hint) in [
+        ("libp.so:plug_leaf", near),
+        ("entry:libx.so.6:malloc", near),
+        ("memfd:plug_leaf", ""),
+        ("./d/libp.so:plug_leaf", ""),
+        ("libcc:malloc", near),
+    ] {
+        let witness = directory.0.path().join("started");
+        let mut command = trapline();
+        command.env("LD_LIBRARY_PATH", directory.0.path());
+        let output = command.args(["stat", spec, "--", "touch", text(&witness)]).output();
+        let output = output.expect("trapline can be run");
+        let errors = String::from_utf8(output.stderr).expect("UTF-8");
+        let bare = "no such object is loaded at start";
+        let waits = format!("'{spec}': {bare}{hint}; waiting for an object that is opened later");
+        assert!(errors.contains(&waits), "{spec}: {errors}");
+        let nothing = format!("'{spec}' matched nothing");
+        assert!(output.status.code() == Some(2) && errors.contains(&nothing), "{spec}: {errors}");
+        assert!(witness.exists(), "{spec}");
+        fs::remove_file(&witness).expect("just made");
+    }
+}
+
+/// What a user or a file says comes back as one line without commands to the terminal.
+#[test]
+fn messages_are_plain_text() {
+    let hostile = "a\x1b[31m\u{202e}b\nc\x07";
+    let shown = "a\\x1b[31m\\u{202e}b\\nc\\x07";
+    for arguments in [
+        &["stat", hostile, "--", "ls"][..],
+        &["stat", &format!("libc:{hostile}"), "--", "ls"],
+        &["stat", &format!("{hostile}:"), "--", "ls"],
+        &["stat", &format!("/(/{hostile}/"), "--", "ls"],
+        &["stat", "malloc", "--", hostile],
+        &["stat", hostile, "--", &format!("/nosuch/{hostile}")],
+        &["list", &format!("{hostile}:x")],
+        &["report", hostile],
+        &["stat", "-d", hostile, "--", "ls"],
+        &["stat", &format!("--{hostile}"), "--", "ls"],
+        &[hostile],
+    ] {
+        let output = run(arguments);
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(text.contains(shown), "{arguments:?}: {text}");
+        assert!(
+            !text.contains(['\x1b', '\u{202e}', '\x07']) && !text.contains("\nc"),
+            "{arguments:?}: {text:?}"
+        );
     }
 }
 

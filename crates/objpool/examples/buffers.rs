@@ -11,7 +11,9 @@ fn main() -> Result<(), objpool::BuildError> {
             s.spawn(move || {
                 for _ in 0..100_000 {
                     // Eight buffers for four workers: there is always one.
-                    let Some(mut buffer) = pool.pop() else { unreachable!("never a spurious None") };
+                    let Some(mut buffer) = pool.pop() else {
+                        unreachable!("never a spurious None")
+                    };
                     buffer.clear();
                     buffer.extend_from_slice(&[worker; 64]);
                 }

@@ -1,6 +1,10 @@
-//! What one pop + a write + one push costs on this machine, for each free list, beside malloc and free.
+//! What one pop + a write + one push costs on this machine, for each free list, beside malloc and
+//! free.
 
-use objpool::{Bitmap, Builder, CasLifo, FlagArray, FlatArray, FreeList, ObjectPool, PerCpuList, RawPool, RingArray, RseqLifo};
+use objpool::{
+    Bitmap, Builder, CasLifo, FlagArray, FlatArray, FreeList, ObjectPool, PerCpuList, RawPool,
+    RingArray, RseqLifo,
+};
 use std::alloc::Layout;
 use std::hint::black_box;
 
@@ -50,7 +54,8 @@ fn measure(name: &str, mut pair: impl FnMut()) {
     println!("{:6.2} ns  {name}", (cpu_time() - start) as f64 / f64::from(ROUNDS));
 }
 
-/// Nanoseconds that this thread has run: other programs on the machine disturb it less than the wall clock.
+/// Nanoseconds that this thread has run: other programs on the machine disturb it less than the
+/// wall clock.
 fn cpu_time() -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is writable.

@@ -10,7 +10,8 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 
-/// What a pool shall be like. The free list is chosen by the type parameter of [`build`](Self::build).
+/// What a pool shall be like. The free list is chosen by the type parameter of
+/// [`build`](Self::build).
 ///
 /// # Examples
 /// ```
@@ -19,7 +20,8 @@ use core::ptr::NonNull;
 ///
 /// let pool = Builder::new(1000, Layout::new::<u64>()).build::<Bitmap>()?;
 /// assert_eq!(pool.capacity(), 1000);
-/// assert_eq!(Builder::new(0, Layout::new::<u64>()).build::<Bitmap>().unwrap_err(), BuildError::Capacity(0));
+/// let none = Builder::new(0, Layout::new::<u64>()).build::<Bitmap>();
+/// assert_eq!(none.unwrap_err(), BuildError::Capacity(0));
 /// # Ok::<(), BuildError>(())
 /// ```
 #[must_use]
@@ -37,20 +39,24 @@ impl Builder {
         Self { capacity, object, rseq: true, visits: true, release: None }
     }
 
-    /// Whether to use restartable sequences where they are available (default: yes). Without, [`RseqLifo`](crate::RseqLifo) is a [`FlagArray`](crate::FlagArray), and no list reads the CPU's number on each operation.
+    /// Whether to use restartable sequences where they are available (default: yes). Without,
+    /// [`RseqLifo`](crate::RseqLifo) is a [`FlagArray`](crate::FlagArray), and no list reads the
+    /// CPU's number on each operation.
     pub fn rseq(mut self, allowed: bool) -> Self {
         self.rseq = allowed;
         self
     }
 
-    /// Whether a pop of [`RseqLifo`](crate::RseqLifo) that finds nothing else may take from another CPU's private list, at the price of a system call (default: yes).
-    /// Without, such a pop gives `None` although up to half of the objects (or one per CPU, if that is more) may be free.
+    /// Whether a pop of [`RseqLifo`](crate::RseqLifo) that finds nothing else may take from another
+    /// CPU's private list, at the price of a system call (default: yes). Without, such a pop gives
+    /// `None` although up to half of the objects (or one per CPU, if that is more) may be free.
     pub fn visits(mut self, allowed: bool) -> Self {
         self.visits = allowed;
         self
     }
 
-    /// Calls `f` once when the last object of the closed pool is gone, on the thread that gave it back; at the latest when the pool is dropped.
+    /// Calls `f` once when the last object of the closed pool is gone, on the thread that gave it
+    /// back; at the latest when the pool is dropped.
     pub fn on_release(mut self, f: impl FnOnce() + Send + 'static) -> Self {
         self.release = Some(Box::new(f));
         self
@@ -65,10 +71,12 @@ impl Builder {
         RawPool::new(&self.plan(), objects, None, self.release)
     }
 
-    /// A pool whose objects are initialised one by one, in order, by `init(address, number)`, and dropped by `destructor`.
+    /// A pool whose objects are initialised one by one, in order, by `init(address, number)`, and
+    /// dropped by `destructor`.
     ///
     /// # Errors
-    /// See [`InitError`]. If `init` fails at object k (or panics), the destructor has run on the k objects before it.
+    /// See [`InitError`]. If `init` fails at object k (or panics), the destructor has run on the k
+    /// objects before it.
     pub fn build_with<L: FreeList, E>(
         self,
         mut init: impl FnMut(NonNull<u8>, usize) -> Result<(), E>,
@@ -79,7 +87,8 @@ impl Builder {
         let mut pool = RawPool::new(&self.plan(), objects, None, self.release)?;
         let mut undo = Undo { pool: &pool, initialised: 0, destructor: Some(Box::new(destructor)) };
         for index in 0..undo.pool.capacity() {
-            init(undo.pool.object(index as u32), index).map_err(|error| InitError::Init { index, error })?;
+            init(undo.pool.object(index as u32), index)
+                .map_err(|error| InitError::Init { index, error })?;
             undo.initialised = index + 1;
         }
         let destructor = undo.destructor.take();
@@ -106,8 +115,32 @@ struct Undo<'a, L: FreeList> {
 
 impl<L: FreeList> Drop for Undo<'_, L> {
     fn drop(&mut self) {
-        let Some(destructor) = &self.destructor else { return };
-        (0..self.initialised).for_each(|index| destructor(self.pool.object(index as u32)));
+        if self.destructor.is_some() {
+            self.undo();
+        }
+    }
+}
+
+impl<L: FreeList> Undo<'_, L> {
+    /// Newest first; a destructor that panics does not keep the others from being run.
+    fn undo(&mut self) {
+        while let Some(index) = self.initialised.checked_sub(1) {
+            self.initialised = index;
+            let rest = Rest(self);
+            if let Some(destructor) = &rest.0.destructor {
+                destructor(rest.0.pool.object(index as u32));
+            }
+            core::mem::forget(rest);
+        }
+    }
+}
+
+/// Dropped only while a destructor's panic unwinds.
+struct Rest<'u, 'p, L: FreeList>(&'u mut Undo<'p, L>);
+
+impl<L: FreeList> Drop for Rest<'_, '_, L> {
+    fn drop(&mut self) {
+        self.0.undo();
     }
 }
 

@@ -7,7 +7,8 @@ use core::fmt;
 pub enum BuildError {
     /// The capacity is 0 or above [`MAX_CAPACITY`](crate::MAX_CAPACITY).
     Capacity(usize),
-    /// The object size in bytes is 0 or above [`MAX_OBJECT_SIZE`](crate::MAX_OBJECT_SIZE), or so is the alignment.
+    /// The object size in bytes is above [`MAX_OBJECT_SIZE`](crate::MAX_OBJECT_SIZE), or so is the
+    /// alignment.
     ObjectSize(usize),
     /// Capacity times object size is beyond the address space.
     Overflow,
@@ -18,8 +19,12 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Capacity(n) => write!(f, "a pool has 1 to {} objects, not {n}", crate::MAX_CAPACITY),
-            Self::ObjectSize(n) => write!(f, "an object has 1 to {} bytes, not {n}", crate::MAX_OBJECT_SIZE),
+            Self::Capacity(n) => {
+                write!(f, "a pool has 1 to {} objects, not {n}", crate::MAX_CAPACITY)
+            }
+            Self::ObjectSize(n) => {
+                write!(f, "an object has at most {} bytes, not {n}", crate::MAX_OBJECT_SIZE)
+            }
             Self::Overflow => f.write_str("capacity times object size is beyond the address space"),
             Self::OutOfMemory => f.write_str("out of memory"),
         }
@@ -28,7 +33,8 @@ impl fmt::Display for BuildError {
 
 impl core::error::Error for BuildError {}
 
-/// Why a pool whose objects are initialised one by one could not be built. What was initialised before is undone.
+/// Why a pool whose objects are initialised one by one could not be built. What was initialised
+/// before is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitError<E> {
     /// Before any object was initialised.

@@ -5,15 +5,17 @@ use crate::{BuildError, memory};
 use alloc::boxed::Box;
 use percpu::sync::atomic::{AtomicU64, Ordering};
 
-/// Because an object has one owner at a time, plain loads and stores of its records are exact. They are Relaxed: whatever hands the object from owner to owner (the free
-/// list, or the program) orders them.
+/// Because an object has one owner at a time, plain loads and stores of its records are exact. They
+/// are Relaxed: whatever hands the object from owner to owner (the free list, or the program)
+/// orders them.
 ///
 /// Counts and marks lie apart, so that neither waits for the other's store.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     /// How often each object was popped.
     pops: Box<[AtomicU64]>,
-    /// 0 while the object is free; else the slot it was popped on, plus 1. Empty if the list keeps that itself.
+    /// 0 while the object is free; else the slot it was popped on, plus 1. Empty if the list keeps
+    /// that itself.
     out: Box<[AtomicU64]>,
 }
 
@@ -71,10 +73,13 @@ impl Ledger {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        self.pops.iter().map(|pops| pops.load(Ordering::Relaxed)).fold(Totals::default(), |sum, pops| Totals {
-            pops: sum.pops.wrapping_add(pops),
-            ever_out: sum.ever_out + usize::from(pops != 0),
-        })
+        self.pops.iter().map(|pops| pops.load(Ordering::Relaxed)).fold(
+            Totals::default(),
+            |sum, pops| Totals {
+                pops: sum.pops.wrapping_add(pops),
+                ever_out: sum.ever_out + usize::from(pops != 0),
+            },
+        )
     }
 }
 

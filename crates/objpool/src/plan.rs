@@ -12,7 +12,8 @@ pub struct Plan {
     pub slots: u32,
     /// Whether restartable sequences (and the CPU number that their area shows) may be used.
     pub rseq: bool,
-    /// Whether a pop that finds nothing else may look into the private lists of other CPUs, at the price of a system call.
+    /// Whether a pop that finds nothing else may look into the private lists of other CPUs, at the
+    /// price of a system call.
     pub visits: bool,
 }
 
@@ -22,9 +23,11 @@ impl Plan {
         Self { capacity, slots: cpu::count() as u32, rseq: true, visits: true }
     }
 
-    /// The objects that lie near slot `slot` and start there. The regions of all slots are all objects, in order.
+    /// The objects that lie near slot `slot` and start there. The regions of all slots are all
+    /// objects, in order.
     pub(crate) fn region(&self, slot: u32) -> Range<u32> {
-        let start = |slot: u32| (u64::from(self.capacity) * u64::from(slot) / u64::from(self.slots)) as u32;
+        let start =
+            |slot: u32| (u64::from(self.capacity) * u64::from(slot) / u64::from(self.slots)) as u32;
         start(slot)..start(slot + 1)
     }
 }
@@ -41,7 +44,8 @@ impl Spread {
         Self { slots: plan.slots, by_cpu: plan.rseq }
     }
 
-    /// The slot of the CPU this thread is on where that costs one load, else the slot this thread was given.
+    /// The slot of the CPU this thread is on where that costs one load, else the slot this thread
+    /// was given.
     #[inline(always)]
     pub(crate) fn here(self) -> u32 {
         if self.by_cpu
@@ -64,14 +68,17 @@ impl Spread {
         }
     }
 
-    /// Gives this thread the slot of the CPU it is on now: at its first use, and when another slot had to be searched.
+    /// Gives this thread the slot of the CPU it is on now: at its first use, and when another slot
+    /// had to be searched.
     #[cfg(not(loom))]
     #[cold]
     #[inline(never)]
+    #[allow(unsafe_code)]
     pub(crate) fn rehint(self) -> u32 {
         use percpu::tls::{self, Key};
         let slot = cpu::current() as u32 % self.slots;
-        tls::set(Key::Pool, core::ptr::without_provenance_mut(slot as usize + 1));
+        // SAFETY: the key is this crate's, which reads a number out of it.
+        unsafe { tls::set(Key::Pool, core::ptr::without_provenance_mut(slot as usize + 1)) };
         slot
     }
 

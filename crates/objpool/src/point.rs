@@ -1,4 +1,5 @@
-//! Named points at which a test can stop a thread, to widen a race (as in librseq's `inject.h`). Nothing in a normal build.
+//! Named points at which a test can stop a thread, to widen a race (as in librseq's `inject.h`).
+//! Nothing in a normal build.
 
 #[cfg(not(all(test, feature = "std", not(loom))))]
 #[inline(always)]

@@ -6,14 +6,16 @@ use crate::list::{FreeList, Taken};
 use crate::objects::Objects;
 use crate::plan::{Plan, Spread};
 use crate::statistics::Tally;
+use crate::waiting::Waiting;
 use crate::{BuildError, Pool, PushError, RseqLifo, Statistics, memory};
 use alloc::boxed::Box;
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
+use core::time::Duration;
 use percpu::CachePadded;
-use percpu::sync::UnsafeCell;
-use percpu::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use percpu::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use percpu::sync::{Deadline, UnsafeCell};
 
 /// What runs on each object when it is dropped.
 pub(crate) type Destructor = Box<dyn Fn(NonNull<u8>) + Send + Sync>;
@@ -42,33 +44,40 @@ pub struct RawPool<L: FreeList = RseqLifo> {
     list: L,
     ledger: Ledger,
     objects: Objects,
-    /// Set once; see `close`.
-    closed: AtomicBool,
+    waiting: Waiting,
     tallies: Box<[CachePadded<Tally>]>,
-    /// Objects that are not dropped yet.
+    /// Objects that are neither dropped nor detached yet, and 1 until `close` is through.
     remaining: AtomicUsize,
+    detached: AtomicUsize,
     destructor: Option<Destructor>,
     /// Taken by whoever brings `remaining` to 0, or by the pool's drop.
     release: UnsafeCell<Option<Release>>,
     spread: Spread,
 }
 
-// SAFETY: the free list gives an object to one owner at a time, all fields but `release` are Sync, and `release` is touched by one thread: see its comment.
-// The destructor and the callback are Send.
+// SAFETY: the free list gives an object to one owner at a time, all fields but `release` are Sync,
+// and `release` is touched by one thread: see its comment. The destructor and the callback are
+// Send.
 unsafe impl<L: FreeList> Sync for RawPool<L> {}
 // SAFETY: every field is Send; the objects' bytes are the users' affair, as for any allocator.
 unsafe impl<L: FreeList> Send for RawPool<L> {}
 
 impl<L: FreeList> RawPool<L> {
     /// A pool that owns `objects`, all free and initialised.
-    pub(crate) fn new(plan: &Plan, objects: Objects, destructor: Option<Destructor>, release: Option<Release>) -> Result<Self, BuildError> {
+    pub(crate) fn new(
+        plan: &Plan,
+        objects: Objects,
+        destructor: Option<Destructor>,
+        release: Option<Release>,
+    ) -> Result<Self, BuildError> {
         let list = L::new(plan)?;
         Ok(Self {
             ledger: Ledger::new(objects.capacity(), !list.is_fast())?,
             list,
-            closed: AtomicBool::new(false),
+            waiting: Waiting::new(),
             tallies: memory::slice(plan.slots as usize, |_| CachePadded::new(Tally::new()))?,
-            remaining: AtomicUsize::new(objects.capacity()),
+            remaining: AtomicUsize::new(objects.capacity() + 1),
+            detached: AtomicUsize::new(0),
             objects,
             destructor,
             release: UnsafeCell::new(release),
@@ -86,6 +95,16 @@ impl<L: FreeList> RawPool<L> {
     pub fn pop(&self) -> Option<NonNull<u8>> {
         let index = self.pop_index()?;
         Some(self.object(index))
+    }
+
+    /// See [`Pool::pop_wait`].
+    pub fn pop_wait(&self) -> Option<NonNull<u8>> {
+        self.wait_for_index(None).map(|index| self.object(index))
+    }
+
+    /// See [`Pool::pop_timeout`].
+    pub fn pop_timeout(&self, time: Duration) -> Option<NonNull<u8>> {
+        self.wait_for_index(Some(time)).map(|index| self.object(index))
     }
 
     /// See [`Pool::push`].
@@ -122,11 +141,70 @@ impl<L: FreeList> RawPool<L> {
 
     #[inline(always)]
     fn pop_whole(&self) -> Option<u32> {
-        // SeqCst: see `push_whole`.
-        if !L::CLOSES_ITSELF && self.closed.load(Ordering::SeqCst) {
-            return self.missed();
+        // All of it apart, not only the question: a call that comes back costs the common case its
+        // registers.
+        if self.waiting.is_quiet() { self.pop_listed() } else { self.pop_attended() }
+    }
+
+    /// A pop while somebody waits, or after `close`.
+    #[cold]
+    #[inline(never)]
+    fn pop_attended(&self) -> Option<u32> {
+        if self.waiting.is_closed_to_pops() { self.missed() } else { self.pop_listed() }
+    }
+
+    #[inline(always)]
+    fn pop_listed(&self) -> Option<u32> {
+        match self.list.pop() {
+            Some(taken) => Some(self.goes_out(taken)),
+            None => self.missed(),
         }
-        let Some(Taken { index, slot, stolen }) = self.list.pop() else { return self.missed() };
+    }
+
+    /// What [`pop_index`](Self::pop_index) gives, as soon as there is something: `None` when the
+    /// time is over, or when nothing can come back.
+    pub(crate) fn wait_for_index(&self, time: Option<Duration>) -> Option<u32> {
+        // A miss here is not counted: it is not the end.
+        match if self.waiting.is_closed_to_pops() { None } else { self.list.pop() } {
+            Some(taken) => Some(self.goes_out(taken)),
+            None => self.wait(time),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self, time: Option<Duration>) -> Option<u32> {
+        let until = time.map(Deadline::after);
+        self.tallies[self.spread.here() as usize].waits.fetch_add(1, Ordering::Relaxed);
+        loop {
+            // In this order: see `Waiting`.
+            let waiter = self.waiting.enter();
+            let hold = self.list.hold();
+            while waiter.is_current() {
+                let turn = waiter.turn();
+                if self.waiting.is_closed() || self.is_used_up() {
+                    return self.missed();
+                }
+                if let Some(taken) = self.list.pop_held(hold.as_ref()) {
+                    return Some(self.goes_out(taken));
+                }
+                if !waiter.sleep(turn, until.as_ref()) {
+                    return self.missed();
+                }
+            }
+            // A fork child, in which nobody knows of this waiter.
+        }
+    }
+
+    /// Whether every object was taken out for good (or the pool is closed).
+    fn is_used_up(&self) -> bool {
+        // SeqCst pairs with `one_less`: either that one wakes this waiter, or this sees it.
+        self.remaining.load(Ordering::SeqCst) <= 1
+    }
+
+    /// Notes that the list has just given the object to the caller.
+    #[inline(always)]
+    fn goes_out(&self, Taken { index, slot, stolen }: Taken) -> u32 {
         // SAFETY: free lists hold the numbers below the capacity.
         unsafe { self.ledger.count(index) };
         if self.list.is_fast() {
@@ -138,7 +216,7 @@ impl<L: FreeList> RawPool<L> {
         if stolen {
             self.stole(slot);
         }
-        Some(index)
+        index
     }
 
     /// # Safety
@@ -146,7 +224,8 @@ impl<L: FreeList> RawPool<L> {
     #[inline(always)]
     pub(crate) unsafe fn push_index(&self, index: u32) -> Result<(), PushError> {
         if !self.list.is_fast() {
-            // SAFETY: the caller's number is below the capacity; a list that is not fast has its marks in the ledger.
+            // SAFETY: the caller's number is below the capacity; a list that is not fast has its
+            // marks in the ledger.
             let popped_on = unsafe { self.ledger.comes_back(index) }.ok_or(PushError::NotOut)?;
             self.push_whole(index, popped_on);
             return Ok(());
@@ -168,13 +247,25 @@ impl<L: FreeList> RawPool<L> {
 
     #[inline(always)]
     fn push_whole(&self, index: u32, popped_on: u32) {
-        let pushed = self.list.push(index);
-        if pushed.slot != popped_on {
-            self.pushed_remotely(pushed.slot);
+        let slot = self.list.push(index);
+        if slot != popped_on {
+            self.pushed_remotely(slot);
         }
-        // SeqCst, as are the push before it and the store in `close`: either the drain in `close` sees the object, or this sees the store and drains itself.
-        if pushed.closed || (!L::CLOSES_ITSELF && self.closed.load(Ordering::SeqCst)) {
+        self.list.settle();
+        if !self.waiting.is_quiet() {
+            self.attend();
+        }
+    }
+
+    /// An object came back while somebody waits, or after `close`.
+    #[cold]
+    #[inline(never)]
+    fn attend(&self) {
+        // Either the drain in `close` sees the object, or this sees that the pool is closed.
+        if self.waiting.is_closed() {
             self.drain();
+        } else {
+            self.waiting.wake_one();
         }
     }
 
@@ -207,15 +298,26 @@ impl<L: FreeList> RawPool<L> {
 
     /// See [`Pool::close`].
     pub fn close(&self) {
-        if !self.closed.swap(true, Ordering::SeqCst) {
+        if self.waiting.close() {
+            // Also if a destructor panics.
+            let _open = Share(self);
+            self.waiting.wake_all();
             self.list.close();
             self.drain();
         }
     }
 
+    /// The object that the caller has popped will not come back, and the caller has moved its value
+    /// out.
+    pub(crate) fn detach(&self) {
+        // Relaxed, like all counters.
+        self.detached.fetch_add(1, Ordering::Relaxed);
+        drop(Share(self));
+    }
+
     /// See [`Pool::is_closed`].
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.waiting.is_closed()
     }
 
     /// Drops what is free. Several threads may do so at once; each object is taken by one of them.
@@ -223,36 +325,64 @@ impl<L: FreeList> RawPool<L> {
     #[inline(never)]
     fn drain(&self) {
         while let Some(index) = self.list.drain() {
+            let share = Share(self);
+            let rest = Rest(self);
             if let Some(destructor) = &self.destructor {
                 destructor(self.object(index));
             }
-            // AcqRel: the last one has seen what all others did to their objects.
-            if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-                // SAFETY: one thread sees 1, and the pool's drop cannot run meanwhile, as this borrows the pool.
+            core::mem::forget(rest);
+            drop(share);
+        }
+    }
+
+    /// One object less, or the pool is closed.
+    fn one_less(&self) {
+        // AcqRel: the last one has seen what all others did to their objects. SeqCst pairs with
+        // `is_used_up`.
+        match self.remaining.fetch_sub(1, Ordering::SeqCst) {
+            1 => {
+                // SAFETY: one thread sees 1, and the pool's drop cannot run meanwhile, as this
+                // borrows the pool.
                 let release = self.release.with_mut(|release| unsafe { (*release).take() });
                 if let Some(release) = release {
                     release();
                 }
             }
+            // Nothing will come back, unless this was the pool's own share.
+            2 => {
+                self.list.settle();
+                self.waiting.wake_all();
+            }
+            _ => {}
         }
     }
 
     /// See [`Pool::statistics`].
     pub fn statistics(&self) -> Statistics {
         let totals = self.ledger.totals();
-        let sum = |counter: fn(&Tally) -> &AtomicU64| self.tallies.iter().map(|tally| counter(tally).load(Ordering::Relaxed)).sum();
+        let detached = self.detached.load(Ordering::Relaxed);
+        let out = (0..self.capacity() as u32).filter(|index| self.is_out(*index)).count();
+        let sum = |counter: fn(&Tally) -> &AtomicU64| {
+            self.tallies.iter().map(|tally| counter(tally).load(Ordering::Relaxed)).sum()
+        };
         Statistics {
             hits: totals.pops,
             misses: sum(|t| &t.misses),
+            waits: sum(|t| &t.waits),
             steals: sum(|t| &t.steals),
             remote_pushes: sum(|t| &t.remote_pushes),
-            in_use: (0..self.capacity() as u32).filter(|index| self.is_out(*index)).count(),
+            in_use: out.saturating_sub(detached),
+            detached,
             high_water: totals.ever_out,
         }
     }
 
     fn is_out(&self, index: u32) -> bool {
-        if self.list.is_fast() { self.list.popped_on(index).is_some() } else { self.ledger.is_out(index) }
+        if self.list.is_fast() {
+            self.list.popped_on(index).is_some()
+        } else {
+            self.ledger.is_out(index)
+        }
     }
 
     /// See [`Pool::capacity`].
@@ -269,6 +399,14 @@ impl<L: FreeList> RawPool<L> {
 impl<L: FreeList> Pool for RawPool<L> {
     fn pop(&self) -> Option<NonNull<u8>> {
         self.pop()
+    }
+
+    fn pop_wait(&self) -> Option<NonNull<u8>> {
+        self.pop_wait()
+    }
+
+    fn pop_timeout(&self, time: Duration) -> Option<NonNull<u8>> {
+        self.pop_timeout(time)
     }
 
     unsafe fn push(&self, object: NonNull<u8>) -> Result<(), PushError> {
@@ -301,14 +439,43 @@ impl<L: FreeList> Pool for RawPool<L> {
     }
 }
 
-impl<L: FreeList> Drop for RawPool<L> {
-    /// Closes the pool. Objects that are still out are not dropped, their memory is freed; the release callback has run when this returns.
+/// One part of what `remaining` counts; dropping it takes that off.
+struct Share<'p, L: FreeList>(&'p RawPool<L>);
+
+impl<L: FreeList> Drop for Share<'_, L> {
     fn drop(&mut self) {
-        self.close();
-        // SAFETY: nobody else has the pool.
-        if let Some(release) = self.release.with_mut(|release| unsafe { (*release).take() }) {
+        self.0.one_less();
+    }
+}
+
+/// Dropped only while a destructor's panic unwinds: as for a `Vec`, the other objects are dropped
+/// all the same, and a second panic ends the process.
+struct Rest<'p, L: FreeList>(&'p RawPool<L>);
+
+impl<L: FreeList> Drop for Rest<'_, L> {
+    fn drop(&mut self) {
+        self.0.drain();
+    }
+}
+
+/// Runs the release callback at the end of the pool's drop, however that ends.
+struct Last<'p, L: FreeList>(&'p RawPool<L>);
+
+impl<L: FreeList> Drop for Last<'_, L> {
+    fn drop(&mut self) {
+        // SAFETY: made by the pool's drop, so that nobody else has the pool.
+        if let Some(release) = self.0.release.with_mut(|release| unsafe { (*release).take() }) {
             release();
         }
+    }
+}
+
+impl<L: FreeList> Drop for RawPool<L> {
+    /// Closes the pool. Objects that are still out are not dropped, their memory is freed; the
+    /// release callback has run when this returns.
+    fn drop(&mut self) {
+        let _last = Last(self);
+        self.close();
     }
 }
 

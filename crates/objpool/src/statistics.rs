@@ -9,14 +9,20 @@ pub struct Statistics {
     pub hits: u64,
     /// Pops that gave `None`, after `close` too (the kernel's `nmissed`).
     pub misses: u64,
+    /// Waiting pops that found nothing at first. At their end they are hits or misses.
+    pub waits: u64,
     /// Hits whose object lay with another slot.
     pub steals: u64,
     /// Pushes on another slot than the object's pop.
     pub remote_pushes: u64,
-    /// Objects that are out.
+    /// Objects that are out, but for the detached ones.
     pub in_use: usize,
-    /// How many different objects were ever out: never less than the most that were out at once. Equal to it where the last pushed is the next popped and one slot is used
-    /// ([`CasLifo`](crate::CasLifo); the per-CPU LIFO lists on one CPU); above it otherwise, because another slot's pop takes another object.
+    /// Objects that were taken out for good ([`Pooled::into_inner`](crate::Pooled::into_inner)).
+    pub detached: usize,
+    /// How many different objects were ever out: never less than the most that were out at once.
+    /// Equal to it where the last pushed is the next popped and one slot is used
+    /// ([`CasLifo`](crate::CasLifo); the per-CPU LIFO lists on one CPU); above it otherwise,
+    /// because another slot's pop takes another object.
     pub high_water: usize,
 }
 
@@ -24,12 +30,18 @@ pub struct Statistics {
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) misses: AtomicU64,
+    pub(crate) waits: AtomicU64,
     pub(crate) steals: AtomicU64,
     pub(crate) remote_pushes: AtomicU64,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        Self { misses: AtomicU64::new(0), steals: AtomicU64::new(0), remote_pushes: AtomicU64::new(0) }
+        Self {
+            misses: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            steals: AtomicU64::new(0),
+            remote_pushes: AtomicU64::new(0),
+        }
     }
 }

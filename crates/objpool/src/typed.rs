@@ -10,10 +10,13 @@ use core::cell::Cell;
 use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::time::Duration;
 
-/// A fixed number of `T`s, made once and handed out again and again. A value keeps what its last user left in it.
+/// A fixed number of `T`s, made once and handed out again and again. A value keeps what its last
+/// user left in it.
 ///
 /// # Examples
 /// ```
@@ -31,7 +34,8 @@ use core::ptr::NonNull;
 /// The values move between threads, so a pool of values that may not is bound to its thread:
 /// ```compile_fail,E0277
 /// fn shared<P: Sync>(_: P) {}
-/// let pool: objpool::ObjectPool<std::rc::Rc<u8>> = objpool::ObjectPool::new(1, |_| std::rc::Rc::new(0)).unwrap();
+/// # use {objpool::ObjectPool, std::rc::Rc};
+/// let pool: ObjectPool<Rc<u8>> = ObjectPool::new(1, |_| Rc::new(0)).unwrap();
 /// shared(pool);
 /// ```
 ///
@@ -40,7 +44,8 @@ use core::ptr::NonNull;
 /// fn leave<'a>(pool: &objpool::ObjectPool<&'a str>, text: &'a str) {
 ///     **pool.pop().as_mut().unwrap() = text;
 /// }
-/// let pool: objpool::ObjectPool<&'static str> = objpool::ObjectPool::new(1, |_| "static").unwrap();
+/// # use objpool::ObjectPool;
+/// let pool: ObjectPool<&'static str> = ObjectPool::new(1, |_| "static").unwrap();
 /// let text = String::from("short");
 /// leave(&pool, &text);
 /// ```
@@ -58,21 +63,27 @@ pub struct ObjectPool<T, L: FreeList = RseqLifo> {
     values: PhantomData<Cell<T>>,
 }
 
-// SAFETY: through a shared pool a thread gets whole values for itself (as from a channel), never a reference that another thread has too: T: Send suffices.
+// SAFETY: through a shared pool a thread gets whole values for itself (as from a channel), never a
+// reference that another thread has too: T: Send suffices.
 unsafe impl<T: Send, L: FreeList> Sync for ObjectPool<T, L> {}
 // SAFETY: moves the values with it.
 unsafe impl<T: Send, L: FreeList> Send for ObjectPool<T, L> {}
 
-impl<T, L: FreeList> ObjectPool<T, L> {
-    /// `capacity` values made by `init(number)`.
+impl<T> ObjectPool<T> {
+    /// `capacity` values made by `init(number)`, over the default free list
+    /// ([`with_list`](Self::with_list) has the others):
+    /// ```
+    /// use objpool::ObjectPool;
+    ///
+    /// let pool = ObjectPool::new(4, |number| number * 10)?;
+    /// assert_eq!(pool.capacity(), 4);
+    /// # Ok::<(), objpool::BuildError>(())
+    /// ```
     ///
     /// # Errors
-    /// See [`BuildError`]; a `T` without size is refused as an object of 0 bytes.
-    pub fn new(capacity: usize, mut init: impl FnMut(usize) -> T) -> Result<Self, BuildError> {
-        Self::from_builder(Self::builder(capacity), |index| Ok::<T, Infallible>(init(index))).map_err(|error| match error {
-            InitError::Build(error) => error,
-            InitError::Init { error, .. } => match error {},
-        })
+    /// See [`BuildError`].
+    pub fn new(capacity: usize, init: impl FnMut(usize) -> T) -> Result<Self, BuildError> {
+        Self::with_list(capacity, init)
     }
 
     /// A builder with the layout of `T`, for [`from_builder`](Self::from_builder).
@@ -80,14 +91,58 @@ impl<T, L: FreeList> ObjectPool<T, L> {
         Builder::new(capacity, Layout::new::<T>())
     }
 
-    /// A pool with the builder's switches, of values made by `init(number)`.
+    /// A pool with the builder's switches, of values made by `init(number)`, over the default free
+    /// list.
     ///
     /// # Errors
-    /// See [`InitError`]. If `init` fails (or panics) at value k, the k values before it are dropped.
+    /// See [`InitError`]. If `init` fails (or panics) at value k, the k values before it are
+    /// dropped.
     ///
     /// # Panics
     /// The builder is for another layout.
-    pub fn from_builder<E>(builder: Builder, mut init: impl FnMut(usize) -> Result<T, E>) -> Result<Self, InitError<E>> {
+    pub fn from_builder<E>(
+        builder: Builder,
+        init: impl FnMut(usize) -> Result<T, E>,
+    ) -> Result<Self, InitError<E>> {
+        Self::with_list_from(builder, init)
+    }
+}
+
+impl<T, L: FreeList> ObjectPool<T, L> {
+    /// As [`new`](ObjectPool::new), over the free list that the pool's type names:
+    /// ```
+    /// use objpool::{ObjectPool, RingArray};
+    ///
+    /// let pool: ObjectPool<u64, RingArray> = ObjectPool::with_list(4, |_| 0)?;
+    /// # Ok::<(), objpool::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn with_list(
+        capacity: usize,
+        mut init: impl FnMut(usize) -> T,
+    ) -> Result<Self, BuildError> {
+        let builder = Builder::new(capacity, Layout::new::<T>());
+        let pool = Self::with_list_from(builder, |index| Ok::<T, Infallible>(init(index)));
+        pool.map_err(|error| match error {
+            InitError::Build(error) => error,
+            InitError::Init { error, .. } => match error {},
+        })
+    }
+
+    /// As [`from_builder`](ObjectPool::from_builder), over the free list that the pool's type
+    /// names.
+    ///
+    /// # Errors
+    /// See [`from_builder`](ObjectPool::from_builder).
+    ///
+    /// # Panics
+    /// The builder is for another layout.
+    pub fn with_list_from<E>(
+        builder: Builder,
+        mut init: impl FnMut(usize) -> Result<T, E>,
+    ) -> Result<Self, InitError<E>> {
         assert_eq!(builder.object(), Layout::new::<T>(), "the builder is for another type");
         // A function pointer, not a closure: the pool's destructor is 'static, and T need not be.
         let destructor: fn(NonNull<u8>) = drop_value::<T>;
@@ -103,7 +158,8 @@ impl<T, L: FreeList> ObjectPool<T, L> {
         Ok(Self { raw, values: PhantomData })
     }
 
-    /// Takes a value; dropping the guard gives it back. `None`: at some moment during the call none was free, or the pool is closed.
+    /// Takes a value; dropping the guard gives it back. `None`: at some moment during the call none
+    /// was free, or the pool is closed.
     ///
     /// # Context
     /// Signal-safe, lock-free, never allocates, no system call (exceptions: [`RseqLifo`]).
@@ -113,7 +169,8 @@ impl<T, L: FreeList> ObjectPool<T, L> {
         Some(Pooled { value: self.raw.object(index).cast(), index, pool: self })
     }
 
-    /// Takes a value together with a share of the pool, so that the guard can go anywhere. Costs an increment and a decrement of the `Arc` more.
+    /// Takes a value together with a share of the pool, so that the guard can go anywhere. Costs an
+    /// increment and a decrement of the `Arc` more.
     ///
     /// # Context
     /// As [`pop`](Self::pop). Dropping the guard frees the pool if it was the last share.
@@ -122,7 +179,59 @@ impl<T, L: FreeList> ObjectPool<T, L> {
         Some(OwnedPooled { value: self.raw.object(index).cast(), index, pool: Arc::clone(self) })
     }
 
-    /// Drops all free values, and from now on every value that comes back; see [`Pool::close`](crate::Pool::close).
+    /// Takes a value, and waits for one to come back as long as none is free. `None`: the pool is
+    /// closed, or every value was taken out for good ([`Pooled::into_inner`]).
+    /// ```
+    /// use objpool::ObjectPool;
+    /// use std::thread;
+    ///
+    /// let pool = ObjectPool::new(2, |_| 0u64)?;
+    /// thread::scope(|s| {
+    ///     for _ in 0..8 {
+    ///         s.spawn(|| *pool.pop_wait().expect("the pool stays open") += 1);
+    ///     }
+    /// });
+    /// assert_eq!(pool.statistics().hits, 8);
+    /// # Ok::<(), objpool::BuildError>(())
+    /// ```
+    ///
+    /// # Context
+    /// As [`Pool::pop_wait`](crate::Pool::pop_wait): blocks.
+    pub fn pop_wait(&self) -> Option<Pooled<'_, T, L>> {
+        let index = self.raw.wait_for_index(None)?;
+        Some(Pooled { value: self.raw.object(index).cast(), index, pool: self })
+    }
+
+    /// As [`pop_wait`](Self::pop_wait), for `time` at most; `None`, too, when that is over.
+    ///
+    /// # Context
+    /// As [`Pool::pop_timeout`](crate::Pool::pop_timeout): blocks.
+    pub fn pop_timeout(&self, time: Duration) -> Option<Pooled<'_, T, L>> {
+        let index = self.raw.wait_for_index(Some(time))?;
+        Some(Pooled { value: self.raw.object(index).cast(), index, pool: self })
+    }
+
+    /// [`pop_wait`](Self::pop_wait) with a share of the pool, as [`pop_owned`](Self::pop_owned).
+    ///
+    /// # Context
+    /// As [`Pool::pop_wait`](crate::Pool::pop_wait): blocks.
+    pub fn pop_owned_wait(self: &Arc<Self>) -> Option<OwnedPooled<T, L>> {
+        let index = self.raw.wait_for_index(None)?;
+        Some(OwnedPooled { value: self.raw.object(index).cast(), index, pool: Arc::clone(self) })
+    }
+
+    /// [`pop_timeout`](Self::pop_timeout) with a share of the pool, as
+    /// [`pop_owned`](Self::pop_owned).
+    ///
+    /// # Context
+    /// As [`Pool::pop_timeout`](crate::Pool::pop_timeout): blocks.
+    pub fn pop_owned_timeout(self: &Arc<Self>, time: Duration) -> Option<OwnedPooled<T, L>> {
+        let index = self.raw.wait_for_index(Some(time))?;
+        Some(OwnedPooled { value: self.raw.object(index).cast(), index, pool: Arc::clone(self) })
+    }
+
+    /// Drops all free values, and from now on every value that comes back; see
+    /// [`Pool::close`](crate::Pool::close).
     pub fn close(&self) {
         self.raw.close();
     }
@@ -164,12 +273,14 @@ impl<T, L: FreeList> fmt::Debug for ObjectPool<T, L> {
     }
 }
 
-/// A value of a pool. Dropping it gives the value back; forgetting it takes the value out of circulation for as long as the pool lives.
+/// A value of a pool. Dropping it gives the value back; forgetting it takes the value out of
+/// circulation for as long as the pool lives.
 ///
 /// As [`Send`] and [`Sync`] as a `&mut T`:
 /// ```compile_fail,E0277
 /// fn send<P: Send>(_: P) {}
-/// let pool: objpool::ObjectPool<std::rc::Rc<u8>> = objpool::ObjectPool::new(1, |_| std::rc::Rc::new(0)).unwrap();
+/// # use {objpool::ObjectPool, std::rc::Rc};
+/// let pool: ObjectPool<Rc<u8>> = ObjectPool::new(1, |_| Rc::new(0)).unwrap();
 /// send(pool.pop());
 /// ```
 /// One owner at a time:
@@ -194,9 +305,11 @@ pub struct OwnedPooled<T, L: FreeList = RseqLifo> {
 
 macro_rules! guard {
     ([$($life:lifetime)?] $name:ident) => {
-        // SAFETY: the guard is the value's one owner; sending it sends the value, and the pool it refers to can be shared as T is Send.
+        // SAFETY: the guard is the value's one owner; sending it sends the value, and the pool it
+        // refers to can be shared as T is Send.
         unsafe impl<$($life,)? T: Send, L: FreeList> Send for $name<$($life,)? T, L> {}
-        // SAFETY: a shared guard gives shared references to the value only; the pool behind it is reached by drop alone.
+        // SAFETY: a shared guard gives shared references to the value only; the pool behind it is
+        // reached by drop alone.
         unsafe impl<$($life,)? T: Sync, L: FreeList> Sync for $name<$($life,)? T, L> {}
 
         impl<$($life,)? T, L: FreeList> Deref for $name<$($life,)? T, L> {
@@ -231,6 +344,47 @@ macro_rules! guard {
             }
         }
     };
+}
+
+impl<T, L: FreeList> Pooled<'_, T, L> {
+    /// Takes the value out for good: the pool has one less from now on. (To put another in its
+    /// place, use [`core::mem::replace`].)
+    /// ```
+    /// use objpool::ObjectPool;
+    ///
+    /// let pool = ObjectPool::new(2, |number| format!("value {number}"))?;
+    /// let mine: String = pool.pop().expect("2 are free").into_inner();
+    /// assert!(pool.pop().is_some_and(|other| *other != mine));
+    /// assert_eq!(pool.statistics().detached, 1);
+    /// # Ok::<(), objpool::BuildError>(())
+    /// ```
+    ///
+    /// # Context
+    /// As [`ObjectPool::pop`]. The last one of a closed pool runs the release callback.
+    pub fn into_inner(self) -> T {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: initialised and owned by the guard, which is not dropped; nobody pops it any
+        // more.
+        let value = unsafe { this.value.read() };
+        this.pool.raw.detach();
+        value
+    }
+}
+
+impl<T, L: FreeList> OwnedPooled<T, L> {
+    /// As [`Pooled::into_inner`]; gives the share of the pool back, too.
+    ///
+    /// # Context
+    /// As [`ObjectPool::pop_owned`].
+    pub fn into_inner(self) -> T {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the guard is not dropped, so this is the one owner of its share.
+        let pool = unsafe { core::ptr::read(&raw const this.pool) };
+        // SAFETY: as in `Pooled::into_inner`.
+        let value = unsafe { this.value.read() };
+        pool.raw.detach();
+        value
+    }
 }
 
 guard!(['p] Pooled);

@@ -1,12 +1,14 @@
-//! No allocation between building a pool and dropping it: a counting allocator, every free list, hits, misses, steals, visits and close.
+//! No allocation between building a pool and dropping it: a counting allocator, every free list,
+//! hits, misses, steals, visits, waits and close.
 #![cfg(not(loom))]
 
 mod common;
 
-use common::{ALL, give, take};
+use common::{ALL, give, take, wait, wait_for};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 struct Counting;
 
@@ -56,13 +58,17 @@ fn pop_and_push_allocate_nothing() {
                 });
             }
             // The threads run: whatever starting them allocates has been allocated.
-            thread::sleep(std::time::Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             go.store(true, Ordering::Release);
             while done.load(Ordering::Acquire) != 3 {
                 thread::yield_now();
             }
             let late = take(&*pool, 9).expect("32 are free");
+            let mut rest = [const { None }; 31];
+            rest.iter_mut().for_each(|place| *place = wait(&*pool, 9));
+            assert!(wait_for(&*pool, 9, Duration::from_micros(1)).is_none());
+            rest.into_iter().flatten().for_each(|owned| give(&*pool, owned));
             pool.close();
             give(&*pool, late);
             let after = ALLOCATIONS.load(Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! Fork while other threads pop, push and visit: the child's pool is whole but for what those threads held.
+//! Fork while other threads pop, push and visit: the child's pool is whole but for what those
+//! threads held.
 #![cfg(not(loom))]
 
 mod common;
@@ -12,7 +13,8 @@ use std::time::Duration;
 const THREADS: u64 = 6;
 const CAPACITY: usize = 40;
 
-/// Runs in the child, which has one thread. 0: all is well. No panics: their machinery may need a lock that a lost thread holds.
+/// Runs in the child, which has one thread. 0: all is well. No panics: their machinery may need a
+/// lock that a lost thread holds.
 fn child(pool: &dyn Pool) -> i32 {
     for _ in 0..1000 {
         let Some(object) = pool.pop() else { return 1 };
@@ -71,7 +73,10 @@ fn forks(kind: Kind) {
                 unsafe { libc::_exit(code) };
             }
             let code = wait(pid);
-            assert_eq!(code, 0, "{kind:?}: 1 and 4 a free object was not found, 2 a push refused, 3 an object twice");
+            assert_eq!(
+                code, 0,
+                "{kind:?}: 1 and 4 a free object was not found, 2 a push refused, 3 an object twice"
+            );
         }
         stop.store(true, Ordering::Relaxed);
     });

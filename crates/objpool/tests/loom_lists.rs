@@ -1,24 +1,35 @@
-//! Models of the free lists: every interleaving (up to three preemptions) of a few operations. An object given twice is a data race on its cell; lost ones are missed at the end.
+//! Models of the free lists: every interleaving (up to three preemptions) of a few operations. An
+//! object given twice is a data race on its cell; lost ones are missed at the end.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::Arc;
 use loom::thread;
-use objpool::{Bitmap, CasLifo, FlagArray, FlatArray, FreeList, PerCpuList, Plan, RingArray};
+use objpool::{
+    Bitmap, CasLifo, FlagArray, FlatArray, FreeList, PerCpuList, RingArray,
+    model::{Plan, Waiting},
+};
 
 struct Pool<L> {
     list: L,
+    waiting: Waiting,
     objects: Vec<UnsafeCell<u32>>,
 }
 
 impl<L: FreeList> Pool<L> {
     fn new(capacity: u32) -> Arc<Self> {
         let list = L::new(&Plan { slots: 1, ..Plan::new(capacity) }).expect("memory");
-        Arc::new(Self { list, objects: (0..capacity).map(|_| UnsafeCell::new(0)).collect() })
+        let waiting = Waiting::new();
+        Arc::new(Self {
+            list,
+            waiting,
+            objects: (0..capacity).map(|_| UnsafeCell::new(0)).collect(),
+        })
     }
 
-    /// Pops and writes: loom sees two owners, and an owner that does not see the last one's write, as a race.
+    /// Pops and writes: loom sees two owners, and an owner that does not see the last one's write,
+    /// as a race.
     fn pop(&self) -> Option<u32> {
         let index = self.list.pop()?.index;
         self.objects[index as usize].with_mut(|object| {
@@ -40,7 +51,8 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// Two threads with one object each and two objects: pop never misses, and at the end both are there.
+/// Two threads with one object each and two objects: pop never misses, and at the end both are
+/// there.
 fn two_threads_two_objects<L: FreeList>() {
     model(|| {
         let pool = Pool::<L>::new(2);
@@ -98,9 +110,13 @@ macro_rules! models {
     )*};
 }
 
-models!(cas_lifo: CasLifo, flat_array: FlatArray, ring_array: RingArray, percpu_list: PerCpuList, bitmap: Bitmap, flag_array: FlagArray);
+models!(
+    cas_lifo: CasLifo, flat_array: FlatArray, ring_array: RingArray, percpu_list: PerCpuList,
+    bitmap: Bitmap, flag_array: FlagArray
+);
 
-/// The closing of the one list whose push is a plain store: the object of a push that the drain missed is drained by the push.
+/// The closing of the one list whose push is a plain store: the object of a push that the drain
+/// missed is drained by the push.
 #[test]
 fn flag_array_late_push() {
     model(|| {
@@ -108,8 +124,13 @@ fn flag_array_late_push() {
         let index = pool.pop().expect("one is free");
         let pusher = {
             let pool = Arc::clone(&pool);
-            thread::spawn(move || if pool.list.push(index).closed { pool.list.drain() } else { None })
+            thread::spawn(move || {
+                pool.list.push(index);
+                pool.list.settle();
+                if pool.waiting.is_quiet() { None } else { pool.list.drain() }
+            })
         };
+        assert!(pool.waiting.close());
         pool.list.close();
         let drained = [pool.list.drain(), pusher.join().expect("no panic")];
         assert_eq!(drained.into_iter().flatten().count(), 1, "dropped once: {drained:?}");

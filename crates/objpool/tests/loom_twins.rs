@@ -25,7 +25,13 @@ struct Stack {
 impl Stack {
     fn new(tag: u64, push_order: Ordering) -> Self {
         let below = [0, 2, 3, 0].map(AtomicU32::new);
-        Self { head: AtomicU64::new(1), below, objects: [0; 4].map(UnsafeCell::new), tag, push_order }
+        Self {
+            head: AtomicU64::new(1),
+            below,
+            objects: [0; 4].map(UnsafeCell::new),
+            tag,
+            push_order,
+        }
     }
 
     fn pop(&self) -> Option<u32> {
@@ -117,7 +123,12 @@ fn twin_posted_ring() {
             let mut head = self.head.load(Ordering::Acquire);
             while head != self.last.load(Ordering::Acquire) {
                 let entry = self.entries[head as usize % 4].load(Ordering::Acquire);
-                match self.head.compare_exchange(head, head + 1, Ordering::AcqRel, Ordering::Acquire) {
+                match self.head.compare_exchange(
+                    head,
+                    head + 1,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                ) {
                     Ok(_) => return Some(entry),
                     Err(now) => head = now,
                 }
@@ -127,7 +138,12 @@ fn twin_posted_ring() {
     }
     model(|| {
         let zero = || AtomicU32::new(0);
-        let ring = Arc::new(Ring { head: zero(), tail: zero(), last: zero(), entries: std::array::from_fn(|_| zero()) });
+        let ring = Arc::new(Ring {
+            head: zero(),
+            tail: zero(),
+            last: zero(),
+            entries: std::array::from_fn(|_| zero()),
+        });
         let other = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || ring.push(1))
@@ -135,11 +151,15 @@ fn twin_posted_ring() {
         ring.push(2);
         other.join().expect("no panic");
         let (a, b) = (ring.pop(), ring.pop());
-        assert!(matches!((a, b), (Some(1), Some(2)) | (Some(2), Some(1))), "both pushed, both there: {a:?} {b:?}");
+        assert!(
+            matches!((a, b), (Some(1), Some(2)) | (Some(2), Some(1))),
+            "both pushed, both there: {a:?} {b:?}"
+        );
     });
 }
 
-/// `None` after one look at two stacks, instead of two equal looks: the free object moves behind the look.
+/// `None` after one look at two stacks, instead of two equal looks: the free object moves behind
+/// the look.
 #[test]
 #[should_panic]
 fn twin_that_looks_once() {
@@ -148,7 +168,8 @@ fn twin_that_looks_once() {
         let other = {
             let bits = Arc::clone(&bits);
             thread::spawn(move || {
-                // Holds one, gives it to the first word, takes the one of the second: one is free all the time.
+                // Holds one, gives it to the first word, takes the one of the second: one is free
+                // all the time.
                 bits[0].fetch_or(1, Ordering::SeqCst);
                 bits[1].swap(0, Ordering::SeqCst)
             })
@@ -159,8 +180,10 @@ fn twin_that_looks_once() {
     });
 }
 
-/// The gate between an owner's sequences and a visitor. A sequence is modelled as what the kernel makes of it: it runs on its CPU alone, and the visitor's fence returns when none that began
-/// before is in progress. That is a lock which the fence takes once; everything else is as in the code.
+/// The gate between an owner's sequences and a visitor. A sequence is modelled as what the kernel
+/// makes of it: it runs on its CPU alone, and the visitor's fence returns when none that began
+/// before is in progress. That is a lock which the fence takes once; everything else is as in the
+/// code.
 struct Gate {
     closed: AtomicU32,
     cpu: loom::sync::Mutex<()>,
@@ -187,7 +210,8 @@ fn owner_and_visitor(with_fence: bool) {
             thread::spawn(move || {
                 let popped = {
                     let _sequence = gate.cpu.lock().expect("no panic");
-                    // The load of the gate at the start of the sequence, and its plain load and store of the word.
+                    // The load of the gate at the start of the sequence, and its plain load and
+                    // store of the word.
                     let open = gate.closed.load(Ordering::Acquire) == 0;
                     let entry = if open { gate.word.load(Ordering::Acquire) } else { 0 };
                     thread::yield_now();
@@ -207,7 +231,9 @@ fn owner_and_visitor(with_fence: bool) {
             fence(Ordering::SeqCst);
         }
         let entry = gate.word.load(Ordering::Acquire);
-        if entry != 0 && gate.word.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if entry != 0
+            && gate.word.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        {
             taken(&gate);
         }
         gate.closed.fetch_sub(1, Ordering::AcqRel);
@@ -246,7 +272,10 @@ fn close_and_late_push(order: Ordering) {
         }
         let drained = free.load(order_of_load(order)) != 0 && free.swap(0, Ordering::AcqRel) != 0;
         let by_pusher = pusher.join().expect("no panic");
-        assert!(drained ^ by_pusher, "dropped once: by the drain {drained}, by the push {by_pusher}");
+        assert!(
+            drained ^ by_pusher,
+            "dropped once: by the drain {drained}, by the push {by_pusher}"
+        );
     });
 }
 

@@ -1,10 +1,16 @@
-//! The regression test of the ring: the protocol that was posted for the kernel loses objects and gives them twice in user space, the crate's ring does not under the same load.
+//! The regression test of the ring: the protocol that was posted for the kernel loses objects and
+//! gives them twice in user space, the crate's ring does not under the same load.
 //!
-//! Posted (`lib/objpool.c` as first sent, 2022): push = compare-and-swap tail t -> t + 1; entries[t] = object; last = t + 1. Pop = while head != last: read entries[head], compare-and-swap
-//! head -> head + 1. The kernel turns interrupts off around it, so a slot has one pusher at a time. Threads can be preempted between any two of the three steps: then a second pusher overtakes,
-//! `last` passes an entry that is not stored yet (a popper takes what lay there a lap before), and goes back when the first one continues.
+//! Posted (`lib/objpool.c` as first sent, 2022): push = compare-and-swap tail t -> t + 1;
+//! entries[t] = object; last = t + 1. Pop = while head != last: read entries[head],
+//! compare-and-swap head -> head + 1. The kernel turns interrupts off around it, so a slot has one
+//! pusher at a time. Threads can be preempted between any two of the three steps: then a second
+//! pusher overtakes, `last` passes an entry that is not stored yet (a popper takes what lay there a
+//! lap before), and goes back when the first one continues.
 //!
-//! To make a preemption at the named points likely on any machine, both rings are disturbed alike: the posted one yields now and then between its steps, and every thread does so between operations.
+//! To make a preemption at the named points likely on any machine, both rings are disturbed alike:
+//! the posted one yields now and then between its steps, and every thread does so between
+//! operations.
 #![cfg(not(loom))]
 
 mod common;
@@ -53,7 +59,12 @@ impl Ring for Posted {
         // `stop` ends the walk around the whole ring that follows when `last` went back.
         while head != self.last.load(Ordering::Acquire) && !self.stop.load(Ordering::Relaxed) {
             let number = self.entry(head).load(Ordering::Acquire);
-            match self.head.compare_exchange(head, head.wrapping_add(1), Ordering::AcqRel, Ordering::Acquire) {
+            match self.head.compare_exchange(
+                head,
+                head.wrapping_add(1),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return Some(number),
                 Err(now) => head = now,
             }
@@ -63,7 +74,12 @@ impl Ring for Posted {
 
     fn push(&self, number: u32, random: &mut Random) {
         let mut tail = self.tail.load(Ordering::Relaxed);
-        while let Err(now) = self.tail.compare_exchange(tail, tail.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed) {
+        while let Err(now) = self.tail.compare_exchange(
+            tail,
+            tail.wrapping_add(1),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        ) {
             tail = now;
         }
         maybe_yield(random);
@@ -78,7 +94,8 @@ impl Ring for Posted {
 struct Damage {
     /// A number that had an owner was given away.
     twice: AtomicU64,
-    /// A thread that holds nothing, while there are more numbers than threads, got nothing `PATIENCE` times in a row.
+    /// A thread that holds nothing, while there are more numbers than threads, got nothing
+    /// `PATIENCE` times in a row.
     starved: AtomicU64,
 }
 

@@ -3,8 +3,11 @@
 
 mod common;
 
-use common::{ALL, Kind, Owned, Random, check_full, give, layout, take};
-use objpool::{BuildError, Builder, InitError, MAX_CAPACITY, MAX_OBJECT_SIZE, Pool, PushError, RseqLifo, Statistics};
+use common::{ALL, Kind, Owned, Random, check_full, give, layout, pin, take};
+use objpool::{
+    BuildError, Builder, InitError, MAX_CAPACITY, MAX_OBJECT_SIZE, Pool, PushError, RseqLifo,
+    Statistics,
+};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -30,7 +33,11 @@ fn every_object_once_and_then_none() {
             check_full(&*pool);
             check_full(&*pool);
             let s = pool.statistics();
-            assert_eq!((s.hits, s.misses, s.high_water), (2 * capacity as u64, 2, capacity), "{kind:?} {capacity}");
+            assert_eq!(
+                (s.hits, s.misses, s.high_water),
+                (2 * capacity as u64, 2, capacity),
+                "{kind:?} {capacity}"
+            );
         }
     });
 }
@@ -40,10 +47,16 @@ fn bad_sizes_are_errors() {
     each(|kind| {
         let build = |capacity, object: Layout| kind.build(Builder::new(capacity, object)).err();
         assert_eq!(build(0, layout(8)), Some(BuildError::Capacity(0)));
-        assert_eq!(build(MAX_CAPACITY + 1, layout(8)), Some(BuildError::Capacity(MAX_CAPACITY + 1)));
+        assert_eq!(
+            build(MAX_CAPACITY + 1, layout(8)),
+            Some(BuildError::Capacity(MAX_CAPACITY + 1))
+        );
         assert_eq!(build(usize::MAX, layout(8)), Some(BuildError::Capacity(usize::MAX)));
-        assert_eq!(build(1, layout(0)), Some(BuildError::ObjectSize(0)));
-        assert_eq!(build(1, layout(MAX_OBJECT_SIZE + 1)), Some(BuildError::ObjectSize(MAX_OBJECT_SIZE + 1)));
+        assert_eq!(build(1, layout(0)), None);
+        assert_eq!(
+            build(1, layout(MAX_OBJECT_SIZE + 1)),
+            Some(BuildError::ObjectSize(MAX_OBJECT_SIZE + 1))
+        );
         assert_eq!(build(1, layout(MAX_OBJECT_SIZE)), None);
         assert_eq!(build(1, layout(1)), None);
         let wide = Layout::from_size_align(64, 2 * MAX_OBJECT_SIZE).expect("a layout");
@@ -53,7 +66,8 @@ fn bad_sizes_are_errors() {
 
 #[test]
 fn a_terabyte_is_an_error_or_works() {
-    // 2^24 objects of 64 KiB: whether the kernel promises that much is its business; a panic or an overflow would be ours.
+    // 2^24 objects of 64 KiB: whether the kernel promises that much is its business; a panic or an
+    // overflow would be ours.
     match Builder::new(MAX_CAPACITY, layout(MAX_OBJECT_SIZE)).build::<objpool::CasLifo>() {
         Ok(pool) => assert!(pool.pop().is_some()),
         Err(error) => assert_eq!(error, BuildError::OutOfMemory),
@@ -93,7 +107,11 @@ fn double_and_foreign_pushes_are_refused() {
         // SAFETY: refused; nobody uses these addresses.
         let push = |p: &dyn Pool, object: NonNull<u8>| unsafe { p.push(object) };
         assert_eq!(push(&*other, object), Err(PushError::Foreign));
-        assert_eq!(push(&*pool, object.map_addr(|a| a.saturating_add(8))), Err(PushError::Foreign), "inside an object");
+        assert_eq!(
+            push(&*pool, object.map_addr(|a| a.saturating_add(8))),
+            Err(PushError::Foreign),
+            "inside an object"
+        );
         assert_eq!(push(&*pool, NonNull::from(&kind).cast()), Err(PushError::Foreign));
         assert_eq!(push(&*pool, object), Ok(()));
         assert_eq!(push(&*pool, object), Err(PushError::NotOut));
@@ -182,7 +200,8 @@ fn close_while_others_pop_and_push() {
     });
 }
 
-/// Threads that hold at most one object each, and as many objects: one is free whenever somebody asks.
+/// Threads that hold at most one object each, and as many objects: one is free whenever somebody
+/// asks.
 #[test]
 fn none_is_never_spurious() {
     each(|kind| {
@@ -196,7 +215,8 @@ fn none_is_never_spurious() {
                         let mut random = Random::new(who);
                         while Instant::now() < end {
                             for _ in 0..32 {
-                                let owned = take(pool, who).unwrap_or_else(|| panic!("{kind:?}: None with a free object"));
+                                let owned = take(pool, who)
+                                    .unwrap_or_else(|| panic!("{kind:?}: None with a free object"));
                                 if random.below(64) == 0 {
                                     thread::yield_now();
                                 }
@@ -271,8 +291,13 @@ fn bulk_and_overrun() {
                 });
             }
         });
-        let Statistics { hits: counted, misses: missed, in_use, high_water, .. } = pool.statistics();
-        assert_eq!((counted, missed, in_use), (hits.into_inner(), misses.into_inner(), 0), "{kind:?}: exact at rest");
+        let Statistics { hits: counted, misses: missed, in_use, high_water, .. } =
+            pool.statistics();
+        assert_eq!(
+            (counted, missed, in_use),
+            (hits.into_inner(), misses.into_inner(), 0),
+            "{kind:?}: exact at rest"
+        );
         assert!((1..=48).contains(&high_water));
         check_full(&*pool);
     });
@@ -282,8 +307,11 @@ fn bulk_and_overrun() {
 fn a_thread_exits_while_holding() {
     each(|kind| {
         let pool = kind.pool(8, 16);
-        let held: Vec<Owned> =
-            thread::scope(|s| s.spawn(|| (0..5).map(|_| take(&*pool, 1).expect("8 are free")).collect()).join().expect("no panic"));
+        let held: Vec<Owned> = thread::scope(|s| {
+            s.spawn(|| (0..5).map(|_| take(&*pool, 1).expect("8 are free")).collect())
+                .join()
+                .expect("no panic")
+        });
         assert_eq!(pool.statistics().in_use, 5);
         assert_eq!(pool.statistics().high_water, 5);
         held.into_iter().for_each(|owned| give(&*pool, owned));
@@ -310,28 +338,32 @@ fn visits_can_be_forbidden() {
     });
     assert_eq!(pool.statistics().in_use, 0);
     let reached = std::iter::from_fn(|| take(&pool, 9)).count();
-    assert!((32..=64).contains(&reached), "at least half of the objects are within reach: {reached}");
+    assert!(
+        (32..=64).contains(&reached),
+        "at least half of the objects are within reach: {reached}"
+    );
 }
 
 #[test]
 fn slots_count_what_crosses_them() {
-    // Objects that a thread on one CPU pops and one on the other pushes are remote pushes, whatever the list.
+    // Objects that a thread on one CPU pops and one on the other pushes are remote pushes, whatever
+    // the list.
     each(|kind| {
         let pool = kind.pool(64, 16);
         let stop = AtomicBool::new(false);
-        let pinned = |n: usize| common_pin(n);
         thread::scope(|s| {
             let (to, from) = mpsc::sync_channel::<Owned>(4);
             let pool = &*pool;
-            let (stop, pinned) = (&stop, &pinned);
+            let stop = &stop;
             s.spawn(move || {
-                pinned(0);
+                pin(0);
                 for _ in 0..200 {
-                    to.send(take(pool, 1).expect("64 objects, at most 7 on the way")).expect("the other side lives");
+                    to.send(take(pool, 1).expect("64 objects, at most 7 on the way"))
+                        .expect("the other side lives");
                 }
             });
             s.spawn(move || {
-                pinned(1);
+                pin(1);
                 from.into_iter().for_each(|owned| give(pool, owned));
                 stop.store(true, Ordering::Relaxed);
             });
@@ -345,24 +377,8 @@ fn slots_count_what_crosses_them() {
     });
 }
 
-/// Keeps this thread on the `n`-th CPU that it may use.
-fn common_pin(n: usize) {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `allowed` is writable for its size.
-    let r = unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &mut allowed) };
-    assert_eq!(r, 0);
-    // SAFETY: every number is below CPU_SETSIZE.
-    let Some(cpu) = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) }).nth(n) else { return };
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `cpu` is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu, &mut one) };
-    // SAFETY: `one` is readable for its size.
-    assert_eq!(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &one) }, 0);
-}
-
-/// The default pool in a process whose C library registers no thread: the crates below do it at a thread's first operation.
+/// The default pool in a process whose C library registers no thread: the crates below do it at a
+/// thread's first operation.
 #[test]
 fn with_our_own_registration() {
     const MARK: &str = "OBJPOOL_TEST_OWN_REGISTRATION";
@@ -381,5 +397,10 @@ fn with_our_own_registration() {
         .env(MARK, "1")
         .output()
         .expect("run this test again");
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
 }

@@ -4,15 +4,17 @@ use core::ops::Range;
 
 /// A function, as its object file or the running process has it.
 ///
-/// The bytes are the original ones: where the caller has patched already, it gives what was there before.
+/// The bytes are the original ones: where the caller has patched already, it gives what was there
+/// before.
 #[derive(Clone, Copy, Debug)]
 pub struct Function<'a> {
     /// Address of the first byte of `code` at run time.
     pub address: u64,
     /// The whole function. Its bounds are trusted: a symbol's or an unwind entry's.
     pub code: &'a [u8],
-    /// Bytes behind the function that belong to nobody. They are taken only where they are padding (nops, `int3`), so that functions of less than five bytes can have a detour.
-    /// Empty when unknown.
+    /// Bytes behind the function that belong to nobody. They are taken only where they are padding
+    /// (nops, `int3`), so that functions of less than five bytes can have a detour. Empty when
+    /// unknown.
     pub after: &'a [u8],
     /// Offset of the probed instruction in `code`; 0 is the entry.
     pub site: u32,
@@ -21,11 +23,14 @@ pub struct Function<'a> {
 /// What the caller knows besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
-    /// Restartable sequences (`struct rseq_cs`: start to start + post-commit offset). A trap or a detour in one breaks it: such sites are refused.
+    /// Restartable sequences (`struct rseq_cs`: start to start + post-commit offset). A trap or a
+    /// detour in one breaks it: such sites are refused.
     pub rseq: &'a [Range<u64>],
-    /// Addresses that control reaches in a way that the function's own code does not show: landing pads, targets of jump tables, other functions' jumps into this one
-    /// ([`branch_targets`](crate::branch_targets) finds those), other probes' sites. A detour does not displace one. Ascending.
-    pub landings: &'a [u64],
+    /// Addresses that control reaches in a way that the function's own code does not show: landing
+    /// pads, targets of jump tables, other functions' jumps into this one
+    /// ([`branch_targets`](crate::branch_targets) finds those), other probes' sites. A detour does
+    /// not displace one. Ascending.
+    pub branch_targets: &'a [u64],
     /// Never a detour.
     pub breakpoint: bool,
 }

@@ -12,18 +12,34 @@ pub enum Refusal {
     Undecodable,
     /// The site is not the first byte of an instruction.
     NotAnInstruction,
-    /// The instruction at the site is a breakpoint of somebody else.
+    /// The instruction at the site is a breakpoint, of the function's own or of somebody else.
     ForeignBreakpoint,
     /// The site is inside a restartable sequence: a trap there makes the program retry for ever.
     Rseq,
     /// The function is the return from a signal handler; unwinders know it by its bytes.
     SignalReturn,
-    /// The site is the instruction that starts a hardware transaction; its fallback address is relative.
+    /// The site is the instruction that starts a hardware transaction; its fallback address is
+    /// relative.
     Transaction,
     /// The instruction depends on its own address in a way that cannot be reproduced elsewhere.
     NotRelocatable,
     /// Relocated code at the given address would not reach what the original refers to.
     OutOfReach,
+}
+
+impl Refusal {
+    /// All of them; a place in this list is what a decision's bytes have for one.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Empty,
+        Self::Undecodable,
+        Self::NotAnInstruction,
+        Self::ForeignBreakpoint,
+        Self::Rseq,
+        Self::SignalReturn,
+        Self::Transaction,
+        Self::NotRelocatable,
+        Self::OutOfReach,
+    ];
 }
 
 impl fmt::Display for Refusal {
@@ -32,7 +48,7 @@ impl fmt::Display for Refusal {
             Self::Empty => "the function has no code",
             Self::Undecodable => "no instruction at this address",
             Self::NotAnInstruction => "not the start of an instruction",
-            Self::ForeignBreakpoint => "a breakpoint is there already",
+            Self::ForeignBreakpoint => "its first instruction is a breakpoint (int3)",
             Self::Rseq => "inside a restartable sequence",
             Self::SignalReturn => "return from a signal handler",
             Self::Transaction => "starts a hardware transaction",
@@ -52,11 +68,13 @@ pub enum NoDetour {
     TooShort,
     /// The function branches into the bytes that the jump would displace.
     BranchIntoWindow,
-    /// The caller knows of another way into those bytes ([`Options::landings`](crate::Options)).
-    LandingInWindow,
+    /// The caller knows of another way into those bytes
+    /// ([`Options::branch_targets`](crate::Options)).
+    BranchTargetInWindow,
     /// A call among the displaced instructions would return into the jump.
     CallInWindow,
-    /// An unconditional jump or return is displaced together with code behind it that nobody seems to reach, so that a hidden way there is likely.
+    /// An unconditional jump or return is displaced together with code behind it that nobody seems
+    /// to reach, so that a hidden way there is likely.
     CodeBehindJump,
     /// Some displaced instruction cannot be relocated.
     NotRelocatable,
@@ -64,10 +82,27 @@ pub enum NoDetour {
     Undecodable,
     /// A restartable sequence starts in the window.
     Rseq,
-    /// The displaced instructions refer to places too far from each other for one stub to reach all.
+    /// The displaced instructions refer to places too far from each other for one stub to reach
+    /// all.
     OutOfReach,
     /// The caller asked for a breakpoint.
     Asked,
+}
+
+impl NoDetour {
+    /// All of them; a place in this list is what a plan's bytes have for one.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::TooShort,
+        Self::BranchIntoWindow,
+        Self::BranchTargetInWindow,
+        Self::CallInWindow,
+        Self::CodeBehindJump,
+        Self::NotRelocatable,
+        Self::Undecodable,
+        Self::Rseq,
+        Self::OutOfReach,
+        Self::Asked,
+    ];
 }
 
 impl fmt::Display for NoDetour {
@@ -75,7 +110,7 @@ impl fmt::Display for NoDetour {
         f.write_str(match self {
             Self::TooShort => "shorter than a jump",
             Self::BranchIntoWindow => "branch into the first bytes",
-            Self::LandingInWindow => "the first bytes are reached from elsewhere",
+            Self::BranchTargetInWindow => "the first bytes are reached from elsewhere",
             Self::CallInWindow => "a call would return into the jump",
             Self::CodeBehindJump => "code of unknown use behind a jump",
             Self::NotRelocatable => "an instruction cannot be relocated",
@@ -93,14 +128,27 @@ impl fmt::Display for NoDetour {
 pub enum NoReturn {
     /// The site is not the entry: the return address is not on top of the stack.
     NotEntry,
-    /// It reads its own return address (`__builtin_return_address`, `setjmp`): a return probe would show there.
+    /// It reads its own return address (`__builtin_return_address`, `setjmp`): a return probe would
+    /// show there.
     ReadsReturnAddress,
     /// It writes over its own return address (thunks, retpolines).
     WritesReturnAddress,
-    /// It takes its return address off the stack (`vfork`, coroutine switches, hand-written thunks).
+    /// It takes its return address off the stack (`vfork`, coroutine switches, hand-written
+    /// thunks).
     DropsReturnAddress,
     /// It goes to another stack before it returns.
     SwitchesStack,
+}
+
+impl NoReturn {
+    /// All of them; a place in this list is what a plan's bytes have for one.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::NotEntry,
+        Self::ReadsReturnAddress,
+        Self::WritesReturnAddress,
+        Self::DropsReturnAddress,
+        Self::SwitchesStack,
+    ];
 }
 
 impl fmt::Display for NoReturn {

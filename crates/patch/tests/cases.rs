@@ -1,6 +1,8 @@
 //! What a function looks like, and how it is patched: one row for each special case.
 
-use patch::{Body, Function, Memory, Method, NoDetour, NoReturn, Options, Plan, Refusal, Registers, Resume};
+use patch::{
+    Body, Function, Memory, Method, NoDetour, NoReturn, Options, Plan, Refusal, Registers, Resume,
+};
 
 const AT: u64 = 0x55_0000_1000;
 const STUB: u64 = AT + 0x10_0000;
@@ -48,30 +50,90 @@ fn methods() {
         ("ret with int3 behind", "c3", "cc cc cc cc", Ok((5, &[])), false),
         ("ret with too little padding", "c3", "90 90 90", Err(NoDetour::TooShort), false),
         ("ret with a function behind", "c3", "55 48 89 e5", Err(NoDetour::TooShort), false),
-        ("falls out of its end: the padding runs", "31 c0", "90 90 90 90", Err(NoDetour::TooShort), false),
+        (
+            "falls out of its end: the padding runs",
+            "31 c0",
+            "90 90 90 90",
+            Err(NoDetour::TooShort),
+            false,
+        ),
         ("3 bytes", "31 c0 c3", "0f 1f 44 00 00 90", Ok((5, &[2])), false),
         ("padding of its own", "f3 c3 0f 1f 44 00 00", "", Ok((5, &[])), false),
         ("code behind a ret", "c3 31 c0 ff c0 c3", "", Err(NoDetour::CodeBehindJump), false),
-        ("ud2 that a handler skips", "0f 0b 90 90 90 b8 06 00 00 00 c3", "", Err(NoDetour::CodeBehindJump), false),
+        (
+            "ud2 that a handler skips",
+            "0f 0b 90 90 90 b8 06 00 00 00 c3",
+            "",
+            Err(NoDetour::CodeBehindJump),
+            false,
+        ),
         ("jmp short out", "eb 40", "90 90 90 90", Ok((5, &[])), false),
         ("jmp near out", "e9 00 10 00 00", "", Ok((5, &[])), false),
         ("jmp [rip]", "ff 25 00 10 00 00", "", Ok((6, &[])), false),
         ("jcc over the window", "85 ff 74 05 b8 01 00 00 00 c3", "", Ok((9, &[2, 4])), false),
         ("jcc into the window", "85 ff 74 01 90 31 c0 c3", "", Ok((5, &[2, 4])), false),
-        ("a branch from behind into the window", "48 ff c7 48 ff c7 75 fb e8 00 00 00 00 c3", "", Err(NoDetour::BranchIntoWindow), false),
-        ("a loop from behind into the window", "31 c0 48 ff c7 e2 fb e8 00 00 00 00 c3", "", Err(NoDetour::BranchIntoWindow), false),
-        ("jrcxz from behind into the window", "31 c0 48 ff c7 e3 fb ff e0", "", Err(NoDetour::BranchIntoWindow), false),
-        ("a small function is moved as a whole", "31 c0 48 ff c7 e2 fb c3", "", Ok((8, &[2])), false),
+        (
+            "a branch from behind into the window",
+            "48 ff c7 48 ff c7 75 fb e8 00 00 00 00 c3",
+            "",
+            Err(NoDetour::BranchIntoWindow),
+            false,
+        ),
+        (
+            "a loop from behind into the window",
+            "31 c0 48 ff c7 e2 fb e8 00 00 00 00 c3",
+            "",
+            Err(NoDetour::BranchIntoWindow),
+            false,
+        ),
+        (
+            "jrcxz from behind into the window",
+            "31 c0 48 ff c7 e3 fb ff e0",
+            "",
+            Err(NoDetour::BranchIntoWindow),
+            false,
+        ),
+        (
+            "a small function is moved as a whole",
+            "31 c0 48 ff c7 e2 fb c3",
+            "",
+            Ok((8, &[2])),
+            false,
+        ),
         ("moved, with padding inside", "31 c0 48 ff c7 75 fb c3 cc cc", "", Ok((10, &[2])), false),
-        ("not moved: a branch between its instructions", "31 c0 48 ff c7 75 fc c3", "", Err(NoDetour::BranchIntoWindow), false),
-        ("a label in the window is taken", "31 c0 48 ff c7 48 8d 05 f8 ff ff ff ff e0", "", Err(NoDetour::BranchIntoWindow), false),
+        (
+            "not moved: a branch between its instructions",
+            "31 c0 48 ff c7 75 fc c3",
+            "",
+            Err(NoDetour::BranchIntoWindow),
+            false,
+        ),
+        (
+            "a label in the window is taken",
+            "31 c0 48 ff c7 48 8d 05 f8 ff ff ff ff e0",
+            "",
+            Err(NoDetour::BranchIntoWindow),
+            false,
+        ),
         ("a branch to byte 0", "48 ff c7 48 ff ce 75 f8 c3", "", Ok((6, &[3])), true),
         ("a branch of the window to byte 0", "48 ff cf 75 fb c3", "", Ok((5, &[3])), false),
         ("recursion is no loop", "48 ff cf 48 ff ce e8 f5 ff ff ff c3", "", Ok((6, &[3])), false),
-        ("a branch to the middle of an instruction", "85 ff 74 01 f0 48 ff 07 c3", "", Ok((8, &[2, 4])), false),
+        (
+            "a branch to the middle of an instruction",
+            "85 ff 74 01 f0 48 ff 07 c3",
+            "",
+            Ok((8, &[2, 4])),
+            false,
+        ),
         ("call first", "e8 00 10 00 00 c3", "", Ok((5, &[])), false),
         ("push, call", "53 e8 00 10 00 00 5b c3", "", Ok((6, &[1])), false),
-        ("call rax returns into the window", "ff d0 48 83 c4 08 c3", "", Err(NoDetour::CallInWindow), false),
+        (
+            "call rax returns into the window",
+            "ff d0 48 83 c4 08 c3",
+            "",
+            Err(NoDetour::CallInWindow),
+            false,
+        ),
         ("call [rip]", "ff 15 00 10 00 00 c3", "", Ok((6, &[])), false),
         ("call [rsp-8]", "48 89 c0 ff 54 24 f8 c3", "", Err(NoDetour::NotRelocatable), false),
         ("call rsp", "48 89 c0 ff d4 c3", "", Err(NoDetour::NotRelocatable), false),
@@ -80,12 +142,30 @@ fn methods() {
         ("lock prefix", "f0 48 ff 07 31 c0 c3", "", Ok((6, &[4])), false),
         ("syscall", "b8 27 00 00 00 0f 05 c3", "", Ok((5, &[])), false),
         ("syscall in the window", "31 c0 0f 05 c3", "", Ok((5, &[2, 4])), false),
-        ("xbegin in the window", "31 c0 c7 f8 00 00 00 00 c3", "", Err(NoDetour::NotRelocatable), false),
+        (
+            "xbegin in the window",
+            "31 c0 c7 f8 00 00 00 00 c3",
+            "",
+            Err(NoDetour::NotRelocatable),
+            false,
+        ),
         ("int3 in the window", "31 c0 cc 31 c0 c3", "", Err(NoDetour::NotRelocatable), false),
         ("data behind a jump", "55 48 89 e5 ff e0 06 07 0e 16", "", Ok((6, &[1, 4])), false),
         ("runs into data", "55 48 89 e5 90 90 06 07", "", Err(NoDetour::Undecodable), false),
-        ("data behind a call that does not return", "55 48 89 e5 90 e8 00 10 00 00 06", "", Ok((5, &[1, 4])), false),
-        ("jmp short with a data prefix", "66 eb 10 90 90 90", "", Err(NoDetour::NotRelocatable), false),
+        (
+            "data behind a call that does not return",
+            "55 48 89 e5 90 e8 00 10 00 00 06",
+            "",
+            Ok((5, &[1, 4])),
+            false,
+        ),
+        (
+            "jmp short with a data prefix",
+            "66 eb 10 90 90 90",
+            "",
+            Err(NoDetour::NotRelocatable),
+            false,
+        ),
     ];
     for (what, code, after, expected, loops) in table {
         let (code, after) = (hex(code), hex(after));
@@ -122,7 +202,12 @@ fn refusals() {
         ("half an instruction", "48 8b", 0, Refusal::Undecodable),
         ("inside an instruction", "b8 90 90 90 90 c3", 1, Refusal::NotAnInstruction),
         ("somebody's breakpoint", "cc 48 89 e5 c3", 0, Refusal::ForeignBreakpoint),
-        ("somebody's breakpoint behind endbr64", "f3 0f 1e fa cc 48 89 e5 c3", 0, Refusal::ForeignBreakpoint),
+        (
+            "somebody's breakpoint behind endbr64",
+            "f3 0f 1e fa cc 48 89 e5 c3",
+            0,
+            Refusal::ForeignBreakpoint,
+        ),
         ("xbegin", "c7 f8 00 00 00 00 c3", 0, Refusal::Transaction),
         ("rt_sigreturn", "48 c7 c0 0f 00 00 00 0f 05", 0, Refusal::SignalReturn),
         ("rt_sigreturn, one nop early", "90 48 c7 c0 0f 00 00 00 0f 05", 0, Refusal::SignalReturn),
@@ -141,21 +226,116 @@ fn refusals() {
 #[test]
 fn what_the_caller_knows() {
     let code = hex("55 48 89 e5 41 54 31 c0 c3");
-    let why = |options: &Options<'_>| match plan_of(&code, &[], 0, options).expect("a plan").method {
+    let why = |options: &Options<'_>| match plan_of(&code, &[], 0, options).expect("a plan").method
+    {
         Method::Detour(_) => None,
         Method::Breakpoint(b) => Some(b.why()),
     };
     assert_eq!(why(&Options::default()), None);
     assert_eq!(why(&Options { breakpoint: true, ..Options::default() }), Some(NoDetour::Asked));
     // The jump covers five bytes; what lies behind is still there.
-    for (landing, expected) in [(0, None), (1, Some(NoDetour::LandingInWindow)), (4, Some(NoDetour::LandingInWindow)), (5, None)] {
-        assert_eq!(why(&Options { landings: &[AT - 9, AT + landing, AT + 99], ..Options::default() }), expected, "{landing}");
+    for (target, expected) in [
+        (0, None),
+        (1, Some(NoDetour::BranchTargetInWindow)),
+        (4, Some(NoDetour::BranchTargetInWindow)),
+        (5, None),
+    ] {
+        assert_eq!(
+            why(&Options { branch_targets: &[AT - 9, AT + target, AT + 99], ..Options::default() }),
+            expected,
+            "{target}"
+        );
     }
     let sequence = |from| [from..AT + 20, AT + 100..AT + 120];
-    assert_eq!(why(&Options { rseq: &sequence(AT + 4), ..Options::default() }), Some(NoDetour::Rseq));
+    assert_eq!(
+        why(&Options { rseq: &sequence(AT + 4), ..Options::default() }),
+        Some(NoDetour::Rseq)
+    );
     assert_eq!(why(&Options { rseq: &sequence(AT + 6), ..Options::default() }), None);
     let inside = plan_of(&code, &[], 0, &Options { rseq: &sequence(AT), ..Options::default() });
     assert_eq!(inside.err(), Some(Refusal::Rseq));
+}
+
+/// Where branches back to byte 0 are redirected, as offsets: (of the jump, if one has room; of the
+/// trap).
+#[test]
+fn branches_back_are_redirected() {
+    type Ways = &'static [(Option<u64>, u64)];
+    let table: &[(&str, &str, &str, Option<Ways>)] = &[
+        ("none", "31 c0 48 ff c7 c3", "", Some(&[])),
+        // dec edi; jle +12; call; add rdi, 1; jmp 0; nothing behind
+        (
+            "with the instruction before it",
+            "ff cf 7e 0b e8 00 00 00 00 48 83 c7 01 eb f1 c3",
+            "",
+            Some(&[(Some(9), 13)]),
+        ),
+        (
+            "conditional, with code behind",
+            "90 e8 00 00 00 00 74 f8 31 c0 31 c9 c3",
+            "",
+            Some(&[(Some(6), 6)]),
+        ),
+        ("near", "90 e8 00 00 00 00 e9 f5 ff ff ff", "", Some(&[(Some(6), 6)])),
+        (
+            "with padding behind",
+            "90 e8 00 00 00 00 74 01 c3 eb f5",
+            "90 90 90",
+            Some(&[(Some(9), 9)]),
+        ),
+        ("without", "90 e8 00 00 00 00 74 01 c3 eb f5", "55", Some(&[(None, 9)])),
+        // A jump to the jmp, in front of which there would be room.
+        ("branched to", "90 e8 00 00 00 00 74 03 48 89 c0 eb f3", "55", Some(&[(None, 11)])),
+        (
+            "one behind the other",
+            "90 e8 00 00 00 00 74 f8 75 f6 31 c0 31 c0 c3",
+            "",
+            Some(&[(None, 6), (Some(8), 8)]),
+        ),
+        // A jump through a register may lead to what is behind the branch.
+        (
+            "a label may be there",
+            "90 e8 00 00 00 00 74 f8 31 c0 31 c0 ff e0",
+            "",
+            Some(&[(None, 6)]),
+        ),
+        // Data behind a ret looks like a branch to byte 0.
+        ("data", "90 e8 00 00 00 00 c3 eb f7 06 06 06", "", None),
+        ("with a prefix that processors disagree about", "90 e8 00 00 00 00 66 75 f7 c3", "", None),
+    ];
+    for (what, code, after, expected) in table {
+        let plan = plan_of(&hex(code), &hex(after), 0, &Options::default()).expect("a plan");
+        let ways = plan.back.as_ref().map(|all| {
+            all.iter()
+                .map(|b| (b.detour.as_ref().map(|d| d.site() - AT), b.trap.site() - AT))
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(ways.as_deref(), *expected, "{what}");
+        assert_eq!(plan.loops, ways.is_none_or(|w| !w.is_empty()), "{what}");
+        for back in plan.back.iter().flatten() {
+            let redirect = plan.redirect(STUB + 0x100);
+            let mut out = Vec::new();
+            let body =
+                back.trap.emit_redirected(STUB, Some(&redirect), &mut out).expect("in reach");
+            let jump = out.windows(5).position(|w| w[0] == 0xe9 || w[0] == 0x0f).expect("a branch");
+            let place = jump + if out[jump] == 0x0f { 2 } else { 1 };
+            assert_eq!(leads_to(&out, place), STUB + 0x100, "{what}");
+            assert_eq!(body.relocated(back.trap.site()), Some(0), "{what}");
+            let Some(detour) = &back.detour else { continue };
+            out.clear();
+            let body = detour.emit_redirected(STUB, Some(&redirect), &mut out).expect("in reach");
+            let at =
+                body.relocated(back.trap.site()).expect("the branch is in the window") as usize;
+            let place = at + if out[at] == 0x0f { 2 } else { 1 };
+            assert_eq!(leads_to(&out, place), STUB + 0x100, "{what}");
+        }
+    }
+    let code = hex("90 e8 00 00 00 00 74 f8 31 c0 31 c9 c3");
+    let targets = Options { branch_targets: &[AT + 8], ..Options::default() };
+    let plan = plan_of(&code, &[], 0, &targets).expect("a plan");
+    assert!(plan.back.expect("a trap has room")[0].detour.is_none(), "reached from elsewhere");
+    let plan = plan_of(&code, &[], 2, &Options::default());
+    assert!(plan.is_err() || plan.is_ok_and(|p| p.back.is_none()), "not at the entry");
 }
 
 #[test]
@@ -170,7 +350,9 @@ fn endbr64_stays() {
     // Nothing behind it: a breakpoint on it, emulated.
     let plan = self::plan("f3 0f 1e fa");
     assert_eq!(plan.site, AT);
-    assert!(matches!(&plan.method, Method::Breakpoint(b) if matches!(b.resume(), Resume::Emulate(_))));
+    assert!(
+        matches!(&plan.method, Method::Breakpoint(b) if matches!(b.resume(), Resume::Emulate(_)))
+    );
 }
 
 #[test]
@@ -185,7 +367,9 @@ fn a_call_pushes_the_original_return_address() {
     assert_eq!(out[constant..constant + 8], (AT + 6).to_le_bytes());
     assert_eq!((STUB + constant as u64) % 8, 0);
     // (offset, shown ip, shown rsp)
-    for (offset, ip, sp) in [(0, AT, 0), (1, AT + 1, 0), (6, AT + 1, 8), (11, AT + 1, 0), (17, AT + 1, 8)] {
+    for (offset, ip, sp) in
+        [(0, AT, 0), (1, AT + 1, 0), (6, AT + 1, 8), (11, AT + 1, 0), (17, AT + 1, 8)]
+    {
         let p = body.present(offset).expect("code");
         assert_eq!((p.ip, p.sp), (ip, sp), "{offset}");
     }
@@ -194,6 +378,24 @@ fn a_call_pushes_the_original_return_address() {
     assert_eq!(body.relocated(AT + 2), None);
     // The return address is the original one: nothing comes back to the stub.
     assert_eq!(body.relocated(AT + 6), None);
+}
+
+/// It is a call of the function as any other, which the probe has to see.
+#[test]
+fn a_call_of_the_function_itself_goes_by_the_probe() {
+    // dec edi; je +5; call the first byte; ret
+    let plan = plan("ff cf 74 05 e8 f7 ff ff ff c3");
+    let Method::Detour(d) = &plan.method else { panic!("{}", plan.method) };
+    assert_eq!(d.window(), 9);
+    assert!(!plan.loops);
+    let (body, out) = body(&plan);
+    let jump = body.relocated(AT + 4).expect("the call") as usize + 16;
+    assert_eq!(out[jump], 0xe9);
+    assert_eq!(leads_to(&out, jump + 1), AT);
+    // A call of what is behind the first byte pushes its address and goes on in the copy.
+    let plan = self::plan("90 90 90 e8 00 00 00 00 59 c3");
+    let (body, out) = self::body(&plan);
+    assert_eq!(leads_to(&out, body.relocated(AT + 3).unwrap() as usize + 17), AT + 8);
 }
 
 #[test]
@@ -244,7 +446,12 @@ fn liveness() {
         assert_eq!([l.flags, l.rax, l.rcx, l.rdx, l.rdi], live, "{code}");
         assert!(!l.red_zone, "{code}");
     }
-    assert!(plan_of(&hex("31 c0 31 c9 31 d2 c3"), &[], 2, &Options::default()).expect("a plan").live.red_zone);
+    assert!(
+        plan_of(&hex("31 c0 31 c9 31 d2 c3"), &[], 2, &Options::default())
+            .expect("a plan")
+            .live
+            .red_zone
+    );
 }
 
 #[test]
@@ -253,24 +460,45 @@ fn return_probes() {
         ("ordinary", "55 48 89 e5 53 48 83 ec 08 48 8b 45 f8 48 83 c4 08 5b 5d c3", Ok(())),
         ("a stack argument", "48 8b 44 24 08 31 c9 c3", Ok(())),
         ("reads [rsp]", "48 8b 34 24 31 c9 c3", Err(NoReturn::ReadsReturnAddress)),
-        ("reads it below a frame", "48 83 ec 18 48 8b 74 24 18 48 83 c4 18 c3", Err(NoReturn::ReadsReturnAddress)),
-        ("reads it through rbp", "55 48 89 e5 48 8b 7d 08 5d c3", Err(NoReturn::ReadsReturnAddress)),
-        ("reads it behind a branch", "85 ff 74 01 c3 48 8b 34 24 c3", Err(NoReturn::ReadsReturnAddress)),
+        (
+            "reads it below a frame",
+            "48 83 ec 18 48 8b 74 24 18 48 83 c4 18 c3",
+            Err(NoReturn::ReadsReturnAddress),
+        ),
+        (
+            "reads it through rbp",
+            "55 48 89 e5 48 8b 7d 08 5d c3",
+            Err(NoReturn::ReadsReturnAddress),
+        ),
+        (
+            "reads it behind a branch",
+            "85 ff 74 01 c3 48 8b 34 24 c3",
+            Err(NoReturn::ReadsReturnAddress),
+        ),
         ("jumps by a return", "48 89 04 24 c3 90", Err(NoReturn::WritesReturnAddress)),
-        ("retpoline: a jump, its own call pushed what it overwrites", "e8 07 00 00 00 f3 90 0f ae e8 eb f9 48 89 04 24 c3", Ok(())),
+        (
+            "retpoline: a jump, its own call pushed what it overwrites",
+            "e8 07 00 00 00 f3 90 0f ae e8 eb f9 48 89 04 24 c3",
+            Ok(()),
+        ),
         ("call to the next, pop", "53 e8 00 00 00 00 5b 48 8b 03 5b c3", Ok(())),
         ("pops it", "5f b8 3a 00 00 00 0f 05 57 c3", Err(NoReturn::DropsReturnAddress)),
         ("drops it", "48 83 c4 08 31 c0 c3", Err(NoReturn::DropsReturnAddress)),
         ("thunk", "48 8b 1c 24 c3 90", Err(NoReturn::ReadsReturnAddress)),
         ("loads rsp", "48 8b 67 08 31 c0 c3", Err(NoReturn::SwitchesStack)),
-        ("realigns its stack", "4c 8d 54 24 08 48 83 e4 e0 41 ff 72 f8 55 48 89 e5 41 52 5d c3", Ok(())),
+        (
+            "realigns its stack",
+            "4c 8d 54 24 08 48 83 e4 e0 41 ff 72 f8 55 48 89 e5 41 52 5d c3",
+            Ok(()),
+        ),
         ("alloca", "55 48 89 e5 48 29 fc 48 8d 65 f0 5b 41 5c 5d c3", Ok(())),
         ("two depths meet", "85 ff 74 02 50 50 48 8b 44 24 10 c3", Ok(())),
     ];
     for (what, code, expected) in table {
         assert_eq!(plan(code).returns, *expected, "{what}");
     }
-    let inside = plan_of(&hex("55 48 89 e5 41 54 31 c0 31 c9 c3"), &[], 1, &Options::default()).expect("a plan");
+    let inside = plan_of(&hex("55 48 89 e5 41 54 31 c0 31 c9 c3"), &[], 1, &Options::default())
+        .expect("a plan");
     assert_eq!(inside.returns, Err(NoReturn::NotEntry));
 }
 
@@ -289,7 +517,8 @@ impl Memory for Words {
 
 #[test]
 fn emulation() {
-    // (code, flags, rip, rsp, what is on the stack); rsp is 32 before, [32] is 0x77, rcx is 0, r12 is 0xabc
+    // (code, flags, rip, rsp, what is on the stack); rsp is 32 before, [32] is 0x77, rcx is 0, r12
+    // is 0xabc
     let table = [
         ("90", 0, AT + 1, 32, 0x77),
         ("0f 1f 00", 0, AT + 3, 32, 0x77),
@@ -309,15 +538,29 @@ fn emulation() {
         ("e3 10", 0, AT + 0x12, 32, 0x77),
     ];
     for (code, rflags, rip, rsp, top) in table {
-        let plan = plan_of(&hex(code), &[], 0, &Options { breakpoint: true, ..Options::default() }).expect(code);
+        let plan = plan_of(&hex(code), &[], 0, &Options { breakpoint: true, ..Options::default() })
+            .expect(code);
         let Method::Breakpoint(b) = &plan.method else { panic!() };
         let Resume::Emulate(e) = b.resume() else { panic!("{code}: {:?}", b.resume()) };
         let mut words = Words([0, 0, 0, 0, 0x77, 0, 0, 0]);
-        let mut r = Registers { rsp: 32, rbp: 0xb9, r12: 0xabc, rflags, rip: AT + 1, ..Registers::default() };
+        let mut r = Registers {
+            rsp: 32,
+            rbp: 0xb9,
+            r12: 0xabc,
+            rflags,
+            rip: AT + 1,
+            ..Registers::default()
+        };
         e.apply_with(&mut r, &mut words);
         assert_eq!((r.rip, r.rsp, words.read(r.rsp), r.rflags), (rip, rsp, top, rflags), "{code}");
     }
-    let plan = plan_of(&hex("e8 00 10 00 00"), &[], 0, &Options { breakpoint: true, ..Options::default() }).expect("a plan");
+    let plan = plan_of(
+        &hex("e8 00 10 00 00"),
+        &[],
+        0,
+        &Options { breakpoint: true, ..Options::default() },
+    )
+    .expect("a plan");
     let Method::Breakpoint(b) = &plan.method else { panic!() };
     let Resume::Emulate(e) = b.resume() else { panic!() };
     let mut words = Words([0; 8]);
@@ -338,7 +581,8 @@ fn nothing_panics() {
     let options = [Options::default(), Options { breakpoint: true, ..Options::default() }];
     for round in 0..20_000 {
         let code: Vec<u8> = (0..random() % 40).map(|_| random() as u8).collect();
-        let after: Vec<u8> = (0..random() % 8).map(|_| [0x90, 0xcc, 0x66, 0x0f][random() as usize % 4]).collect();
+        let after: Vec<u8> =
+            (0..random() % 8).map(|_| [0x90, 0xcc, 0x66, 0x0f][random() as usize % 4]).collect();
         let address = [AT, 0, u64::MAX - 3, 1 << 63, random()][random() as usize % 5];
         let f = Function { address, code: &code, after: &after, site: (random() % 6) as u32 };
         let Ok(plan) = patch::plan(&f, &options[round % 2]) else { continue };
@@ -352,7 +596,10 @@ fn nothing_panics() {
         patch::branch_targets(address, &code, &mut targets, &mut Vec::new());
     }
     // Whole functions, cut anywhere.
-    let code = hex("f3 0f 1e fa 41 54 55 53 48 8b 1d 00 10 00 00 e8 00 00 01 00 85 c0 74 05 e2 f0 ff 15 00 00 00 00 5b 5d 41 5c c3");
+    let code = hex(
+        "f3 0f 1e fa 41 54 55 53 48 8b 1d 00 10 00 00 e8 00 00 01 00 85 c0 74 05 e2 f0 ff 15 00 \
+            00 00 00 5b 5d 41 5c c3",
+    );
     for end in 0..=code.len() {
         for site in 0..=end as u32 {
             let _ = plan_of(&code[..end], &[], site, &Options::default());

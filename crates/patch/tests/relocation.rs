@@ -1,12 +1,18 @@
-//! Relocated instructions do what the originals do: random windows, and those of real functions, run at both places with the same registers and memory; stepped, so that every state of relocated code that a
-//! signal handler could see is one that the original goes through.
+//! Relocated instructions do what the originals do: random windows, and those of real functions,
+//! run at both places with the same registers and memory; stepped, so that every state of relocated
+//! code that a signal handler could see is one that the original goes through.
 //!
 //! `RELOCATION_CASES` (default 4,000) and `RELOCATION_SEED` choose how many and which.
 
 mod arena;
 
-use arena::{Arena, CODE, Outcome, RELOCATED, RUNAWAY, SCRATCH, SCRATCH_BYTES, STACK, STACK_BYTES, THUNK_COUNT, THUNKS};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use arena::{
+    Arena, CODE, Outcome, RELOCATED, RUNAWAY, SCRATCH, SCRATCH_BYTES, STACK, STACK_BYTES,
+    THUNK_COUNT, THUNKS,
+};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use patch::{Body, Function, Method, Options, Registers, Resume};
 
@@ -42,23 +48,38 @@ fn decode(bytes: &[u8], ip: u64) -> Option<Piece> {
     let mut decoder = Decoder::with_ip(64, bytes, ip, DecoderOptions::NONE);
     let instruction = decoder.decode();
     let displacement = decoder.get_constant_offsets(&instruction).displacement_offset();
-    (!instruction.is_invalid()).then(|| Piece { bytes: bytes[..instruction.len()].to_vec(), instruction, displacement })
+    (!instruction.is_invalid()).then(|| Piece {
+        bytes: bytes[..instruction.len()].to_vec(),
+        instruction,
+        displacement,
+    })
 }
 
 /// It does the same every time, harms nobody outside the arena, and ends.
 fn tame(i: &Instruction) -> bool {
-    use FlowControl::{Call, ConditionalBranch, Exception, IndirectBranch, IndirectCall, Next, Return, UnconditionalBranch};
+    use FlowControl::{
+        Call, ConditionalBranch, Exception, IndirectBranch, IndirectCall, Next, Return,
+        UnconditionalBranch,
+    };
     if !matches!(
         i.flow_control(),
-        Next | Return | UnconditionalBranch | ConditionalBranch | Call | IndirectBranch | IndirectCall | Exception
+        Next | Return
+            | UnconditionalBranch
+            | ConditionalBranch
+            | Call
+            | IndirectBranch
+            | IndirectCall
+            | Exception
     ) {
         return false;
     }
     let name = format!("{:?}", i.mnemonic()).to_lowercase();
     const WILD: [&str; 42] = [
-        "rd", "sys", "int", "iret", "retf", "popf", "f", "xsave", "xrstor", "wr", "umonitor", "tpause", "umwait", "tile", "ldtile",
-        "sttile", "tdp", "vmcall", "vmmcall", "mwait", "monitor", "stui", "clui", "senduipi", "uiret", "testui", "xbegin", "xend",
-        "xabort", "xtest", "enc", "cpuid", "enter", "xrel", "ldmx", "vldmx", "stmx", "vstmx", "emms", "lfs", "lgs", "lss",
+        "rd", "sys", "int", "iret", "retf", "popf", "f", "xsave", "xrstor", "wr", "umonitor",
+        "tpause", "umwait", "tile", "ldtile", "sttile", "tdp", "vmcall", "vmmcall", "mwait",
+        "monitor", "stui", "clui", "senduipi", "uiret", "testui", "xbegin", "xend", "xabort",
+        "xtest", "enc", "cpuid", "enter", "xrel", "ldmx", "vldmx", "stmx", "vstmx", "emms", "lfs",
+        "lgs", "lss",
     ];
     if WILD.iter().any(|w| name.starts_with(w))
         || i.has_rep_prefix()
@@ -89,7 +110,15 @@ fn tame(i: &Instruction) -> bool {
             return false;
         }
     }
-    !matches!(i.code(), Code::Jmp_m1616 | Code::Jmp_m1632 | Code::Jmp_m1664 | Code::Call_m1616 | Code::Call_m1632 | Code::Call_m1664)
+    !matches!(
+        i.code(),
+        Code::Jmp_m1616
+            | Code::Jmp_m1632
+            | Code::Jmp_m1664
+            | Code::Call_m1616
+            | Code::Call_m1632
+            | Code::Call_m1664
+    )
 }
 
 /// Random bytes that are an instruction, with a taste for what relocation treats specially.
@@ -109,11 +138,17 @@ fn random_piece(random: &mut Random, ip: u64) -> Piece {
             4 => bytes[0] = 0xe0 + random.below(4) as u8,
             5 => bytes[..2].copy_from_slice(&[0x67, 0xe3]),
             // call and jmp through a register, memory, rip, the stack
-            6 => bytes[..2].copy_from_slice(&[0xff, [0xd0, 0xe0][random.below(2) as usize] | register]),
-            7 => bytes[..2].copy_from_slice(&[0xff, [0x50, 0x60, 0x10, 0x20][random.below(4) as usize] | register]),
+            6 => bytes[..2]
+                .copy_from_slice(&[0xff, [0xd0, 0xe0][random.below(2) as usize] | register]),
+            7 => bytes[..2].copy_from_slice(&[
+                0xff,
+                [0x50, 0x60, 0x10, 0x20][random.below(4) as usize] | register,
+            ]),
             8 => bytes[..2].copy_from_slice(&[0xff, [0x15, 0x25][random.below(2) as usize]]),
             9 => bytes[..4].copy_from_slice(&[0xff, 0x54, 0x24, random.below(16) as u8 * 8]),
-            10 => bytes[..7].copy_from_slice(&[0x41, 0xff, 0x94, 0x24, random.below(200) as u8, 0, 0]),
+            10 => {
+                bytes[..7].copy_from_slice(&[0x41, 0xff, 0x94, 0x24, random.below(200) as u8, 0, 0])
+            }
             // rip-relative with and without an immediate
             11..=13 => bytes[..3].copy_from_slice(&[
                 0x48 | noise[0] & 5,
@@ -133,7 +168,8 @@ fn random_piece(random: &mut Random, ip: u64) -> Piece {
     }
 }
 
-/// Joins pieces to a window at [`CODE`]: operands relative to rip go to the scratch area, branches to another piece or to a thunk.
+/// Joins pieces to a window at [`CODE`]: operands relative to rip go to the scratch area, branches
+/// to another piece or to a thunk.
 fn assemble(random: &mut Random, mut pieces: Vec<Piece>) -> Option<Vec<u8>> {
     let offsets: Vec<u64> = pieces
         .iter()
@@ -150,18 +186,27 @@ fn assemble(random: &mut Random, mut pieces: Vec<Piece>) -> Option<Vec<u8>> {
         if i.is_ip_rel_memory_operand() {
             let to = SCRATCH + SCRATCH_BYTES / 2 + random.below(64) * 8;
             let at = piece.displacement;
-            piece.bytes[at..at + 4].copy_from_slice(&((to as i64 - next as i64) as i32).to_le_bytes());
+            piece.bytes[at..at + 4]
+                .copy_from_slice(&((to as i64 - next as i64) as i32).to_le_bytes());
         }
         if matches!(i.op_count().min(1), 1) && i.op0_kind() == OpKind::NearBranch64 {
-            let inside = (random.below(2) == 0).then(|| CODE + offsets[random.below(offsets.len() as u64) as usize]);
+            let inside = (random.below(2) == 0)
+                .then(|| CODE + offsets[random.below(offsets.len() as u64) as usize]);
             let counted = i.is_loop() || i.is_loopcc();
             let last = piece.bytes.len();
             let short = i.is_jcc_short() || i.is_jmp_short() || i.is_jcx_short() || counted;
-            // Short ones reach the thunks that lie behind the window; a loop may go to itself, if it comes first and so finds the small count.
+            // Short ones reach the thunks that lie behind the window; a loop may go to itself, if
+            // it comes first and so finds the small count.
             let near = CODE + total + 14 + random.below(4) * 5;
             let to = match inside {
                 _ if counted && k == 0 && random.below(2) == 0 => CODE,
-                _ if i.is_jcc_short() && k + 1 == offsets.len() && k > 1 && random.below(2) == 0 => CODE + offsets[1],
+                _ if i.is_jcc_short()
+                    && k + 1 == offsets.len()
+                    && k > 1
+                    && random.below(2) == 0 =>
+                {
+                    CODE + offsets[1]
+                }
                 Some(to) => to,
                 None if short => near,
                 None => random.thunk(),
@@ -172,7 +217,9 @@ fn assemble(random: &mut Random, mut pieces: Vec<Piece>) -> Option<Vec<u8>> {
             } else {
                 piece.bytes[last - 4..].copy_from_slice(&(distance as i32).to_le_bytes());
             }
-        } else if i.op_count() > 0 && matches!(i.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32) {
+        } else if i.op_count() > 0
+            && matches!(i.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32)
+        {
             return None;
         }
     }
@@ -219,10 +266,15 @@ fn random_registers(random: &mut Random) -> Registers {
 /// Scratch and stack.
 type Memory = (Vec<u8>, Vec<u8>);
 
-/// Both memories as they are before every run: numbers, and addresses of thunks for indirect branches and returns.
+/// Both memories as they are before every run: numbers, and addresses of thunks for indirect
+/// branches and returns.
 fn fill(random: &mut Random) -> Memory {
     let mut make = |bytes: u64| {
-        (0..bytes / 8).flat_map(|_| if random.below(2) == 0 { random.thunk() } else { random.next() }.to_le_bytes()).collect::<Vec<u8>>()
+        (0..bytes / 8)
+            .flat_map(|_| {
+                if random.below(2) == 0 { random.thunk() } else { random.next() }.to_le_bytes()
+            })
+            .collect::<Vec<u8>>()
     };
     (make(SCRATCH_BYTES), make(STACK_BYTES))
 }
@@ -250,7 +302,13 @@ struct Seen {
     refused: usize,
 }
 
-fn check((arena, fills): &(Arena, Vec<Memory>), random: &mut Random, code: &[u8], seen: &mut Seen, what: &str) {
+fn check(
+    (arena, fills): &(Arena, Vec<Memory>),
+    random: &mut Random,
+    code: &[u8],
+    seen: &mut Seen,
+    what: &str,
+) {
     let mut registers = Registers { rip: CODE, ..random_registers(random) };
     if decode(code, CODE).is_some_and(|p| p.instruction.is_loop() || p.instruction.is_loopcc()) {
         // Zero is 2^64 rounds.
@@ -262,7 +320,9 @@ fn check((arena, fills): &(Arena, Vec<Memory>), random: &mut Random, code: &[u8]
         arena.write(STACK, stack);
     };
     let f = Function { address: CODE, code, after: &[], site: 0 };
-    let Ok(plan) = patch::plan(&f, &Options { breakpoint: random.below(3) == 0, ..Options::default() }) else {
+    let Ok(plan) =
+        patch::plan(&f, &Options { breakpoint: random.below(3) == 0, ..Options::default() })
+    else {
         seen.refused += 1;
         return;
     };
@@ -273,11 +333,14 @@ fn check((arena, fills): &(Arena, Vec<Memory>), random: &mut Random, code: &[u8]
     };
     let start = Registers { rip: plan.site, ..registers };
     let stepped = run(&start, true);
-    // A call whose operand lies where it pushes reads its own return address when relocated: the one difference that is accepted.
+    // A call whose operand lies where it pushes reads its own return address when relocated: the
+    // one difference that is accepted.
     let aliased = |r: &Registers| {
-        let call = code.get(r.rip.wrapping_sub(CODE) as usize..).and_then(|rest| decode(rest, r.rip));
-        call.is_some_and(|p| p.instruction.is_call_near_indirect() && p.instruction.op0_kind() == OpKind::Memory)
-            && r.rsp.wrapping_sub(SCRATCH) <= SCRATCH_BYTES
+        let call =
+            code.get(r.rip.wrapping_sub(CODE) as usize..).and_then(|rest| decode(rest, r.rip));
+        call.is_some_and(|p| {
+            p.instruction.is_call_near_indirect() && p.instruction.op0_kind() == OpKind::Memory
+        }) && r.rsp.wrapping_sub(SCRATCH) <= SCRATCH_BYTES
     };
     if stepped.fault == RUNAWAY || stepped.trace.iter().any(aliased) {
         return;
@@ -295,7 +358,8 @@ fn check((arena, fills): &(Arena, Vec<Memory>), random: &mut Random, code: &[u8]
                 seen.emulated += 1;
                 reset();
                 let mut after = start;
-                // SAFETY: these registers belong to no running thread; the stack pointer is in the arena, and rip-relative operands are in its scratch area.
+                // SAFETY: these registers belong to no running thread; the stack pointer is in the
+                // arena, and rip-relative operands are in its scratch area.
                 unsafe { e.apply(&mut after) };
                 // A jump to a non-canonical address faults at the jump, which is no longer there.
                 if plain.fault == 0 {
@@ -326,7 +390,8 @@ fn check((arena, fills): &(Arena, Vec<Memory>), random: &mut Random, code: &[u8]
         let at_exit = !(CODE..CODE + 0x1000).contains(&shown.rip);
         assert!(
             at_exit || original.peek().is_some(),
-            "{what} {code:02x?}: {state:x?} is shown as {shown:x?}, and the original was never there: {:x?}",
+            "{what} {code:02x?}: {state:x?} is shown as {shown:x?}, and the original was never \
+                there: {:x?}",
             stepped.trace
         );
     }
@@ -341,18 +406,29 @@ fn compare(original: &Outcome, relocated: &Outcome, body: Option<&Body>, what: &
         shown = body.map_or(shown, |b| presented(shown, b));
         if shown.rsp != relocated.registers.rsp {
             // A call that faulted has pushed already; what is below the stack pointer is nobody's.
-            for (base, mine, theirs) in [(STACK, &mut stack, &original.stack), (SCRATCH, &mut scratch, &original.scratch)] {
+            for (base, mine, theirs) in
+                [(STACK, &mut stack, &original.stack), (SCRATCH, &mut scratch, &original.scratch)]
+            {
                 let below = relocated.registers.rsp.wrapping_sub(base) as usize;
-                if let (Some(mine), Some(theirs)) =
-                    (mine.get_mut(below..below.saturating_add(8)), theirs.get(below..below.saturating_add(8)))
-                {
+                if let (Some(mine), Some(theirs)) = (
+                    mine.get_mut(below..below.saturating_add(8)),
+                    theirs.get(below..below.saturating_add(8)),
+                ) {
                     mine.copy_from_slice(theirs);
                 }
             }
         }
     }
-    assert_eq!(original.fault, relocated.fault, "{what} {code:02x?}: {:x?} {shown:x?}", original.registers);
-    assert_eq!(original.registers, shown, "{what} {code:02x?}: {:x?} {shown:x?}", original.registers);
+    assert_eq!(
+        original.fault, relocated.fault,
+        "{what} {code:02x?}: {:x?} {shown:x?}",
+        original.registers
+    );
+    assert_eq!(
+        original.registers, shown,
+        "{what} {code:02x?}: {:x?} {shown:x?}",
+        original.registers
+    );
     assert!(original.scratch == scratch, "{what} {code:02x?}: other memory");
     assert!(original.stack == stack, "{what} {code:02x?}: other stack");
 }
@@ -367,12 +443,27 @@ fn real_pieces(path: &str) -> Vec<Vec<Vec<u8>>> {
     let Ok(file) = object::File::parse(&*data) else { return Vec::new() };
     let mut windows = Vec::new();
     for symbol in file.dynamic_symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0) {
-        let Some(section) = file.sections().find(|s| (s.address()..s.address() + s.size()).contains(&symbol.address())) else { continue };
-        let Some(bytes) = section.data().ok().and_then(|d| d.get((symbol.address() - section.address()) as usize..)) else { continue };
+        let Some(section) = file
+            .sections()
+            .find(|s| (s.address()..s.address() + s.size()).contains(&symbol.address()))
+        else {
+            continue;
+        };
+        let Some(bytes) = section
+            .data()
+            .ok()
+            .and_then(|d| d.get((symbol.address() - section.address()) as usize..))
+        else {
+            continue;
+        };
         let mut at = 0;
         let mut pieces = Vec::new();
         while at < (symbol.size() as usize).min(bytes.len()).min(8) {
-            let Some(piece) = decode(&bytes[at..bytes.len().min(at + 15)], 0).filter(|p| tame(&p.instruction)) else { break };
+            let Some(piece) =
+                decode(&bytes[at..bytes.len().min(at + 15)], 0).filter(|p| tame(&p.instruction))
+            else {
+                break;
+            };
             at += piece.bytes.len();
             pieces.push(piece.bytes);
         }
@@ -386,7 +477,10 @@ fn real_pieces(path: &str) -> Vec<Vec<Vec<u8>>> {
 #[test]
 fn relocated_instructions_do_the_same() {
     let seed = setting("RELOCATION_SEED", 1);
-    let arena = (Arena::new(), (0..16).map(|k| fill(&mut Random(seed.wrapping_mul(77).wrapping_add(k)))).collect());
+    let arena = (
+        Arena::new(),
+        (0..16).map(|k| fill(&mut Random(seed.wrapping_mul(77).wrapping_add(k)))).collect(),
+    );
     let mut seen = Seen::default();
     for case in 0..setting("RELOCATION_CASES", 4_000) {
         let mut random = Random(seed.wrapping_mul(0x1_0000_0001).wrapping_add(case));
@@ -404,7 +498,12 @@ fn relocated_instructions_do_the_same() {
     // Every function when asked for many cases.
     let stride = if setting("RELOCATION_CASES", 0) > 10_000 { 1 } else { 8 };
     let mut seen = Seen::default();
-    for path in ["/bin/bash", "/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "/lib64/libc.so.6"] {
+    for path in [
+        "/bin/bash",
+        "/lib/x86_64-linux-gnu/libc.so.6",
+        "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+        "/lib64/libc.so.6",
+    ] {
         for (case, window) in real_pieces(path).into_iter().enumerate().step_by(stride) {
             let mut random = Random(seed.wrapping_add(case as u64));
             let pieces = window.iter().filter_map(|bytes| decode(bytes, CODE)).collect();

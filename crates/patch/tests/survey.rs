@@ -1,9 +1,12 @@
-//! The planner over the functions of real programs: it never fails badly, and nearly everything gets a detour.
+//! The planner over the functions of real programs: it never fails badly, and nearly everything
+//! gets a detour.
 
-use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
-use patch::{Function, Method, Options};
+mod files;
+
+use files::each_function;
+use patch::{Method, Options};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Default)]
 struct Counts {
@@ -16,25 +19,11 @@ struct Counts {
     rax_live: usize,
 }
 
-fn survey(path: &PathBuf, verbose: bool) -> Option<Counts> {
-    let data = std::fs::read(path).ok()?;
-    let file = object::File::parse(&*data).ok().filter(|f| f.architecture() == object::Architecture::X86_64)?;
-    let mut functions: BTreeMap<u64, (u64, String)> = BTreeMap::new();
-    for symbol in file.symbols().chain(file.dynamic_symbols()) {
-        if symbol.kind() == SymbolKind::Text && symbol.size() > 0 && symbol.is_definition() {
-            functions.insert(symbol.address(), (symbol.size(), symbol.name().unwrap_or("?").to_owned()));
-        }
-    }
+fn survey(path: &Path, verbose: bool) -> Option<Counts> {
     let mut counts = Counts::default();
-    let starts: Vec<u64> = functions.keys().copied().collect();
-    for (k, (&address, (size, name))) in functions.iter().enumerate() {
-        let Some(section) = file.sections().find(|s| (s.address()..s.address() + s.size()).contains(&address)) else { continue };
-        let Ok(bytes) = section.data() else { continue };
-        let from = (address - section.address()) as usize;
-        let end = (from + *size as usize).min(bytes.len());
-        let limit = starts.get(k + 1).map_or(bytes.len(), |&next| ((next - section.address()) as usize).clamp(end, bytes.len()));
-        let f = Function { address, code: &bytes[from..end], after: &bytes[end..limit], site: 0 };
-        match patch::plan(&f, &Options::default()) {
+    each_function(path, |f, name| {
+        let (address, size) = (f.address, f.code.len());
+        match patch::plan(f, &Options::default()) {
             Ok(plan) => {
                 match &plan.method {
                     Method::Detour(d) => {
@@ -48,7 +37,8 @@ fn survey(path: &PathBuf, verbose: bool) -> Option<Counts> {
                     Method::Breakpoint(b) => {
                         *counts.breakpoints.entry(b.why().to_string()).or_default() += 1;
                         let mut out = Vec::new();
-                        b.emit_slot(b.reach().start.max(address.saturating_sub(1 << 20)), &mut out).expect("the address is within reach");
+                        b.emit_slot(b.reach().start.max(address.saturating_sub(1 << 20)), &mut out)
+                            .expect("the address is within reach");
                         if verbose {
                             println!(
                                 "  {address:x}+{size} {name}: {} {:?} {:02x?}",
@@ -72,29 +62,37 @@ fn survey(path: &PathBuf, verbose: bool) -> Option<Counts> {
             Err(refusal) => {
                 *counts.refused.entry(refusal.to_string()).or_default() += 1;
                 if verbose {
-                    println!("  {address:x}+{size} {name}: refused: {refusal} {:02x?}", &f.code[..f.code.len().min(16)]);
+                    println!(
+                        "  {address:x}+{size} {name}: refused: {refusal} {:02x?}",
+                        &f.code[..f.code.len().min(16)]
+                    );
                 }
             }
         }
-    }
+    })?;
     Some(counts)
 }
 
-/// Over `SURVEY` (paths, separated by colons), or a few programs and libraries that every system has. `SURVEY_VERBOSE` names every function without a detour.
+/// Over `SURVEY` (paths, separated by colons), or a few programs and libraries that every system
+/// has. `SURVEY_VERBOSE` names every function without a detour.
 #[test]
 fn real_programs() {
     let given = std::env::var("SURVEY").ok();
-    let default = "/bin/bash:/lib/x86_64-linux-gnu/libc.so.6:/lib/x86_64-linux-gnu/libm.so.6:/lib/x86_64-linux-gnu/libstdc++.so.6:/usr/lib/x86_64-linux-gnu/libstdc++.so.6";
+    let default = "/bin/bash:/lib/x86_64-linux-gnu/libc.so.6:/lib/x86_64-linux-gnu/libm.so.6:\
+        /lib/x86_64-linux-gnu/libstdc++.so.6:/usr/lib/x86_64-linux-gnu/libstdc++.so.6";
     let verbose = std::env::var_os("SURVEY_VERBOSE").is_some();
-    let mut paths: Vec<PathBuf> = given.as_deref().unwrap_or(default).split(':').map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> =
+        given.as_deref().unwrap_or(default).split(':').map(PathBuf::from).collect();
     // The test itself: Rust code with a full symbol table.
     paths.extend(std::env::current_exe().ok());
     for path in paths {
         let started = std::time::Instant::now();
         let Some(c) = survey(&path, verbose) else { continue };
-        let all = c.detours + c.breakpoints.values().sum::<usize>() + c.refused.values().sum::<usize>();
+        let all =
+            c.detours + c.breakpoints.values().sum::<usize>() + c.refused.values().sum::<usize>();
         println!(
-            "{}: {all} functions in {:?}: {:.2} % detours; breakpoints {:?}; refused {:?}; no return probe {:?}; loops {}; flags live {}, rax live {}",
+            "{}: {all} functions in {:?}: {:.2} % detours; breakpoints {:?}; refused {:?}; no \
+                return probe {:?}; loops {}; flags live {}, rax live {}",
             path.display(),
             started.elapsed(),
             100.0 * c.detours as f64 / all.max(1) as f64,

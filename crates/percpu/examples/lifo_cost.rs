@@ -1,4 +1,5 @@
-//! What one pop + push of the per-CPU list costs on this machine, beside an uncontended compare-and-swap.
+//! What one pop + push of the per-CPU list costs on this machine, beside an uncontended
+//! compare-and-swap.
 
 use percpu::rseq::lifo::{Lifo, LifoSlot};
 use percpu::rseq::{self, Gate};
@@ -15,9 +16,11 @@ fn main() {
     let slots: Vec<_> = (0..cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect();
     let links: Vec<_> = (0..=16).map(|_| AtomicU64::new(0)).collect();
     let gate = Gate::new();
-    let lifo = Lifo::new(&slots, &links, &gate, 8);
+    // SAFETY: all three are new and used by this view alone.
+    let lifo = unsafe { Lifo::new(&slots, &links, &gate, 8) };
     for e in 1..=4 {
-        lifo.push(e).expect("room");
+        // SAFETY: entries 1 to 4 have links, and each is given once.
+        unsafe { lifo.push(e) }.expect("room");
     }
     let rounds = 20_000_000u32;
     for _ in 0..3 {
@@ -25,7 +28,8 @@ fn main() {
         for _ in 0..rounds {
             // Now and then the thread moves to the other, empty list.
             if let Ok((e, _)) = lifo.pop() {
-                let _ = lifo.push(e);
+                // SAFETY: popped just now.
+                let _ = unsafe { lifo.push(e) };
             }
         }
         report("pop + push", start, rounds);

@@ -5,8 +5,9 @@ use crate::{CachePadded, PerCpu, rseq};
 
 /// A sum kept in one cell per CPU: adding touches no line that another CPU writes.
 ///
-/// With restartable sequences an add is a plain add; threads that cannot use them, and all threads where none are available, add atomically to cells of their own.
-/// Costs 256 bytes per possible CPU. Wraps at 2^64.
+/// With restartable sequences an add is a plain add; threads that cannot use them, and all threads
+/// where none are available, add atomically to cells of their own. Costs 256 bytes per possible
+/// CPU. Wraps at 2^64.
 ///
 /// # Examples
 /// ```
@@ -56,12 +57,16 @@ impl Counter {
         self.atomic.current().fetch_add(n, Ordering::Relaxed);
     }
 
-    /// The sum of all adds that happened before this call, and of some that run at the same time. Exact when none do.
+    /// The sum of all adds that happened before this call, and of some that run at the same time.
+    /// Exact when none do.
     ///
     /// # Context
     /// Signal-safe, never allocates; reads two lines per possible CPU.
     pub fn sum(&self) -> u64 {
-        self.plain.iter().chain(self.atomic.iter()).fold(0, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
+        self.plain
+            .iter()
+            .chain(self.atomic.iter())
+            .fold(0, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
     }
 }
 

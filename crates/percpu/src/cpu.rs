@@ -1,7 +1,8 @@
 //! Which CPU, and how many.
 
-/// The CPU this thread runs on, as far as can be told without a system call: from the thread's restartable-sequence area, else from `sched_getcpu`, else 0.
-/// Always below [`count`]. The thread may be elsewhere by the time the caller looks: a hint for spreading, never a lock.
+/// The CPU this thread runs on, as far as can be told without a system call: from the thread's
+/// restartable-sequence area, else from `getcpu`, else 0. Always below [`count`]. The thread
+/// may be elsewhere by the time the caller looks: a hint for spreading, never a lock.
 ///
 /// # Context
 /// Signal-safe, never allocates, never blocks.
@@ -10,7 +11,8 @@ pub fn current() -> usize {
     imp::current()
 }
 
-/// How many CPU numbers can occur in this machine's life (the kernel's "possible" CPUs), at least 1. Read once.
+/// How many CPU numbers can occur in this machine's life (the kernel's "possible" CPUs), at least
+/// 1. Read once.
 ///
 /// # Context
 /// Signal-safe, never allocates; the first call opens a file in `/sys`.
@@ -40,26 +42,18 @@ mod imp {
     #[cold]
     #[inline(never)]
     fn read() -> usize {
-        let n = crate::sys::possible_cpus::read();
+        let n = crate::kernel::possible_cpus::read();
         COUNT.store(n, Ordering::Relaxed);
         n
     }
 
     #[inline]
     pub(super) fn current() -> usize {
-        let cpu = match crate::rseq::cpu_id() {
+        let cpu = match crate::arch::area::cpu_id() {
             Some(cpu) => cpu as usize,
-            None => ask_libc(),
+            None => crate::host::cpu(),
         };
         if cpu < count() { cpu } else { 0 }
-    }
-
-    #[cold]
-    #[allow(unsafe_code)]
-    fn ask_libc() -> usize {
-        // SAFETY: sched_getcpu takes nothing and touches no memory of the caller.
-        let cpu = unsafe { libc::sched_getcpu() };
-        usize::try_from(cpu).unwrap_or(0)
     }
 }
 

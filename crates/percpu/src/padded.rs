@@ -5,8 +5,8 @@ use core::ops::{Deref, DerefMut};
 
 /// A value on cache lines of its own.
 ///
-/// 128 bytes: x86-64 prefetches lines in adjacent pairs and some AArch64 cores have lines of 128 bytes, so that two
-/// values 64 bytes apart still disturb each other.
+/// 128 bytes: x86-64 prefetches lines in adjacent pairs and some AArch64 cores have lines of 128
+/// bytes, so that two values 64 bytes apart still disturb each other.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct CachePadded<T> {
@@ -53,4 +53,5 @@ impl<T: fmt::Debug> fmt::Debug for CachePadded<T> {
     }
 }
 
-const _: () = assert!(align_of::<CachePadded<u8>>() == 128, "two padded values never share a pair of lines");
+const _: () =
+    assert!(align_of::<CachePadded<u8>>() == 128, "two padded values never share a pair of lines");

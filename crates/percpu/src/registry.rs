@@ -1,12 +1,14 @@
 //! Records that threads own for a while.
 //!
-//! A record is handed to a thread, found by every scanner, and outlives its thread: memory comes from the kernel in chunks, is linked once and stays until the
-//! registry is dropped. So a scanner needs no lock, and a thread's first record needs no malloc.
+//! A record is handed to a thread, found by every scanner, and outlives its thread: memory comes
+//! from the kernel in chunks, is linked once and stays until the registry is dropped. So a scanner
+//! needs no lock, and a thread's first record needs no malloc.
 //!
 //! # States of a record
-//! `owner` is 0 (free) or a thread's number. free -> owned: any thread, by compare-and-swap (`acquire`). owned -> free: the owner, or whoever adopted it
-//! (`release`). owned by a thread that a fork left behind -> owned by the adopter: by compare-and-swap (`try_adopt`). The contents belong to the owner;
-//! what others may read or write of them is the business of `T`.
+//! `owner` is 0 (free) or a thread's number. free -> owned: any thread, by compare-and-swap
+//! (`acquire`). owned -> free: the owner, or whoever adopted it (`release`). owned by a thread that
+//! a fork left behind -> owned by the adopter: by compare-and-swap (`try_adopt`). The contents
+//! belong to the owner; what others may read or write of them is the business of `T`.
 #![allow(unsafe_code)]
 
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -24,21 +26,26 @@ pub struct Record<T> {
 }
 
 impl<T> Record<T> {
-    /// Gives the record back. The contents stay as they are: its owner puts them into their starting state first.
+    /// Gives the record back. The contents stay as they are: its owner puts them into their
+    /// starting state first.
     pub fn release(&self) {
-        // Release pairs with the Acquire of the compare-and-swap in `claim`: the next owner sees what this one left.
+        // Release pairs with the Acquire of the compare-and-swap in `claim`: the next owner sees
+        // what this one left.
         self.owner.store(0, Ordering::Release);
     }
 
-    /// Whether a thread of this process owns it. False after [`release`](Self::release), and in a fork child for the threads that did not come along.
+    /// Whether a thread of this process owns it. False after [`release`](Self::release), and in a
+    /// fork child for the threads that did not come along.
     #[inline]
     pub fn is_alive(&self) -> bool {
-        // Acquire pairs with the Release in `release`: who sees a record free also sees its contents cleaned.
+        // Acquire pairs with the Release in `release`: who sees a record free also sees its
+        // contents cleaned.
         let owner = self.owner.load(Ordering::Acquire);
         owner != 0 && fork::survived(owner)
     }
 
-    /// Takes over a record whose owner was left behind by a fork. True for exactly one caller, who then owns it (and usually cleans and releases it).
+    /// Takes over a record whose owner was left behind by a fork. True for exactly one caller, who
+    /// then owns it (and usually cleans and releases it).
     pub fn try_adopt(&self) -> bool {
         let owner = self.owner.load(Ordering::Relaxed);
         owner != 0 && !fork::survived(owner) && self.claim(owner)
@@ -46,7 +53,9 @@ impl<T> Record<T> {
 
     fn claim(&self, from: u64) -> bool {
         // Acquire pairs with the Release in `release`.
-        self.owner.compare_exchange(from, thread::id().get(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.owner
+            .compare_exchange(from, thread::id().get(), Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 }
 
@@ -61,7 +70,10 @@ impl<T> Deref for Record<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Record<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("value", &self.value).field("alive", &self.is_alive()).finish()
+        f.debug_struct("Record")
+            .field("value", &self.value)
+            .field("alive", &self.is_alive())
+            .finish()
     }
 }
 
@@ -95,9 +107,11 @@ struct Chunk<T> {
 #[cfg(not(loom))]
 const CHUNK_BYTES: usize = 16 * 1024;
 
-// SAFETY: the registry owns its records and hands out shared references only; moving it moves no record.
+// SAFETY: the registry owns its records and hands out shared references only; moving it moves no
+// record.
 unsafe impl<T: Send + Sync> Send for Registry<T> {}
-// SAFETY: all access to the list is atomic; records are shared, hence `T: Sync`, and dropped by whoever drops the registry, hence `T: Send`.
+// SAFETY: all access to the list is atomic; records are shared, hence `T: Sync`, and dropped by
+// whoever drops the registry, hence `T: Send`.
 unsafe impl<T: Send + Sync> Sync for Registry<T> {}
 
 impl<T> Registry<T> {
@@ -113,7 +127,8 @@ impl<T> Registry<T> {
         Self { chunks: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// All records ever made, in use or not; skip those that are not [alive](Record::is_alive) as needed.
+    /// All records ever made, in use or not; skip those that are not [alive](Record::is_alive) as
+    /// needed.
     ///
     /// # Context
     /// Signal-safe, never allocates, never blocks.
@@ -129,11 +144,14 @@ impl<T: Default + Send + Sync> Registry<T> {
     /// A record for the caller: a free one, else new memory. `None` when the kernel has no memory.
     ///
     /// # Context
-    /// Lock-free, signal-safe after [`crate::init`]; allocates from the kernel only (one `mmap` when no record is free).
+    /// Lock-free, signal-safe after [`crate::init`]; allocates from the kernel only (one `mmap`
+    /// when no record is free).
     pub fn acquire(&self) -> Option<&Record<T>> {
         fork::prepare();
-        // The plain load first: a scan for a free record must not take every owned record's line for writing.
-        if let Some(free) = self.iter().find(|r| r.owner.load(Ordering::Relaxed) == 0 && r.claim(0)) {
+        // The plain load first: a scan for a free record must not take every owned record's line
+        // for writing.
+        if let Some(free) = self.iter().find(|r| r.owner.load(Ordering::Relaxed) == 0 && r.claim(0))
+        {
             return Some(free);
         }
         let chunk = memory::new_chunk::<T>()?;
@@ -152,8 +170,14 @@ impl<T: Default + Send + Sync> Registry<T> {
         loop {
             // SAFETY: the chunk is not published yet, so this thread alone has it.
             unsafe { chunk.as_mut().next = head };
-            // Release pairs with the Acquire in `iter`: a reader of the pointer sees the chunk's head and records.
-            match self.chunks.compare_exchange_weak(head, chunk.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+            // Release pairs with the Acquire in `iter`: a reader of the pointer sees the chunk's
+            // head and records.
+            match self.chunks.compare_exchange_weak(
+                head,
+                chunk.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
@@ -205,7 +229,8 @@ impl<'a, T> Iterator for Records<'a, T> {
                 // SAFETY: `index` is below the number of records in the chunk.
                 let record = unsafe { chunk.records.add(self.index) };
                 self.index += 1;
-                // SAFETY: every record of a published chunk is initialised and lives as long as the registry.
+                // SAFETY: every record of a published chunk is initialised and lives as long as the
+                // registry.
                 return Some(unsafe { record.as_ref() });
             }
             self.chunk = chunk.next;
@@ -217,7 +242,7 @@ impl<'a, T> Iterator for Records<'a, T> {
 #[cfg(not(loom))]
 mod memory {
     use super::{AtomicU64, CHUNK_BYTES, Chunk, NonNull, Record, ptr};
-    use crate::sys::pages;
+    use sys::memory;
 
     /// Where the first record lies behind the chunk's head.
     const fn records_offset<T>() -> usize {
@@ -234,9 +259,14 @@ mod memory {
     }
 
     pub(super) fn new_chunk<T: Default>() -> Option<NonNull<Chunk<T>>> {
-        const { assert!(align_of::<Record<T>>() <= 4096, "records lie in pages, whose alignment is 4096") };
+        const {
+            assert!(
+                align_of::<Record<T>>() <= 4096,
+                "records lie in pages, whose alignment is 4096"
+            )
+        };
         let len = records_per_chunk::<T>();
-        let base = pages::map(chunk_bytes::<T>())?;
+        let base = memory::pages(chunk_bytes::<T>()).ok()?;
         // SAFETY: the offset lies inside the mapping.
         let records = unsafe { base.add(records_offset::<T>()) }.cast::<Record<T>>();
         for i in 0..len {
@@ -260,7 +290,7 @@ mod memory {
         // SAFETY: all `len` records were initialised by `new_chunk` and are dropped once.
         unsafe { ptr::drop_in_place(all) };
         // SAFETY: `new_chunk` mapped it with this size, and its records are gone.
-        unsafe { pages::unmap(chunk.cast(), chunk_bytes::<T>()) };
+        let _ = unsafe { memory::munmap(chunk.cast().as_ptr(), chunk_bytes::<T>()) };
     }
 }
 
@@ -271,7 +301,8 @@ mod memory {
     use std::boxed::Box;
 
     pub(super) fn new_chunk<T: Default>() -> Option<NonNull<Chunk<T>>> {
-        let record = Box::into_raw(Box::new(Record { value: T::default(), owner: AtomicU64::new(0) }));
+        let record =
+            Box::into_raw(Box::new(Record { value: T::default(), owner: AtomicU64::new(0) }));
         let records = NonNull::new(record)?;
         NonNull::new(Box::into_raw(Box::new(Chunk { next: ptr::null(), records, len: 1 })))
     }

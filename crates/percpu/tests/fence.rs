@@ -7,7 +7,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-/// One side stores x, fences lightly, loads y; the other stores y, fences heavily, loads x. Both reading 0 is what the fences forbid.
+/// One side stores x, fences lightly, loads y; the other stores y, fences heavily, loads x. Both
+/// reading 0 is what the fences forbid.
 #[test]
 fn at_least_one_side_sees_the_other() {
     const ROUNDS: usize = 20_000;

@@ -12,7 +12,11 @@ fn a_record_has_one_owner_who_sees_what_the_last_one_left() {
         let use_one = |registry: &Registry<AtomicU64>| {
             let record = registry.acquire().expect("memory");
             // Relaxed both: only the record's own hand-over orders them.
-            assert_eq!(record.load(Ordering::Relaxed), 0, "another owner is in it, or its clean-up is not visible");
+            assert_eq!(
+                record.load(Ordering::Relaxed),
+                0,
+                "another owner is in it, or its clean-up is not visible"
+            );
             record.store(1, Ordering::Relaxed);
             record.store(0, Ordering::Relaxed);
             record.release();

@@ -24,7 +24,11 @@ fn a_signal_ends_a_nap() {
     let sleeper = thread::spawn(|| percpu::thread::nap(Duration::from_secs(3600)));
     let mut sent = 0;
     while !sleeper.is_finished() {
-        assert!(sent < 10_000, "{} handlers have run, and the thread sleeps on", HANDLED.load(Ordering::Relaxed));
+        assert!(
+            sent < 10_000,
+            "{} handlers have run, and the thread sleeps on",
+            HANDLED.load(Ordering::Relaxed)
+        );
         // SAFETY: the thread has not been joined.
         assert_eq!(unsafe { libc::pthread_kill(sleeper.as_pthread_t(), libc::SIGUSR1) }, 0);
         sent += 1;

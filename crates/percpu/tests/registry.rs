@@ -33,7 +33,9 @@ fn many_threads_get_different_records() {
             s.spawn(|| {
                 let record = registry.acquire().expect("memory");
                 assert_eq!(record.fetch_add(1, Ordering::Relaxed), 0, "nobody else has it");
-                assert!(seen.lock().expect("not poisoned").insert(std::ptr::from_ref(record) as usize));
+                assert!(
+                    seen.lock().expect("not poisoned").insert(std::ptr::from_ref(record) as usize)
+                );
                 all_hold.wait();
                 record.store(0, Ordering::Relaxed);
                 record.release();
@@ -95,7 +97,10 @@ fn a_fork_child_keeps_its_own_records_and_adopts_the_others() {
             let late = thread::spawn(|| numbers::id().get()).join().expect("no panic");
             assert!(late > id.get(), "numbers go on");
             in_child(|| {
-                assert!(mine.is_alive() && dead[0].is_alive(), "a grandchild keeps what its thread had");
+                assert!(
+                    mine.is_alive() && dead[0].is_alive(),
+                    "a grandchild keeps what its thread had"
+                );
                 assert_eq!(fork::generation(), generation + 2);
             });
         });
@@ -106,7 +111,8 @@ fn a_fork_child_keeps_its_own_records_and_adopts_the_others() {
 
 /// Runs `f` in a fork child, which must not panic.
 fn in_child(f: impl FnOnce()) {
-    // SAFETY: the child runs `f`, which takes no lock that another thread of the parent may hold but malloc's (glibc makes malloc usable after fork), and leaves by `_exit`.
+    // SAFETY: the child runs `f`, which takes no lock that another thread of the parent may hold
+    // but malloc's (glibc makes malloc usable after fork), and leaves by `_exit`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork");
     if pid == 0 {

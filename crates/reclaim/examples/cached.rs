@@ -1,4 +1,5 @@
-//! A label that every request takes and drops: with `Arc` all threads fight for its count, with `CachedArc` each counts for itself.
+//! A label that every request takes and drops: with `Arc` all threads fight for its count, with
+//! `CachedArc` each counts for itself.
 //!
 //! `cargo run --release -p trapline-reclaim --example cached`
 
@@ -13,14 +14,22 @@ const REQUESTS: u32 = 5_000_000;
 fn main() {
     let arc = Arc::new(String::from("tenant-7"));
     let cached = CachedArc::new(String::from("tenant-7"));
-    println!("Arc:       {:6.2} ns per clone + drop", serve(|| arc.len(), || drop(std::hint::black_box(Arc::clone(&arc)))));
-    println!("CachedArc: {:6.2} ns per clone + drop", serve(|| cached.len(), || drop(std::hint::black_box(cached.clone()))));
+    println!(
+        "Arc:       {:6.2} ns per clone + drop",
+        serve(|| arc.len(), || drop(std::hint::black_box(Arc::clone(&arc))))
+    );
+    println!(
+        "CachedArc: {:6.2} ns per clone + drop",
+        serve(|| cached.len(), || drop(std::hint::black_box(cached.clone())))
+    );
 
-    // The threads are gone, so their part is settled. This thread takes part now, and then drops the last reference.
+    // The threads are gone, so their part is settled. This thread takes part now, and then drops
+    // the last reference.
     assert_eq!(CachedArc::references(&cached), Some(1));
     drop(cached.clone());
     drop(cached);
-    // It is this thread's entry that still keeps the label; a helper would do this now and then, for all threads.
+    // It is this thread's entry that still keeps the label; a helper would do this now and then,
+    // for all threads.
     cached::flush_all();
 }
 

@@ -1,4 +1,5 @@
-//! A routing table that is replaced while others look things up in it; then a plug-in whose objects have to be gone before its code is.
+//! A routing table that is replaced while others look things up in it; then a plug-in whose objects
+//! have to be gone before its code is.
 //!
 //! `cargo run --release -p trapline-reclaim --example hazptr`
 

@@ -1,4 +1,5 @@
-//! A device that requests hold while they are served, and that is taken away while they come: the last one out closes it.
+//! A device that requests hold while they are served, and that is taken away while they come: the
+//! last one out closes it.
 //!
 //! Run with `cargo run --release -p trapline-reclaim --example percpu_ref`.
 
@@ -12,7 +13,10 @@ fn main() {
     let open = AtomicBool::new(true);
     let served = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
-    let device = PercpuRef::with_options(Options { allow_reinit: true, ..Options::default() }, || open.store(false, Ordering::Release));
+    let device =
+        PercpuRef::with_options(Options { allow_reinit: true, ..Options::default() }, || {
+            open.store(false, Ordering::Release)
+        });
 
     thread::scope(|s| {
         for _ in 0..4 {
@@ -34,7 +38,9 @@ fn main() {
             thread::sleep(Duration::from_millis(50));
             let start = Instant::now();
             device
-                .kill_and_confirm(|| println!("round {round}: no new requests after {:?}", start.elapsed()))
+                .kill_and_confirm(|| {
+                    println!("round {round}: no new requests after {:?}", start.elapsed())
+                })
                 .expect("killed once a round");
             while open.load(Ordering::Acquire) {
                 thread::yield_now();

@@ -1,4 +1,5 @@
-//! A routing table that is read by everybody and replaced now and then, with the old ones freed by polling: nobody ever waits.
+//! A routing table that is read by everybody and replaced now and then, with the old ones freed by
+//! polling: nobody ever waits.
 //!
 //! Run with `cargo run --release -p trapline-reclaim --example rcu`.
 
@@ -15,12 +16,17 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static LOOKUPS: AtomicU64 = AtomicU64::new(0);
 
 fn routes(generation: u32) -> *mut Routes {
-    Box::into_raw(Box::new((0..64).map(|port| (port, if (port + generation).is_multiple_of(2) { "even" } else { "odd" })).collect()))
+    Box::into_raw(Box::new(
+        (0..64)
+            .map(|port| (port, if (port + generation).is_multiple_of(2) { "even" } else { "odd" }))
+            .collect(),
+    ))
 }
 
 fn look_up(port: u32) -> Option<&'static str> {
     let _section = rcu::read_lock();
-    // SAFETY: a replaced table is freed after a grace period, and this section is open. The route is 'static and may leave it.
+    // SAFETY: a replaced table is freed after a grace period, and this section is open. The route
+    // is 'static and may leave it.
     let routes = unsafe { &*ROUTES.load(Ordering::Acquire) };
     routes.get(&port).copied()
 }
@@ -42,7 +48,8 @@ fn main() {
         })
         .collect();
 
-    // The writer keeps what it replaced with a cookie, and frees what has become unreachable whenever it comes by.
+    // The writer keeps what it replaced with a cookie, and frees what has become unreachable
+    // whenever it comes by.
     let mut retired: Vec<(Cookie, *mut Routes)> = Vec::new();
     let (mut replaced, mut freed, mut most) = (0, 0, 0);
     let start = Instant::now();
@@ -65,7 +72,8 @@ fn main() {
     STOP.store(true, Ordering::Relaxed);
     readers.into_iter().for_each(|r| r.join().expect("reader"));
     println!(
-        "{} lookups while {replaced} tables were replaced; {freed} freed on the way, never more than {most} waiting",
+        "{} lookups while {replaced} tables were replaced; {freed} freed on the way, never more \
+            than {most} waiting",
         LOOKUPS.load(Ordering::Relaxed)
     );
 

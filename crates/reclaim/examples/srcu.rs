@@ -1,4 +1,5 @@
-//! Handlers that may block, and be taken out while the program runs: the writer waits until nobody is inside the old one.
+//! Handlers that may block, and be taken out while the program runs: the writer waits until nobody
+//! is inside the old one.
 //!
 //! Run with `cargo run --release -p trapline-reclaim --example srcu`.
 
@@ -15,7 +16,11 @@ struct Handler {
 
 impl Handler {
     fn new(name: &'static str) -> *mut Self {
-        Box::into_raw(Box::new(Self { name, calls: AtomicU32::new(0), unloaded: AtomicBool::new(false) }))
+        Box::into_raw(Box::new(Self {
+            name,
+            calls: AtomicU32::new(0),
+            unloaded: AtomicBool::new(false),
+        }))
     }
 
     /// Blocks, as a handler that asks a database would.
@@ -27,7 +32,7 @@ impl Handler {
 }
 
 fn main() {
-    let domain: Srcu = Srcu::new();
+    let domain = Srcu::new();
     let current = AtomicPtr::new(Handler::new("first"));
     let stop = AtomicBool::new(false);
 
@@ -36,7 +41,8 @@ fn main() {
             s.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let _section = domain.read_lock();
-                    // SAFETY: an old handler is freed after a grace period of the domain, and this section is open.
+                    // SAFETY: an old handler is freed after a grace period of the domain, and this
+                    // section is open.
                     unsafe { &*current.load(Ordering::Acquire) }.handle();
                 }
             });

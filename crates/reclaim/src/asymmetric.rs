@@ -1,10 +1,12 @@
-//! The two fences as a value that knows their mode, for protocols whose fast side is a handful of instructions.
+//! The two fences as a value that knows their mode, for protocols whose fast side is a handful of
+//! instructions.
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
 use percpu::fence::Mode;
 use percpu::sync::atomic::{Ordering, compiler_fence, fence};
 
-/// A pair of fences. A parameter of the protocols, so that a model can show what goes wrong without one of them.
+/// A pair of fences. A parameter of the protocols, so that a model can show what goes wrong without
+/// one of them.
 pub trait Fences: Copy {
     /// The fence of the fast side, between its store and its load.
     fn light(self);
@@ -12,7 +14,8 @@ pub trait Fences: Copy {
     fn heavy(self);
 }
 
-/// The fences of [`percpu::fence`], with their mode at hand: asking for it at each `light()` costs a quarter of a hazard pointer's time.
+/// The fences of [`percpu::fence`], with their mode at hand: asking for it at each `light()` costs
+/// a quarter of a hazard pointer's time.
 #[derive(Clone, Copy, Debug)]
 pub struct Asymmetric {
     symmetric: bool,
@@ -60,7 +63,8 @@ impl Fences for Asymmetric {
     }
 }
 
-/// Marks the branch that it is called in as the rare one: it then lies outside of the straight line.
+/// Marks the branch that it is called in as the rare one: it then lies outside of the straight
+/// line.
 #[cold]
 #[inline]
 pub(crate) fn unlikely() {}

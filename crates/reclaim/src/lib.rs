@@ -1,19 +1,22 @@
 //! Safe memory reclamation: who may still be looking at this object?
 //!
-//! A lock-free structure can unlink an object in one instruction; when its memory may be used again is the hard part. This crate has the five answers that Linux and the
-//! literature have found, on one ground (asymmetric fences, thread records that survive exit and fork: [`percpu`]), for user space, with signal handlers and `fork` in mind.
+//! A lock-free structure can unlink an object in one instruction; when its memory may be used again
+//! is the hard part. This crate has the five answers that Linux and the literature have found, on
+//! one ground (asymmetric fences, thread records that survive exit and fork: [`percpu`]), for user
+//! space, with signal handlers and `fork` in mind.
 //!
 //! # Which one
 //!
 //! | | a reader | the object stays | garbage is bounded by | choose it for |
 //! |---|---|---|---|---|
-//! | [`hazptr`] | announces one pointer and looks again | while that pointer is announced | max(1000, 2 × slots) objects, whatever readers do | one or a few objects at a time; long or preempted readers; a memory budget |
+//! | [`hazptr`] | announces one pointer and looks again | while that pointer is announced | L = max(1000, 2 × slots) objects, and L/8 for each further thread that reclaims, whatever readers do | one or a few objects at a time; long or preempted readers; a memory budget |
 //! | [`rcu`] | marks a section | until all sections that were open are over | nothing: the longest section | traversing long structures; the cheapest readers in bulk; polled grace periods |
 //! | [`srcu`] | marks a section of one domain | until that domain's sections are over | nothing: the longest section of that domain | readers that sleep, or hand their section to another thread |
 //! | [`percpu_ref`] | counts itself on its CPU | until killed and counted down to zero | does not apply | one long-lived thing with a definite end: a device, a module, a tenant |
 //! | [`cached`] | counts itself on its thread | until no reference and no cache entry is left | four objects per thread | an `Arc` that threads clone and drop again and again |
 //!
-//! What each costs a reader (enter + exit, nanoseconds, 2-core EPYC VM, any number of threads unless said otherwise), and what it asks of the other side:
+//! What each costs a reader (enter + exit, nanoseconds, 2-core EPYC VM, any number of threads
+//! unless said otherwise), and what it asks of the other side:
 //!
 //! | | reader | the other side | when not |
 //! |---|---|---|---|
@@ -26,23 +29,36 @@
 //! | `Arc` clone + drop, for comparison | 3.9 alone, 19 and more contended | nothing | it is shared by busy threads |
 //! | a crossbeam-epoch pin, for comparison | 3.4 | 38 per object | a stalled reader must not keep all garbage |
 //!
-//! A membarrier is a system call of 0.35 µs when no other thread of the process runs, and of 8 to 9 µs when one does. Where the kernel refuses it, readers pay a full fence (2 to 16
-//! ns) and everything else stays as it is.
+//! A membarrier is a system call of 0.35 µs when no other thread of the process runs, and of 8 to 9
+//! µs when one does. Where the kernel refuses it, readers pay a full fence (2 to 16 ns) and
+//! everything else stays as it is.
 //!
 //! # They can be mixed
-//! The choice is per object: what matters is that all readers of an object use the scheme that its writer waits for. A hazard pointer can take over an object found in
-//! an RCU section, to hold it beyond the section's end, if the writer waits for both.
+//! The choice is per object: what matters is that all readers of an object use the scheme that its
+//! writer waits for. A hazard pointer can take over an object found in an RCU section, to hold it
+//! beyond the section's end, if the writer waits for both.
 //!
 //! # What all of them do
-//! - **Signal handlers**: reading is signal-safe (except the owning handles of [`cached`]). Call [`percpu::init`] early if a handler may come before anything else.
-//! - **Threads** may come and go; what a thread leaves behind is taken over. Nothing is registered by hand.
-//! - **Fork**: in the child, the threads that did not come along protect nothing any more; each module says what that means for it.
-//! - **Deleters and callbacks** run on threads that asked for work that can run them, never in a signal handler that only reads or defers, and never under a lock.
-//! - **Models**: the protocols run under loom, each beside a twin that lacks one fence or one check and is caught (`tests/loom_*.rs`).
+//! - **Signal handlers**: reading is signal-safe (except the owning handles of [`cached`]). Call
+//!   [`percpu::init`] early if a handler may come before anything else.
+//! - **Threads** may come and go; what a thread leaves behind is taken over. Nothing is registered
+//!   by hand.
+//! - **Fork**: in the child, the threads that did not come along protect nothing any more; each
+//!   module says what that means for it.
+//! - **Deleters and callbacks** run on threads that asked for work that can run them, never in a
+//!   signal handler that only reads or defers, and never under a lock.
+//! - **Panics** of deleters, callbacks and drops stop nobody else's: the others run, then the first
+//!   panic goes on in whoever asked for the work (`reclaim`, `barrier`, the drop of a domain and so
+//!   on). On helper threads, at thread and at process end it is counted or dropped, after the panic
+//!   hook has reported it. Without `std` nothing is caught: the panic passes through, the rest
+//!   waits for the next call.
+//! - **Models**: the protocols run under loom, each beside a twin that lacks one fence or one check
+//!   and is caught (`tests/loom_*.rs`).
 //!
 //! # Limits
-//! 64-bit Linux. `no_std` with the feature `alloc` (default: `std`): without `std` there are no helper threads, and waiting spins. Without `alloc` there are [`hazptr`] with
-//! intrusive heads, and [`rcu`].
+//! 64-bit Linux. `no_std` with the feature `alloc` (default: `std`): without `std` there are no
+//! helper threads, and no C library is needed ([`percpu::host`]). Without `alloc` there are
+//! [`hazptr`] with intrusive heads, and [`rcu`].
 //!
 //! # Examples
 //! ```
@@ -57,8 +73,9 @@
 //! Larger ones are in `examples/`; each module's page has its own.
 //!
 //! # Sources
-//! Named on each module's page: Michael's hazard pointers, McKenney's and Desnoyers's user-level RCU, Linux's `srcutree.c` and `percpu-refcount.c`, folly's `Hazptr.h`,
-//! and the hazptr series on the Linux kernel mailing list with its review.
+//! Named on each module's page: Michael's hazard pointers, McKenney's and Desnoyers's user-level
+//! RCU, Linux's `srcutree.c` and `percpu-refcount.c`, folly's `Hazptr.h`, and the hazptr series on
+//! the Linux kernel mailing list with its review.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -73,9 +90,15 @@ mod backoff;
 pub mod cached;
 mod callbacks;
 pub mod hazptr;
+mod panics;
 #[cfg(feature = "alloc")]
 pub mod percpu_ref;
 mod policy;
 pub mod rcu;
 #[cfg(feature = "alloc")]
 pub mod srcu;
+
+/// The example of the page that a registry shows is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,26 +1,36 @@
 //! percpu_ref: a reference count that scales while its object is in use.
 //!
-//! An `Arc` that all threads clone is one cache line that all CPUs fight for. Here `get` and `put` add to a counter of their CPU. The price is that nobody knows the sum while it
-//! goes on; so the end has to be announced. [`kill`](PercpuRef::kill) brings the count into *atomic mode*, where it is one exact word, and puts the reference that the
-//! owner held; when the last of the others is put, the release callback runs.
+//! An `Arc` that all threads clone is one cache line that all CPUs fight for. Here `get` and `put`
+//! add to a counter of their CPU. The price is that nobody knows the sum while it goes on; so the
+//! end has to be announced. [`kill`](PercpuRef::kill) brings the count into *atomic mode*, where it
+//! is one exact word, and puts the reference that the owner held; when the last of the others is
+//! put, the release callback runs.
 //!
 //! # When not
-//! - Objects that come and go: 128 bytes per possible CPU each, and a kill of microseconds. For devices, modules, queues, tenants, configurations.
-//! - References that are dropped to see whether they were the last, without an owner who kills: `Arc`.
+//! - Objects that come and go: 128 bytes per possible CPU each, and a kill of microseconds. For
+//!   devices, modules, queues, tenants, configurations.
+//! - References that are dropped to see whether they were the last, without an owner who kills:
+//!   `Arc`.
 //! - Readers that need the object for a section only: [`rcu`](crate::rcu) costs half.
 //!
 //! # Limits
-//! - In per-CPU mode zero is not noticed, and neither is a `put` too many; the switch to atomic mode reports that as [`Error::Unbalanced`].
-//! - Less than 2^62 references, and as many gets and puts as one likes: the cells may wrap.
+//! - In per-CPU mode zero is not noticed, and neither is a `put` too many; the switch to atomic
+//!   mode reports that as [`Error::Unbalanced`].
+//! - Less than 2^61 references, which atomic mode checks. In per-CPU mode gets of more than 32 at a
+//!   time are checked as well; what is not would take 2^56 gets, some years of one CPU that does
+//!   nothing else, to get there. As many gets and puts as one likes: the cells may wrap.
 //! - The release callback may not free the memory of the count itself.
-//! - A fork child has the counts as they were, with the references of threads that do not exist there: it cannot tell whose they are.
+//! - A fork child has the counts as they were, with the references of threads that do not exist
+//!   there: it cannot tell whose they are.
 //!
 //! # Costs
-//! On a 2-core EPYC VM, `get` + `put`, with an uncontended `Arc` clone + drop at 4.3 to 5.1 ns in the same run: 2.0 to 2.8 ns in per-CPU mode with any number of threads,
-//! 12 ns in atomic mode. [`kill`](PercpuRef::kill): one `membarrier`, 0.5 µs, 9 µs with a running sibling thread.
+//! On a 2-core EPYC VM, `get` + `put`, with an uncontended `Arc` clone + drop at 4.3 to 5.1 ns in
+//! the same run: 2.0 to 2.8 ns in per-CPU mode with any number of threads, 12 ns in atomic mode.
+//! [`kill`](PercpuRef::kill): one `membarrier`, 0.5 µs, 9 µs with a running sibling thread.
 //!
 //! # Sources
-//! Linux `lib/percpu-refcount.c` and `include/linux/percpu-refcount.h` (Kent Overstreet, Tejun Heo), with restartable sequences in the place of "preemption off".
+//! Linux `lib/percpu-refcount.c` and `include/linux/percpu-refcount.h` (Kent Overstreet, Tejun
+//! Heo), with restartable sequences in the place of "preemption off".
 //!
 //! # Examples
 //! ```

@@ -1,5 +1,9 @@
-//! Which fences a protocol uses, as a type: the same code runs with the real ones, and in a model with one of them missing.
-#![cfg_attr(not(loom), allow(unreachable_pub, reason = "models reach these types through `rcu::model`"))]
+//! Which fences a protocol uses, as a type: the same code runs with the real ones, and in a model
+//! with one of them missing.
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "models reach these types through `rcu::model`")
+)]
 
 use percpu::sync::atomic::{Ordering, compiler_fence, fence};
 
@@ -45,7 +49,8 @@ impl Fences for Asymmetric {
     }
 }
 
-/// [`Asymmetric`] where `percpu::fence::mode()` is known to be `Membarrier`, so that the reader need not ask.
+/// [`Asymmetric`] where `percpu::fence::mode()` is known to be `Membarrier`, so that the reader
+/// need not ask.
 #[derive(Debug)]
 pub(crate) struct Membarrier;
 
@@ -84,7 +89,8 @@ pub mod broken {
         }
     }
 
-    /// The writer fences nowhere. (Not only its `heavy` is missing: a model has no asymmetric fences, and in it the writer's own `full` would do in the place of `heavy`.)
+    /// The writer fences nowhere. (Not only its `heavy` is missing: a model has no asymmetric
+    /// fences, and in it the writer's own `full` would do in the place of `heavy`.)
     #[derive(Debug)]
     pub struct NoHeavy;
 

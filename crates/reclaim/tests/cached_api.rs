@@ -1,6 +1,9 @@
 //! Cached references: what they promise, under threads, flushes, exit and fork.
 #![cfg(not(loom))]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one promise covers the calls of a test body"
+)]
 
 use reclaim::cached::{self, CachedArc};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +30,11 @@ impl Object {
     }
 
     fn check(&self) {
-        assert_eq!(self.canary.load(Ordering::Relaxed), ALIVE, "dropped while there was a reference");
+        assert_eq!(
+            self.canary.load(Ordering::Relaxed),
+            ALIVE,
+            "dropped while there was a reference"
+        );
     }
 }
 
@@ -79,7 +86,11 @@ fn switched_off_it_is_an_arc_too() {
     let b = a.clone();
     CachedArc::set_caching(&a, false);
     let c = a.clone();
-    assert_eq!(CachedArc::references(&a), Some(3), "the touch found the request, and cached nothing anew");
+    assert_eq!(
+        CachedArc::references(&a),
+        Some(3),
+        "the touch found the request, and cached nothing anew"
+    );
     drop((b, c, a));
     assert_eq!(drops(&d), 1);
 }
@@ -234,7 +245,8 @@ fn a_drop_that_panics_leaves_the_rest_in_order() {
     let _one = one_at_a_time();
     let d = Arc::default();
     let (a, b) = (CachedArc::new(Panics), Object::new(&d));
-    // The panic comes out of the flush, or out of the clone of `b` if that takes the entry of `a`.
+    // The panic comes out of the flush, or out of the drop of `b` if that shares its entry with
+    // `a`.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         drop(a.clone());
         drop(a);
@@ -245,6 +257,47 @@ fn a_drop_that_panics_leaves_the_rest_in_order() {
     assert!(result.is_err());
     cached::flush_all();
     assert_eq!(drops(&d), 1);
+}
+
+/// With `Arc` a clone never runs the program's code, and callers hold locks that drops take.
+#[test]
+fn a_clone_runs_no_drop() {
+    thread_local!(static CLONING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    struct NotInClone(Arc<AtomicUsize>);
+    impl Drop for NotInClone {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            assert!(!CLONING.get(), "a clone has dropped another object");
+        }
+    }
+    let cloned = |object: &CachedArc<NotInClone>| {
+        CLONING.set(true);
+        let clone = object.clone();
+        CLONING.set(false);
+        clone
+    };
+    let _one = one_at_a_time();
+    let d = Arc::<AtomicUsize>::default();
+    let objects =
+        || (0..64).map(|_| CachedArc::new(NotInClone(Arc::clone(&d)))).collect::<Vec<_>>();
+    for round in 0..10 {
+        // What stays in the entries with no reference left has to give way to these.
+        let keep = objects();
+        let clones: Vec<_> = keep.iter().map(&cloned).collect();
+        let more: Vec<_> = keep.iter().map(&cloned).collect();
+        drop((clones, more));
+        drop(keep);
+        let most_alive = 64 * (round + 1) - d.load(Ordering::SeqCst);
+        assert!(most_alive <= 5, "{most_alive} objects without a reference are kept");
+    }
+    // Marked entries are settled by clones, too.
+    let a = CachedArc::new(NotInClone(Arc::clone(&d)));
+    drop(cloned(&a));
+    CachedArc::request_flush(&a);
+    drop(cloned(&a));
+    drop(a);
+    cached::flush_all();
+    assert_eq!(d.load(Ordering::SeqCst), 641);
 }
 
 /// Threads clone, hand around and drop; others flush all the time; objects come and go.
@@ -287,7 +340,10 @@ fn stress() {
         }
         s.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let old = std::mem::replace(&mut *current[made.load(Ordering::SeqCst) % 6].lock().unwrap(), make());
+                let old = std::mem::replace(
+                    &mut *current[made.load(Ordering::SeqCst) % 6].lock().unwrap(),
+                    make(),
+                );
                 CachedArc::flush(&old);
                 drop(old);
             }

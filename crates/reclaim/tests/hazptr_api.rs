@@ -1,6 +1,9 @@
 //! What the hazard-pointer calls promise, one test per promise.
 #![cfg(not(loom))]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one promise covers the calls of a test body"
+)]
 
 mod hazptr_common;
 
@@ -68,7 +71,11 @@ fn threads_that_come_and_go_reuse_slots() {
         });
     }
     f.domain.reclaim();
-    assert!(f.domain.limit() <= 2000, "300 threads one after the other made slots for a limit of {}", f.domain.limit());
+    assert!(
+        f.domain.limit() <= 2000,
+        "300 threads one after the other made slots for a limit of {}",
+        f.domain.limit()
+    );
     f.retire(unlink(&src));
 }
 

@@ -1,6 +1,10 @@
-//! Many slots: the bound grows with them, and a round stays exact beyond what its table holds. A file of its own, because slots are never unmade.
+//! Many slots: the bound grows with them, and a round stays exact beyond what its table holds. A
+//! file of its own, because slots are never unmade.
 #![cfg(not(loom))]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one promise covers the calls of a test body"
+)]
 
 #[path = "hazptr_common/garbage.rs"]
 mod garbage;
@@ -19,7 +23,8 @@ fn tracked(live: &'static AtomicUsize) -> *mut Tracked {
 fn as_many_holders_as_wanted() {
     let domain = Domain::new();
     let live = leaked_counter();
-    let sources: Vec<AtomicPtr<Tracked>> = (0..600).map(|_| AtomicPtr::new(tracked(live))).collect();
+    let sources: Vec<AtomicPtr<Tracked>> =
+        (0..600).map(|_| AtomicPtr::new(tracked(live))).collect();
     let mut holders: Vec<HazardPointer> = sources.iter().map(|_| HazardPointer::new()).collect();
     for (hp, src) in holders.iter_mut().zip(&sources) {
         // SAFETY: `src` holds a live object, unlinked before it is retired.
@@ -56,7 +61,10 @@ fn readers_that_hold_as_much_as_they_can() {
     let limit = domain.limit();
     assert!(limit >= 1400 && most <= limit, "{most} unreclaimed, limit {limit}");
     let rounds = domain.stats().rounds - rounds;
-    assert!(rounds <= 100_000 / (limit as u64 / 4), "{rounds} rounds: the protected objects must not make each round a small one");
+    assert!(
+        rounds <= 100_000 / (limit as u64 / 4),
+        "{rounds} rounds: the protected objects must not make each round a small one"
+    );
     drop(holders);
     domain.barrier();
     assert_eq!(live.load(Ordering::Relaxed), 0);

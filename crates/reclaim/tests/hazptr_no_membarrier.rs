@@ -1,5 +1,6 @@
-//! Where the kernel refuses membarrier, `light()` is a full fence and the fast ways step aside: everything has to work the same. One test in a process of its own, because
-//! the answer of the kernel is asked for once.
+//! Where the kernel refuses membarrier, `light()` is a full fence and the fast ways step aside:
+//! everything has to work the same. One test in a process of its own, because the answer of the
+//! kernel is asked for once.
 #![cfg(all(not(loom), target_arch = "x86_64"))]
 
 use percpu::fence::{self, Mode};

@@ -1,16 +1,22 @@
-//! Signals, fork, `_exit` and allocation: what happens to hazard pointers at the edges of a process.
+//! Fork, `_exit` and allocation: what happens to hazard pointers at the edges of a process.
 #![cfg(not(loom))]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one promise covers the calls of a test body"
+)]
+
+#[path = "hazptr_common/set.rs"]
+mod set;
 
 use reclaim::hazptr::{self, Domain, HazardPointer, Head, Owner};
+use set::{Object, Set, check};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Counts the allocations of the calling thread.
 struct Counting;
@@ -36,140 +42,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static GLOBAL: Counting = Counting;
 
-const ALIVE: u64 = 0xA11C_E5A1_1CE5_A11C;
-
-/// Lives in a fixed set and is taken and given back there, so that signal handlers can make and retire objects without malloc.
-struct Object {
-    canary: AtomicU64,
-    taken: AtomicBool,
-    head: Head,
-}
-
-// SAFETY: `head` is a field.
-unsafe impl hazptr::Retirable for Object {
-    fn head(this: *mut Self) -> *mut Head {
-        // SAFETY: points to an object; no reference is made.
-        unsafe { &raw mut (*this).head }
-    }
-
-    unsafe fn reclaim(this: *mut Self) {
-        // SAFETY: objects are never freed.
-        let object = unsafe { &*this };
-        assert_eq!(object.canary.swap(0, Ordering::Relaxed), ALIVE);
-        object.taken.store(false, Ordering::Release);
-    }
-}
-
-struct Set(Box<[Object]>);
-
-impl Set {
-    fn new(objects: usize) -> &'static Self {
-        let object = || Object { canary: AtomicU64::new(0), taken: AtomicBool::new(false), head: Head::new() };
-        Box::leak(Box::new(Self((0..objects).map(|_| object()).collect())))
-    }
-
-    /// Signal-safe.
-    fn take(&self) -> Option<*mut Object> {
-        let object = self.0.iter().find(|o| !o.taken.load(Ordering::Relaxed) && !o.taken.swap(true, Ordering::Acquire))?;
-        object.canary.store(ALIVE, Ordering::Relaxed);
-        Some(ptr::from_ref(object).cast_mut())
-    }
-}
-
-/// One test at a time: the signal handler and the children are the process's.
+/// One test at a time: a child has what its parent has at the time.
 static ONE: Mutex<()> = Mutex::new(());
-
-static SOURCE: AtomicPtr<Object> = AtomicPtr::new(ptr::null_mut());
-static SET: AtomicPtr<Set> = AtomicPtr::new(ptr::null_mut());
-static DOMAIN: Domain = Domain::new();
-static HANDLED: AtomicUsize = AtomicUsize::new(0);
-
-fn check(object: Option<&Object>) {
-    if let Some(o) = object {
-        assert_eq!(o.canary.load(Ordering::Relaxed), ALIVE, "a protected object was reclaimed");
-    }
-}
-
-/// Protects in every way and replaces the object, wherever it interrupts.
-extern "C" fn handler(_signal: i32) {
-    // SAFETY: what `SOURCE` holds is unlinked before it is retired, here and in the test.
-    unsafe {
-        hazptr::read(&SOURCE, |first| {
-            hazptr::scope_array(|[a, b]| {
-                check(a.protect(&SOURCE));
-                check(b.protect_wait_free(&SOURCE));
-                check(first);
-            });
-            check(HazardPointer::new().protect(&SOURCE));
-            // SAFETY: set before the timer was started, never freed.
-            if let Some(object) = (*SET.load(Ordering::Acquire)).take() {
-                let old = SOURCE.swap(object, Ordering::AcqRel);
-                if !old.is_null() {
-                    DOMAIN.retire_deferred(old);
-                }
-            }
-            check(first);
-        });
-    }
-    HANDLED.fetch_add(1, Ordering::Relaxed);
-}
-
-fn every(microseconds: i64) {
-    let interval = libc::timeval { tv_sec: 0, tv_usec: microseconds };
-    let timer = libc::itimerval { it_interval: interval, it_value: interval };
-    // SAFETY: `timer` is a valid itimerval.
-    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
-}
-
-#[test]
-fn handlers_protect_and_retire_while_the_thread_does() {
-    let _one = ONE.lock().unwrap();
-    percpu::init();
-    SET.store(ptr::from_ref(Set::new(4000)).cast_mut(), Ordering::Release);
-    let set = Set::new(4000);
-    // SAFETY: the handler keeps to signal-safe calls.
-    unsafe {
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-        action.sa_sigaction = handler as *const () as usize;
-        action.sa_flags = libc::SA_RESTART;
-        assert_eq!(libc::sigaction(libc::SIGALRM, &action, ptr::null_mut()), 0);
-    }
-    every(50);
-    let since = Instant::now();
-    thread::scope(|s| {
-        for _ in 0..3 {
-            s.spawn(|| {
-                let mut kept = HazardPointer::new();
-                while since.elapsed() < Duration::from_secs(2) {
-                    // SAFETY: as in the handler.
-                    unsafe {
-                        check(kept.protect(&SOURCE));
-                        hazptr::read(&SOURCE, check);
-                        hazptr::scope_array(|[a, b]| {
-                            check(a.protect(&SOURCE));
-                            check(b.protect(&SOURCE));
-                            check(kept.protect(&SOURCE));
-                        });
-                        check(HazardPointer::new().protect(&SOURCE));
-                        if let Some(object) = set.take() {
-                            let old = SOURCE.swap(object, Ordering::AcqRel);
-                            if !old.is_null() {
-                                DOMAIN.retire(old);
-                            }
-                        }
-                    }
-                }
-            });
-        }
-    });
-    every(0);
-    assert!(HANDLED.load(Ordering::Relaxed) > 100, "{} signals", HANDLED.load(Ordering::Relaxed));
-    let last = SOURCE.swap(ptr::null_mut(), Ordering::AcqRel);
-    // SAFETY: unlinked, retired once.
-    unsafe { DOMAIN.retire(last) };
-    DOMAIN.barrier();
-    assert_eq!(DOMAIN.stats().unreclaimed, 0);
-}
 
 /// Runs `f` in a fork child; true if it returned true.
 fn in_child(f: impl FnOnce() -> bool) -> bool {
@@ -202,7 +76,8 @@ fn a_fork_child_forgets_the_slots_of_other_threads_and_keeps_its_own() {
         let (theirs, attached, transit) = (&theirs, &attached, &transit);
         s.spawn(move || {
             let mut hp = HazardPointer::new();
-            // SAFETY: the sources hold objects that are unlinked before they are retired. (So for all below.)
+            // SAFETY: the sources hold objects that are unlinked before they are retired. (So for
+            // all below.)
             unsafe { check(hp.protect(theirs)) };
             // SAFETY: as above.
             let tokens = unsafe {
@@ -233,7 +108,11 @@ fn a_fork_child_forgets_the_slots_of_other_threads_and_keeps_its_own() {
             assert_eq!(domain.reclaim(), 1);
             check(Some(&for_us));
             drop(for_us.into_holder());
-            assert_eq!(domain.reclaim(), 1, "a slot in a dead thread's block, held by the survivor");
+            assert_eq!(
+                domain.reclaim(),
+                1,
+                "a slot in a dead thread's block, held by the survivor"
+            );
             let token = in_transit.attach();
             check(Some(&token));
             drop(token);
@@ -275,7 +154,9 @@ fn a_fork_child_adopts_what_another_threads_round_had_in_hand() {
         unsafe { domain.retire_for(Box::into_raw(Box::new(Plain { head: Head::new() })), &owner) };
     }
     // SAFETY: never published, retired once.
-    unsafe { domain.retire_for(Box::into_raw(Box::new(Slow { head: Head::new(), entered, go })), &owner) };
+    unsafe {
+        domain.retire_for(Box::into_raw(Box::new(Slow { head: Head::new(), entered, go })), &owner)
+    };
     thread::scope(|s| {
         s.spawn(|| assert_eq!(domain.reclaim(), 101));
         entered_rx.recv().unwrap();

@@ -1,6 +1,10 @@
-//! The traps of the kernel series, one test each. (The wildcard's is beside `round.rs`, where a reader can be stalled; the address dependency's is a model.)
+//! The traps of the kernel series, one test each. (The wildcard's is beside `round.rs`, where a
+//! reader can be stalled; the address dependency's is a model.)
 #![cfg(not(loom))]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one promise covers the calls of a test body"
+)]
 
 mod hazptr_common;
 
@@ -40,7 +44,8 @@ fn trap_a_round_that_finds_protection_does_not_requeue_itself() {
     let before = f.domain.stats().rounds;
     thread::sleep(Duration::from_millis(20));
     assert_eq!(f.domain.stats().rounds, before);
-    // Nor do the next few retirements each pay for a round because of the one object that cannot go.
+    // Nor do the next few retirements each pay for a round because of the one object that cannot
+    // go.
     (0..60).for_each(|i| f.retire(f.object(i)));
     assert_eq!(f.domain.stats().rounds, before);
 }
@@ -67,7 +72,8 @@ fn trap_a_concurrent_change_is_no_error_in_protect() {
     f.retire(unlink(&src));
 }
 
-/// A deleter that waits until another deleter runs elsewhere: with one lock, or one worker, for all of them it would wait for ever.
+/// A deleter that waits until another deleter runs elsewhere: with one lock, or one worker, for all
+/// of them it would wait for ever.
 #[test]
 fn trap_deleters_run_in_parallel() {
     struct Meets {
@@ -85,7 +91,8 @@ fn trap_deleters_run_in_parallel() {
     let (ready_tx, ready_rx) = mpsc::channel();
     thread::scope(|s| {
         for _ in 0..2 {
-            let object = Box::into_raw(Box::new(Meets { head: Head::new(), place: Arc::clone(&place) }));
+            let object =
+                Box::into_raw(Box::new(Meets { head: Head::new(), place: Arc::clone(&place) }));
             // SAFETY: from a box, never published, retired once.
             unsafe { domain.retire(object) };
             let (domain, ready_tx) = (&domain, ready_tx.clone());

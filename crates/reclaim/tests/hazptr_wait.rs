@@ -1,6 +1,9 @@
 //! The calls that wait: barrier, owners, synchronize.
 #![cfg(not(loom))]
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers the calls of a test body")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one promise covers the calls of a test body"
+)]
 
 mod hazptr_common;
 
@@ -83,7 +86,9 @@ fn barrier_in_a_deleter_panics_instead_of_waiting_for_itself() {
     }
     let f = inline();
     // SAFETY: never published, retired once.
-    unsafe { f.domain.retire(Box::into_raw(Box::new(Waits { head: Head::new(), domain: f.domain }))) };
+    unsafe {
+        f.domain.retire(Box::into_raw(Box::new(Waits { head: Head::new(), domain: f.domain })))
+    };
     assert!(std::panic::catch_unwind(|| f.domain.reclaim()).is_err());
 }
 

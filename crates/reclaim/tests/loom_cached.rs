@@ -1,4 +1,5 @@
-//! Models of cached references: the shared word, and an entry against those who flush it; each with twins that must fail.
+//! Models of cached references: the shared word, and an entry against those who flush it; each with
+//! twins that must fail.
 //!
 //! Run: `RUSTFLAGS="--cfg loom" cargo test -p trapline-reclaim --release --test 'loom_*'`.
 #![cfg(loom)]
@@ -50,7 +51,12 @@ struct World {
 impl World {
     /// One reference, which the entry's owner has, and the object cached with a delta of 0.
     fn cached() -> Arc<Self> {
-        let world = Self { count: Count::one(), entry: Entry::default(), value: UnsafeCell::new(1), freed: AtomicUsize::new(0) };
+        let world = Self {
+            count: Count::one(),
+            entry: Entry::default(),
+            value: UnsafeCell::new(1),
+            freed: AtomicUsize::new(0),
+        };
         let _alive = world.count.add(1, 0);
         world.entry.fill(OBJECT, 0);
         Arc::new(world)
@@ -129,8 +135,12 @@ fn touches_and_a_flush() {
     });
 }
 
-/// A thread clones and goes to sleep; a flush comes between; then the reference that it cloned from is dropped elsewhere.
-fn a_clone_against_flush(owner: impl Fences + Send + Sync + 'static, flusher: impl Fences + Send + Sync + 'static) {
+/// A thread clones and goes to sleep; a flush comes between; then the reference that it cloned from
+/// is dropped elsewhere.
+fn a_clone_against_flush(
+    owner: impl Fences + Send + Sync + 'static,
+    flusher: impl Fences + Send + Sync + 'static,
+) {
     model(move || {
         let world = World::cached();
         let there = Arc::clone(&world);
@@ -197,7 +207,8 @@ fn request_flush_and_exit() {
     });
 }
 
-/// The owner looks at the word before its addition only: it does not learn that its entry was taken in between.
+/// The owner looks at the word before its addition only: it does not learn that its entry was taken
+/// in between.
 #[test]
 #[should_panic]
 fn twin_touch_that_does_not_look_again() {
@@ -209,7 +220,8 @@ fn twin_touch_that_does_not_look_again() {
         let _alive = count.add(1, 0);
         let freed = Arc::new(AtomicUsize::new(0));
         let other = {
-            let (cached, delta, count, freed) = (Arc::clone(&cached), Arc::clone(&delta), Arc::clone(&count), Arc::clone(&freed));
+            let (cached, delta, count, freed) =
+                (Arc::clone(&cached), Arc::clone(&delta), Arc::clone(&count), Arc::clone(&freed));
             thread::spawn(move || {
                 if cached.load(Ordering::Acquire) {
                     delta.store(delta.load(Ordering::Relaxed) - 1, Ordering::Release);
@@ -242,7 +254,8 @@ fn exactly_one_of_two_droppers_frees() {
     });
 }
 
-/// Users and references in two words: each of the droppers looks at the other word after its own change.
+/// Users and references in two words: each of the droppers looks at the other word after its own
+/// change.
 #[test]
 #[should_panic]
 fn twin_users_and_references_in_two_words() {
@@ -264,7 +277,12 @@ fn twin_users_and_references_in_two_words() {
 /// `set_caching(false)` against a thread that fills its entry.
 fn switching_off(owner: impl Fences + Send + Sync + 'static) {
     model(move || {
-        let world = Arc::new(World { count: Count::one(), entry: Entry::default(), value: UnsafeCell::new(1), freed: AtomicUsize::new(0) });
+        let world = Arc::new(World {
+            count: Count::one(),
+            entry: Entry::default(),
+            value: UnsafeCell::new(1),
+            freed: AtomicUsize::new(0),
+        });
         let on = Arc::new(AtomicBool::new(true));
         let (there, still_on) = (Arc::clone(&world), Arc::clone(&on));
         let other = thread::spawn(move || {
@@ -283,7 +301,11 @@ fn switching_off(owner: impl Fences + Send + Sync + 'static) {
         Asymmetric::new().heavy();
         world.entry.request(OBJECT);
         other.join().unwrap();
-        assert_ne!(world.entry.touch(OBJECT, 1, Asymmetric::new()), Touch::Done, "cached although caching is switched off");
+        assert_ne!(
+            world.entry.touch(OBJECT, 1, Asymmetric::new()),
+            Touch::Done,
+            "cached although caching is switched off"
+        );
     });
 }
 

@@ -1,7 +1,8 @@
 //! Models of the hazard-pointer protocol, each with twins that lack one thing and must fail.
 //!
-//! "Free" is a write to a cell that readers read: loom reports the race where the machine would have reported a use after free, or nothing.
-//! Run: `RUSTFLAGS="--cfg loom" cargo test -p trapline-reclaim --release --test 'loom_*'`.
+//! "Free" is a write to a cell that readers read: loom reports the race where the machine would
+//! have reported a use after free, or nothing. Run: `RUSTFLAGS="--cfg loom" cargo test -p
+//! trapline-reclaim --release --test 'loom_*'`.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;
@@ -10,7 +11,9 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use loom::thread;
 use reclaim::hazptr::Head;
-use reclaim::hazptr::model::{Asymmetric, Claims, Fences, Kept, SLOTS, Seen, Slot, Snapshot, Stack, chain_len};
+use reclaim::hazptr::model::{
+    Asymmetric, Claims, Fences, Kept, SLOTS, Seen, Slot, Snapshot, Stack, chain_len,
+};
 use std::ptr;
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -66,7 +69,11 @@ struct World {
 impl World {
     fn new() -> Arc<Self> {
         let object = |v| Object { value: UnsafeCell::new(v) };
-        let world = Arc::new(Self { objects: [object(0), object(0)], src: AtomicPtr::new(ptr::null_mut()), slots: Default::default() });
+        let world = Arc::new(Self {
+            objects: [object(0), object(0)],
+            src: AtomicPtr::new(ptr::null_mut()),
+            slots: Default::default(),
+        });
         world.objects[0].write(1);
         world.src.store(world.object(0), Ordering::Release);
         world
@@ -96,7 +103,10 @@ impl World {
     }
 }
 
-fn protect_against_replace(reader: impl Fences + Send + Sync + 'static, writer: impl Fences + Send + Sync + 'static) {
+fn protect_against_replace(
+    reader: impl Fences + Send + Sync + 'static,
+    writer: impl Fences + Send + Sync + 'static,
+) {
     model(move || {
         let world = World::new();
         let there = Arc::clone(&world);
@@ -165,7 +175,8 @@ fn protect_spelled_out() {
     spelled_out_protect(true, Ordering::Release);
 }
 
-/// Where `light()` is a compiler fence, only the second load orders the reader behind the writer that made the object. Nothing is freed here.
+/// Where `light()` is a compiler fence, only the second load orders the reader behind the writer
+/// that made the object. Nothing is freed here.
 fn made_before_read(reload: Ordering) {
     model(move || {
         let world = World::new();
@@ -212,7 +223,8 @@ fn twin_clear_without_release() {
     spelled_out_protect(true, Ordering::Relaxed);
 }
 
-/// The slot goes from one object to the next without being emptied: the new announcement has to release the accesses to the old object.
+/// The slot goes from one object to the next without being emptied: the new announcement has to
+/// release the accesses to the old object.
 fn announce_over_announce(second: Ordering) {
     model(move || {
         let world = World::new();
@@ -243,7 +255,9 @@ fn twin_announcement_without_release() {
     announce_over_announce(Ordering::Relaxed);
 }
 
-fn wait_free(protect: impl Fn(&Slot, &AtomicPtr<Object>) -> *mut Object + Send + Sync + Copy + 'static) {
+fn wait_free(
+    protect: impl Fn(&Slot, &AtomicPtr<Object>) -> *mut Object + Send + Sync + Copy + 'static,
+) {
     model(move || {
         let world = World::new();
         let there = Arc::clone(&world);
@@ -282,7 +296,8 @@ fn twin_wildcard_with_a_gap() {
     });
 }
 
-/// Thread 1 protects and hands the protection to thread 2, which uses the object and lets go; a reclaimer looks meanwhile.
+/// Thread 1 protects and hands the protection to thread 2, which uses the object and lets go; a
+/// reclaimer looks meanwhile.
 fn hand_off(copy: bool) {
     model(move || {
         let world = World::new();
@@ -353,7 +368,8 @@ fn twin_claims_in_two_words() {
         let orphan = Arc::new(AtomicBool::new(false));
         let released = Arc::new(AtomicUsize::new(0));
         let last_holder = {
-            let (held, orphan, released) = (Arc::clone(&held), Arc::clone(&orphan), Arc::clone(&released));
+            let (held, orphan, released) =
+                (Arc::clone(&held), Arc::clone(&orphan), Arc::clone(&released));
             thread::spawn(move || {
                 held.fetch_sub(1, Ordering::AcqRel);
                 if orphan.load(Ordering::Acquire) {
@@ -370,7 +386,8 @@ fn twin_claims_in_two_words() {
     });
 }
 
-/// A round that finds no thread that has used slots makes nobody fence; a thread fences itself when it begins to.
+/// A round that finds no thread that has used slots makes nobody fence; a thread fences itself when
+/// it begins to.
 fn beginning_to_read(fence_after_saying_so: bool) {
     model(move || {
         let world = World::new();
@@ -433,7 +450,8 @@ fn nothing_is_lost_between_pushes_and_takes() {
     });
 }
 
-/// What `barrier` rests on: who takes a list after another round did sees that that round had begun.
+/// What `barrier` rests on: who takes a list after another round did sees that that round had
+/// begun.
 #[test]
 fn a_later_take_sees_the_earlier_round() {
     model(|| {

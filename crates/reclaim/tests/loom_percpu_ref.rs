@@ -1,5 +1,7 @@
-//! The end of a `percpu_ref` under the model checker, on the path without restartable sequences: released once, after the last use. Each twin lacks one thing and must
-//! fail. (With restartable sequences the processor does what the RCU section does here: an add is over, or has not happened, when the gate is closed.)
+//! The end of a `percpu_ref` under the model checker, on the path without restartable sequences:
+//! released once, after the last use. Each twin lacks one thing and must fail. (With restartable
+//! sequences the processor does what the RCU section does here: an add is over, or has not
+//! happened, when the gate is closed.)
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;

@@ -1,4 +1,5 @@
-//! `rcu`'s machine under the model checker: a reader never meets a write to what was unlinked. Each twin lacks one thing and must fail.
+//! `rcu`'s machine under the model checker: a reader never meets a write to what was unlinked. Each
+//! twin lacks one thing and must fail.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;
@@ -20,7 +21,8 @@ fn explore_to(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     builder.check(f);
 }
 
-/// Two objects, one of which is current. Loom itself reports a write to one that is being read, or whose reading did not happen before.
+/// Two objects, one of which is current. Loom itself reports a write to one that is being read, or
+/// whose reading did not happen before.
 struct World<F> {
     machine: Machine<F>,
     current: AtomicUsize,
@@ -32,7 +34,11 @@ const START: u64 = 0x1_0000_u64.wrapping_neg();
 
 impl<F: Fences> World<F> {
     fn new(readers: usize) -> Arc<Self> {
-        let world = Self { machine: Machine::new(START), current: AtomicUsize::new(0), objects: [UnsafeCell::new(7), UnsafeCell::new(7)] };
+        let world = Self {
+            machine: Machine::new(START),
+            current: AtomicUsize::new(0),
+            objects: [UnsafeCell::new(7), UnsafeCell::new(7)],
+        };
         for _ in 0..readers {
             world.machine.readers().acquire().expect("memory");
         }
@@ -170,7 +176,8 @@ fn the_global_domain() {
     });
 }
 
-/// Two threads queue and run at once: each callback runs once, after a grace period, and `barrier` has seen both.
+/// Two threads queue and run at once: each callback runs once, after a grace period, and `barrier`
+/// has seen both.
 #[test]
 fn callbacks_run_once_and_barrier_waits_for_them() {
     #[repr(C)]
@@ -185,7 +192,8 @@ fn callbacks_run_once_and_barrier_waits_for_them() {
     }
     explore_to(2, || {
         let domain = Arc::new(Domain::new());
-        let objects = Arc::new([0; 2].map(|_| Object { head: Head::new(), ran: AtomicUsize::new(0) }));
+        let objects =
+            Arc::new([0; 2].map(|_| Object { head: Head::new(), ran: AtomicUsize::new(0) }));
         let queue = |domain: &Domain, object: &Object| {
             // SAFETY: new, and kept by the `Arc` until after the barrier.
             unsafe { domain.call(NonNull::from(object).cast(), run) };

@@ -1,4 +1,5 @@
-//! `srcu`'s machine under the model checker: a reader never meets a write to what was unlinked. Each twin lacks one thing and must fail.
+//! `srcu`'s machine under the model checker: a reader never meets a write to what was unlinked.
+//! Each twin lacks one thing and must fail.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;
@@ -6,7 +7,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use reclaim::srcu::model::{Asymmetric, Atomic, Fences, Machine, Protocol, broken};
-use reclaim::srcu::{Flavour, Normal, Srcu, SrcuFast};
+use reclaim::srcu::{Flavour, Normal, SrcuDomain, SrcuFast};
 
 /// Explores with few preemptions: every known way to break the protocol needs three or less.
 fn explore(f: impl Fn() + Send + Sync + 'static) {
@@ -37,7 +38,10 @@ macro_rules! fences_of {
     };
 }
 
-fences_of! { Sound: Asymmetric, BegunFirst: Asymmetric, OneIndex: Asymmetric, NoLight: broken::NoLight, NoHeavy: broken::NoHeavy }
+fences_of! {
+    Sound: Asymmetric, BegunFirst: Asymmetric, OneIndex: Asymmetric, NoLight: broken::NoLight,
+    NoHeavy: broken::NoHeavy
+}
 
 impl Protocol for Sound {}
 impl Protocol for NoLight {}
@@ -198,7 +202,11 @@ fn a_section_is_handed_over() {
 
 fn the_public_face<K: Flavour>() {
     explore(|| {
-        let world = Arc::new((Srcu::<K>::new(), AtomicUsize::new(0), [UnsafeCell::new(7), UnsafeCell::new(7)]));
+        let world = Arc::new((
+            SrcuDomain::<K>::new(),
+            AtomicUsize::new(0),
+            [UnsafeCell::new(7), UnsafeCell::new(7)],
+        ));
         let reader = {
             let world = world.clone();
             thread::spawn(move || {

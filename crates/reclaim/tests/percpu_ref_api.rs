@@ -216,7 +216,10 @@ fn atomic_mode_lasts_until_it_is_switched_back() {
 #[test]
 fn atomic_mode_releases_without_a_kill() {
     let released = AtomicUsize::new(0);
-    let refs = PercpuRef::with_options(Options { atomic: true, ..Options::default() }, counting(&released));
+    let refs = PercpuRef::with_options(
+        Options { atomic: true, ..Options::default() },
+        counting(&released),
+    );
     assert_eq!(refs.put(), Ok(true));
     assert_eq!(released.load(Ordering::Relaxed), 1);
     assert_eq!(refs.switch_to_percpu(), Err(Error::Zero));
@@ -280,4 +283,18 @@ fn killing_inside_an_rcu_section_ends_one_way_or_the_other() {
             assert_eq!(refs.kill(), Ok(true));
         }
     }
+}
+
+/// What is taken in the cells may be put into the shared word, and the other way round.
+#[test]
+fn small_and_large_steps_balance() {
+    let released = AtomicUsize::new(0);
+    let refs = PercpuRef::new(counting(&released));
+    for n in [1, 2, 31, 32, 33, 1000] {
+        (0..n).for_each(|_| refs.get().unwrap());
+        assert_eq!(refs.put_many(n), Ok(false));
+        refs.get_many(n).unwrap();
+        (0..n).for_each(|_| assert_eq!(refs.put(), Ok(false)));
+    }
+    assert_eq!((refs.kill(), released.load(Ordering::Relaxed)), (Ok(true), 1));
 }

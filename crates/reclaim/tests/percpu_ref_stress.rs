@@ -1,4 +1,5 @@
-//! `percpu_ref` through many lives, with an oracle: what is poisoned at the release must not be seen by anybody who holds a reference.
+//! `percpu_ref` through many lives, with an oracle: what is poisoned at the release must not be
+//! seen by anybody who holds a reference.
 #![cfg(not(loom))]
 
 use reclaim::percpu_ref::{Options, PercpuRef};
@@ -15,10 +16,11 @@ fn released_once_per_life_and_never_under_a_user() {
     let object = AtomicU64::new(GOOD);
     let released = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
-    let refs = PercpuRef::with_options(Options { allow_reinit: true, ..Options::default() }, || {
-        assert_eq!(object.swap(POISON, Ordering::Relaxed), GOOD, "released twice");
-        released.fetch_add(1, Ordering::Relaxed);
-    });
+    let refs =
+        PercpuRef::with_options(Options { allow_reinit: true, ..Options::default() }, || {
+            assert_eq!(object.swap(POISON, Ordering::Relaxed), GOOD, "released twice");
+            released.fetch_add(1, Ordering::Relaxed);
+        });
     let uses = AtomicU64::new(0);
     let lives = thread::scope(|s| {
         for user in 0..USERS {
@@ -27,7 +29,11 @@ fn released_once_per_life_and_never_under_a_user() {
                 let mut mine = 0_u64;
                 while !stop.load(Ordering::Relaxed) {
                     // `try_get` alone would keep a dying object from ever dying.
-                    let got = if user % 2 == 0 { refs.try_get_live() } else { !refs.is_dying() && refs.try_get() };
+                    let got = if user % 2 == 0 {
+                        refs.try_get_live()
+                    } else {
+                        !refs.is_dying() && refs.try_get()
+                    };
                     if !got {
                         thread::yield_now();
                         continue;

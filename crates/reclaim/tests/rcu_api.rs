@@ -36,7 +36,8 @@ fn a_leak_of_guards_is_caught_before_it_lets_a_writer_through() {
     for _ in 0..0xffff {
         std::mem::forget(reader.lock());
     }
-    let one_more = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| std::mem::forget(reader.lock())));
+    let one_more =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| std::mem::forget(reader.lock())));
     assert!(one_more.is_err());
     assert!(reader.is_inside());
     assert_eq!(domain.try_synchronize(), Err(Error::InsideSection));
@@ -66,7 +67,8 @@ fn get_state_alone_is_enough_for_poll_to_get_there() {
 fn poll_needs_no_other_thread_and_few_calls() {
     let domain = Domain::new();
     let reader = domain.reader().unwrap();
-    // The section's period is in progress when the cookie is taken, so that the cookie needs a second one.
+    // The section's period is in progress when the cookie is taken, so that the cookie needs a
+    // second one.
     let guard = reader.lock();
     let first = domain.start_poll();
     assert!(!domain.poll(first));
@@ -321,7 +323,8 @@ fn a_thread_that_ends_inside_a_section_holds_nobody_up() {
 
 #[test]
 fn a_guard_may_live_in_a_thread_local() {
-    thread_local!(static KEPT: std::cell::Cell<Option<rcu::Guard<'static>>> = const { std::cell::Cell::new(None) });
+    thread_local!(static KEPT: std::cell::Cell<Option<rcu::Guard<'static>>> =
+        const { std::cell::Cell::new(None) });
     thread::spawn(|| KEPT.set(Some(rcu::read_lock()))).join().unwrap();
     rcu::synchronize();
 }

@@ -1,4 +1,5 @@
-//! Fork in the middle of everything: the child has neither the sections of the threads that did not come along, nor their half-done work.
+//! Fork in the middle of everything: the child has neither the sections of the threads that did not
+//! come along, nor their half-done work.
 #![cfg(not(loom))]
 
 use reclaim::percpu_ref::PercpuRef;
@@ -12,9 +13,11 @@ use std::time::Duration;
 /// One fork at a time: the tests of this file are threads of one process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs `in_child` in a fork child and panics here if it panicked there, or took longer than ten seconds.
+/// Runs `in_child` in a fork child and panics here if it panicked there, or took longer than ten
+/// seconds.
 fn fork_and(in_child: impl FnOnce() + std::panic::UnwindSafe) {
-    // SAFETY: the child runs `in_child`, which uses what this file tests and glibc's allocator and threads, which survive fork, and leaves by _exit.
+    // SAFETY: the child runs `in_child`, which uses what this file tests and glibc's allocator and
+    // threads, which survive fork, and leaves by _exit.
     match unsafe { libc::fork() } {
         0 => {
             // SAFETY: sets a timer whose signal kills the child.
@@ -122,7 +125,11 @@ fn callbacks_of_a_thread_that_did_not_come_along_are_taken_over() {
     fork_and(|| {
         DOMAIN.defer_drop(Box::new(Counts));
         DOMAIN.barrier();
-        assert_eq!(RAN.load(Ordering::Relaxed), 6, "all but the one that was running in the parent");
+        assert_eq!(
+            RAN.load(Ordering::Relaxed),
+            6,
+            "all but the one that was running in the parent"
+        );
     });
     LEAVE.store(true, Ordering::Relaxed);
     assert_eq!(runner.join().expect("no panic"), 6);
@@ -132,7 +139,7 @@ fn callbacks_of_a_thread_that_did_not_come_along_are_taken_over() {
 #[test]
 fn srcu_forgets_by_hand() {
     let _one = ONE_AT_A_TIME.lock();
-    let (normal, fast): (Srcu, _) = (Srcu::new(), SrcuFast::new());
+    let (normal, fast) = (Srcu::new(), SrcuFast::new());
     let (entered, wait) = std::sync::mpsc::channel();
     let (leave, wait_leave) = std::sync::mpsc::channel::<()>();
     thread::scope(|s| {

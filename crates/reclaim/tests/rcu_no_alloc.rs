@@ -35,7 +35,7 @@ unsafe fn nothing(_head: NonNull<Head>) {}
 #[test]
 fn nothing_is_allocated() {
     percpu::init();
-    let normal: Srcu = Srcu::new();
+    let normal = Srcu::new();
     // One with counters in the threads' records, and one that fell back to counters per CPU.
     let fast: Vec<SrcuFast> = (0..20).map(|_| SrcuFast::new()).collect();
     let refs = PercpuRef::new(|| ());

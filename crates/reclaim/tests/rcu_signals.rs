@@ -1,11 +1,13 @@
-//! Signal handlers that lock, nest, unlock, poll and count over a thread that is inside the same operation.
+//! Signal handlers that lock, nest, unlock, poll and count over a thread that is inside the same
+//! operation.
 #![cfg(not(loom))]
 
+mod interrupts;
+
+use interrupts::{Interrupts, operation};
 use reclaim::percpu_ref::PercpuRef;
 use reclaim::rcu::{self, Cookie};
 use reclaim::srcu::{Srcu, SrcuFast};
-use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -31,88 +33,47 @@ fn look() {
     }
 }
 
-/// Everything that may run in a handler.
-fn everything() {
-    look();
+fn nest() {
     let outer = NORMAL.read_lock();
     drop(FAST.read_lock());
     drop(outer);
+}
+
+fn count() {
     if REFS.try_get_live() {
         REFS.put().expect("balanced");
     }
+}
+
+fn poll() {
     rcu::poll(Cookie::from_bits(LAST_COOKIE.load(Ordering::Relaxed)));
     NORMAL.poll(NORMAL.start_poll());
     FAST.poll(FAST.get_state());
 }
 
+/// All that may run in a handler.
+const EVERYTHING: [fn(); 4] = [look, nest, count, poll];
+
+fn everything() {
+    EVERYTHING.iter().for_each(|f| f());
+}
+
 extern "C" fn on_signal(_signal: libc::c_int) {
     everything();
     HANDLED.fetch_add(1, Ordering::Relaxed);
-    next_shot();
+    interrupts::handled();
 }
 
 /// Installs [`on_signal`].
 fn install(signal: libc::c_int) {
-    // What POSIX does not allow in a handler happens here: the lazies (and `handle` does the hooks for fork and thread exit).
+    // What POSIX does not allow in a handler happens here: the lazies (and `install` does the hooks
+    // for fork and thread exit).
     everything();
-    handle(signal, on_signal);
+    interrupts::install(signal, on_signal);
 }
 
-fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
-    percpu::init();
-    // SAFETY: an all-zero sigaction is valid.
-    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = handler as *const () as usize;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the action is initialised, the handler is a function.
-    assert_eq!(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) }, 0);
-}
-
-thread_local! {
-    /// The thread's timer and its period. Const and without a destructor: handlers read it.
-    static TIMER: Cell<Option<(libc::timer_t, Duration)>> = const { Cell::new(None) };
-}
-
-/// Sends `signal` to this thread again and again until it is dropped, each time a while after [`next_shot`]: a timer with a fixed period would leave the thread
-/// no time between the handlers on a machine that is slow enough.
-struct Bombardment;
-
-impl Bombardment {
-    fn new(signal: libc::c_int, every: Duration) -> Self {
-        // SAFETY: an all-zero sigevent is valid.
-        let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
-        event.sigev_notify = libc::SIGEV_THREAD_ID;
-        event.sigev_signo = signal;
-        // SAFETY: gettid has no precondition.
-        event.sigev_notify_thread_id = unsafe { libc::gettid() };
-        let mut timer: libc::timer_t = ptr::null_mut();
-        // SAFETY: both point to locals.
-        assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) }, 0);
-        TIMER.set(Some((timer, every)));
-        next_shot();
-        Self
-    }
-}
-
-impl Drop for Bombardment {
-    fn drop(&mut self) {
-        if let Some((timer, _)) = TIMER.take() {
-            // SAFETY: the timer was created by `new`, and no handler finds it any more.
-            unsafe { libc::timer_delete(timer) };
-        }
-    }
-}
-
-/// The last thing that a handler does.
-fn next_shot() {
-    if let Some((timer, every)) = TIMER.get() {
-        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let once =
-            libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_sec: 0, tv_nsec: every.as_nanos() as libc::c_long } };
-        // SAFETY: a timer in the cell exists; `once` is readable.
-        unsafe { libc::timer_settime(timer, 0, &once, ptr::null_mut()) };
-    }
-}
+/// How often at least each operation of each thread is interrupted.
+const INTERRUPTED: u64 = 20;
 
 #[test]
 fn handlers_do_everything_over_everything() {
@@ -135,35 +96,40 @@ fn handlers_do_everything_over_everything() {
     thread::scope(|s| {
         for _ in 0..6 {
             s.spawn(|| {
-                let _timer = Bombardment::new(libc::SIGUSR1, Duration::from_micros(60));
-                while Instant::now() < end {
-                    (0..100).for_each(|_| everything());
+                let timer = Interrupts::start(libc::SIGUSR1, Duration::from_micros(60));
+                while timer.short_of::<4>(INTERRUPTED, Instant::now() < end) {
+                    (0..100).for_each(|_| {
+                        EVERYTHING.iter().enumerate().for_each(|(n, f)| operation(n, f));
+                    });
                 }
                 assert!(!rcu::is_inside());
             });
         }
         // Threads whose first use, and whose exit, is under fire.
         s.spawn(|| {
-            while Instant::now() < end {
+            let (mut threads, mut interrupted) = (0, 0);
+            while Instant::now() < end || interrupted < INTERRUPTED {
                 let short = thread::spawn(|| {
-                    let _timer = Bombardment::new(libc::SIGUSR1, Duration::from_micros(20));
-                    (0..50).for_each(|_| look());
+                    let timer = Interrupts::start(libc::SIGUSR1, Duration::from_micros(20));
+                    (0..50).for_each(|_| operation(0, look));
                     assert!(!rcu::is_inside());
+                    timer.over::<1>()[0]
                 });
-                short.join().expect("no panic");
+                interrupted += short.join().expect("no panic").min(1);
+                threads += 1;
+                assert!(threads < 1_000_000, "{interrupted} of {threads} threads interrupted");
             }
         });
         // A writer that is hit inside synchronize, with the handler polling the same domain.
         s.spawn(|| {
-            let _timer = Bombardment::new(libc::SIGUSR1, Duration::from_micros(60));
-            while Instant::now() < end {
-                replace();
-                FAST.synchronize();
-                NORMAL.synchronize();
+            let timer = Interrupts::start(libc::SIGUSR1, Duration::from_micros(60));
+            while timer.short_of::<3>(INTERRUPTED, Instant::now() < end) {
+                operation(0, replace);
+                operation(1, || FAST.synchronize());
+                operation(2, || NORMAL.synchronize());
             }
         });
     });
-    assert!(HANDLED.load(Ordering::Relaxed) > 100);
     // Nothing was left open, and no count was lost.
     rcu::synchronize();
     FAST.synchronize();
@@ -171,7 +137,8 @@ fn handlers_do_everything_over_everything() {
     assert_eq!(REFS.kill(), Ok(true));
 }
 
-/// The kernel adds the timer slack to what is left of a sleep that a signal ends: a writer that sleeps on for that long never comes back from under fire.
+/// The kernel adds the timer slack to what is left of a sleep that a signal ends: a writer that
+/// sleeps on for that long never comes back from under fire.
 #[test]
 fn a_writer_under_fire_notices_that_the_reader_has_left() {
     static WAITING: AtomicBool = AtomicBool::new(false);
@@ -179,9 +146,9 @@ fn a_writer_under_fire_notices_that_the_reader_has_left() {
     static SHOTS: AtomicU64 = AtomicU64::new(0);
     extern "C" fn count(_signal: libc::c_int) {
         SHOTS.fetch_add(1, Ordering::Relaxed);
-        next_shot();
+        interrupts::handled();
     }
-    handle(libc::SIGURG, count);
+    interrupts::install(libc::SIGURG, count);
     let reader = thread::spawn(|| {
         let section = rcu::read_lock();
         WAITING.store(true, Ordering::Release);
@@ -199,7 +166,7 @@ fn a_writer_under_fire_notices_that_the_reader_has_left() {
         while !WAITING.load(Ordering::Acquire) {
             thread::yield_now();
         }
-        let _timer = Bombardment::new(libc::SIGURG, Duration::from_micros(20));
+        let _timer = Interrupts::start(libc::SIGURG, Duration::from_micros(20));
         rcu::synchronize();
         BACK.store(true, Ordering::Release);
     });
@@ -229,9 +196,13 @@ fn the_first_use_of_a_thread_is_inside_a_handler() {
 fn synchronize_in_a_handler_over_a_section_is_an_error() {
     static RESULT: AtomicU64 = AtomicU64::new(0);
     extern "C" fn wait(_signal: libc::c_int) {
-        RESULT.store(if rcu::try_synchronize() == Err(rcu::Error::InsideSection) { 1 } else { 2 }, Ordering::Relaxed);
+        RESULT.store(
+            if rcu::try_synchronize() == Err(rcu::Error::InsideSection) { 1 } else { 2 },
+            Ordering::Relaxed,
+        );
+        interrupts::handled();
     }
-    handle(libc::SIGWINCH, wait);
+    interrupts::install(libc::SIGWINCH, wait);
     let _section = rcu::read_lock();
     // SAFETY: raise has no precondition; the handler is installed.
     assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);

@@ -1,11 +1,13 @@
 //! Torture of `rcu` and `srcu` with an oracle, more threads than CPUs.
 //!
-//! Writers replace the current object. The old one ages by a stage after each grace period, is poisoned at the last and used again. A reader that finds an object may see it at
-//! stage 0 (current) or 1 (replaced under its eyes); stage 2 means that a grace period ended while it looked. The scheme is that of the kernel's `rcutorture`.
+//! Writers replace the current object. The old one ages by a stage after each grace period, is
+//! poisoned at the last and used again. A reader that finds an object may see it at stage 0
+//! (current) or 1 (replaced under its eyes); stage 2 means that a grace period ended while it
+//! looked. The scheme is that of the kernel's `rcutorture`.
 #![cfg(not(loom))]
 
 use reclaim::rcu::{self, Head};
-use reclaim::srcu::{Fast, Flavour, Normal, Srcu};
+use reclaim::srcu::{Fast, Flavour, Normal, SrcuDomain};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -27,7 +29,11 @@ struct Object {
 
 impl Object {
     fn new() -> *mut Self {
-        Box::into_raw(Box::new(Self { head: Head::new(), stage: AtomicU32::new(0), value: AtomicU64::new(GOOD) }))
+        Box::into_raw(Box::new(Self {
+            head: Head::new(),
+            stage: AtomicU32::new(0),
+            value: AtomicU64::new(GOOD),
+        }))
     }
 }
 
@@ -72,27 +78,27 @@ impl Domain for Global {
     }
 }
 
-impl<K: Flavour + 'static> Domain for Srcu<K> {
+impl<K: Flavour + 'static> Domain for SrcuDomain<K> {
     type Section<'a> = reclaim::srcu::Guard<'a, K>;
     fn enter(&self) -> Self::Section<'_> {
         self.read_lock()
     }
     fn synchronize(&self) {
-        Srcu::synchronize(self);
+        SrcuDomain::synchronize(self);
     }
     fn start_poll(&self) -> u64 {
-        Srcu::start_poll(self).to_bits()
+        SrcuDomain::start_poll(self).to_bits()
     }
     fn poll(&self, cookie: u64) -> bool {
-        Srcu::poll(self, reclaim::srcu::Cookie::from_bits(cookie))
+        SrcuDomain::poll(self, reclaim::srcu::Cookie::from_bits(cookie))
     }
     unsafe fn call(&self, head: NonNull<Head>, callback: rcu::Callback) {
         // SAFETY: the caller's promise.
-        unsafe { Srcu::call(self, head, callback) };
+        unsafe { SrcuDomain::call(self, head, callback) };
         self.run_callbacks();
     }
     fn barrier(&self) {
-        Srcu::barrier(self);
+        SrcuDomain::barrier(self);
     }
 }
 
@@ -105,7 +111,12 @@ struct Torture<'d, D> {
 
 impl<'d, D: Domain> Torture<'d, D> {
     fn new(domain: &'d D) -> Self {
-        Self { domain, current: AtomicPtr::new(Object::new()), stop: AtomicBool::new(false), reads: AtomicU64::new(0) }
+        Self {
+            domain,
+            current: AtomicPtr::new(Object::new()),
+            stop: AtomicBool::new(false),
+            reads: AtomicU64::new(0),
+        }
     }
 
     fn running(&self) -> bool {
@@ -115,7 +126,8 @@ impl<'d, D: Domain> Torture<'d, D> {
     /// Looks at the current object, with delays that `step` spreads.
     fn look(&self, step: u64) {
         let _section = self.domain.enter();
-        // SAFETY: objects are freed after a grace period, and a section is open: what is under test.
+        // SAFETY: objects are freed after a grace period, and a section is open: what is under
+        // test.
         let object = unsafe { &*self.current.load(Ordering::Acquire) };
         let nested = step.is_multiple_of(3).then(|| self.domain.enter());
         if step.is_multiple_of(64) {
@@ -125,7 +137,10 @@ impl<'d, D: Domain> Torture<'d, D> {
             thread::sleep(Duration::from_micros(50));
         }
         drop(nested);
-        assert!(object.stage.load(Ordering::Relaxed) <= 1, "a grace period ended while a reader looked");
+        assert!(
+            object.stage.load(Ordering::Relaxed) <= 1,
+            "a grace period ended while a reader looked"
+        );
         assert_eq!(object.value.load(Ordering::Relaxed), GOOD, "freed while a reader looked");
     }
 
@@ -139,7 +154,8 @@ impl<'d, D: Domain> Torture<'d, D> {
     }
 
     fn replace(&self) -> NonNull<Object> {
-        let old = NonNull::new(self.current.swap(Object::new(), Ordering::AcqRel)).expect("always an object");
+        let old = NonNull::new(self.current.swap(Object::new(), Ordering::AcqRel))
+            .expect("always an object");
         // SAFETY: freed by this writer only, later.
         unsafe { old.as_ref() }.stage.store(1, Ordering::Relaxed);
         old
@@ -217,7 +233,11 @@ impl<'d, D: Domain> Torture<'d, D> {
             // Threads that come and go.
             s.spawn(|| {
                 while self.running() {
-                    thread::scope(|s| s.spawn(|| (0..100).for_each(|step| self.look(step))).join().expect("no panic"));
+                    thread::scope(|s| {
+                        s.spawn(|| (0..100).for_each(|step| self.look(step)))
+                            .join()
+                            .expect("no panic")
+                    });
                 }
             });
             let start = Instant::now();
@@ -253,17 +273,17 @@ fn rcu_global() {
 
 #[test]
 fn srcu_normal() {
-    Torture::new(&Srcu::<Normal>::new()).run();
+    Torture::new(&SrcuDomain::<Normal>::new()).run();
 }
 
 #[test]
 fn srcu_fast() {
-    Torture::new(&Srcu::<Fast>::new()).run();
+    Torture::new(&SrcuDomain::<Fast>::new()).run();
 }
 
 #[test]
 fn srcu_fast_without_a_slot() {
     // As many domains as threads' records have counters for, so that the last one falls back.
-    let domains: Vec<Srcu<Fast>> = (0..16).map(|_| Srcu::new()).collect();
+    let domains: Vec<SrcuDomain<Fast>> = (0..16).map(|_| SrcuDomain::new()).collect();
     Torture::new(&domains[15]).run();
 }

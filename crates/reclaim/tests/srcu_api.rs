@@ -1,7 +1,7 @@
 //! What both flavours of `srcu` promise: one suite, run over each.
 #![cfg(not(loom))]
 
-use reclaim::srcu::{Cookie, Fast, Flavour, Normal, Srcu, SrcuFast, Stalled};
+use reclaim::srcu::{Cookie, Fast, Flavour, Normal, SrcuDomain, SrcuFast, Stalled};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -34,7 +34,7 @@ over_both_flavours! {
 }
 
 fn poll_is_false_while_a_section_is_open_and_true_after_it<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let section = domain.read_lock();
     let cookie = domain.start_poll();
     for _ in 0..100 {
@@ -46,12 +46,12 @@ fn poll_is_false_while_a_section_is_open_and_true_after_it<K: Flavour>() {
 }
 
 fn get_state_alone_is_enough_for_poll_to_get_there<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     assert!(domain.poll(domain.get_state()));
 }
 
 fn sections_nest_and_end_in_any_order<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let outer = domain.read_lock();
     let raw = domain.read_lock_raw();
     let inner = domain.read_lock();
@@ -66,7 +66,7 @@ fn sections_nest_and_end_in_any_order<K: Flavour>() {
 }
 
 fn a_section_may_end_on_another_thread<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     for _ in 0..20 {
         let section = domain.read_lock();
         let cookie = domain.start_poll();
@@ -77,7 +77,7 @@ fn a_section_may_end_on_another_thread<K: Flavour>() {
 }
 
 fn a_reader_may_sleep<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let left = AtomicUsize::new(0);
     thread::scope(|s| {
         let (entered, wait) = std::sync::mpsc::channel();
@@ -95,7 +95,7 @@ fn a_reader_may_sleep<K: Flavour>() {
 }
 
 fn new_readers_do_not_hold_up_a_grace_period<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     // At every moment at least one section is open, none of them for long.
     let mut open = domain.read_lock();
     let cookie = domain.start_poll();
@@ -109,14 +109,14 @@ fn new_readers_do_not_hold_up_a_grace_period<K: Flavour>() {
 }
 
 fn domains_do_not_hold_each_other_up<K: Flavour>() {
-    let (a, b) = (Srcu::<K>::new(), Srcu::<K>::new());
+    let (a, b) = (SrcuDomain::<K>::new(), SrcuDomain::<K>::new());
     let _section = a.read_lock();
     b.synchronize();
     assert!(!a.poll(a.start_poll()));
 }
 
 fn a_stall_is_reported<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let section = domain.read_lock();
     assert_eq!(domain.synchronize_for(Duration::from_millis(5)), Err(Stalled));
     drop(section);
@@ -125,7 +125,7 @@ fn a_stall_is_reported<K: Flavour>() {
 
 fn cookies_survive_being_numbers_and_the_wrap<K: Flavour>() {
     // A new domain is 256 periods away from the wrap of its numbers.
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let mut past = Vec::new();
     for _ in 0..1000 {
         let section = domain.read_lock();
@@ -147,7 +147,7 @@ impl Drop for Count {
 }
 
 fn callbacks_run_after_the_grace_period_and_once<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let dropped = Arc::new(AtomicUsize::new(0));
     let section = domain.read_lock();
     for _ in 0..200 {
@@ -163,14 +163,14 @@ fn callbacks_run_after_the_grace_period_and_once<K: Flavour>() {
 
 fn a_domain_runs_what_is_left_when_it_is_dropped<K: Flavour>() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     domain.defer_drop(Box::new(Count(Arc::clone(&dropped))));
     drop(domain);
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
 }
 
 fn a_section_outlives_its_thread<K: Flavour>() {
-    let domain = Srcu::<K>::new();
+    let domain = SrcuDomain::<K>::new();
     let section = thread::scope(|s| s.spawn(|| domain.read_lock()).join().unwrap());
     let cookie = domain.start_poll();
     assert!(!domain.poll(cookie), "the section is open though its thread is gone");
@@ -221,8 +221,36 @@ fn a_busy_domain_gets_through_its_grace_periods() {
                 }
             });
         }
-        // However long it takes: readers come and go all the time, and it must not wait for the new ones.
+        // However long it takes: readers come and go all the time, and it must not wait for the new
+        // ones.
         (0..5).for_each(|_| domain.synchronize());
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// The flavour that the documentation recommends needs no annotation.
+#[test]
+fn a_new_domain_is_a_normal_one() {
+    let domain = reclaim::srcu::Srcu::new();
+    let _: &SrcuDomain<Normal> = &domain;
+    drop(domain.read_lock());
+    domain.synchronize();
+}
+
+#[test]
+fn drain_goes_on_until_callbacks_queue_nothing() {
+    struct Chain(u32, std::sync::Arc<(SrcuDomain<Normal>, std::sync::atomic::AtomicU32)>);
+    impl Drop for Chain {
+        fn drop(&mut self) {
+            self.1.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if self.0 > 0 {
+                self.1.0.defer_drop(Box::new(Chain(self.0 - 1, std::sync::Arc::clone(&self.1))));
+            }
+        }
+    }
+    let shared = std::sync::Arc::new((SrcuDomain::new(), std::sync::atomic::AtomicU32::new(0)));
+    shared.0.defer_drop(Box::new(Chain(49, std::sync::Arc::clone(&shared))));
+    shared.0.drain();
+    assert_eq!(shared.1.load(std::sync::atomic::Ordering::SeqCst), 50);
+    assert!(!shared.0.has_callbacks());
 }

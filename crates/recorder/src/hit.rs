@@ -1,14 +1,46 @@
 //! The way of a hit.
 #![allow(unsafe_code)]
 
-use crate::known::Answer;
-use crate::recorder::{Recorder, Site};
+use crate::recorder::{Probe, Recorder, Site};
+use crate::stack_cache::Answer;
 use crate::thread::{Thread, time};
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::Ordering;
-use unwind::{Bounds, End, Host, NoTrace, Start, Trace};
-use uprobe::{Context, Span, Verdict, add_own};
+use unwind::{Bounds, End, Host, Method, NoTrace, Start, Trace};
+use uprobe::{Consumer, Context, Span, Vectors, Verdict, add_own};
 use wire::{Frame, NoStack, Segment, StackCell};
+
+impl Recorder {
+    /// What is to be called at hits of a function. The function's module has been told to
+    /// [`Recorder::loaded`].
+    ///
+    /// # Context
+    /// Allocates; what it allocates is never freed, for a probe may be hit as long as the process
+    /// lives.
+    pub fn consumer(&'static self, probe: Probe) -> Consumer {
+        self.consumer_by(probe, self.method)
+    }
+
+    /// [`Recorder::consumer`] that takes stacks in another way than the segment says.
+    pub fn consumer_by(&'static self, probe: Probe, method: Method) -> Consumer {
+        let frame = self.unwinder.frame(probe.address);
+        // Nobody calls `_start`.
+        let probe = Probe { entry: probe.entry && self.unwinder.is_called(probe.address), ..probe };
+        let site: &'static Site =
+            Box::leak(Box::new(Site { recorder: self, probe, frame, method }));
+        Consumer {
+            entry: Some(entered),
+            ret: None,
+            span: (self.timed && probe.timed).then_some(returned as fn(usize, u32, uprobe::Span)),
+            busy: Some(meanwhile),
+            data: ptr::from_ref(site).expose_provenance(),
+            // Nothing on the way of a hit copies memory, and what does runs in `uprobe::slowly`.
+            vectors: Vectors::Sse,
+            limit: 0,
+        }
+    }
+}
 
 /// The cookie of a call without a stack.
 const NOTHING: u32 = u32::MAX;
@@ -26,13 +58,17 @@ impl Host for Engine<'_> {
         self.0.first_sight();
         uprobe::slowly(f);
     }
+
+    fn own_stack(&self) -> Option<Range<u64>> {
+        uprobe::own_stack()
+    }
 }
 
 /// [`uprobe::Consumer::entry`].
 pub(crate) fn entered(context: &mut Context, data: usize, cookie: &mut u64) -> Verdict {
     // SAFETY: `Recorder::consumer` gives the address of a site that is never freed.
     let site = unsafe { &*ptr::with_exposed_provenance::<Site>(data) };
-    uprobe::count_call(site.probe.cell);
+    uprobe::count_call_in_consumer(site.probe.cell);
     let index = match count(site, context) {
         Ok((cell, index)) => {
             add_own(&cell.calls, 1);
@@ -47,7 +83,8 @@ pub(crate) fn entered(context: &mut Context, data: usize, cookie: &mut u64) -> V
     if site.probe.timed { Verdict::Return } else { Verdict::Skip }
 }
 
-/// [`uprobe::Consumer::busy`]: a signal handler, while the thread is somewhere in here. Its part is being used, so there is no stack.
+/// [`uprobe::Consumer::busy`]: a signal handler, while the thread is somewhere in here and its part
+/// is being used, or a fork child, while its part is its parent's. So there is no stack.
 pub(crate) fn meanwhile(data: usize) {
     // SAFETY: as in `entered`.
     let site = unsafe { &*ptr::with_exposed_provenance::<Site>(data) };
@@ -74,8 +111,13 @@ fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), No
     // SAFETY: the calling thread's own, and consumers do not nest.
     let thread = unsafe { &mut *own_thread(site.recorder).ok_or(NoStack::Counters)? };
     let registers = &context.registers;
-    let start = Start { pc: site.probe.address, sp: registers.rsp, bp: registers.rbp, entry: site.probe.entry };
-    match thread.known.look(&site.recorder.keys, &start, site.recorder.unwinder.generation()) {
+    let start = Start {
+        pc: site.probe.address,
+        sp: registers.rsp,
+        bp: registers.rbp,
+        entry: site.probe.entry,
+    };
+    match thread.cache.look(&site.recorder.keys, &start, site.recorder.unwinder.generation()) {
         Answer::Cell(cell, index) => {
             thread.met(&site.recorder.store, cell);
             Ok((cell, index))
@@ -85,35 +127,59 @@ fn count(site: &Site, context: &Context) -> Result<(&'static StackCell, u32), No
     }
 }
 
-/// Walks. Not inlined, as all of this: known stacks would pay for the registers that it needs.
+/// Walks. Not inlined, as all of this: stacks in the cache would pay for the registers that it
+/// needs.
 #[inline(never)]
-fn walk(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static StackCell, u32), NoStack> {
+fn walk(
+    site: &Site,
+    thread: &mut Thread,
+    start: Start,
+) -> Result<(&'static StackCell, u32), NoStack> {
     let len = stack(site, &mut thread.frames, &mut thread.bounds, start, &mut NoTrace);
     cell(site.recorder, thread, len)
 }
 
 /// Walks, and remembers the stack.
 #[inline(never)]
-fn remember(site: &Site, thread: &mut Thread, start: Start) -> Result<(&'static StackCell, u32), NoStack> {
+fn remember(
+    site: &Site,
+    thread: &mut Thread,
+    start: Start,
+) -> Result<(&'static StackCell, u32), NoStack> {
     let recorder = site.recorder;
-    let len = stack(site, &mut thread.frames, &mut thread.bounds, start, thread.known.begin());
+    let len = stack(site, &mut thread.frames, &mut thread.bounds, start, thread.cache.begin());
     let found = cell(recorder, thread, len)?;
-    if thread.known.finish(&recorder.keys, &start, &thread.bounds, found) {
+    let may_grow = thread.cache.finish(&recorder.keys, &start, &thread.bounds, found);
+    if may_grow && !uprobe::is_sealed() {
         uprobe::slowly(&mut || recorder.grow(thread));
     }
     Ok(found)
 }
 
-/// Takes the stack into `frames`: the function itself, its callers, and why those are not all; how many frames those are.
+/// Takes the stack into `frames`: the function itself, its callers, and why those are not all; how
+/// many frames those are.
 #[inline(always)]
-fn stack(site: &Site, frames: &mut [u64], bounds: &mut Bounds, start: Start, trace: &mut impl Trace) -> usize {
+fn stack(
+    site: &Site,
+    frames: &mut [u64],
+    bounds: &mut Bounds,
+    start: Start,
+    trace: &mut impl Trace,
+) -> usize {
     let recorder = site.recorder;
     let (callers, end) = if recorder.depth == 1 {
         // No more is wanted.
         (0, End::Complete)
     } else {
         let room = &mut frames[1..recorder.depth];
-        recorder.unwinder.walk_traced(&Engine(recorder.segment), start, site.method, bounds, room, trace)
+        recorder.unwinder.walk_traced(
+            &Engine(recorder.segment),
+            start,
+            site.method,
+            bounds,
+            room,
+            trace,
+        )
     };
     frames[0] = site.frame;
     let len = callers + 1;
@@ -126,10 +192,16 @@ fn stack(site: &Site, frames: &mut [u64], bounds: &mut Bounds, start: Start, tra
 
 /// The cell of the stack in the thread's frames.
 #[inline(always)]
-fn cell(recorder: &Recorder, thread: &mut Thread, frames: usize) -> Result<(&'static StackCell, u32), NoStack> {
+fn cell(
+    recorder: &Recorder,
+    thread: &mut Thread,
+    frames: usize,
+) -> Result<(&'static StackCell, u32), NoStack> {
     let handle = match recorder.store.save(&thread.frames[..frames]) {
         Ok(handle) => handle,
-        Err(NoStack::Full) if thread.make_room(&recorder.store) => recorder.store.save(&thread.frames[..frames])?,
+        Err(NoStack::Full) if thread.make_room(&recorder.store) => {
+            recorder.store.save(&thread.frames[..frames])?
+        }
         Err(why) => return Err(why),
     };
     thread.cell(recorder.segment, &recorder.store, handle)
@@ -149,7 +221,11 @@ fn own_thread(recorder: &Recorder) -> Option<*mut Thread> {
 
 #[cold]
 #[inline(never)]
-fn first_hit(recorder: &Recorder, word: &std::sync::atomic::AtomicUsize, block: usize) -> Option<*mut Thread> {
+fn first_hit(
+    recorder: &Recorder,
+    word: &std::sync::atomic::AtomicUsize,
+    block: usize,
+) -> Option<*mut Thread> {
     let mut made = ptr::null_mut();
     uprobe::slowly(&mut || made = recorder.thread(block));
     word.store(made.expose_provenance(), Ordering::Relaxed);

@@ -1,7 +1,6 @@
-//! Setting up: the depot, what is loaded, a consumer for each function.
+//! Setting up: the depot, what is loaded, the parts of threads.
 
-use crate::hit;
-use crate::known::{Keys, Known, Path};
+use crate::stack_cache::{Keys, Path, StackCache};
 use crate::store::Store;
 use crate::thread::Thread;
 use stackdepot::{Builder, Depot, Region};
@@ -9,7 +8,6 @@ use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use unwind::{Method, Module, Unwinder};
-use uprobe::{Consumer, Vectors};
 use wire::{Frame, Identity, NoStack, Segment};
 
 /// Counts hits by stack, in one process.
@@ -20,7 +18,7 @@ pub struct Recorder {
     pub(crate) store: Store,
     /// For telling stacks apart.
     pub(crate) keys: Keys,
-    method: Method,
+    pub(crate) method: Method,
     /// Most frames, the function's own included.
     pub(crate) depth: usize,
     pub(crate) timed: bool,
@@ -69,7 +67,8 @@ pub struct Loaded {
 pub struct Probe {
     /// Address of the probed instruction.
     pub address: u64,
-    /// Whether it is the function's first: then, if functions are called, the return address is on top of the stack.
+    /// Whether it is the function's first: then, if functions are called, the return address is on
+    /// top of the stack.
     pub entry: bool,
     /// Offset of its cell in the blocks.
     pub cell: u32,
@@ -90,11 +89,13 @@ impl Recorder {
     /// Makes the depot, or opens the one that another process has made.
     ///
     /// # Errors
-    /// See [`StartError`]. That too many processes write already is none: their hits are counted without stacks.
+    /// See [`StartError`]. That too many processes write already is none: their hits are counted
+    /// without stacks.
     ///
     /// # Context
-    /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the process. `grown` is called when [`Recorder::bytes`] has grown for a thread that is new, in the context of
-    /// [`uprobe::slowly`].
+    /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the
+    /// process. `grown` is called when [`Recorder::bytes`] has grown for a thread that is new, in
+    /// the context of [`uprobe::slowly`].
     pub fn start(segment: &'static Segment, grown: fn()) -> Result<&'static Self, StartError> {
         let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
         let store = store(segment)?;
@@ -120,40 +121,28 @@ impl Recorder {
     /// Allocates. With signals blocked; not from a consumer that records.
     pub fn loaded(&self, all: Vec<Loaded>) {
         // What is not seen needs no number.
-        let number = |l: &Loaded| if l.module.unseen { None } else { self.segment.module_of(&l.file) };
-        let tagged = |l: Loaded| Module { tag: number(&l).map_or(l.module.bias, Frame::tag), ..l.module };
+        let number =
+            |l: &Loaded| if l.module.unseen { None } else { self.segment.module_of(&l.file) };
+        let tagged =
+            |l: Loaded| Module { tag: number(&l).map_or(l.module.bias, Frame::tag), ..l.module };
         self.unwinder.set_modules(all.into_iter().map(tagged).collect());
-    }
-
-    /// What is to be called at hits of a function. The function's module has been told to [`Recorder::loaded`].
-    ///
-    /// # Context
-    /// Allocates; what it allocates is never freed, for a probe may be hit as long as the process lives.
-    pub fn consumer(&'static self, probe: Probe) -> Consumer {
-        self.consumer_by(probe, self.method)
-    }
-
-    /// [`Recorder::consumer`] that takes stacks in another way than the segment says.
-    pub fn consumer_by(&'static self, probe: Probe, method: Method) -> Consumer {
-        let frame = self.unwinder.frame(probe.address);
-        // Nobody calls `_start`.
-        let probe = Probe { entry: probe.entry && self.unwinder.is_called(probe.address), ..probe };
-        let site: &'static Site = Box::leak(Box::new(Site { recorder: self, probe, frame, method }));
-        Consumer {
-            entry: Some(hit::entered),
-            ret: None,
-            span: (self.timed && probe.timed).then_some(hit::returned as fn(usize, u32, uprobe::Span)),
-            busy: Some(hit::meanwhile),
-            data: ptr::from_ref(site).expose_provenance(),
-            // Nothing on the way of a hit copies memory, and what does runs in `uprobe::slowly`.
-            vectors: Vectors::Sse,
-            limit: 0,
-        }
     }
 
     /// In a fork child, before its first hit.
     pub fn forked(&self) {
         self.unwinder.forked();
+    }
+
+    /// No system call is made from now on: stacks for which there is no memory yet are not kept.
+    pub fn seal(&self) {
+        self.store.seal();
+        self.unwinder.seal();
+    }
+
+    /// In a fork child of a process that was sealed, behind all other handlers of forks: its number
+    /// is `pid`.
+    pub fn settled_sealed(&self, pid: u32) {
+        self.store.adopt_as(pid);
     }
 
     /// Memory in this process, beside the segment, in bytes.
@@ -169,16 +158,20 @@ impl Recorder {
 
     /// The part of the thread with this block. Allocates the first time: not on the way of a hit.
     pub(crate) fn thread(&self, block: usize) -> *mut Thread {
-        let Some(place) = self.segment.block_at(block).and_then(|index| self.threads.get(index)) else { return ptr::null_mut() };
+        let Some(place) = self.segment.block_at(block).and_then(|index| self.threads.get(index))
+        else {
+            return ptr::null_mut();
+        };
         let found = place.load(Ordering::Acquire);
         if !found.is_null() {
             #[allow(unsafe_code)]
-            // SAFETY: leaked below; the calling thread owns the block, so nobody else uses its part.
-            unsafe { &mut *found }.handed_over();
+            // SAFETY: leaked below; the calling thread owns the block, so nobody else uses its
+            // part.
+            unsafe { &mut *found }.handed_over(self.segment, &self.store);
             return found;
         }
         let index = self.segment.block_at(block).unwrap_or_default();
-        let new = Box::into_raw(Box::new(Thread::new(self.segment, index)));
+        let new = Box::into_raw(Box::new(Thread::new(self.segment, &self.store, index)));
         self.thread_bytes.fetch_add(Thread::BYTES, Ordering::Relaxed);
         place.store(new, Ordering::Release);
         (self.grown)();
@@ -187,24 +180,37 @@ impl Recorder {
 
     /// Lets a thread remember more stacks. Allocates, as above.
     pub(crate) fn grow(&self, thread: &mut Thread) {
-        thread.known.grow();
-        self.thread_bytes.fetch_add(Known::GROWTH, Ordering::Relaxed);
+        thread.cache.grow();
+        self.thread_bytes.fetch_add(StackCache::GROWTH, Ordering::Relaxed);
         (self.grown)();
     }
 }
 
-/// Bytes of a depot for each stack that its table is made for. Records are smaller: a depot that fills up has buckets that overflow, one that does not wastes little.
-const BYTES_PER_STACK: usize = 512;
+/// Bytes of a depot for each stack that its table is made for. Records are smaller: a depot that
+/// fills up has a few overflow buckets behind each, and one that does not wastes little of a table
+/// that is there from the start (2 MiB for 512 MiB).
+const BYTES_PER_STACK: usize = 2048;
 
 fn store(segment: &'static Segment) -> Result<Store, StartError> {
     let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
-    let (base, bytes) = segment.depot().ok_or(StartError::NoStacks)?;
+    let (base, bytes) = segment.depot_region().ok_or(StartError::NoStacks)?;
     // One more than the depth, for the mark at the end of a stack that is not whole.
-    let builder = || Depot::builder().max_depth(usize::from(stacks.depth) + 1).expected_stacks(bytes / BYTES_PER_STACK).after_exec(true);
+    let builder = || {
+        Depot::builder()
+            .max_depth(usize::from(stacks.depth) + 1)
+            .expected_stacks(bytes / BYTES_PER_STACK)
+            .after_exec(true)
+    };
     #[allow(unsafe_code)]
-    // SAFETY: the part of a segment that is mapped as long as the process lives, and that nobody uses otherwise.
-    let region = || unsafe { Region::shared(base, bytes) };
-    fn open<G: stackdepot::GracePeriod>(builder: Builder<G>, region: Region) -> Result<Option<Depot<G>>, StartError> {
+    // SAFETY: the part of a segment that is mapped as far as `reach` says, as long as the process
+    // lives, and that nobody uses otherwise; it may be called in any context.
+    let region = || unsafe {
+        Region::growing(base, bytes, Box::leak(Box::new(|end| segment.reach_depot(end))))
+    };
+    fn open<G: stackdepot::Eviction>(
+        builder: Builder<G>,
+        region: Region,
+    ) -> Result<Option<Depot<G>>, StartError> {
         match builder.build_in(region) {
             Ok(depot) => Ok(Some(depot)),
             Err(stackdepot::Error::Busy(_)) => Ok(None),

@@ -1,4 +1,5 @@
-//! Stacks that are not the thread's own may go at any time: what was remembered of them must not be read.
+//! Stacks that are not the thread's own may go at any time: what was remembered of them must not be
+//! read.
 #![allow(unsafe_code)]
 
 mod common;
@@ -77,7 +78,8 @@ fn unmap(base: usize, len: usize) {
     assert_eq!(unsafe { libc::munmap(ptr::with_exposed_provenance_mut(base), len) }, 0);
 }
 
-/// The same function, stack pointer and caller, but on a stack that ends below the addresses at which the first one had its outer frames.
+/// The same function, stack pointer and caller, but on a stack that ends below the addresses at
+/// which the first one had its outer frames.
 #[test]
 fn a_stack_that_is_replaced_by_a_smaller_one() {
     start(ROOMY);

@@ -1,4 +1,5 @@
-//! A hit on a stack that was met before allocates nothing and makes no system call: both would end this process.
+//! A hit on a stack that was met before allocates nothing and makes no system call: both would end
+//! this process.
 #![allow(unsafe_code)]
 
 mod common;
@@ -45,8 +46,11 @@ fn forbid_system_calls() {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: takes numbers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the program lives through the call, which copies it.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
+    assert_eq!(
+        // SAFETY: the program lives through the call, which copies it.
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) },
+        0
+    );
 }
 
 /// What the child does; its exit code.
@@ -54,7 +58,8 @@ fn child(hits: impl Fn()) -> i32 {
     let (mut allocations, mut calls) = (0, 0);
     // One loop: another one would call from another place, whose address is new.
     for round in 0..220 {
-        // By now everything was seen once, and whoever remembers stacks has remembered them or given up.
+        // By now everything was seen once, and whoever remembers stacks has remembered them or
+        // given up.
         if round == 20 {
             (allocations, calls) = (ALLOCATIONS.load(Ordering::Relaxed), cell(CALLS));
             forbid_system_calls();

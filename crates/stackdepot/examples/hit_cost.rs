@@ -1,17 +1,19 @@
-//! What a hit costs here: nanoseconds to find a stack that is saved already, by depth and number of distinct stacks.
+//! What a hit costs here: nanoseconds to find a stack that is saved already, by depth and number of
+//! distinct stacks.
 //!
 //! `cargo run --release -p trapline-stackdepot --example hit_cost`
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
-use stackdepot::{Depot, Flags, GracePeriod, Handle};
+use stackdepot::{Depot, Eviction, Flags, Handle};
 use std::hint::black_box;
 use std::time::Instant;
 
 const SAVES: u64 = 2_000_000;
 const REPEATS: usize = 5;
 
-/// Frames of stack number `n`: a shared outer part and inner frames that depend on the number, made fresh each time as an unwinder would.
+/// Frames of stack number `n`: a shared outer part and inner frames that depend on the number, made
+/// fresh each time as an unwinder would.
 #[inline(always)]
 fn stack(n: u64, frames: &mut [u64]) {
     let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -24,7 +26,8 @@ fn stack(n: u64, frames: &mut [u64]) {
 /// The order of visits: a full-period generator over `distinct` stacks.
 #[inline(always)]
 fn next(state: u64, distinct: u64) -> u64 {
-    (state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 16) % distinct
+    (state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 16)
+        % distinct
 }
 
 fn median(mut run: impl FnMut() -> f64) -> f64 {
@@ -47,7 +50,14 @@ fn measure(depth: usize, distinct: u64, mut visit: impl FnMut(&[u64])) -> f64 {
     })
 }
 
-fn row<G: GracePeriod>(name: &str, depot: &Depot<G>, depth: usize, distinct: u64, flags: Flags, generate: f64) {
+fn row<E: Eviction>(
+    name: &str,
+    depot: &Depot<E>,
+    depth: usize,
+    distinct: u64,
+    flags: Flags,
+    generate: f64,
+) {
     let mut frames = vec![0; depth];
     for n in 0..distinct {
         stack(n, &mut frames);
@@ -59,7 +69,8 @@ fn row<G: GracePeriod>(name: &str, depot: &Depot<G>, depth: usize, distinct: u64
     let stats = depot.stats();
     let bytes = (stats.fixed_bytes + stats.pool_used_bytes) as f64 / stats.stacks() as f64;
     println!(
-        "{depth:>6} {distinct:>9}  {name:<22} {:>8.1} ns   {bytes:>6.1} bytes per stack ({:.3} of the frames)",
+        "{depth:>6} {distinct:>9}  {name:<22} {:>8.1} ns   {bytes:>6.1} bytes per stack ({:.3} of \
+            the frames)",
         cost - generate,
         bytes / (8 * depth) as f64
     );
@@ -76,10 +87,32 @@ fn main() -> Result<(), stackdepot::Error> {
             let generate = measure(depth, distinct, |frames| {
                 black_box(frames);
             });
-            let builder = Depot::builder().expected_stacks(distinct as usize).budget_bytes(900 << 20);
-            row("no eviction", &builder.clone().no_eviction().build_mmap()?, depth, distinct, Flags::NONE, generate);
-            row("with eviction", &builder.clone().build_mmap()?, depth, distinct, Flags::NONE, generate);
-            row("with eviction, get", &builder.build_mmap()?, depth, distinct, Flags::GET, generate);
+            let builder =
+                Depot::builder().expected_stacks(distinct as usize).budget_bytes(900 << 20);
+            row(
+                "no eviction",
+                &builder.clone().no_eviction().build_mmap()?,
+                depth,
+                distinct,
+                Flags::NONE,
+                generate,
+            );
+            row(
+                "with eviction",
+                &builder.clone().build_mmap()?,
+                depth,
+                distinct,
+                Flags::NONE,
+                generate,
+            );
+            row(
+                "with eviction, get",
+                &builder.build_mmap()?,
+                depth,
+                distinct,
+                Flags::GET,
+                generate,
+            );
         }
     }
     Ok(())

@@ -10,9 +10,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let depot = Depot::builder().expected_stacks(1000).build_mmap()?;
     // Instead of an allocator's hooks: address -> handle. A million entries are 4 MB of handles.
     let mut live: HashMap<u64, Handle> = HashMap::new();
-    let caller = |address: u64| 0x40_1000 + 16 * (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60);
+    let caller =
+        |address: u64| 0x40_1000 + 16 * (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60);
     for address in 0..50_000u64 {
-        live.insert(address, depot.save(&[0x7f12_0000_1000, caller(address), 0x40_0500], Flags::GET | Flags::CAN_GROW));
+        live.insert(
+            address,
+            depot.save(
+                &[0x7f12_0000_1000, caller(address), 0x40_0500],
+                Flags::GET | Flags::CAN_GROW,
+            ),
+        );
         // All but one caller free what they got, a hundred allocations later.
         let old = address.saturating_sub(100);
         let leaks = caller(old) == 0x40_10f0;
@@ -21,13 +28,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    let mut report: Vec<_> = depot.iter().filter_map(|e| if let Refs::Counted(n) = e.refs { Some((n, e.handle)) } else { None }).collect();
+    let mut report: Vec<_> = depot
+        .iter()
+        .filter_map(|e| if let Refs::Counted(n) = e.refs { Some((n, e.handle)) } else { None })
+        .collect();
     report.sort();
     for (count, handle) in report.iter().rev().take(3) {
-        println!("{count} live allocations from\n{}\n", depot.display(*handle, |addr, f| write!(f, "at {addr:#x}")));
+        println!(
+            "{count} live allocations from\n{}\n",
+            depot.display(*handle, |addr, f| write!(f, "at {addr:#x}"))
+        );
     }
     let stats = depot.stats();
-    println!("{} stacks for {} allocations, {} evicted, {} places reused", stats.stacks(), live.len(), stats.freed, stats.reused);
+    println!(
+        "{} stacks for {} allocations, {} evicted, {} places reused",
+        stats.stacks(),
+        live.len(),
+        stats.freed,
+        stats.reused
+    );
     Ok(())
 }
 

@@ -10,9 +10,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     const BYTES: usize = 1 << 20;
     // SAFETY: a new mapping at an address of the kernel's choice.
     let base = unsafe {
-        libc::mmap(std::ptr::null_mut(), BYTES, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
+        libc::mmap(
+            std::ptr::null_mut(),
+            BYTES,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
     };
-    let base = NonNull::new(base.cast::<u8>()).filter(|_| base != libc::MAP_FAILED).ok_or("no memory")?;
+    let base =
+        NonNull::new(base.cast::<u8>()).filter(|_| base != libc::MAP_FAILED).ok_or("no memory")?;
 
     // SAFETY: the child only uses the depot, and does not return.
     let child = unsafe { libc::fork() };
@@ -34,9 +42,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reader = unsafe { Reader::new(base, BYTES) }?;
     for entry in reader.iter() {
         println!("{:?}, {:?}", entry.handle, entry.refs);
-        println!("{}\n", reader.display(entry.handle, |addr, f| write!(f, "prog+{:#x}", addr - 0x40_0000)));
+        println!(
+            "{}\n",
+            reader.display(entry.handle, |addr, f| write!(f, "prog+{:#x}", addr - 0x40_0000))
+        );
     }
-    println!("{} stacks, {} bytes of pool used", reader.stats().stacks(), reader.stats().pool_used_bytes);
+    println!(
+        "{} stacks, {} bytes of pool used",
+        reader.stats().stacks(),
+        reader.stats().pool_used_bytes
+    );
     Ok(())
 }
 

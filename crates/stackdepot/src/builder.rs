@@ -2,12 +2,12 @@
 
 use crate::depot::Depot;
 use crate::error::Error;
-use crate::free;
-use crate::grace::{GracePeriod, NoEviction, Rcu};
+use crate::eviction::{Evict, Eviction, NoEviction};
 use crate::layout::{BUCKETS_LOG2_LIMIT, DEPTH_LIMIT, Shape, TOTAL_LIMIT, record_words};
 use crate::memory::{Memory, Region, Sharing};
 use crate::open::{Found, create_or_open};
 use crate::writer::Writer;
+use core::marker::PhantomData;
 
 const DEFAULT_BUCKETS_LOG2: u32 = 12;
 const DEFAULT_BUDGET: usize = 64 << 20;
@@ -21,13 +21,14 @@ const HUGE_POOL: usize = 2 << 20;
 /// ```
 /// use stackdepot::Depot;
 ///
-/// let small = Depot::builder().expected_stacks(1000).budget_bytes(1 << 20).max_depth(32).build_mmap()?;
+/// let small = Depot::builder().expected_stacks(1000).budget_bytes(1 << 20).max_depth(32);
+/// let small = small.build_mmap()?;
 /// let keep_all = Depot::builder().no_eviction().build_mmap()?;
 /// # Ok::<(), stackdepot::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Builder<G = Rcu> {
+pub struct Builder<E = Evict> {
     buckets_log2: u32,
     budget: usize,
     max_depth: usize,
@@ -35,11 +36,18 @@ pub struct Builder<G = Rcu> {
     huge: bool,
     take_over: bool,
     after_exec: bool,
-    grace: G,
+    eviction: PhantomData<E>,
+}
+
+impl Depot {
+    /// Starts to describe a depot.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
 }
 
 impl Builder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             buckets_log2: DEFAULT_BUCKETS_LOG2,
             budget: DEFAULT_BUDGET,
@@ -48,29 +56,32 @@ impl Builder {
             huge: true,
             take_over: false,
             after_exec: false,
-            grace: Rcu,
+            eviction: PhantomData,
         }
     }
 }
 
-impl<G: GracePeriod> Builder<G> {
-    /// 2 to this power buckets of 64 bytes, each for 12 stacks; 0 to 22, default 12. A table that is too small costs time (stacks go to overflow buckets), one
-    /// that is too large memory.
+impl<E: Eviction> Builder<E> {
+    /// 2 to this power buckets of 64 bytes, each for 12 stacks; 0 to 22, default 12. A table that
+    /// is too small costs time (stacks go to overflow buckets), one that is too large memory.
     pub fn buckets_log2(mut self, log2: u32) -> Self {
         self.buckets_log2 = log2;
         self
     }
 
-    /// Chooses the number of buckets for so many distinct stacks: 6 to 11 bytes of table for each, 5.8 to 11.6 stacks for each bucket of 12.
+    /// Chooses the number of buckets for so many distinct stacks: 6 to 11 bytes of table for each,
+    /// 5.8 to 11.6 stacks for each bucket of 12.
     ///
-    /// More stacks than expected, or so many that the buckets are nearly full, cost a second line for some lookups (one in ten of those that hit at 11.6).
+    /// More stacks than expected, or so many that the buckets are nearly full, cost a second line
+    /// for some lookups (one in ten of those that hit at 11.6).
     pub fn expected_stacks(mut self, stacks: usize) -> Self {
         let buckets = (stacks.min(TOTAL_LIMIT) * 5).div_ceil(58).max(1);
         self.buckets_log2 = buckets.next_power_of_two().trailing_zeros().min(BUCKETS_LOG2_LIMIT);
         self
     }
 
-    /// The most memory that an own mapping uses, everything included; at most 1 GiB is, default 64 MiB. A region is its own budget.
+    /// The most memory that an own mapping uses, everything included; at most 1 GiB is, default 64
+    /// MiB. A region is its own budget.
     pub fn budget_bytes(mut self, bytes: usize) -> Self {
         self.budget = bytes;
         self
@@ -82,44 +93,45 @@ impl<G: GracePeriod> Builder<G> {
         self
     }
 
-    /// How much the pools grow at a time. Default: a 64th of the budget, between 64 KiB and 2 MiB; with huge pages 2 MiB.
+    /// How much the pools grow at a time. Default: a 64th of the budget, between 64 KiB and 2 MiB;
+    /// with huge pages 2 MiB.
     pub fn pool_bytes(mut self, bytes: usize) -> Self {
         self.pool = Some(bytes);
         self
     }
 
-    /// Whether an own mapping of 32 MiB or more asks for huge pages; default yes. They save most of the TLB misses of a large depot, and the first touch of
-    /// each clears 2 MiB.
+    /// Whether an own mapping of 32 MiB or more asks for huge pages; default yes. They save most of
+    /// the TLB misses of a large depot, and the first touch of each clears 2 MiB.
     pub fn huge_pages(mut self, huge: bool) -> Self {
         self.huge = huge;
         self
     }
 
-    /// The caller knows that whoever wrote the region before is gone, though its process id may look alive (another container, a reused number), and that a half-made region is
-    /// nobody's work in progress.
+    /// The caller knows that whoever wrote the region before is gone, though its process id may
+    /// look alive (another container, a reused number), and that a half-made region is nobody's
+    /// work in progress.
     pub fn take_over(mut self, yes: bool) -> Self {
         self.take_over = yes;
         self
     }
 
-    /// The caller knows that no other depot object of this process writes the region: what has its process id was left by the program that it was before an `exec`.
+    /// The caller knows that no other depot object of this process writes the region: what has its
+    /// process id was left by the program that it was before an `exec`.
     pub fn after_exec(mut self, yes: bool) -> Self {
         self.after_exec = yes;
         self
     }
 
-    /// A depot that keeps every stack: no counting, no read-side sections, any number of writing processes on one shared region.
+    /// A depot that keeps every stack: no counting, any number of writing processes on one shared
+    /// region.
     pub fn no_eviction(self) -> Builder<NoEviction> {
-        self.grace_period(NoEviction)
+        let Self { buckets_log2, budget, max_depth, pool, huge, take_over, after_exec, .. } = self;
+        let eviction = PhantomData;
+        Builder { buckets_log2, budget, max_depth, pool, huge, take_over, after_exec, eviction }
     }
 
-    /// A depot with another way to tell when evicted records may be reused.
-    pub fn grace_period<H: GracePeriod>(self, grace: H) -> Builder<H> {
-        let Self { buckets_log2, budget, max_depth, pool, huge, take_over, after_exec, grace: _ } = self;
-        Builder { buckets_log2, budget, max_depth, pool, huge, take_over, after_exec, grace }
-    }
-
-    /// Makes a depot in memory of its own: the budget is reserved as address space and mapped pool by pool.
+    /// Makes a depot in memory of its own: the budget is reserved as address space and mapped pool
+    /// by pool.
     ///
     /// # Errors
     /// [`Error::BadSetting`], [`Error::TooSmall`], or [`Error::Memory`].
@@ -127,7 +139,7 @@ impl<G: GracePeriod> Builder<G> {
     /// # Context
     /// Allocates nothing on the heap; a few system calls.
     #[cfg(not(loom))]
-    pub fn build_mmap(self) -> Result<Depot<G>, Error> {
+    pub fn build_mmap(self) -> Result<Depot<E>, Error> {
         let huge = self.huge && self.budget >= 16 * HUGE_POOL;
         let shape = self.shape(self.budget, huge);
         // Before anything is reserved.
@@ -136,17 +148,20 @@ impl<G: GracePeriod> Builder<G> {
         self.assemble(memory, shape, Sharing::Private)
     }
 
-    /// Makes a depot in the caller's memory, or opens the one that is there: then the settings that shape it are its own and not the builder's.
+    /// Makes a depot in the caller's memory, or opens the one that is there: then the settings that
+    /// shape it are its own and not the builder's.
     ///
-    /// What an earlier process left half done is put right: its locks are released, its free records become reusable.
+    /// What an earlier process left half done is put right: its locks are released.
     ///
     /// # Errors
-    /// Whatever is wrong with the region, and [`Error::Busy`] while another process writes one with eviction; see [`Error`].
+    /// Whatever is wrong with the region, and [`Error::Busy`] while another process writes one with
+    /// eviction; see [`Error`].
     ///
     /// # Context
-    /// Allocates nothing on the heap; a few system calls. Of shared memory, table and first pool are backed now and the other pools as they are mapped, so that a file system without
-    /// space shows up as an error (Linux 5.14 or later; before, as SIGBUS).
-    pub fn build_in(self, region: Region) -> Result<Depot<G>, Error> {
+    /// Allocates nothing on the heap; a few system calls. Of shared memory, table and first pool
+    /// are backed now and the other pools as they are mapped, so that a file system without space
+    /// shows up as an error (Linux 5.14 or later; before, as SIGBUS).
+    pub fn build_in(self, region: Region) -> Result<Depot<E>, Error> {
         let memory = Memory::of(&region)?;
         let shape = self.shape(memory.total() * 8, false);
         self.assemble(memory, shape, region.sharing)
@@ -158,20 +173,30 @@ impl<G: GracePeriod> Builder<G> {
         let by_budget = (bytes / 64).next_power_of_two().clamp(64 << 10, HUGE_POOL);
         let pool = self.pool.unwrap_or(if huge { HUGE_POOL } else { by_budget });
         let pool = pool.max(2 * largest).checked_next_power_of_two().unwrap_or(usize::MAX) / 8;
-        Shape { evicts: G::EVICTS, buckets_log2: self.buckets_log2, max_depth: self.max_depth, total, pool }
+        Shape {
+            evicts: E::EVICTS,
+            buckets_log2: self.buckets_log2,
+            max_depth: self.max_depth,
+            total,
+            pool,
+        }
     }
 
-    fn assemble(self, memory: Memory, wanted: Shape, sharing: Sharing) -> Result<Depot<G>, Error> {
+    fn assemble(self, memory: Memory, wanted: Shape, sharing: Sharing) -> Result<Depot<E>, Error> {
         // Installs the fork handler now rather than in a signal handler's first save.
         percpu::fork::generation();
         let (layout, found) = create_or_open(&memory, wanted, self.take_over)?;
-        if layout.evicts != G::EVICTS {
+        if layout.evicts != E::EVICTS {
             return Err(Error::Flavour);
         }
-        let writer = Writer::claim(&memory, &layout, sharing, found == Found::Existing, self.take_over, self.after_exec)?;
-        if found == Found::Existing && layout.evicts {
-            free::lists(&memory, &layout).for_each(|list| list.forget_stamps());
-        }
-        Ok(Depot::assemble(memory, layout, sharing, self.grace, writer))
+        let writer = Writer::claim(
+            &memory,
+            &layout,
+            sharing,
+            found == Found::Existing,
+            self.take_over,
+            self.after_exec,
+        )?;
+        Ok(Depot::assemble(memory, layout, sharing, writer))
     }
 }

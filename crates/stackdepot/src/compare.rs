@@ -1,7 +1,9 @@
-//! Comparing many words at once: a record's frames with the caller's, a bucket's tags with one tag. The former is half of the cost of a hit.
+//! Comparing many words at once: a record's frames with the caller's, a bucket's tags with one tag.
+//! The former is half of the cost of a hit.
 //!
-//! The words are shared, so plain loads (and `memcmp`) are out of bounds for Rust, and its compiler does not combine atomic ones. Hence one file per architecture that can do
-//! better, and a portable form.
+//! The words are shared, so plain loads (and `memcmp`) are out of bounds for Rust, and its compiler
+//! does not combine atomic ones. Hence one file per architecture that can do better, and a portable
+//! form.
 
 #[cfg(any(test, not(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm)))))]
 #[path = "arch/portable.rs"]
@@ -31,7 +33,8 @@ mod tests {
     #[test]
     fn every_bit_of_every_word_counts() {
         for (differs, n) in DIFFERS.into_iter().flat_map(|f| (0..70usize).map(move |n| (f, n))) {
-            let ours: Vec<u64> = (0..n as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+            let ours: Vec<u64> =
+                (0..n as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
             let theirs: Vec<AtomicU64> = ours.iter().map(|w| AtomicU64::new(*w)).collect();
             assert!(!differs(&theirs, &ours), "{n} equal words");
             for (i, word) in theirs.iter().enumerate() {
@@ -58,12 +61,18 @@ mod tests {
                 for at in 0..16 {
                     let mut bytes = [other; 16];
                     bytes[at] = tag;
-                    let half = |i: usize| AtomicU64::new(u64::from_le_bytes(bytes[i..i + 8].try_into().unwrap()));
+                    let half = |i: usize| {
+                        AtomicU64::new(u64::from_le_bytes(bytes[i..i + 8].try_into().unwrap()))
+                    };
                     let mut words: [AtomicU64; 8] = Default::default();
                     (words[0], words[1]) = (half(0), half(8));
                     for bytes_equal in BYTES_EQUAL {
                         let found = bytes_equal(&words, tag);
-                        assert_eq!(found.trailing_zeros() as usize, at, "tag {tag:#x} at {at} among {other:#x}");
+                        assert_eq!(
+                            found.trailing_zeros() as usize,
+                            at,
+                            "tag {tag:#x} at {at} among {other:#x}"
+                        );
                         assert_eq!(bytes_equal(&words, tag ^ 0x22), 0);
                     }
                 }

@@ -16,7 +16,8 @@ pub enum Error {
     NotADepot,
     /// The region is a depot of this other layout version.
     Version(u32),
-    /// Somebody is initialising the region, or was killed doing so (then see [`Builder::take_over`](crate::Builder::take_over)).
+    /// Somebody is initialising the region, or was killed doing so (then see
+    /// [`Builder::take_over`](crate::Builder::take_over)).
     Unfinished,
     /// The header contradicts itself or the region's size; the text says where.
     Corrupt(&'static str),
@@ -32,7 +33,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::BadSetting(what) => write!(f, "{what} is out of range"),
-            Error::TooSmall(needed) => write!(f, "region or budget too small: {needed} bytes needed"),
+            Error::TooSmall(needed) => {
+                write!(f, "region or budget too small: {needed} bytes needed")
+            }
             Error::Misaligned => f.write_str("region does not start on a 64-byte boundary"),
             Error::NotADepot => f.write_str("region is neither zeroed nor a stack depot"),
             Error::Version(v) => write!(f, "region has layout version {v}"),
@@ -53,13 +56,15 @@ impl core::error::Error for Error {}
 pub enum Miss {
     /// No frames.
     Empty,
-    /// Saving is switched off, or this process is a fork child that may not write the shared region.
+    /// Saving is switched off, or this process is a fork child that may not write the shared
+    /// region.
     Disabled,
     /// The budget is used up and nothing is free for reuse.
     Full,
     /// More memory was needed, and the caller forbade it or the kernel refused it.
     GrowthRefused,
-    /// The bucket stayed locked by somebody (possibly by the code that this signal handler interrupted).
+    /// The bucket stayed locked by somebody (possibly by the code that this signal handler
+    /// interrupted).
     Contended,
 }
 

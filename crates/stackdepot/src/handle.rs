@@ -7,12 +7,14 @@ use core::ops::BitOr;
 pub(crate) const LOC_BITS: u32 = 27;
 pub(crate) const LOC_MASK: u32 = (1 << LOC_BITS) - 1;
 
-const _: () = assert!(LOC_BITS + Handle::EXTRA_BITS == 32, "location and user bits fill the handle");
+const _: () =
+    assert!(LOC_BITS + Handle::EXTRA_BITS == 32, "location and user bits fill the handle");
 
 /// Names one saved stack in 32 bits; [`Handle::NONE`] names nothing.
 ///
-/// The low 27 bits are the record's offset in the region in units of 8 bytes, so a handle means the same in every process that maps the region. The
-/// high 5 bits are the caller's: fetch and put ignore them.
+/// The low 27 bits are the record's offset in the region in units of 8 bytes, so a handle means the
+/// same in every process that maps the region. The high 5 bits are the caller's: fetch and put
+/// ignore them.
 ///
 /// # Examples
 /// ```
@@ -56,7 +58,8 @@ impl Handle {
         (self.0 >> LOC_BITS) as u8
     }
 
-    /// The same record with `extra` as the user's bits; of `extra` the low 5 bits count. [`Handle::NONE`] stays itself.
+    /// The same record with `extra` as the user's bits; of `extra` the low 5 bits count.
+    /// [`Handle::NONE`] stays itself.
     #[must_use]
     pub const fn with_extra(self, extra: u8) -> Self {
         Self::from_bits((self.0 & LOC_MASK) | ((extra as u32) << LOC_BITS))
@@ -94,7 +97,8 @@ pub struct Flags(u8);
 impl Flags {
     /// Persistent record, no new memory.
     pub const NONE: Flags = Flags(0);
-    /// Take a reference: the record may be evicted once every reference was put. Without it the record stays for ever.
+    /// Take a reference: the record may be evicted once every reference was put. Without it the
+    /// record stays for ever.
     pub const GET: Flags = Flags(1);
     /// New pool memory may be mapped (one system call now and then).
     pub const CAN_GROW: Flags = Flags(2);

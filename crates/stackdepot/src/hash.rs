@@ -1,10 +1,13 @@
 //! Hash of a stack: 64 bits over whole words.
 //!
-//! The folded multiply (both halves of a 64 x 64 -> 128 bit product, xored) is that of wyhash and its descendants. Two changes for this use: words instead of bytes, since a stack has no odd
-//! lengths and tails; and four words to a multiplication. Measured on whole hits: with two words to a multiplication 16 frames took 1 ns more; a multilinear hash, one
-//! 64-bit multiplication for each word, took 35 ns instead of 28 for 40 frames.
+//! The folded multiply (both halves of a 64 x 64 -> 128 bit product, xored) is that of wyhash and
+//! its descendants. Two changes for this use: words instead of bytes, since a stack has no odd
+//! lengths and tails; and four words to a multiplication. Measured on whole hits: with two words to
+//! a multiplication 16 frames took 1 ns more; a multilinear hash, one 64-bit multiplication for
+//! each word, took 35 ns instead of 28 for 40 frames.
 //!
-//! Not keyed: an attacker who chooses return addresses can make stacks that share a bucket, which costs time in proportion and nothing else: equality is decided by the frames.
+//! Not keyed: an attacker who chooses return addresses can make stacks that share a bucket, which
+//! costs time in proportion and nothing else: equality is decided by the frames.
 
 #[cfg(not(loom))]
 pub(crate) use real::{hash, hash_shared};
@@ -29,7 +32,8 @@ pub(crate) use weak::{hash, hash_shared};
 mod real {
     use percpu::sync::atomic::{AtomicU64, Ordering};
 
-    /// Odd constants without structure: SHA-256 of "stackdepot lane N", first 8 bytes, lowest bit set.
+    /// Odd constants without structure: SHA-256 of "stackdepot lane N", first 8 bytes, lowest bit
+    /// set.
     const K: [u64; 8] = [
         0x8bc4_cb40_b230_dcb1,
         0x06c1_3d8f_1fd1_9853,
@@ -67,7 +71,8 @@ mod real {
         (product as u64) ^ ((product >> 64) as u64)
     }
 
-    /// Two words in one: 32 bits apart, so that addresses of one module, or of any two that are not a multiple of 4 GiB apart, do not cancel each other's differences.
+    /// Two words in one: 32 bits apart, so that addresses of one module, or of any two that are not
+    /// a multiple of 4 GiB apart, do not cancel each other's differences.
     #[inline(always)]
     fn pair<W: Word>(a: &W, b: &W) -> u64 {
         a.get().wrapping_add(b.get().rotate_left(32))
@@ -139,7 +144,8 @@ mod real {
                 let mut trials = 0;
                 for _ in 0..40 {
                     // Addresses as programs have them: a few bits vary.
-                    let frames: Vec<u64> = (0..n).map(|_| 0x7f12_3400_0000 + (rng.next() & 0xf_ffff)).collect();
+                    let frames: Vec<u64> =
+                        (0..n).map(|_| 0x7f12_3400_0000 + (rng.next() & 0xf_ffff)).collect();
                     let base = hash(&frames);
                     for bit in 0..64 {
                         let mut other = frames.clone();
@@ -153,7 +159,10 @@ mod real {
                 }
                 for (out, f) in flips.iter().enumerate() {
                     let share = f64::from(*f) / f64::from(trials);
-                    assert!((0.44..0.56).contains(&share), "{n} words: output bit {out} flips in {share} of the trials");
+                    assert!(
+                        (0.44..0.56).contains(&share),
+                        "{n} words: output bit {out} flips in {share} of the trials"
+                    );
                 }
             }
         }
@@ -173,20 +182,34 @@ mod real {
             // Mean of 1024 cells with mean m: chi-square / cells is near 1 for a good hash.
             let mean = f64::from(n) / 1024.0;
             for (which, cells) in [("top", &top), ("low", &low)] {
-                let chi = cells.iter().map(|c| (f64::from(*c) - mean).powi(2) / mean).sum::<f64>() / 1024.0;
-                assert!((0.75..1.25).contains(&chi), "{name}: {which} bits are spread unevenly ({chi})");
+                let chi = cells.iter().map(|c| (f64::from(*c) - mean).powi(2) / mean).sum::<f64>()
+                    / 1024.0;
+                assert!(
+                    (0.75..1.25).contains(&chi),
+                    "{name}: {which} bits are spread unevenly ({chi})"
+                );
             }
         }
 
         #[test]
         fn address_like_stacks_are_spread() {
-            distinct_and_spread("last frame varies by 4", (0..50_000u64).map(|i| std::vec![0x40_1000, 0x40_2000, 0x40_3000 + 4 * i]));
-            distinct_and_spread("first frame varies by 1", (0..50_000u64).map(|i| std::vec![0x40_1000 + i, 0x40_2000, 0x40_3000, 1]));
+            distinct_and_spread(
+                "last frame varies by 4",
+                (0..50_000u64).map(|i| std::vec![0x40_1000, 0x40_2000, 0x40_3000 + 4 * i]),
+            );
+            distinct_and_spread(
+                "first frame varies by 1",
+                (0..50_000u64).map(|i| std::vec![0x40_1000 + i, 0x40_2000, 0x40_3000, 1]),
+            );
             distinct_and_spread("one word", (0..50_000u64).map(|i| std::vec![i]));
-            distinct_and_spread("two frames trade places", (0..50_000u64).map(|i| std::vec![0x1000 + i, 0x10_0000 - i, 5, 6, 7, 8, 9, 10]));
+            distinct_and_spread(
+                "two frames trade places",
+                (0..50_000u64).map(|i| std::vec![0x1000 + i, 0x10_0000 - i, 5, 6, 7, 8, 9, 10]),
+            );
             distinct_and_spread(
                 "sixteen frames, each of two addresses",
-                (0..1u64 << 16).map(|i| (0..16).map(|b| 0x7f00_0000_1000 + 0x40 * (i >> b & 1)).collect()),
+                (0..1u64 << 16)
+                    .map(|i| (0..16).map(|b| 0x7f00_0000_1000 + 0x40 * (i >> b & 1)).collect()),
             );
         }
 
@@ -195,7 +218,10 @@ mod real {
             let mut seen = HashSet::new();
             for n in 1..=255usize {
                 assert!(seen.insert(hash(&std::vec![0; n])), "zeros of length {n}");
-                assert!(seen.insert(hash(&std::vec![0x40_1000; n])), "one address {n} times (recursion)");
+                assert!(
+                    seen.insert(hash(&std::vec![0x40_1000; n])),
+                    "one address {n} times (recursion)"
+                );
             }
             assert_ne!(hash(&[1, 2]), hash(&[2, 1]));
             for n in [8usize, 16, 24] {

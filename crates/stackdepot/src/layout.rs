@@ -1,6 +1,7 @@
 //! Where everything is in a region.
 //!
-//! A region is an array of 64-bit words; all positions are word numbers, so it can be mapped anywhere.
+//! A region is an array of 64-bit words; all positions are word numbers, so it can be mapped
+//! anywhere.
 //!
 //! ```text
 //! word 0      header: identity, arena, counters, writer slots    64 words
@@ -9,8 +10,9 @@
 //!      ...    pools: records and overflow buckets, up to the end of the region
 //! ```
 //!
-//! Everything after the header follows from four numbers in it (bucket count, depth, flavour, size), which are checked when the region is opened and copied into the process then.
-//! They are never read from the region again: who scribbles over the header later changes nothing here.
+//! Everything after the header follows from four numbers in it (bucket count, depth, flavour,
+//! size), which are checked when the region is opened and copied into the process then. They are
+//! never read from the region again: who scribbles over the header later changes nothing here.
 
 use crate::error::Error;
 use crate::handle::LOC_BITS;
@@ -19,7 +21,7 @@ use crate::handle::LOC_BITS;
 pub(crate) const MAGIC: u64 = 0x0154_4f50_4544_4c54;
 /// Written to the magic's place while a region is being initialised.
 pub(crate) const CREATING: u64 = 0x0254_4f50_4544_4c54;
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Header words.
 pub(crate) mod head {
@@ -32,7 +34,8 @@ pub(crate) mod head {
     pub(crate) const POOL: usize = 3;
     /// First word never handed out. Grows only; by compare-and-swap of any writer.
     pub(crate) const NEXT: usize = 8;
-    /// First word that no pool covers yet. Grows only; by compare-and-swap of any writer, after the memory is there.
+    /// First word that no pool covers yet. Grows only; by compare-and-swap of any writer, after the
+    /// memory is there.
     pub(crate) const GROWN: usize = 9;
     /// Counters, see `stats`.
     pub(crate) const COUNTERS: usize = 16;
@@ -42,17 +45,29 @@ pub(crate) mod head {
     pub(crate) const WORDS: usize = 64;
 }
 
+/// Processes that can write one region; a writer's slot is 1 to this.
+pub(crate) const WRITER_SLOTS: u64 = 31;
 /// Highest depth a record can have: its length is 8 bits.
 pub(crate) const DEPTH_LIMIT: usize = 255;
 pub(crate) const BUCKETS_LOG2_LIMIT: u32 = 22;
 pub(crate) const BUCKET_WORDS: usize = 8;
+/// A chain of buckets is at most so many times as long as if all words were overflow buckets and
+/// evenly spread; and so many buckets longer.
+const CHAIN_SHARES: usize = 16;
+const CHAIN_LEAST: usize = 64;
 /// Words of one size class in the free-list area.
 pub(crate) const CLASS_WORDS: usize = 4;
 /// Regions are used up to this size: handles cannot name more.
 pub(crate) const TOTAL_LIMIT: usize = 1 << LOC_BITS;
 
-const _: () = assert!(head::COUNTERS + head::COUNTER_WORDS <= head::WRITERS, "counters and writer slots are apart");
-const _: () = assert!(head::WRITERS + 32 <= head::WORDS, "writer slots fit the header");
+const _: () = assert!(
+    head::COUNTERS + head::COUNTER_WORDS <= head::WRITERS,
+    "counters and writer slots are apart"
+);
+const _: () = assert!(
+    head::WRITERS + 1 + WRITER_SLOTS as usize <= head::WORDS,
+    "writer slots fit the header"
+);
 
 /// The numbers that a depot's layout follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +91,9 @@ pub(crate) struct Layout {
     pub(crate) pools: usize,
     /// Number of the last bucket, times the words of one.
     pub(crate) bucket_mask: usize,
+    /// No chain of a bucket and its overflow buckets is longer. Ends walks in a region that
+    /// somebody tied into a loop, before they cost more than the save is worth.
+    pub(crate) chain: usize,
 }
 
 impl core::ops::Deref for Layout {
@@ -107,10 +125,14 @@ impl Layout {
         if shape.total < needed || shape.total > TOTAL_LIMIT {
             return Err(Error::TooSmall(needed * 8));
         }
-        Ok(Self { shape, table, pools, bucket_mask: pools - table - BUCKET_WORDS })
+        // Hashes are even: where buckets are many, no chain has many times its share.
+        let share = (shape.total / BUCKET_WORDS) >> shape.buckets_log2;
+        let chain = CHAIN_SHARES * share + CHAIN_LEAST;
+        Ok(Self { shape, table, pools, bucket_mask: pools - table - BUCKET_WORDS, chain })
     }
 
     /// How many size classes there are.
+    #[cfg(test)]
     pub(crate) fn classes(&self) -> usize {
         class_of(self.max_depth) + 1
     }
@@ -126,11 +148,19 @@ impl Layout {
 
     /// The header's shape word.
     pub(crate) fn to_header(self) -> u64 {
-        u64::from(VERSION) << 32 | u64::from(self.evicts) << 24 | u64::from(self.buckets_log2) << 16 | self.max_depth as u64
+        u64::from(VERSION) << 32
+            | u64::from(self.evicts) << 24
+            | u64::from(self.buckets_log2) << 16
+            | self.max_depth as u64
     }
 
     /// Reads a header's numbers; `available` is the size of the region in words.
-    pub(crate) fn from_header(shape: u64, total: u64, pool: u64, available: usize) -> Result<Self, Error> {
+    pub(crate) fn from_header(
+        shape: u64,
+        total: u64,
+        pool: u64,
+        available: usize,
+    ) -> Result<Self, Error> {
         let version = (shape >> 32) as u32;
         if version != VERSION {
             return Err(Error::Version(version));
@@ -157,19 +187,20 @@ impl Layout {
     }
 }
 
-/// The size class of a stack: two frames a step, so that 16 frames fit exactly and the average record wastes 4 bytes.
+/// The size class of a stack: two frames a step, so that 16 frames fit exactly and the average
+/// record wastes 4 bytes.
 #[inline(always)]
-pub(crate) fn class_of(depth: usize) -> usize {
+pub(crate) const fn class_of(depth: usize) -> usize {
     (depth - 1) / 2
 }
 
-/// Frames that a record of this class has room for. At least two: a free record keeps its cookie and its link there.
-pub(crate) fn class_room(class: usize) -> usize {
+/// Frames that a record of this class has room for. At least two, so that few sizes serve all.
+pub(crate) const fn class_room(class: usize) -> usize {
     class * 2 + 2
 }
 
 /// Words of a record for `depth` frames: its head and the room of its class.
-pub(crate) fn record_words(depth: usize) -> usize {
+pub(crate) const fn record_words(depth: usize) -> usize {
     1 + class_room(class_of(depth))
 }
 
@@ -178,7 +209,14 @@ mod tests {
     use super::*;
 
     fn layout() -> Layout {
-        Layout::new(Shape { evicts: true, buckets_log2: 4, max_depth: 64, total: 1 << 14, pool: 1 << 10 }).unwrap()
+        Layout::new(Shape {
+            evicts: true,
+            buckets_log2: 4,
+            max_depth: 64,
+            total: 1 << 14,
+            pool: 1 << 10,
+        })
+        .unwrap()
     }
 
     #[test]
@@ -201,7 +239,10 @@ mod tests {
     #[test]
     fn header_round_trip() {
         let l = layout();
-        assert_eq!(Layout::from_header(l.to_header(), l.total as u64, l.pool as u64, l.total), Ok(l));
+        assert_eq!(
+            Layout::from_header(l.to_header(), l.total as u64, l.pool as u64, l.total),
+            Ok(l)
+        );
     }
 
     #[test]

@@ -14,8 +14,9 @@ use core::ptr::NonNull;
 
 /// Reads a depot that another process writes, or wrote before it was killed.
 ///
-/// Nothing is written and no lock is looked at, so the writer does not notice and can vanish at any instruction. Every copy is validated by
-/// the record's head before and after and by its checksum; what does not validate is an error. The memory may be mapped read-only.
+/// Nothing is written and no lock is looked at, so the writer does not notice and can vanish at any
+/// instruction. Every copy is validated by the record's head before and after and by its checksum;
+/// what does not validate is an error. The memory may be mapped read-only.
 ///
 /// # Context
 /// All methods are signal-safe, allocate nothing, do not block and make no system call.
@@ -50,7 +51,8 @@ impl Reader {
     /// Looks at the region.
     ///
     /// # Safety
-    /// `[base, base + bytes)` stays mapped readable as long as the reader lives. Its contents may be anything and may change.
+    /// `[base, base + bytes)` stays mapped readable as long as the reader lives. Its contents may
+    /// be anything and may change.
     ///
     /// # Errors
     /// Whatever is wrong with the region; see [`Error`].

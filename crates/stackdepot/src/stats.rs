@@ -26,7 +26,10 @@ pub(crate) enum Counter {
     OverflowBuckets,
 }
 
-const _: () = assert!(Counter::OverflowBuckets as usize + 1 == head::COUNTER_WORDS, "one header word for each counter");
+const _: () = assert!(
+    Counter::OverflowBuckets as usize + 1 == head::COUNTER_WORDS,
+    "one header word for each counter"
+);
 
 impl From<Miss> for Counter {
     fn from(miss: Miss) -> Self {
@@ -80,7 +83,8 @@ pub struct Stats {
     pub free_records: u64,
     /// Puts (and gets) refused: unbalanced, or of no handle of this depot.
     pub bad_puts: u64,
-    /// Contradictions found in the region. Not 0: somebody else wrote into it, or a wild handle was put.
+    /// Contradictions found in the region. Not 0: somebody else wrote into it, or a wild handle was
+    /// put.
     pub corrupt: u64,
     /// Overflow buckets in the pools.
     pub overflow_buckets: u64,

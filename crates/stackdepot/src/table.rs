@@ -2,24 +2,29 @@
 //!
 //! ```text
 //! word 0:  tags of slots 0..8, one byte each
-//! word 1:  tags of slots 8..12 | link:27 to an overflow bucket, in words | owner:5 of the lock, 0 when unlocked
-//! word 2..8: two slots each, a slot being  fine tag:5 | position of the record:27,  or 0 when empty
+//! word 1:  tags of slots 8..12 | link:27 to an overflow bucket, in words | owner:5 of the lock,
+//!          0 when unlocked
+//! word 2..8: two slots each, a slot being fine tag:5 | position of the record:27, or 0 when empty
 //! ```
 //!
-//! A lookup reads one line, compares all tags at once, and goes on to a record only where 13 bits of the hash agree: a hit touches the line and the record, a miss (mostly) the line alone.
-//! Chains of records, the usual form, cost a cache miss for every record in front of the right one. A full bucket continues in an overflow bucket from the pools, which stays linked for ever.
+//! A lookup reads one line, compares all tags at once, and goes on to a record only where 13 bits
+//! of the hash agree: a hit touches the line and the record, a miss (mostly) the line alone. Chains
+//! of records, the usual form, cost a cache miss for every record in front of the right one. A full
+//! bucket continues in an overflow bucket from the pools, which stays linked for ever.
 //!
 //! # Who may write what
-//! The lock's holder fills empty slots, sets tags and links overflow buckets: that makes de-duplication exact, since whoever holds the lock sees every stack of the bucket.
-//! Emptying a slot needs no lock: only the one whose put ended the record does it. Every write is a compare-and-swap of one word, so the table is whole at each instant, also when a thread vanishes
+//! The lock's holder fills empty slots, sets tags and links overflow buckets: that makes
+//! de-duplication exact, since whoever holds the lock sees every stack of the bucket. Emptying a
+//! slot needs no lock: only the one whose put ended the record does it. Every write is a
+//! compare-and-swap of one word, so the table is whole at each instant, also when a thread vanishes
 //! between two of them.
 //!
-//! A tag is a hint and may be stale; the slot is what counts. A reader that sees the tag before the slot, or the slot before the tag, misses, and a miss looks again under the lock.
+//! A tag is a hint and may be stale; the slot is what counts. A reader that sees the tag before the
+//! slot, or the slot before the tag, misses, and a miss looks again under the lock.
 
 use crate::compare::bytes_equal;
 use crate::handle::{LOC_BITS, LOC_MASK};
-use crate::layout::{BUCKET_WORDS, BUCKETS_LOG2_LIMIT, Layout};
-use crate::writer::Writer;
+use crate::layout::{BUCKET_WORDS, BUCKETS_LOG2_LIMIT, Layout, WRITER_SLOTS};
 use percpu::sync::atomic::{AtomicU64, Ordering};
 use percpu::sync::hint;
 
@@ -27,24 +32,29 @@ use percpu::sync::hint;
 const SLOTS: usize = 12;
 const OWNER_SHIFT: u32 = 59;
 const LINK_SHIFT: u32 = 32;
-/// More overflow buckets than any region holds in one chain; ends walks in a region that somebody tied into a loop.
-const CHAIN_LIMIT: usize = 1 << 20;
-/// How often a locked bucket is tried before the save gives up: a few microseconds, many times what the holder needs unless it was preempted.
+/// How often a locked bucket is tried before the save gives up: a few microseconds, many times what
+/// the holder needs unless it was preempted.
 #[cfg(not(loom))]
 const SPINS: usize = 200;
 #[cfg(loom)]
 const SPINS: usize = 2;
 
-/// The bucket's number begins at bit 37, above tag, fine tag and checksum; times the words of a bucket.
+/// The bucket's number begins at bit 37, above tag, fine tag and checksum; times the words of a
+/// bucket.
 const BUCKET_SHIFT: u32 = 37 - BUCKET_WORDS.trailing_zeros();
 
 const _: () = assert!(37 + BUCKETS_LOG2_LIMIT <= 64, "the hash has bits for every bucket");
-const _: () = assert!(LINK_SHIFT + LOC_BITS == OWNER_SHIFT, "link and owner share the upper half of word 1");
-const _: () = assert!(crate::writer::SLOTS == (1 << (64 - OWNER_SHIFT)) - 1, "every writer's number fits the owner field");
+const _: () =
+    assert!(LINK_SHIFT + LOC_BITS == OWNER_SHIFT, "link and owner share the upper half of word 1");
+const _: () = assert!(
+    WRITER_SLOTS == (1 << (64 - OWNER_SHIFT)) - 1,
+    "every writer's number fits the owner field"
+);
 
 pub(crate) type Bucket = [AtomicU64; BUCKET_WORDS];
 
-/// Which part of a 64-bit hash goes where: low 8 bits tag, 5 bits fine tag, 24 bits checksum (see `record`), then the bucket.
+/// Which part of a 64-bit hash goes where: low 8 bits tag, 5 bits fine tag, 24 bits checksum (see
+/// `record`), then the bucket.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
     hash: u64,
@@ -86,14 +96,24 @@ fn linked<'m>(words: &'m [AtomicU64], layout: &Layout, word1: u64) -> Option<&'m
     if at < layout.pools { None } else { bucket_at(words, at) }
 }
 
+/// Whether word 1 links to nothing.
+fn is_end(word1: u64) -> bool {
+    (word1 >> LINK_SHIFT) as u32 & LOC_MASK == 0
+}
+
 /// A bucket and its overflow buckets.
 #[inline(always)]
-fn chain<'m>(words: &'m [AtomicU64], layout: &'m Layout, at: usize) -> impl Iterator<Item = &'m Bucket> {
+fn chain<'m>(
+    words: &'m [AtomicU64],
+    layout: &'m Layout,
+    at: usize,
+) -> impl Iterator<Item = &'m Bucket> {
     core::iter::successors(bucket_at(words, at), |b| {
-        // Acquire pairs with the Release in Locked::link: the linked bucket was empty when it was linked.
+        // Acquire pairs with the Release in Locked::link: the linked bucket was empty when it was
+        // linked.
         linked(words, layout, b[1].load(Ordering::Acquire))
     })
-    .take(CHAIN_LIMIT)
+    .take(layout.chain)
 }
 
 #[inline(always)]
@@ -103,7 +123,8 @@ fn slot_word(slot: usize) -> (usize, u32) {
 
 /// Positions of the records whose slots agree with a key in all 13 bits.
 ///
-/// A struct with a `next` of its own rather than a closure or `Iterator`, for this is the hot loop and has to be compiled into its caller.
+/// A struct with a `next` of its own rather than a closure or `Iterator`, for this is the hot loop
+/// and has to be compiled into its caller.
 pub(crate) struct Candidates<'m> {
     bucket: &'m Bucket,
     /// Slots still to be looked at, a bit each.
@@ -123,34 +144,46 @@ impl<'m> Candidates<'m> {
     }
 
     #[inline(always)]
-    pub(crate) fn next(&mut self, words: &'m [AtomicU64], layout: &Layout, key: Key) -> Option<usize> {
+    pub(crate) fn next(
+        &mut self,
+        words: &'m [AtomicU64],
+        layout: &Layout,
+        key: Key,
+    ) -> Option<usize> {
         loop {
             while self.matches != 0 {
                 let (word, shift) = slot_word(self.matches.trailing_zeros() as usize);
                 self.matches &= self.matches - 1;
-                // The remainder is the index, and tells the compiler so. Acquire pairs with the Release in Locked::publish: the record is complete.
-                let slot = (self.bucket[word % BUCKET_WORDS].load(Ordering::Acquire) >> shift) as u32;
+                // The remainder is the index, and tells the compiler so. Acquire pairs with the
+                // Release in Locked::publish: the record is complete.
+                let slot =
+                    (self.bucket[word % BUCKET_WORDS].load(Ordering::Acquire) >> shift) as u32;
                 let loc = slot & LOC_MASK;
                 if slot ^ loc == key.slot(0) && loc != 0 {
                     return Some(loc as usize);
                 }
             }
-            if self.links == CHAIN_LIMIT {
+            if self.links >= layout.chain {
                 return None;
             }
             // Acquire as in `chain`.
-            *self = Self::enter(linked(words, layout, self.bucket[1].load(Ordering::Acquire))?, key, self.links + 1);
+            *self = Self::enter(
+                linked(words, layout, self.bucket[1].load(Ordering::Acquire))?,
+                key,
+                self.links + 1,
+            );
         }
     }
 }
 
-/// Empties the slot that holds the record at `loc`. False if none does. Only for the one whose put ended that record: nobody else may empty it, and nobody reuses the record before.
+/// Empties the slot that holds the record at `loc`. False if none does. Only for the one whose put
+/// ended that record: nobody else may empty it, and nobody reuses the record before.
 pub(crate) fn unlink(words: &[AtomicU64], layout: &Layout, key: Key, loc: usize) -> bool {
     let wanted = key.slot(loc);
     chain(words, layout, key.bucket(layout)).any(|bucket| {
         (0..SLOTS).any(|slot| {
             let (word, shift) = slot_word(slot);
-            // Release for form's sake: the stamp taken afterwards orders the unlinking before every later section.
+            // Release for form's sake: the free list orders it before the next use of the record.
             swap_slot(&bucket[word], shift, wanted, 0, Ordering::Release)
         })
     })
@@ -170,21 +203,44 @@ fn swap_slot(word: &AtomicU64, shift: u32, from: u32, to: u32, success: Ordering
     false
 }
 
-/// Locks a key's bucket, its overflow buckets included. None if somebody else keeps it.
-pub(crate) fn lock<'m>(words: &'m [AtomicU64], layout: &Layout, key: Key, writer: &Writer, me: u64) -> Option<Locked<'m>> {
+/// Whether a slot holds the record at `loc`. Exact for whoever has a reference on it.
+pub(crate) fn holds(words: &[AtomicU64], layout: &Layout, key: Key, loc: usize) -> bool {
+    let wanted = key.slot(loc);
+    chain(words, layout, key.bucket(layout)).any(|bucket| {
+        (0..SLOTS).any(|slot| {
+            let (word, shift) = slot_word(slot);
+            // Relaxed: a reference on the record came after the slot was filled (`enliven`).
+            (bucket[word].load(Ordering::Relaxed) >> shift) as u32 == wanted
+        })
+    })
+}
+
+/// Locks a key's bucket, its overflow buckets included. None if somebody else keeps it; `is_dead`
+/// says whether the lock of a writer was left behind.
+pub(crate) fn lock<'m>(
+    words: &'m [AtomicU64],
+    layout: &Layout,
+    key: Key,
+    is_dead: impl Fn(u64) -> bool,
+    me: u64,
+) -> Option<Locked<'m>> {
     let at = key.bucket(layout);
     let control = &bucket_at(words, at)?[1];
     let mut asked = false;
     for _ in 0..SPINS {
         let now = control.load(Ordering::Relaxed);
         let owner = now >> OWNER_SHIFT;
-        let free = owner == 0 || (!asked && writer.is_dead(words, owner));
+        let free = owner == 0 || (!asked && is_dead(owner));
         // Asking can be a system call: once.
         asked |= owner != 0;
         if free {
             let locked = now & !(u64::MAX << OWNER_SHIFT) | me << OWNER_SHIFT;
-            // Acquire pairs with the Release in Locked::drop: everything published under the lock before is seen.
-            if control.compare_exchange_weak(now, locked, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            // Acquire pairs with the Release in Locked::drop: everything published under the lock
+            // before is seen.
+            if control
+                .compare_exchange_weak(now, locked, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
                 return Some(Locked { at, control });
             }
         }
@@ -195,15 +251,24 @@ pub(crate) fn lock<'m>(words: &'m [AtomicU64], layout: &Layout, key: Key, writer
 
 /// A bucket that no other thread fills, until dropped.
 ///
-/// The words given to its methods are to be looked up after locking: the last holder may have linked a bucket in a pool that was not mapped before.
+/// The words given to its methods are to be looked up after locking: the last holder may have
+/// linked a bucket in a pool that was not mapped before.
 pub(crate) struct Locked<'m> {
     at: usize,
     control: &'m AtomicU64,
 }
 
 impl Locked<'_> {
-    /// Puts the record at `loc` into an empty slot, after `certain` was called. False, and not called, if there is none.
-    pub(crate) fn publish(&self, words: &[AtomicU64], layout: &Layout, key: Key, loc: usize, certain: impl Fn()) -> bool {
+    /// Puts the record at `loc` into an empty slot, and then makes it live. False, and not live, if
+    /// there is none.
+    pub(crate) fn publish(
+        &self,
+        words: &[AtomicU64],
+        layout: &Layout,
+        key: Key,
+        loc: usize,
+        enliven: impl Fn(),
+    ) -> bool {
         chain(words, layout, self.at).any(|bucket| {
             (0..SLOTS).any(|slot| {
                 let (word, shift) = slot_word(slot);
@@ -212,11 +277,24 @@ impl Locked<'_> {
                     return false;
                 }
                 set_tag(bucket, slot, u64::from(key.tag()));
-                certain();
-                // Release pairs with the Acquire in Candidates::next: record and tag come first.
-                swap_slot(&bucket[word], shift, 0, key.slot(loc), Ordering::Release)
+                #[cfg(loom)]
+                if crate::broken::is(crate::broken::Twin::EnlivensFirst) {
+                    enliven();
+                }
+                // Release pairs with the Acquire in Candidates::next: frames and tag come first.
+                let filled = swap_slot(&bucket[word], shift, 0, key.slot(loc), Ordering::Release);
+                enliven();
+                filled
             })
         })
+    }
+
+    /// Whether the chain has an end, where a bucket can be appended.
+    pub(crate) fn has_end(&self, words: &[AtomicU64], layout: &Layout) -> bool {
+        // Relaxed: the word changes under this lock only.
+        chain(words, layout, self.at)
+            .last()
+            .is_some_and(|end| is_end(end[1].load(Ordering::Relaxed)))
     }
 
     /// Appends an overflow bucket at `at`, fresh words. False if the chain's end is not one.
@@ -226,10 +304,11 @@ impl Locked<'_> {
         // Fresh words are zero unless somebody scribbled there. Relaxed: published below.
         fresh.iter().for_each(|w| w.store(0, Ordering::Relaxed));
         let now = end[1].load(Ordering::Relaxed);
-        let is_end = (now >> LINK_SHIFT) as u32 & LOC_MASK == 0;
         let linked = now | (at as u64) << LINK_SHIFT;
-        // Release pairs with the Acquire in `chain` and Candidates::enter. The word changes under this lock only.
-        is_end && end[1].compare_exchange(now, linked, Ordering::Release, Ordering::Relaxed).is_ok()
+        // Release pairs with the Acquire in `chain` and Candidates::enter. The word changes under
+        // this lock only.
+        is_end(now)
+            && end[1].compare_exchange(now, linked, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -243,8 +322,8 @@ impl Drop for Locked<'_> {
 fn set_tag(bucket: &Bucket, slot: usize, tag: u64) {
     let (word, shift) = (slot / 8, slot % 8 * 8);
     let now = bucket[word].load(Ordering::Relaxed);
-    // Only the lock's holder writes tags, so adding the difference changes this byte alone, whatever happens to the others meanwhile.
-    // Relaxed: see `publish`.
+    // Only the lock's holder writes tags, so adding the difference changes this byte alone,
+    // whatever happens to the others meanwhile. Relaxed: see `publish`.
     bucket[word].fetch_xor((now >> shift & 0xff ^ tag) << shift, Ordering::Relaxed);
 }
 
@@ -261,7 +340,8 @@ pub(crate) fn release_all(words: &[AtomicU64], layout: &Layout, left_behind: imp
     }
 }
 
-/// Positions of the records in all slots, bucket by bucket. For walks while others write: a position can be stale or nonsense.
+/// Positions of the records in all slots, bucket by bucket. For walks while others write: a
+/// position can be stale or nonsense.
 pub(crate) struct Slots<'m> {
     words: &'m [AtomicU64],
     layout: &'m Layout,
@@ -293,8 +373,11 @@ impl Iterator for Slots<'_> {
                 continue;
             }
             self.slot = 0;
-            // All walks together follow no more links than there can be overflow buckets: a loop ends.
-            let link = self.current.and_then(|b| linked(self.words, self.layout, b[1].load(Ordering::Relaxed)));
+            // All walks together follow no more links than there can be overflow buckets: a loop
+            // ends.
+            let link = self
+                .current
+                .and_then(|b| linked(self.words, self.layout, b[1].load(Ordering::Relaxed)));
             if let Some(overflow) = link.filter(|_| self.links < self.layout.total / BUCKET_WORDS) {
                 self.links += 1;
                 self.current = Some(overflow);
@@ -303,7 +386,8 @@ impl Iterator for Slots<'_> {
             if self.next_bucket == self.layout.buckets() {
                 return None;
             }
-            self.current = bucket_at(self.words, self.layout.table + self.next_bucket * BUCKET_WORDS);
+            self.current =
+                bucket_at(self.words, self.layout.table + self.next_bucket * BUCKET_WORDS);
             self.next_bucket += 1;
         }
     }

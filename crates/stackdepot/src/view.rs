@@ -3,13 +3,14 @@
 use crate::error::FetchError;
 use crate::handle::Handle;
 use crate::layout::{DEPTH_LIMIT, Layout};
-use crate::record::{self, PERSISTENT, Record};
+use crate::record::{self, NoRecord, PERSISTENT, Record};
 use crate::stats::Stats;
 use crate::table::Slots;
 use core::iter::FusedIterator;
 use percpu::sync::atomic::{AtomicU64, Ordering};
 
-/// Copies that a writer kept tearing are given up after so many tries: each needs an eviction and a reuse of the same record meanwhile.
+/// Copies that a writer kept tearing are given up after so many tries: each needs an eviction and a
+/// reuse of the same record meanwhile.
 const TRIES: usize = 16;
 
 /// How many references a stack has.
@@ -40,14 +41,17 @@ pub(crate) struct View<'m> {
 }
 
 impl<'m> View<'m> {
-    /// The record a handle names, if there can be one.
+    /// What looks like the live record that a handle names.
     #[inline(always)]
-    pub(crate) fn record(self, handle: Handle) -> Option<Record<'m>> {
+    pub(crate) fn record(self, handle: Handle) -> Result<Record<'m>, NoRecord> {
         self.record_at(handle.loc() as usize)
     }
 
-    fn record_at(self, loc: usize) -> Option<Record<'m>> {
-        if loc < self.layout.pools { None } else { Record::at(self.words, loc, self.layout.max_depth) }
+    fn record_at(self, loc: usize) -> Result<Record<'m>, NoRecord> {
+        if loc < self.layout.pools {
+            return Err(NoRecord::Nowhere);
+        }
+        Record::at(self.words, loc, self.layout.max_depth)
     }
 
     pub(crate) fn fetch(self, handle: Handle, buf: &mut [u64]) -> Result<&[u64], FetchError> {
@@ -55,9 +59,11 @@ impl<'m> View<'m> {
             return Err(FetchError::NoHandle);
         }
         for _ in 0..TRIES {
-            let record = self.record(handle).ok_or(FetchError::BadHandle)?;
-            let head = record.head().load(Ordering::Relaxed);
-            let depth = record::depth(head);
+            let record = self.record(handle).map_err(|none| match none {
+                NoRecord::Dead => FetchError::Evicted,
+                NoRecord::Nowhere => FetchError::BadHandle,
+            })?;
+            let depth = record.depth();
             if buf.len() < depth {
                 return Err(FetchError::BufferTooShort(depth));
             }
@@ -97,7 +103,7 @@ impl Iterator for Iter<'_> {
     fn next(&mut self) -> Option<Entry> {
         loop {
             let loc = self.slots.next()?;
-            let Some(record) = self.view.record_at(loc) else { continue };
+            let Ok(record) = self.view.record_at(loc) else { continue };
             // Relaxed: a snapshot of one word.
             let head = record.head().load(Ordering::Relaxed);
             let refs = match record::references(head) {
@@ -105,7 +111,11 @@ impl Iterator for Iter<'_> {
                 PERSISTENT => Refs::Persistent,
                 n => Refs::Counted(n),
             };
-            return Some(Entry { handle: Handle::at(loc as u32), refs, depth: record::depth(head) });
+            return Some(Entry {
+                handle: Handle::at(loc as u32),
+                refs,
+                depth: record::depth(head),
+            });
         }
     }
 }

@@ -1,28 +1,31 @@
 //! Which writer this process is, and which of the others are dead.
 //!
-//! Whoever writes a region does so under a number from 1 to 31, its slot. A lock in the region is its owner's slot number, so a lock that was left behind (by a thread that
-//! a fork did not copy, by a process that was killed) names somebody who is gone and can be taken over.
+//! Whoever writes a region does so under a number from 1 to 31, its slot. A lock in the region is
+//! its owner's slot number, so a lock that was left behind (by a thread that a fork did not copy,
+//! by a process that was killed) names somebody who is gone and can be taken over.
 //!
-//! In shared memory the slot is claimed in the header: a word with the process id. In private memory nobody else can write, so the slot is only a number, and every other number is
-//! dead; a fork child takes the next one. A depot that evicts has one writing process at a time, because grace periods end at the process: there too, every other slot is dead.
+//! In shared memory the slot is claimed in the header: a word with the process id. In private
+//! memory nobody else can write, so the slot is only a number, and every other number is dead; a
+//! fork child takes the next one. A depot that evicts has one writing process at a time, because
+//! nobody would put the references of one that was killed beside others: there too, every other
+//! slot is dead.
 //!
 //! # States of `identity` (generation:56 | slot:8)
-//! own generation and slot 1..=31: may write. Own generation and `REFUSED`: a fork child that may not. Own generation and `ADOPTING`: one thread is finding out.
-//! Another generation: a fork child that has not looked yet; the thread whose compare-and-swap succeeds finds out.
+//! own generation and slot 1..=31: may write. Own generation and `REFUSED`: a fork child that may
+//! not. Own generation and `ADOPTING`: one thread is finding out. Another generation: a fork child
+//! that has not looked yet; the thread whose compare-and-swap succeeds finds out.
 
 use crate::error::Error;
-use crate::free;
-use crate::layout::{Layout, head};
+use crate::layout::{Layout, WRITER_SLOTS as SLOTS, head};
 use crate::memory::{Memory, Sharing};
 use crate::table;
 use percpu::sync::atomic::{AtomicU64, Ordering, fence};
 
-pub(crate) const SLOTS: u64 = 31;
 const REFUSED: u64 = 0;
 const ADOPTING: u64 = 0xff;
 
 #[cfg(not(loom))]
-use crate::sys::{exists, pid};
+use crate::kernel::{exists, pid};
 #[cfg(loom)]
 use model::{exists, pid};
 
@@ -32,10 +35,13 @@ pub(crate) struct Writer {
     /// One writing process at a time.
     exclusive: bool,
     identity: AtomicU64,
+    /// 1: the system is asked nothing.
+    sealed: AtomicU64,
 }
 
 impl Writer {
-    /// Becomes a writer of the region; `used` says that there were writers before. With `take_over` the caller promises that all of them are gone.
+    /// Becomes a writer of the region; `used` says that there were writers before. With `take_over`
+    /// the caller promises that all of them are gone.
     pub(crate) fn claim(
         memory: &Memory,
         layout: &Layout,
@@ -51,26 +57,65 @@ impl Writer {
         if sharing == Sharing::Shared && take_over {
             (1..=SLOTS).for_each(|s| store(memory.words(), s, 0));
         }
-        let slot = if sharing == Sharing::Shared { claim_slot(memory, layout, exclusive)? } else { 1 };
+        let slot =
+            if sharing == Sharing::Shared { claim_slot(memory, layout, exclusive)? } else { 1 };
         if used && (sharing == Sharing::Private || exclusive || take_over) {
-            // Nobody else writes, so whatever is locked was left behind. (A private region can hold an old depot too: a file, a copy.)
+            // Nobody else writes, so whatever is locked was left behind. (A private region can hold
+            // an old depot too: a file, a copy.)
             unlock_all(memory, layout, |_| true);
         }
-        Ok(Self { sharing, exclusive, identity: AtomicU64::new(percpu::fork::generation() << 8 | slot) })
+        Ok(Self {
+            sharing,
+            exclusive,
+            identity: AtomicU64::new(percpu::fork::generation() << 8 | slot),
+            sealed: AtomicU64::new(0),
+        })
     }
 
-    /// The slot to lock with; in a fork child the first caller finds one. None: this process may not write (now).
+    /// The slot to lock with; in a fork child the first caller finds one. None: this process may
+    /// not write (now).
     pub(crate) fn slot(&self, memory: &Memory, layout: &Layout) -> Option<u64> {
         // Acquire pairs with the Release in `adopt`: locks cleared there are seen cleared.
         let identity = self.identity.load(Ordering::Acquire);
         let generation = percpu::fork::generation();
         if identity >> 8 != generation & (u64::MAX >> 8) {
-            return self.adopt(memory, layout, identity, generation);
+            return if self.asks_nothing() {
+                None
+            } else {
+                self.adopt(memory, layout, identity, generation)
+            };
         }
         Some(identity & 0xff).filter(|s| (1..=SLOTS).contains(s))
     }
 
-    /// Whether lookups of this process are covered by the grace periods that recycle its records.
+    /// See [`Depot::seal`](crate::Depot::seal).
+    pub(crate) fn seal(&self) {
+        self.sealed.store(1, Ordering::Relaxed);
+    }
+
+    fn asks_nothing(&self) -> bool {
+        self.sharing == Sharing::Shared && self.sealed.load(Ordering::Relaxed) != 0
+    }
+
+    /// In a fork child that can ask nothing, before its first save, whose number is `pid`: takes a
+    /// slot that is free. Where only one process may write, nobody can say that the others are
+    /// gone.
+    pub(crate) fn adopt_as(&self, memory: &Memory, pid: u32) {
+        let words = memory.words();
+        let claim = |slot: &u64| {
+            // Acquire pairs with the Release in `store`: the slot's last owner is done.
+            words.get(head::WRITERS + *slot as usize).is_some_and(|word| {
+                word.compare_exchange(0, u64::from(pid), Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            })
+        };
+        let free = (1..=SLOTS).filter(|_| !self.exclusive).find(claim);
+        let own = percpu::fork::generation() << 8;
+        // Release pairs with the Acquire in `slot`.
+        self.identity.store(own | free.unwrap_or(REFUSED), Ordering::Release);
+    }
+
+    /// Whether this process is the one that counts references, if only one may.
     pub(crate) fn may_read(&self, memory: &Memory, layout: &Layout) -> bool {
         self.sharing == Sharing::Private || !self.exclusive || self.slot(memory, layout).is_some()
     }
@@ -80,13 +125,16 @@ impl Writer {
         if slot == self.identity.load(Ordering::Relaxed) & 0xff {
             return false;
         }
-        self.sharing == Sharing::Private || self.exclusive || !exists(load(words, slot))
+        self.sharing == Sharing::Private
+            || self.exclusive
+            || (!self.asks_nothing() && !exists(load(words, slot)))
     }
 
     /// Stops being a writer.
     pub(crate) fn release(&self, words: &[AtomicU64]) {
         let identity = self.identity.load(Ordering::Relaxed);
-        // A child that never wrote has its parent's slot number here, which is not its own to release.
+        // A child that never wrote has its parent's slot number here, which is not its own to
+        // release.
         if self.sharing == Sharing::Shared && identity >> 8 == percpu::fork::generation() {
             store(words, identity & 0xff, 0);
         }
@@ -96,8 +144,11 @@ impl Writer {
     #[inline(never)]
     fn adopt(&self, memory: &Memory, layout: &Layout, old: u64, generation: u64) -> Option<u64> {
         let own = generation << 8;
-        // Relaxed: the child was one thread when it was made, and everything before that is in its past.
-        self.identity.compare_exchange(old, own | ADOPTING, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        // Relaxed: the child was one thread when it was made, and everything before that is in its
+        // past.
+        self.identity
+            .compare_exchange(old, own | ADOPTING, Ordering::Relaxed, Ordering::Relaxed)
+            .ok()?;
         let slot = match self.sharing {
             Sharing::Private => {
                 let slot = (old & 0xff) % SLOTS + 1;
@@ -137,10 +188,14 @@ fn claim_slot(memory: &Memory, layout: &Layout, exclusive: bool) -> Result<u64, 
                 continue;
             }
             // Acquire pairs with the Release in `store`: the slot's last owner is done.
-            if word.compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if word
+                .compare_exchange(owner, u64::from(me), Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+            {
                 continue;
             }
-            // Of two exclusive claimants at least one sees the other's claim below: each claims, fences, looks.
+            // Of two exclusive claimants at least one sees the other's claim below: each claims,
+            // fences, looks.
             fence(Ordering::SeqCst);
             if let Some(other) = exclusive.then(|| other_writer(words, slot)).flatten() {
                 word.store(0, Ordering::Release);
@@ -159,7 +214,6 @@ fn claim_slot(memory: &Memory, layout: &Layout, exclusive: bool) -> Result<u64, 
 #[cold]
 fn unlock_all(memory: &Memory, layout: &Layout, left_behind: impl Fn(u64) -> bool) {
     table::release_all(memory.words(), layout, &left_behind);
-    free::lists(memory, layout).for_each(|list| list.release(&left_behind));
 }
 
 /// A process with another slot that still exists.
@@ -168,7 +222,9 @@ fn other_writer(words: &[AtomicU64], mine: u64) -> Option<u32> {
 }
 
 fn load(words: &[AtomicU64], slot: u64) -> u32 {
-    words.get(head::WRITERS + (slot & SLOTS) as usize).map_or(0, |w| w.load(Ordering::Relaxed) as u32)
+    words
+        .get(head::WRITERS + (slot & SLOTS) as usize)
+        .map_or(0, |w| w.load(Ordering::Relaxed) as u32)
 }
 
 fn store(words: &[AtomicU64], slot: u64, pid: u64) {

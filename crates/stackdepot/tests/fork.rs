@@ -43,7 +43,11 @@ fn locks_left_behind_by_a_fork_do_not_wedge_the_child() {
     // Every bucket is locked by the parent's writer, slot 1, and so is every free list.
     (0..16).for_each(|b| _ = memory.word(table + b * 8 + 1).fetch_or(1 << 59, Ordering::Relaxed));
     (0..32).for_each(|c| memory.word(64 + c * 4 + 1).store(1, Ordering::Relaxed));
-    assert_eq!(depot.try_save(&[2], GROW), Err(Miss::Contended), "the parent waits for its own holder");
+    assert_eq!(
+        depot.try_save(&[2], GROW),
+        Err(Miss::Contended),
+        "the parent waits for its own holder"
+    );
     let code = in_child(|| {
         for n in 0..300 {
             let handle = depot.try_save(&stack(n, 20), GET | GROW).unwrap();
@@ -109,7 +113,9 @@ fn forty_generations() {
     let table = depot.stats().fixed_bytes as usize / 8 - 4 * 8;
     let code = in_child(|| {
         // Locks with the numbers that the generations will have.
-        (0..4).for_each(|b| _ = memory.word(table + b * 8 + 1).fetch_or((b as u64 * 9 + 1) << 59, Ordering::Relaxed));
+        (0..4).for_each(|b| {
+            _ = memory.word(table + b * 8 + 1).fetch_or((b as u64 * 9 + 1) << 59, Ordering::Relaxed)
+        });
         generation(&depot, 40)
     });
     assert_eq!(code, 0);
@@ -136,7 +142,10 @@ fn a_child_of_shared_memory_with_eviction_is_refused() {
     });
     assert_eq!(code, 0);
     assert_eq!(depot.stats().disabled, 1);
-    assert!(matches!(in_child(|| Depot::builder().build_in(memory.as_shared()).map_or(7, |_| 8)), 7), "the parent still owns the region");
+    assert!(
+        matches!(in_child(|| Depot::builder().build_in(memory.as_shared()).map_or(7, |_| 8)), 7),
+        "the parent still owns the region"
+    );
     assert_eq!(depot.put(handle), Ok(Put::Evicted));
 }
 
@@ -144,14 +153,16 @@ fn a_child_of_shared_memory_with_eviction_is_refused() {
 #[test]
 fn a_child_of_shared_memory_without_eviction_writes_along() {
     let memory = Mapping::shared(4 << 20);
-    let depot = Depot::builder().buckets_log2(3).no_eviction().build_in(memory.as_shared()).unwrap();
+    let depot =
+        Depot::builder().buckets_log2(3).no_eviction().build_in(memory.as_shared()).unwrap();
     let save_all = || (0..2000).map(|n| depot.save(&stack(n, 20), GROW)).collect::<Vec<Handle>>();
     let children: Vec<_> = (0..3)
         .map(|_| {
             common::fork(|| {
                 let mine = save_all();
                 let again = save_all();
-                let same = mine.iter().zip(&again).all(|(a, b)| a.is_none() || b.is_none() || a == b);
+                let same =
+                    mine.iter().zip(&again).all(|(a, b)| a.is_none() || b.is_none() || a == b);
                 if same { 0 } else { 1 }
             })
         })

@@ -17,19 +17,31 @@ fn settings_out_of_range_are_named() {
         (Depot::builder().max_depth(256), "max_depth"),
         (Depot::builder().pool_bytes(usize::MAX), "pool_bytes"),
     ] {
-        assert!(matches!(builder.build_mmap(), Err(Error::BadSetting(s)) if s == setting), "{setting}");
+        assert!(
+            matches!(builder.build_mmap(), Err(Error::BadSetting(s)) if s == setting),
+            "{setting}"
+        );
     }
     for budget in [0, 8, 100_000] {
         let built = Depot::builder().buckets_log2(12).budget_bytes(budget).build_mmap();
-        assert!(matches!(built, Err(Error::TooSmall(needed)) if needed > 64 << 12), "a budget of {budget} bytes");
+        assert!(
+            matches!(built, Err(Error::TooSmall(needed)) if needed > 64 << 12),
+            "a budget of {budget} bytes"
+        );
     }
 }
 
 #[test]
 fn the_smallest_and_the_deepest_work() {
-    let depot = Depot::builder().buckets_log2(0).max_depth(1).budget_bytes(4096).build_mmap().unwrap();
+    let depot =
+        Depot::builder().buckets_log2(0).max_depth(1).budget_bytes(4096).build_mmap().unwrap();
     assert!(!depot.save(&[1, 2, 3], Flags::NONE).is_none());
-    let depot = Depot::builder().buckets_log2(0).max_depth(255).budget_bytes(64 << 10).build_mmap().unwrap();
+    let depot = Depot::builder()
+        .buckets_log2(0)
+        .max_depth(255)
+        .budget_bytes(64 << 10)
+        .build_mmap()
+        .unwrap();
     let deep: Vec<u64> = (0..255).collect();
     let handle = depot.save(&deep, Flags::NONE);
     let mut buf = [0; 255];
@@ -61,7 +73,10 @@ fn a_kernel_that_refuses_memory_refuses_growth() {
         let after = unsafe { *errno };
         let found = depot.save(&stack(1, 20), Flags::NONE) == handle;
         let counted = depot.stats().growth_refused == 1;
-        i32::from(refused != Some(Miss::GrowthRefused)) + 2 * i32::from(!found) + 4 * i32::from(!counted) + 8 * i32::from(after != 77)
+        i32::from(refused != Some(Miss::GrowthRefused))
+            + 2 * i32::from(!found)
+            + 4 * i32::from(!counted)
+            + 8 * i32::from(after != 77)
     });
     assert_eq!(code, 0);
 }
@@ -80,7 +95,8 @@ fn a_limit_on_address_space_is_an_error_at_creation() {
     assert_eq!(code, 0);
 }
 
-/// A shared mapping longer than its file (or a tmpfs that is full): growth is refused where touching the memory would be SIGBUS.
+/// A shared mapping longer than its file (or a tmpfs that is full): growth is refused where
+/// touching the memory would be SIGBUS.
 #[test]
 fn backing_store_that_runs_out_refuses_growth() {
     let memory = Mapping::of_file(8 << 20, 1 << 20);
@@ -101,5 +117,9 @@ fn backing_store_that_runs_out_refuses_growth() {
     let memory = Mapping::of_file(8 << 20, 4096);
     let none = Depot::builder().buckets_log2(12).build_in(memory.as_shared());
     assert!(matches!(none, Err(Error::Memory(_))), "not even the table is backed");
-    assert_eq!(memory.word(0).load(std::sync::atomic::Ordering::Relaxed), 0, "the region is as it was");
+    assert_eq!(
+        memory.word(0).load(std::sync::atomic::Ordering::Relaxed),
+        0,
+        "the region is as it was"
+    );
 }

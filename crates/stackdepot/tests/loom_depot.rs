@@ -1,4 +1,5 @@
-//! Models of save, put and reuse. Under loom every stack has the same hash, so all of them meet in one bucket and only the content tells them apart.
+//! Models of save, put and reuse. Under loom every stack has the same hash, so all of them meet in
+//! one bucket and only the content tells them apart.
 //!
 //! Each property has a twin without the part that it depends on, and the twin has to fail.
 //!
@@ -6,66 +7,35 @@
 #![cfg(loom)]
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 use loom::thread;
 use stackdepot::broken::{self, Twin};
-use stackdepot::{Depot, Flags, GracePeriod, Handle, Put, Refs, Region};
+use stackdepot::model::{Free, Place, Slot};
+use stackdepot::{Depot, Flags, Handle, Put, Refs, Region};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const GET: Flags = Flags::GET;
 const GROW: Flags = Flags::CAN_GROW;
 const A: &[u64] = &[1, 2];
 const B: &[u64] = &[3, 4];
 
-/// The plainest grace period there is: a count of open sections; once it was seen at 0, every section that was open before has ended.
-#[derive(Default)]
-struct Counted {
-    open: AtomicUsize,
-    /// The broken twin: says so at once.
-    hasty: bool,
+type Model = Arc<Depot>;
+
+/// Room for a few records of two frames in one bucket.
+fn depot() -> Model {
+    let builder = Depot::builder().buckets_log2(0).max_depth(2).pool_bytes(128);
+    Arc::new(builder.build_in(Region::model(112)).unwrap())
 }
 
-struct Section<'a>(&'a AtomicUsize);
-
-impl Drop for Section<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-impl GracePeriod for Counted {
-    const EVICTS: bool = true;
-    type Section<'a> = Section<'a>;
-
-    fn enter(&self) -> Option<Section<'_>> {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        Some(Section(&self.open))
-    }
-
-    fn now(&self) -> u64 {
-        fence(Ordering::SeqCst);
-        1
-    }
-
-    fn elapsed(&self, _stamp: u64) -> bool {
-        if self.hasty {
-            return true;
-        }
-        fence(Ordering::SeqCst);
-        self.open.load(Ordering::Acquire) == 0
-    }
-}
-
-type Model = Arc<Depot<Counted>>;
-
-fn depot(hasty: bool) -> Model {
-    let grace = Counted { open: AtomicUsize::new(0), hasty };
-    Arc::new(Depot::builder().buckets_log2(0).max_depth(2).pool_bytes(128).grace_period(grace).build_in(Region::model(112)).unwrap())
-}
-
+/// Every interleaving with up to two preemptions.
 fn check(twin: Twin, model: impl Fn() + Sync + Send + 'static) {
+    check_within(2, twin, model);
+}
+
+/// With up to `preemptions`: whole saves that insert and evict have too many steps for more than
+/// one.
+fn check_within(preemptions: usize, twin: Twin, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(preemptions);
     builder.check(move || {
         broken::set(twin);
         model();
@@ -80,18 +50,21 @@ fn must_fail(twin: Twin, because: &str, model: impl Fn() + Sync + Send + 'static
     std::panic::set_hook(hook);
     broken::set(Twin::Whole);
     let payload = failure.expect_err("the broken twin passed");
-    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or(payload.downcast_ref::<&str>().copied());
     assert!(text.is_some_and(|t| t.contains(because)), "failed for another reason: {text:?}");
 }
 
-fn content(depot: &Depot<Counted>, handle: Handle) -> Vec<u64> {
+fn content(depot: &Depot, handle: Handle) -> Vec<u64> {
     let mut buf = [0; 2];
     depot.fetch(handle, &mut buf).map(<[u64]>::to_vec).unwrap_or_default()
 }
 
 /// Two threads save one stack: one record, one handle (or "contended").
 fn save_save() {
-    let depot = depot(false);
+    let depot = depot();
     let other = {
         let depot = depot.clone();
         thread::spawn(move || depot.save(A, GET | GROW))
@@ -122,7 +95,7 @@ fn two_saves_without_a_second_look() {
 #[test]
 fn two_saves_of_two_stacks() {
     check(Twin::Whole, || {
-        let depot = depot(false);
+        let depot = depot();
         let other = {
             let depot = depot.clone();
             thread::spawn(move || depot.save(A, GET | GROW))
@@ -135,46 +108,72 @@ fn two_saves_of_two_stacks() {
     });
 }
 
-/// One thread looks A up while another evicts it and saves B, which may take A's place: what the first thread holds is A.
-fn save_put_reuse(hasty: bool) {
-    let depot = depot(hasty);
-    let first = depot.save(A, GET | GROW);
+/// One thread looks A up while another evicts it and fills its place with B: whoever has a
+/// reference has the stack that it sought, as long as it holds it.
+fn look_put_reuse() {
+    let place = Arc::new(Place::new(A));
     let reader = {
-        let depot = depot.clone();
+        let place = place.clone();
         thread::spawn(move || {
-            let handle = depot.save(A, GET | GROW);
-            assert!(handle.is_none() || content(&depot, handle) == A, "held is what was saved");
-            handle
+            if place.look(A) {
+                assert!(place.holds(A), "held is what was sought");
+                return place.put();
+            }
+            false
         })
     };
-    depot.put(first).unwrap();
-    let b = depot.save(B, GET | GROW);
-    assert!(b.is_none() || content(&depot, b) == B);
-    let a = reader.join().unwrap();
-    assert!(a.is_none() || content(&depot, a) == A, "held is what was saved, later too");
-    assert!(b.is_none() || content(&depot, b) == B);
+    if place.put() {
+        place.fill(B);
+        assert!(place.holds(B), "held is what was sought");
+        // Unless the reader has a reference on it, by mistake and for a moment.
+        place.put();
+    }
+    reader.join().unwrap();
 }
 
 #[test]
-fn reuse_after_a_grace_period() {
-    check(Twin::Whole, || save_put_reuse(false));
+fn reuse_beside_a_lookup() {
+    check(Twin::Whole, look_put_reuse);
 }
 
 #[test]
-fn reuse_without_a_grace_period() {
-    must_fail(Twin::Whole, "held is what was saved", || save_put_reuse(true));
+fn reuse_with_the_comparison_before_the_reference() {
+    must_fail(Twin::ComparesFirst, "held is what was sought", look_put_reuse);
 }
 
 #[test]
 fn reuse_with_an_increment_from_zero() {
-    must_fail(Twin::IncrementsZero, "held is what was saved", || save_put_reuse(false));
+    must_fail(Twin::IncrementsZero, "held is what was sought", look_put_reuse);
+}
+
+/// A lookup that knows the place from an earlier slot meets the same stack, made there anew: if it
+/// gets a reference, a slot names the record, for a put looks there.
+fn look_publish() {
+    let slot = Arc::new(Slot::new());
+    let other = {
+        let slot = slot.clone();
+        thread::spawn(move || assert_ne!(slot.look(A), Some(false), "what is held has a slot"))
+    };
+    slot.publish(A);
+    other.join().unwrap();
+    assert_eq!(slot.look(A), Some(true));
+}
+
+#[test]
+fn what_is_held_has_a_slot() {
+    check(Twin::Whole, look_publish);
+}
+
+#[test]
+fn what_is_held_before_it_has_a_slot() {
+    must_fail(Twin::EnlivensFirst, "what is held has a slot", look_publish);
 }
 
 /// A save without GET meets the last put: the stack it got is there for ever.
 #[test]
 fn promotion_meets_the_last_put() {
-    check(Twin::Whole, || {
-        let depot = depot(false);
+    check_within(1, Twin::Whole, || {
+        let depot = depot();
         let first = depot.save(A, GET | GROW);
         let keeper = {
             let depot = depot.clone();
@@ -193,37 +192,36 @@ fn promotion_meets_the_last_put() {
     });
 }
 
-/// A save without GET looks without a section at first, so that even a true grace period does not protect it: it may come to a place that is being reused. What it takes for
-/// the persistent stack must be that, and stay it.
+/// A save without GET looks for a persistent record first, and takes no reference on it: it may
+/// come to a place that is being reused. What it takes for the persistent stack must be that, and
+/// stay it.
 #[test]
-fn a_look_without_a_section_meets_reuse() {
-    for hasty in [false, true] {
-        check(Twin::Whole, move || {
-            let depot = depot(hasty);
-            let first = depot.save(A, GET | GROW);
-            let other = {
-                let depot = depot.clone();
-                thread::spawn(move || {
-                    depot.put(first).unwrap();
-                    depot.save(B, GROW)
-                })
-            };
-            // B is nowhere but in A's old place (or a fresh one), persistent from its first instant.
-            let mine = depot.save(B, Flags::NONE);
-            let theirs = other.join().unwrap();
-            for b in [mine, theirs] {
-                assert!(b.is_none() || content(&depot, b) == B);
-            }
-            assert!(mine.is_none() || theirs.is_none() || mine == theirs);
-        });
-    }
+fn a_look_at_persistent_records_meets_reuse() {
+    check_within(1, Twin::Whole, move || {
+        let depot = depot();
+        let first = depot.save(A, GET | GROW);
+        let other = {
+            let depot = depot.clone();
+            thread::spawn(move || {
+                depot.put(first).unwrap();
+                depot.save(B, GROW)
+            })
+        };
+        // B is nowhere but in A's old place (or a fresh one), persistent from its first instant.
+        let mine = depot.save(B, Flags::NONE);
+        let theirs = other.join().unwrap();
+        for b in [mine, theirs] {
+            assert!(b.is_none() || content(&depot, b) == B);
+        }
+        assert!(mine.is_none() || theirs.is_none() || mine == theirs);
+    });
 }
 
 /// Two holders put at once: one of them evicts, and the place is free once.
 #[test]
 fn two_puts_of_one_stack() {
     check(Twin::Whole, || {
-        let depot = depot(false);
+        let depot = depot();
         let handle = depot.save(A, GET | GROW);
         assert_eq!(depot.save(A, GET), handle);
         let other = {
@@ -238,23 +236,63 @@ fn two_puts_of_one_stack() {
     });
 }
 
-/// Two evictions meet at the free list, whose lock one of them does not get: no place is lost or handed out twice.
+/// Two threads take places and give them back: no place is lost, or in two hands.
+fn two_at_the_free_list() {
+    let free = Arc::new(Free::new());
+    (1..3).for_each(|place| free.push(place));
+    let owned = Arc::new([0, 1, 2].map(|_| AtomicBool::new(false)));
+    let take = |free: &Free, owned: &[AtomicBool; 3]| {
+        let place = free.pop()?;
+        assert!(!owned[place].swap(true, Ordering::Relaxed), "a place in two hands");
+        Some(place)
+    };
+    let give = |free: &Free, owned: &[AtomicBool; 3], place: usize| {
+        owned[place].store(false, Ordering::Relaxed);
+        free.push(place);
+    };
+    let other = {
+        let (free, owned) = (free.clone(), owned.clone());
+        thread::spawn(move || take(&free, &owned))
+    };
+    let (first, second) = (take(&free, &owned), take(&free, &owned));
+    // In another order than they came: an old view of the queue is wrong then, if it passes.
+    for place in [second, first].into_iter().flatten() {
+        give(&free, &owned, place);
+    }
+    let again = [take(&free, &owned), take(&free, &owned)];
+    let theirs = other.join().unwrap();
+    let more = take(&free, &owned);
+    for place in again.into_iter().chain([theirs, more]).flatten() {
+        give(&free, &owned, place);
+    }
+    let rest = (0..3).filter_map(|_| take(&free, &owned)).count();
+    assert_eq!(rest, 2, "all but the one that the queue keeps");
+}
+
 #[test]
-fn two_evictions_meet_at_the_free_list() {
+fn takers_meet_at_the_free_list() {
+    check(Twin::Whole, two_at_the_free_list);
+}
+
+#[test]
+fn takers_meet_at_a_free_list_without_tags() {
+    must_fail(Twin::NoTags, "a place in two hands", two_at_the_free_list);
+}
+
+/// Two threads give a place back at once, beside one that takes.
+#[test]
+fn givers_meet_at_the_free_list() {
     check(Twin::Whole, || {
-        let depot = depot(false);
-        let (a, b) = (depot.save(A, GET | GROW), depot.save(B, GET | GROW));
-        let other = {
-            let depot = depot.clone();
-            thread::spawn(move || depot.put(a).unwrap())
-        };
-        depot.put(b).unwrap();
-        other.join().unwrap();
-        assert_eq!(depot.stats().free_records, 2);
-        let mut again = [depot.save(&[5, 6], GET), depot.save(&[7, 8], GET)];
-        again.sort();
-        let mut places = [a, b];
-        places.sort();
-        assert_eq!(again, places);
+        let free = Arc::new(Free::new());
+        let givers: Vec<_> = (1..3)
+            .map(|place| {
+                let free = free.clone();
+                thread::spawn(move || free.push(place))
+            })
+            .collect();
+        let early = free.pop();
+        givers.into_iter().for_each(|giver| giver.join().unwrap());
+        let rest = (0..3).filter_map(|_| free.pop()).count();
+        assert_eq!(rest + usize::from(early.is_some()), 2, "all but the one that the queue keeps");
     });
 }

@@ -20,7 +20,8 @@ fn fetch(depot: &Depot, handle: Handle) -> Result<Vec<u64>, FetchError> {
     depot.fetch(handle, &mut buf).map(<[u64]>::to_vec)
 }
 
-/// Saves in a depot whose room is all waiting for a grace period: the other tests' threads may hold one up for a while.
+/// Saves in a depot whose room is all waiting for a grace period: the other tests' threads may hold
+/// one up for a while.
 fn save_patiently(depot: &Depot, frames: &[u64]) -> Handle {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -93,11 +94,16 @@ fn an_evicted_stack_can_be_saved_again() {
 
 #[test]
 fn churn_stays_within_a_small_budget() {
-    let depot = Depot::builder().buckets_log2(4).budget_bytes(64 << 10).max_depth(16).build_mmap().unwrap();
+    let depot =
+        Depot::builder().buckets_log2(4).budget_bytes(64 << 10).max_depth(16).build_mmap().unwrap();
     for n in 0..20_000 {
         let s = stack(n, 16);
         let handle = save_patiently(&depot, &s);
-        assert_eq!(fetch(&depot, handle), Ok(s), "save {n} of a depot that holds one stack at a time");
+        assert_eq!(
+            fetch(&depot, handle),
+            Ok(s),
+            "save {n} of a depot that holds one stack at a time"
+        );
         assert_eq!(depot.put(handle), Ok(Put::Evicted));
     }
     assert_eq!(depot.stats().misses(), depot.stats().full);
@@ -163,7 +169,8 @@ fn a_full_depot_goes_on_with_evicted_places() {
     // Enough buckets: one that is full needs fresh memory to go on.
     let depot = Depot::builder().buckets_log2(8).budget_bytes(64 << 10).build_mmap().unwrap();
     let frames = |n: u64| [n, 2, 3, 4, 5, 6, 7, 8];
-    let saved: Vec<_> = (0..).map(|n| depot.save(&frames(n), GET | GROW)).take_while(|h| !h.is_none()).collect();
+    let saved: Vec<_> =
+        (0..).map(|n| depot.save(&frames(n), GET | GROW)).take_while(|h| !h.is_none()).collect();
     for handle in &saved {
         assert_eq!(depot.put(*handle), Ok(Put::Evicted));
     }
@@ -174,7 +181,12 @@ fn a_full_depot_goes_on_with_evicted_places() {
 
 #[test]
 fn growth_only_with_permission() {
-    let depot = Depot::builder().buckets_log2(2).budget_bytes(1 << 20).pool_bytes(64 << 10).build_mmap().unwrap();
+    let depot = Depot::builder()
+        .buckets_log2(2)
+        .budget_bytes(1 << 20)
+        .pool_bytes(64 << 10)
+        .build_mmap()
+        .unwrap();
     let mut n = 0;
     let miss = loop {
         match depot.try_save(&stack(n, 30), Flags::NONE) {
@@ -192,11 +204,19 @@ fn growth_only_with_permission() {
 
 #[test]
 fn pools_are_mapped_ahead_of_need() {
-    let depot = Depot::builder().buckets_log2(6).budget_bytes(4 << 20).pool_bytes(64 << 10).build_mmap().unwrap();
+    let depot = Depot::builder()
+        .buckets_log2(6)
+        .budget_bytes(4 << 20)
+        .pool_bytes(64 << 10)
+        .build_mmap()
+        .unwrap();
     // Whoever may grow leaves room behind for a few who may not.
     for n in 0..4000 {
         assert!(!depot.save(&stack(2 * n, 30), GROW).is_none());
-        assert!(!depot.save(&stack(2 * n + 1, 30), Flags::NONE).is_none(), "save {n} without permission");
+        assert!(
+            !depot.save(&stack(2 * n + 1, 30), Flags::NONE).is_none(),
+            "save {n} without permission"
+        );
     }
 }
 
@@ -227,7 +247,15 @@ fn fetch_says_what_is_wrong() {
     assert_eq!(depot.fetch(Handle::NONE, &mut buf), Err(FetchError::NoHandle));
     assert_eq!(depot.fetch(handle, &mut buf[..4]), Err(FetchError::BufferTooShort(5)));
     assert_eq!(depot.fetch(handle, &mut buf[..5]), Ok(&[1, 2, 3, 4, 5][..]));
-    for bits in [1, 2, handle.to_bits() + 1, handle.to_bits() - 1, handle.to_bits() + 2, 0x07ff_ffff, 0xffff_ffff] {
+    for bits in [
+        1,
+        2,
+        handle.to_bits() + 1,
+        handle.to_bits() - 1,
+        handle.to_bits() + 2,
+        0x07ff_ffff,
+        0xffff_ffff,
+    ] {
         assert!(depot.fetch(Handle::from_bits(bits), &mut buf).is_err(), "{bits:#x}");
     }
 }
@@ -315,21 +343,37 @@ fn iteration_and_counters_agree_after_random_use() {
 fn stacks_as_text() {
     let depot = small();
     let handle = depot.save(&[0x1000, 0x2abc], GROW);
-    let names = |addr: u64, f: &mut std::fmt::Formatter<'_>| if addr == 0x1000 { f.write_str("main") } else { f.write_str("?") };
-    assert_eq!(depot.display(handle, names).to_string(), "#0   0x0000000000001000 main\n#1   0x0000000000002abc ?");
+    let names = |addr: u64, f: &mut std::fmt::Formatter<'_>| {
+        if addr == 0x1000 { f.write_str("main") } else { f.write_str("?") }
+    };
+    assert_eq!(
+        depot.display(handle, names).to_string(),
+        "#0   0x0000000000001000 main\n#1   0x0000000000002abc ?"
+    );
     assert_eq!(depot.display(Handle::NONE, names).to_string(), "<no stack was saved>");
 }
 
 #[test]
 fn the_layout_costs_what_the_documentation_says() {
     let log2 = |stacks| {
-        let bytes = Depot::builder().expected_stacks(stacks).budget_bytes(600 << 20).build_mmap().unwrap().stats().fixed_bytes;
+        let bytes = Depot::builder()
+            .expected_stacks(stacks)
+            .budget_bytes(600 << 20)
+            .build_mmap()
+            .unwrap()
+            .stats()
+            .fixed_bytes;
         (bytes / 64).ilog2()
     };
     assert_eq!([1_000, 100_000, 1_000_000].map(log2), [7, 14, 17]);
     // The emptiest and the fullest table that `expected_stacks` makes.
     for stacks in [47_514, 47_515, 95_000] {
-        let depot = Depot::builder().expected_stacks(stacks).budget_bytes(64 << 20).no_eviction().build_mmap().unwrap();
+        let depot = Depot::builder()
+            .expected_stacks(stacks)
+            .budget_bytes(64 << 20)
+            .no_eviction()
+            .build_mmap()
+            .unwrap();
         let mut frames = [0; 16];
         for n in 0..stacks as u64 {
             frames[3] = n;

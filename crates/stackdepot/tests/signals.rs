@@ -2,15 +2,22 @@
 #![cfg(not(loom))]
 
 mod common;
+mod interrupts;
 
 use common::stack;
+use interrupts::{Interrupts, operation};
 use stackdepot::{Depot, Flags, Handle};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const STACKS: usize = 64;
 const DEPTH: u64 = 20;
+
+/// What is interrupted.
+const SAVE: usize = 0;
+const FETCH: usize = 1;
+const PUT: usize = 2;
 
 /// What the handler uses, all of it made before the first signal.
 struct World {
@@ -23,13 +30,14 @@ static SIGNALS: AtomicU64 = AtomicU64::new(0);
 static MISSED: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicBool = AtomicBool::new(false);
 
-/// Saves, fetches and puts, everywhere the interrupted code may be. No allocation, no assertion: a flag says what went wrong.
+/// Saves, fetches and puts, everywhere the interrupted code may be. No allocation, no assertion: a
+/// flag says what went wrong.
 extern "C" fn handler(_signal: i32) {
     let Some(world) = WORLD.get() else { return };
     // SAFETY: the thread's errno.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
-    unsafe { *errno = 4321 };
+    let interrupted = unsafe { errno.replace(4321) };
     let round = SIGNALS.fetch_add(1, Ordering::Relaxed) as usize;
     let mut buf = [0; 32];
     for i in 0..4 {
@@ -46,9 +54,10 @@ extern "C" fn handler(_signal: i32) {
         }
     }
     // SAFETY: as above.
-    if unsafe { *errno } != 4321 {
+    if unsafe { errno.replace(interrupted) } != 4321 {
         WRONG.store(true, Ordering::Relaxed);
     }
+    interrupts::handled();
 }
 
 #[test]
@@ -60,40 +69,33 @@ fn handlers_save_over_saves() {
     // This thread's first section is not in the handler.
     world.depot.save(&world.stacks[0], Flags::CAN_GROW);
 
-    // SAFETY: zeroed is a valid sigaction; the handler is one.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler as *const () as usize;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the structure is filled in; no old action is asked for.
-    assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) }, 0);
-    let every = libc::timeval { tv_sec: 0, tv_usec: 50 };
-    let timer = libc::itimerval { it_interval: every, it_value: every };
-    // SAFETY: a timer structure and no old value.
-    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }, 0);
-
-    let deadline = Instant::now() + Duration::from_secs(3);
+    interrupts::install(libc::SIGUSR1, handler);
+    let timer = Interrupts::start(libc::SIGUSR1, Duration::from_micros(50));
     let mut buf = [0; 32];
     let mut n = 0;
-    while Instant::now() < deadline && !WRONG.load(Ordering::Relaxed) {
+    // A handler over the holder of a bucket's lock is what there is to see.
+    while !WRONG.load(Ordering::Relaxed)
+        && timer.short_of::<3>(500, world.depot.stats().contended < 100)
+    {
         n += 1;
         let frames = &world.stacks[n % STACKS][..];
-        let handle = world.depot.save(frames, Flags::GET | Flags::CAN_GROW);
+        let handle = operation(SAVE, || world.depot.save(frames, Flags::GET | Flags::CAN_GROW));
         if handle == Handle::NONE {
             continue;
         }
-        assert_eq!(world.depot.fetch(handle, &mut buf), Ok(frames));
-        world.depot.put(handle).unwrap();
+        assert_eq!(operation(FETCH, || world.depot.fetch(handle, &mut buf)), Ok(frames));
+        operation(PUT, || world.depot.put(handle)).unwrap();
     }
-    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let timer = libc::itimerval { it_interval: never, it_value: never };
-    // SAFETY: as above; stops the timer.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    println!("{} handlers, over save, fetch and put {:?}", timer.handlers(), timer.over::<3>());
+    drop(timer);
 
     assert!(!WRONG.load(Ordering::Relaxed));
-    let signals = SIGNALS.load(Ordering::Relaxed);
-    assert!(signals > 100, "{signals} signals");
     let stats = world.depot.stats();
-    assert_eq!(stats.misses(), stats.contended, "a handler over the lock's holder is the only reason to miss");
+    assert_eq!(
+        stats.misses(),
+        stats.contended,
+        "a handler over the lock's holder is the only reason to miss"
+    );
     assert!(stats.contended >= MISSED.load(Ordering::Relaxed));
     assert_eq!((stats.stacks(), stats.corrupt, stats.bad_puts), (1, 0, 0));
 }

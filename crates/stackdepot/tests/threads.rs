@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Rng, stack};
-use stackdepot::{Depot, Flags, GracePeriod, Handle, Put, Refs};
+use stackdepot::{Depot, Eviction, Flags, Handle, Put, Refs};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -17,8 +17,9 @@ const ROUNDS: u64 = if cfg!(debug_assertions) { 4_000 } else { 40_000 };
 const UNIVERSE: u64 = 60;
 const DEPTH: u64 = 24;
 
-/// One thread: saves stacks of a small universe, holds some, checks that what it holds is what it saved, puts them later.
-fn visitor<G: GracePeriod>(depot: &Depot<G>, seed: u64, evictions: &AtomicU64) -> u64 {
+/// One thread: saves stacks of a small universe, holds some, checks that what it holds is what it
+/// saved, puts them later.
+fn visitor<E: Eviction>(depot: &Depot<E>, seed: u64, evictions: &AtomicU64) -> u64 {
     let mut rng = Rng(seed);
     let mut held: Vec<(u64, Handle)> = Vec::new();
     let mut buf = [0; 64];
@@ -41,7 +42,11 @@ fn visitor<G: GracePeriod>(depot: &Depot<G>, seed: u64, evictions: &AtomicU64) -
         held.push((n, handle));
         if held.len() > 8 {
             let (n, handle) = held.swap_remove(rng.below(8) as usize);
-            assert_eq!(depot.fetch(handle, &mut buf), Ok(&stack(n, DEPTH)[..]), "held is unchanged");
+            assert_eq!(
+                depot.fetch(handle, &mut buf),
+                Ok(&stack(n, DEPTH)[..]),
+                "held is unchanged"
+            );
             put(handle);
         }
         // Equal stacks that are held at the same time have one handle.
@@ -55,7 +60,8 @@ fn visitor<G: GracePeriod>(depot: &Depot<G>, seed: u64, evictions: &AtomicU64) -
 
 #[test]
 fn what_is_held_is_what_was_saved() {
-    let depot = Depot::builder().buckets_log2(3).budget_bytes(8 << 20).max_depth(32).build_mmap().unwrap();
+    let depot =
+        Depot::builder().buckets_log2(3).budget_bytes(8 << 20).max_depth(32).build_mmap().unwrap();
     let evictions = AtomicU64::new(0);
     let missed: u64 = thread::scope(|s| {
         let threads: Vec<_> = (0..THREADS)
@@ -72,14 +78,19 @@ fn what_is_held_is_what_was_saved() {
     assert_eq!(depot.iter().count(), 0, "all were put");
     assert_eq!(stats.stacks(), 0);
     assert_eq!(stats.freed, evictions.load(Ordering::Relaxed));
-    assert_eq!((stats.misses(), stats.contended), (missed, missed), "only contention is a reason to miss here");
+    assert_eq!(
+        (stats.misses(), stats.contended),
+        (missed, missed),
+        "only contention is a reason to miss here"
+    );
     assert_eq!((stats.corrupt, stats.bad_puts), (0, 0));
     assert!(stats.reused > 0 && stats.free_records > 0, "{stats:?}");
 }
 
 #[test]
 fn nothing_is_saved_twice_without_eviction() {
-    let depot = Depot::builder().buckets_log2(2).budget_bytes(8 << 20).no_eviction().build_mmap().unwrap();
+    let depot =
+        Depot::builder().buckets_log2(2).budget_bytes(8 << 20).no_eviction().build_mmap().unwrap();
     const STACKS: u64 = 3_000;
     let maps: Vec<HashMap<u64, Handle>> = thread::scope(|s| {
         let depot = &depot;
@@ -171,4 +182,73 @@ fn handles_can_be_put_by_other_threads() {
         drop(send);
     });
     assert_eq!(depot.stats().stacks(), 0);
+}
+
+/// Threads of the churn below, and how many stacks each holds at most.
+const CHURNERS: u64 = 32;
+const HELD: usize = 4;
+
+/// Stacks that come and go for ever take no more memory than those that were there at once, within
+/// two times: whatever thread was stopped wherever, with more threads than CPUs.
+#[test]
+fn churn_takes_the_memory_of_what_is_live() {
+    // As many stacks of each depth as there are threads can be live at once: few of the universe.
+    let depot = Depot::builder().buckets_log2(8).budget_bytes(64 << 20).build_mmap().unwrap();
+    let frames = |n: u64| -> Vec<u64> { (0..n % 9 + 1).map(|x| x * 7 + n % 610 + 1).collect() };
+    let rounds = ROUNDS * 2;
+    let missed: u64 = thread::scope(|s| {
+        let depot = &depot;
+        let threads: Vec<_> = (0..CHURNERS)
+            .map(|t| {
+                s.spawn(move || {
+                    let (mut held, mut missed) = (VecDeque::new(), 0);
+                    for n in (t * 1000)..(t * 1000 + rounds) {
+                        match depot.save(&frames(n), GET | GROW) {
+                            handle if handle.is_none() => missed += 1,
+                            handle => held.push_back(handle),
+                        }
+                        if held.len() == HELD {
+                            held.pop_front().map(|handle| depot.put(handle).unwrap());
+                        }
+                    }
+                    held.into_iter().for_each(|handle| _ = depot.put(handle).unwrap());
+                    missed
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    let stats = depot.stats();
+    assert_eq!((stats.stacks(), stats.misses(), stats.contended), (0, missed, missed));
+    // Each depth has a ninth of what is live, and may have had it all at one moment. A record of up
+    // to nine frames, for two depths each, has 3, 5, 7, 9 and 11 words.
+    let most = CHURNERS * HELD as u64 * (3 + 5 + 7 + 9 + 11) * 8;
+    assert!(
+        stats.pool_used_bytes <= 2 * most,
+        "{} bytes of {most}: {stats:?}",
+        stats.pool_used_bytes
+    );
+    assert_eq!((stats.corrupt, stats.bad_puts), (0, 0));
+}
+
+/// Of one depth, the bound is exact: what is live, what is in the hands of threads, and one.
+#[test]
+fn churn_of_one_depth_takes_what_is_live_and_in_hand() {
+    let depot = Depot::builder().buckets_log2(8).budget_bytes(64 << 20).build_mmap().unwrap();
+    thread::scope(|s| {
+        for t in 0..CHURNERS {
+            let depot = &depot;
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    let handle = depot.save(&[t, n % 500, 3, 4], GET | GROW);
+                    depot.put(handle).unwrap();
+                }
+            });
+        }
+    });
+    let stats = depot.stats();
+    let records = stats.pool_used_bytes - stats.overflow_buckets * 64;
+    // A thread that inserts or evicts has one place in its hands, which is not live yet or not any
+    // more.
+    assert!(records <= (2 * CHURNERS + 2) * 5 * 8 + stats.overflow_buckets * 64, "{stats:?}");
 }

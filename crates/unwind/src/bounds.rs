@@ -4,7 +4,8 @@
 use core::arch::asm;
 use core::ops::Range;
 
-/// The stacks that a thread was seen on: its own, one for signals, a coroutine's. Kept by the caller, one for each thread.
+/// The stacks that a thread was seen on: its own, one for signals, a coroutine's. Kept by the
+/// caller, one for each thread.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
     known: [Stack; 4],
@@ -19,12 +20,17 @@ pub struct Bounds {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stack {
     pub(crate) range: Range<u64>,
-    /// Up to here it is the one that the thread began on, which is there until the thread ends; 0: it is another one.
+    /// From here on it was mapped when it was found; below, it may have grown since.
+    mapped: u64,
+    /// Up to here it is the one that the thread began on, which is there until the thread ends; 0:
+    /// it is another one.
     own: u64,
 }
 
 impl Bounds {
-    /// Whether an address that a walk of this thread has read stays readable as long as the thread lives: it is on the stack that the thread began on. Others, for signals or coroutines, may be unmapped.
+    /// Whether an address that a walk of this thread has read stays readable as long as the thread
+    /// lives: it is on the stack that the thread began on. Others, for signals or coroutines, may
+    /// be unmapped.
     pub fn lasts(&self, address: u64) -> bool {
         self.known.iter().any(|s| s.range.start <= address && address < s.own)
     }
@@ -35,17 +41,41 @@ impl Bounds {
         self.known.iter().find(|s| s.range.contains(&sp)).map(|s| s.range.end)
     }
 
+    /// The part of a stack that was seen before and is known to be mapped, if `address` lies in it.
+    pub(crate) fn mapped(&self, address: u64) -> Option<Range<u64>> {
+        self.known.iter().map(Stack::mapped).find(|mapped| mapped.contains(&address))
+    }
+
     pub(crate) fn add(&mut self, stack: Stack) {
         // A stack that has grown is the same one.
-        let at = self.known.iter().position(|s| s.range.end == stack.range.end).unwrap_or_else(|| {
-            self.next = (self.next + 1) % self.known.len();
-            self.next
-        });
+        let at =
+            self.known.iter().position(|s| s.range.end == stack.range.end).unwrap_or_else(|| {
+                self.next = (self.next + 1) % self.known.len();
+                self.next
+            });
         self.known[at] = stack;
     }
 }
 
-/// The mapping with `sp` in it, from `/proc/self/maps`, and the unused addresses below it: stacks grow down.
+impl Stack {
+    pub(crate) fn mapped(&self) -> Range<u64> {
+        self.mapped..self.range.end
+    }
+
+    /// The thread's own stack, as its host knows it, if `sp` is there.
+    pub(crate) fn own(range: Range<u64>, sp: u64) -> Option<Self> {
+        const PAGE: u64 = 4096;
+        let own = range.end;
+        range.contains(&sp).then(|| Self {
+            mapped: (sp & !(PAGE - 1)).max(range.start),
+            range,
+            own,
+        })
+    }
+}
+
+/// The mapping with `sp` in it, from `/proc/self/maps`, and the unused addresses below it: stacks
+/// grow down.
 ///
 /// Context: some system calls, no allocation.
 pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Stack> {
@@ -56,7 +86,9 @@ pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Stack> {
     }
     let found = scan(sp, ThreadId::current(), text, |room| {
         // SAFETY: `room` can be written.
-        usize::try_from(unsafe { libc::read(file, room.as_mut_ptr().cast(), room.len()) }).ok().filter(|n| *n > 0)
+        usize::try_from(unsafe { libc::read(file, room.as_mut_ptr().cast(), room.len()) })
+            .ok()
+            .filter(|n| *n > 0)
     });
     // SAFETY: opened above.
     unsafe { libc::close(file) };
@@ -77,33 +109,51 @@ impl ThreadId {
         // SAFETY: no arguments.
         let (thread, process) = (unsafe { libc::gettid() }, unsafe { libc::getpid() });
         if thread == process {
-            // Or what was another thread before it forked, whose stack is then none that is known to last.
+            // Or what was another thread before it forked, whose stack is then none that is known
+            // to last.
             return Self::First;
         }
         let address;
         // SAFETY: a load from where the x86-64 ABI has that address.
-        unsafe { asm!("mov {}, fs:[0]", out(reg) address, options(nostack, readonly, preserves_flags)) };
+        unsafe {
+            asm!("mov {}, fs:[0]", out(reg) address, options(nostack, readonly, preserves_flags))
+        };
         Self::Other(address)
     }
 }
 
-fn scan(sp: u64, thread: ThreadId, text: &mut [u8], mut read: impl FnMut(&mut [u8]) -> Option<usize>) -> Option<Stack> {
+fn scan(
+    sp: u64,
+    thread: ThreadId,
+    text: &mut [u8],
+    mut read: impl FnMut(&mut [u8]) -> Option<usize>,
+) -> Option<Stack> {
     let mut filled = 0;
     let mut below = 0;
     while let Some(n) = read(&mut text[filled..]) {
         filled += n;
         let mut start = 0;
-        while let Some(end) = text[start..filled].iter().position(|b| *b == b'\n').map(|at| start + at) {
+        while let Some(end) =
+            text[start..filled].iter().position(|b| *b == b'\n').map(|at| start + at)
+        {
             let line = &text[start..end];
             let (from, to) = addresses(line)?;
             if from <= sp && sp < to {
                 let own = match thread {
                     ThreadId::First if line.ends_with(b"[stack]") => to,
-                    // What is above was mapped by others, and is one mapping with the stack by chance.
+                    // What is above was mapped by others, and is one mapping with the stack by
+                    // chance.
                     ThreadId::Other(block) if (sp..to).contains(&block) => block,
                     _ => 0,
                 };
-                return Some(Stack { range: below..to, own });
+                // What cannot be read and written is no stack: a guard page, where a table led
+                // astray.
+                let space = line.iter().position(|b| *b == b' ')?;
+                return line[space..].starts_with(b" rw").then_some(Stack {
+                    range: below..to,
+                    mapped: from,
+                    own,
+                });
             }
             below = to;
             start = end + 1;
@@ -121,7 +171,9 @@ fn scan(sp: u64, thread: ThreadId, text: &mut [u8], mut read: impl FnMut(&mut [u
 fn addresses(text: &[u8]) -> Option<(u64, u64)> {
     let dash = text.iter().position(|b| *b == b'-')?;
     let space = text.iter().position(|b| *b == b' ')?;
-    let number = |digits: &[u8]| digits.iter().try_fold(0_u64, |n, b| Some(n << 4 | u64::from(char::from(*b).to_digit(16)?)));
+    let number = |digits: &[u8]| {
+        digits.iter().try_fold(0_u64, |n, b| Some(n << 4 | u64::from(char::from(*b).to_digit(16)?)))
+    };
     Some((number(text.get(..dash)?)?, number(text.get(dash + 1..space)?)?))
 }
 
@@ -131,12 +183,17 @@ mod tests {
     use core::ops::Range;
 
     fn stack(range: Range<u64>, own: u64) -> Stack {
-        Stack { range, own }
+        above(range.start, range, own)
+    }
+
+    fn above(mapped: u64, range: Range<u64>, own: u64) -> Stack {
+        Stack { range, mapped, own }
     }
 
     #[test]
     fn the_mapping_is_found_however_the_text_comes() {
-        let maps = b"1000-2000 r-xp 00000000 00:00 0    /bin/a\n5000-9000 rw-p 00000000 00:00 0 \n7fff0000-7fff8000 rw-p 00000000 00:00 0   [stack]\n";
+        let maps = b"1000-2000 r-xp 00000000 00:00 0    /bin/a\n5000-9000 rw-p 00000000 00:00 0 \
+            \n7fff0000-7fff8000 rw-p 00000000 00:00 0   [stack]\n";
         for step in [1, 7, 50, 4096] {
             let of = |sp, thread| {
                 let mut at = 0;
@@ -148,16 +205,27 @@ mod tests {
                 })
             };
             let (first, other) = (ThreadId::First, ThreadId::Other(0x8f00));
-            assert_eq!((of(0x1800, first), of(0x1800, other)), (Some(stack(0..0x2000, 0)), Some(stack(0..0x2000, 0))), "{step}");
+            assert_eq!(
+                (of(0x1800, first), of(0x1800, other)),
+                (None, None),
+                "code is no stack: {step}"
+            );
             assert_eq!(
                 (of(0x5000, first), of(0x5000, other)),
-                (Some(stack(0x2000..0x9000, 0)), Some(stack(0x2000..0x9000, 0x8f00))),
+                (
+                    Some(above(0x5000, 0x2000..0x9000, 0)),
+                    Some(above(0x5000, 0x2000..0x9000, 0x8f00))
+                ),
                 "{step}"
             );
-            assert_eq!(of(0x8ff0, other), Some(stack(0x2000..0x9000, 0)), "{step}");
+            assert_eq!(of(0x8ff0, other), Some(above(0x5000, 0x2000..0x9000, 0)), "{step}");
             let named = 0x9000..0x7fff_8000;
-            assert_eq!(of(0x7fff_7fff, first), Some(stack(named.clone(), 0x7fff_8000)), "{step}");
-            assert_eq!(of(0x7fff_7fff, other), Some(stack(named, 0)), "{step}");
+            assert_eq!(
+                of(0x7fff_7fff, first),
+                Some(above(0x7fff_0000, named.clone(), 0x7fff_8000)),
+                "{step}"
+            );
+            assert_eq!(of(0x7fff_7fff, other), Some(above(0x7fff_0000, named, 0)), "{step}");
             assert_eq!((of(0x3000, first), of(0x7fff_8000, other)), (None, None), "{step}");
         }
     }
@@ -182,9 +250,16 @@ mod tests {
         let mut bounds = Bounds::default();
         (1..=4).for_each(|n| bounds.add(stack(n * 1000..n * 1000 + 100, 0)));
         bounds.add(stack(900..1100, 0));
-        assert_eq!((bounds.end(950), bounds.end(2050), bounds.end(4050), bounds.end(5000)), (Some(1100), Some(2100), Some(4100), None));
-        bounds.add(stack(5000..5100, 5060));
+        assert_eq!(
+            (bounds.end(950), bounds.end(2050), bounds.end(4050), bounds.end(5000)),
+            (Some(1100), Some(2100), Some(4100), None)
+        );
+        assert_eq!((bounds.mapped(950), bounds.mapped(899)), (Some(900..1100), None));
+        bounds.add(above(5030, 5000..5100, 5060));
+        assert_eq!((bounds.mapped(5029), bounds.mapped(5030)), (None, Some(5030..5100)));
         assert_eq!((bounds.end(5050), bounds.end(950)), (Some(5100), None));
-        assert!(bounds.lasts(5050) && !bounds.lasts(5060) && !bounds.lasts(4999) && !bounds.lasts(4050));
+        assert!(
+            bounds.lasts(5050) && !bounds.lasts(5060) && !bounds.lasts(4999) && !bounds.lasts(4050)
+        );
     }
 }

@@ -1,13 +1,17 @@
 //! What was learned of addresses: an open-addressing table that walks read without a lock.
 //!
 //! # States of an entry, and who may write what when
-//! Writers hold the unwinder's lock. *empty* (key 0) -> *known*: rule and frame are written, then the key (Release, pairs with the Acquire in [`Table::find`]); the key never changes again.
-//! *known* -> *forgotten* (rule 0), when the code at the address was unloaded: nobody runs there then -> *known*, frame first, then the rule (Release).
+//! Writers hold the unwinder's lock. *empty* (key 0) -> *known*: rule and frame are written, then
+//! the key (Release, pairs with the Acquire in [`Table::find`]); the key never changes again.
+//! *known* -> *forgotten* (rule 0), when the code at the address was unloaded: nobody runs there
+//! then -> *known*, frame first, then the rule (Release).
 //!
-//! `next` is a guess at the entry of the caller that will be met behind this one: looking there first saves a walk from waiting for each return address before it can look for the next rule. Anyone writes it, seldom; what is found
-//! there is checked like everything else.
+//! `next` is a guess at the entry of the caller that will be met behind this one: looking there
+//! first saves a walk from waiting for each return address before it can look for the next rule.
+//! Anyone writes it, seldom; what is found there is checked like everything else.
 //!
-//! A table that is half full is copied into one four times as large. The old one stays readable for ever, for a walk may be in it: all old ones together are a third of the newest.
+//! A table that is half full is copied into one four times as large. The old one stays readable for
+//! ever, for a walk may be in it: all old ones together are a third of the newest.
 #![allow(unsafe_code)]
 
 use crate::rule::Packed;
@@ -47,7 +51,8 @@ impl Entry {
         (rule.0 != 0).then(|| Known { rule, frame: self.frame.load(Ordering::Relaxed) })
     }
 
-    /// Makes the entry, which is empty or that of `key`, say this. Whether it was empty. `publish`: how that is announced, Release but for a model of what happens otherwise.
+    /// Makes the entry, which is empty or that of `key`, say this. Whether it was empty. `publish`:
+    /// how that is announced, Release but for a model of what happens otherwise.
     fn set(&self, key: u64, known: Known, publish: Ordering) -> bool {
         self.frame.store(known.frame, Ordering::Relaxed);
         // Release pairs with the Acquire in `known`, for an entry that was forgotten.
@@ -61,7 +66,8 @@ impl Entry {
     /// What is expected to come behind this frame.
     #[inline(always)]
     pub(crate) fn expected(&self) -> Expected {
-        // Relaxed: what is there was made by somebody who saw a whole entry, and is compared by its key.
+        // Relaxed: what is there was made by somebody who saw a whole entry, and is compared by its
+        // key.
         let next = self.next.load(Ordering::Relaxed);
         if next.addr() & ANYONE != 0 {
             return Expected::Anyone;
@@ -108,7 +114,9 @@ impl Table {
         let bytes = size_of::<Self>() + (size_of::<Entry>() << log2);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping.
-        let at = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let at = unsafe {
+            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
         if at == libc::MAP_FAILED {
             return None;
         }
@@ -150,7 +158,10 @@ impl Table {
     /// The entry of `key`, or the empty one where it belongs. The table is never full.
     fn place(&self, key: u64) -> &Entry {
         let start = self.start(key);
-        (start..).map(|at| self.entry(at)).find(|e| [0, key].contains(&e.key.load(Ordering::Relaxed))).expect("half of them are empty")
+        (start..)
+            .map(|at| self.entry(at))
+            .find(|e| [0, key].contains(&e.key.load(Ordering::Relaxed)))
+            .expect("half of them are empty")
     }
 
     /// Whether an entry was used for it that was empty.
@@ -174,7 +185,11 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn new() -> Option<Self> {
-        let cache = Self { table: AtomicPtr::new(ptr::null_mut()), used: AtomicUsize::new(0), bytes: AtomicUsize::new(0) };
+        let cache = Self {
+            table: AtomicPtr::new(ptr::null_mut()),
+            used: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        };
         cache.replace(FIRST_LOG2).map(|()| cache)
     }
 
@@ -193,7 +208,8 @@ impl Cache {
         self.table().find(key)
     }
 
-    /// Remembers. The caller holds the unwinder's lock. When there is no memory for more, nothing is remembered.
+    /// Remembers. The caller holds the unwinder's lock. When there is no memory for more, nothing
+    /// is remembered.
     pub(crate) fn set(&self, key: u64, known: Known) {
         let size = self.table().mask + 1;
         if self.used.load(Ordering::Relaxed) * 2 >= size {
@@ -206,10 +222,13 @@ impl Cache {
         self.used.fetch_add(usize::from(new), Ordering::Relaxed);
     }
 
-    /// Forgets what is known of the addresses for which `gone` holds. The caller holds the unwinder's lock.
+    /// Forgets what is known of the addresses for which `gone` holds. The caller holds the
+    /// unwinder's lock.
     pub(crate) fn forget(&self, gone: impl Fn(u64) -> bool) {
         let known = self.table().entries().filter(|e| e.key.load(Ordering::Relaxed) != 0);
-        known.filter(|e| gone(e.key.load(Ordering::Relaxed))).for_each(|e| e.rule.store(0, Ordering::Relaxed));
+        known
+            .filter(|e| gone(e.key.load(Ordering::Relaxed)))
+            .for_each(|e| e.rule.store(0, Ordering::Relaxed));
     }
 
     fn replace(&self, log2: u32) -> Option<()> {
@@ -218,9 +237,13 @@ impl Cache {
         let mut used = 0;
         // SAFETY: null at first, then a table, which is never unmapped.
         for entry in unsafe { old.as_ref() }.into_iter().flat_map(Table::entries) {
-            let (key, rule) = (entry.key.load(Ordering::Relaxed), entry.rule.load(Ordering::Relaxed));
+            let (key, rule) =
+                (entry.key.load(Ordering::Relaxed), entry.rule.load(Ordering::Relaxed));
             if key != 0 && rule != 0 {
-                used += usize::from(new.set(key, Known { rule: Packed(rule), frame: entry.frame.load(Ordering::Relaxed) }));
+                used += usize::from(new.set(
+                    key,
+                    Known { rule: Packed(rule), frame: entry.frame.load(Ordering::Relaxed) },
+                ));
             }
         }
         self.used.store(used, Ordering::Relaxed);
@@ -274,7 +297,10 @@ mod tests {
     use crate::rule::{Packed, Rule, Saved};
 
     fn known(n: u64) -> Known {
-        Known { rule: Packed::new(Rule::Sp { cfa: (n % 1000) as i64 * 8, bp: Saved::Kept }), frame: n * 3 }
+        Known {
+            rule: Packed::new(Rule::Sp { cfa: (n % 1000) as i64 * 8, bp: Saved::Kept }),
+            frame: n * 3,
+        }
     }
 
     #[test]
@@ -323,6 +349,8 @@ mod tests {
             }
             s.spawn(|| (1..20_000_u64).for_each(|n| cache.set(n * 16, known(n))));
         });
-        assert!((1..20_000).all(|n| cache.find(n * 16).is_some_and(|(found, _)| found == known(n))));
+        assert!(
+            (1..20_000).all(|n| cache.find(n * 16).is_some_and(|(found, _)| found == known(n)))
+        );
     }
 }

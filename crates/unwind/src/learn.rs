@@ -1,14 +1,16 @@
 //! From the unwind tables (`.eh_frame`) to a rule. Parsing is gimli's; nothing is allocated.
 //!
-//! The tables of a loaded module are trusted as far as its code is: they lie in memory that is mapped as long as the module is.
+//! The tables of a loaded module are trusted as far as its code is: they lie in memory that is
+//! mapped as long as the module is.
 #![allow(unsafe_code)]
 
 use crate::module::Module;
 use crate::rule::{Rule, Saved};
 use core::ptr;
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Expression, FrameDescriptionEntry, NativeEndian, Operation, Pointer,
-    Register, RegisterRule, UnwindContext, UnwindContextStorage, UnwindExpression, UnwindSection, UnwindTableRow, X86_64,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Expression, FrameDescriptionEntry,
+    NativeEndian, Operation, Pointer, Register, RegisterRule, UnwindContext, UnwindContextStorage,
+    UnwindExpression, UnwindSection, UnwindTableRow, X86_64,
 };
 
 type Bytes = EndianSlice<'static, NativeEndian>;
@@ -44,14 +46,23 @@ fn look_up(module: &Module, pc: u64, context: &mut Context) -> Option<Rule> {
 }
 
 /// The entry of the table that may describe `pc`, and what it takes to read it.
-fn entry(module: &Module, pc: u64) -> Option<(FrameDescriptionEntry<Bytes>, EhFrame<Bytes>, BaseAddresses)> {
+fn entry(
+    module: &Module,
+    pc: u64,
+) -> Option<(FrameDescriptionEntry<Bytes>, EhFrame<Bytes>, BaseAddresses)> {
     let at = &module.eh_frame_hdr;
     let bases = BaseAddresses::default().set_eh_frame_hdr(at.start);
-    let header = EhFrameHdr::from(EndianSlice::new(bytes(module, at.start, at.end)?, NativeEndian)).parse(&bases, 8).ok()?;
+    let header = EhFrameHdr::from(EndianSlice::new(bytes(module, at.start, at.end)?, NativeEndian))
+        .parse(&bases, 8)
+        .ok()?;
     let Pointer::Direct(start) = header.eh_frame_ptr() else { return None };
     let bases = bases.set_eh_frame(start);
-    let frames = EhFrame::from(EndianSlice::new(bytes(module, start, module.readable_end(start)?)?, NativeEndian));
-    let entry = header.table()?.fde_for_address(&frames, &bases, pc, EhFrame::cie_from_offset).ok()?;
+    let frames = EhFrame::from(EndianSlice::new(
+        bytes(module, start, module.readable_end(start)?)?,
+        NativeEndian,
+    ));
+    let entry =
+        header.table()?.fde_for_address(&frames, &bases, pc, EhFrame::cie_from_offset).ok()?;
     Some((entry, frames, bases))
 }
 
@@ -59,7 +70,9 @@ fn entry(module: &Module, pc: u64) -> Option<(FrameDescriptionEntry<Bytes>, EhFr
 fn bytes(module: &Module, start: u64, end: u64) -> Option<&'static [u8]> {
     let end = end.min(module.readable_end(start)?);
     let len = end.checked_sub(start).filter(|len| *len > 0)? as usize;
-    // SAFETY: inside a readable segment of a loaded module, which nobody writes (`.eh_frame` is constant). Not kept beyond the look-up, during which the module stays loaded: it is on the stack.
+    // SAFETY: inside a readable segment of a loaded module, which nobody writes (`.eh_frame` is
+    // constant). Not kept beyond the look-up, during which the module stays loaded: it is on the
+    // stack.
     Some(unsafe { core::slice::from_raw_parts(ptr::with_exposed_provenance(start as usize), len) })
 }
 
@@ -70,10 +83,16 @@ pub(crate) mod signal_frame {
     pub(crate) const PC: u64 = 168;
 }
 
-fn rule(row: &UnwindTableRow<usize, Rows>, frames: &EhFrame<Bytes>, pc: u64, trampoline: bool) -> Option<Rule> {
+fn rule(
+    row: &UnwindTableRow<usize, Rows>,
+    frames: &EhFrame<Bytes>,
+    pc: u64,
+    trampoline: bool,
+) -> Option<Rule> {
     let evaluate = |e: &UnwindExpression<usize>| evaluate(e.get(frames).ok()?, pc);
     if trampoline {
-        // The kernel's layout is fixed; that the table says the same makes sure that this is such a frame.
+        // The kernel's layout is fixed; that the table says the same makes sure that this is such a
+        // frame.
         let at = |register| match row.register(register) {
             Some(RegisterRule::Expression(e)) => evaluate(&e),
             _ => None,
@@ -137,7 +156,8 @@ impl Value {
     }
 }
 
-/// Evaluates what compilers and linkers write: frames that were aligned, signal frames, entries of procedure linkage tables. `None`: something else.
+/// Evaluates what compilers and linkers write: frames that were aligned, signal frames, entries of
+/// procedure linkage tables. `None`: something else.
 fn evaluate(expression: Expression<Bytes>, pc: u64) -> Option<Value> {
     let encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 };
     let mut operations = expression.operations(encoding);
@@ -147,7 +167,9 @@ fn evaluate(expression: Expression<Bytes>, pc: u64) -> Option<Value> {
         let value = match operation {
             Operation::RegisterOffset { register: X86_64::RSP, offset, .. } => Value::Sp(offset),
             Operation::RegisterOffset { register: X86_64::RBP, offset, .. } => Value::Bp(offset),
-            Operation::RegisterOffset { register: X86_64::RA, offset, .. } => Value::Constant((pc as i64).wrapping_add(offset)),
+            Operation::RegisterOffset { register: X86_64::RA, offset, .. } => {
+                Value::Constant((pc as i64).wrapping_add(offset))
+            }
             Operation::UnsignedConstant { value } => Value::Constant(value as i64),
             Operation::SignedConstant { value } => Value::Constant(value),
             Operation::PlusConstant { value } => pop(&stack, &mut len)?.plus(value as i64)?,
@@ -161,7 +183,11 @@ fn evaluate(expression: Expression<Bytes>, pc: u64) -> Option<Value> {
                 _ => return None,
             },
             Operation::And | Operation::Ge | Operation::Shl => {
-                let (Value::Constant(b), Value::Constant(a)) = (pop(&stack, &mut len)?, pop(&stack, &mut len)?) else { return None };
+                let (Value::Constant(b), Value::Constant(a)) =
+                    (pop(&stack, &mut len)?, pop(&stack, &mut len)?)
+                else {
+                    return None;
+                };
                 Value::Constant(match operation {
                     Operation::And => a & b,
                     Operation::Ge => i64::from(a >= b),
@@ -189,15 +215,20 @@ mod tests {
 
     #[test]
     fn expressions_that_are_in_use() {
-        let of = |bytes: &'static [u8], pc| evaluate(Expression(EndianSlice::new(bytes, NativeEndian)), pc);
+        let of = |bytes: &'static [u8], pc| {
+            evaluate(Expression(EndianSlice::new(bytes, NativeEndian)), pc)
+        };
         // breg6 -8; deref: a function that has aligned its stack.
         assert_eq!(of(&[0x76, 0x78, 0x06], 0), Some(Value::AtBp(-8)));
         // breg7 160; deref: a signal frame.
         assert_eq!(of(&[0x77, 0xa0, 0x01, 0x06], 0), Some(Value::AtSp(160)));
-        // breg7 8; breg16 0; lit15; and; lit11; ge; lit3; shl; plus: an entry of a procedure linkage table, before and after its push.
+        // breg7 8; breg16 0; lit15; and; lit11; ge; lit3; shl; plus: an entry of a procedure
+        // linkage table, before and after its push.
         let plt: &[u8] = &[0x77, 0x08, 0x80, 0x00, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22];
         assert_eq!((of(plt, 0x1026), of(plt, 0x102b)), (Some(Value::Sp(8)), Some(Value::Sp(16))));
-        for unknown in [&[0x73, 0x00][..], &[0x06], &[0x22], &[], &[0x77, 0, 0x76, 0, 0x22], &[0x9f], &[0xff]] {
+        for unknown in
+            [&[0x73, 0x00][..], &[0x06], &[0x22], &[], &[0x77, 0, 0x76, 0, 0x22], &[0x9f], &[0xff]]
+        {
             assert_eq!(of(unknown, 0), None, "{unknown:x?}");
         }
     }

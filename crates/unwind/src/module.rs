@@ -9,15 +9,18 @@ pub struct Module {
     pub range: Range<u64>,
     /// What its addresses are above those in its file.
     pub bias: u64,
-    /// Address and size of its `.eh_frame_hdr` (the segment `PT_GNU_EH_FRAME`); empty if it has none.
+    /// Address and size of its `.eh_frame_hdr` (the segment `PT_GNU_EH_FRAME`); empty if it has
+    /// none.
     pub eh_frame_hdr: Range<u64>,
     /// The readable segments.
     pub segments: Vec<Range<u64>>,
     /// What stacks show of an address in it: this, plus the address in its file.
     pub tag: u64,
-    /// Whether code of it that has no unwind tables is where the program begins: that of the dynamic loader is.
+    /// Whether code of it that has no unwind tables is where the program begins: that of the
+    /// dynamic loader is.
     pub begins: bool,
-    /// Whether stacks leave its frames out, because it is not the program's own. One that ends a walk is there all the same.
+    /// Whether stacks leave its frames out, because it is not the program's own. One that ends a
+    /// walk is there all the same.
     pub unseen: bool,
 }
 
@@ -36,11 +39,15 @@ impl Module {
 impl Module {
     /// The module with these program headers, loaded with this bias. `None`: it has no segments.
     pub fn of(bias: u64, headers: &[libc::Elf64_Phdr], tag: u64) -> Option<Self> {
-        let place = |h: &libc::Elf64_Phdr| bias.wrapping_add(h.p_vaddr)..bias.wrapping_add(h.p_vaddr).saturating_add(h.p_memsz);
+        let place = |h: &libc::Elf64_Phdr| {
+            bias.wrapping_add(h.p_vaddr)..bias.wrapping_add(h.p_vaddr).saturating_add(h.p_memsz)
+        };
         let loaded = || headers.iter().filter(|h| h.p_type == libc::PT_LOAD);
-        let range = loaded().map(|h| place(h).start).min()?..loaded().map(|h| place(h).end).max()?;
+        let range =
+            loaded().map(|h| place(h).start).min()?..loaded().map(|h| place(h).end).max()?;
         let segments = loaded().filter(|h| h.p_flags & libc::PF_R != 0).map(place).collect();
-        let eh_frame_hdr = headers.iter().find(|h| h.p_type == libc::PT_GNU_EH_FRAME).map_or(0..0, place);
+        let eh_frame_hdr =
+            headers.iter().find(|h| h.p_type == libc::PT_GNU_EH_FRAME).map_or(0..0, place);
         Some(Self { range, bias, eh_frame_hdr, segments, tag, begins: false, unseen: false })
     }
 
@@ -54,7 +61,11 @@ impl Module {
             tag: &'a mut dyn FnMut(&core::ffi::CStr) -> u64,
             modules: Vec<Module>,
         }
-        unsafe extern "C" fn add(info: *mut libc::dl_phdr_info, _: usize, found: *mut core::ffi::c_void) -> core::ffi::c_int {
+        unsafe extern "C" fn add(
+            info: *mut libc::dl_phdr_info,
+            _: usize,
+            found: *mut core::ffi::c_void,
+        ) -> core::ffi::c_int {
             // SAFETY: the structure that `all` passes.
             let found = unsafe { &mut *found.cast::<Found<'_>>() };
             // SAFETY: the loader passes a valid description.
@@ -62,7 +73,9 @@ impl Module {
             // SAFETY: its names are strings.
             let name = unsafe { core::ffi::CStr::from_ptr(info.dlpi_name) };
             // SAFETY: its program headers.
-            let headers = unsafe { core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+            let headers = unsafe {
+                core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum))
+            };
             found.modules.extend(Module::of(info.dlpi_addr, headers, (found.tag)(name)));
             0
         }

@@ -1,8 +1,10 @@
 //! What has to be known of an address to get from its frame to the caller's, in one word.
 //!
-//! Of the registers only the stack pointer and the frame pointer are followed: compilers describe frames by no others, but for a few functions in assembly.
+//! Of the registers only the stack pointer and the frame pointer are followed: compilers describe
+//! frames by no others, but for a few functions in assembly.
 
-/// How a frame's values are found. CFA is the canonical frame address: what the stack pointer is in the caller.
+/// How a frame's values are found. CFA is the canonical frame address: what the stack pointer is in
+/// the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// CFA = stack pointer + offset.
@@ -41,11 +43,13 @@ pub(crate) const UNSUPPORTED: u64 = 7;
 const KIND: u64 = 7;
 /// Set in the upper half: the frame pointer is in memory.
 const SAVED: u64 = 1 << 32;
-/// Set in the upper half of a [`SIGNAL`]: it is none, but a frame that stacks do not show, by stack pointer or by frame pointer.
+/// Set in the upper half of a [`SIGNAL`]: it is none, but a frame that stacks do not show, by stack
+/// pointer or by frame pointer.
 const UNSEEN_SP: u64 = 1 << 33;
 const UNSEEN_BP: u64 = 1 << 34;
 
-/// A rule in a word: in the lower half the CFA's offset, which is a multiple of 8, and the kind; in the upper half where the frame pointer is, likewise, and whether. A walk has to wait for the
+/// A rule in a word: in the lower half the CFA's offset, which is a multiple of 8, and the kind; in
+/// the upper half where the frame pointer is, likewise, and whether. A walk has to wait for the
 /// CFA's offset before it can go on, so that one costs a load and an `and`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packed(pub(crate) u64);
@@ -59,9 +63,12 @@ impl Packed {
                 Saved::At(at) => (SAVED, at),
             };
             match (i32::try_from(cfa), i32::try_from(at)) {
-                (Ok(cfa), Ok(at)) if cfa & 7 == 0 && at & 7 == 0 => {
-                    Self(u64::from(at.cast_unsigned()) << 32 | flag | u64::from(cfa.cast_unsigned()) | kind)
-                }
+                (Ok(cfa), Ok(at)) if cfa & 7 == 0 && at & 7 == 0 => Self(
+                    u64::from(at.cast_unsigned()) << 32
+                        | flag
+                        | u64::from(cfa.cast_unsigned())
+                        | kind,
+                ),
                 _ => Self(UNSUPPORTED),
             }
         };
@@ -76,8 +83,9 @@ impl Packed {
         }
     }
 
-    /// The rule for a frame that stacks do not show. It is of the kind that walks seldom meet, so that the others pay nothing for it. Functions that have aligned their stack in the way of [`ALIGNED`] cannot
-    /// be left out.
+    /// The rule for a frame that stacks do not show. It is of the kind that walks seldom meet, so
+    /// that the others pay nothing for it. Functions that have aligned their stack in the way of
+    /// [`ALIGNED`] cannot be left out.
     pub(crate) fn unseen(self) -> Self {
         match self.kind() {
             SP => Self(self.0 & !KIND | SIGNAL | UNSEEN_SP),
@@ -128,11 +136,18 @@ mod tests {
     #[test]
     fn offsets_survive_packing() {
         for cfa in [0, 8, 16, -8, 4096, (1 << 31) - 8, -(1 << 31)] {
-            for bp in [Saved::Kept, Saved::At(0), Saved::At(-16), Saved::At(8), Saved::At(-(1 << 31))] {
-                for (rule, kind) in [(Rule::Sp { cfa, bp }, SP), (Rule::Bp { cfa, bp }, BP), (Rule::Aligned { cfa, bp }, ALIGNED)] {
+            for bp in
+                [Saved::Kept, Saved::At(0), Saved::At(-16), Saved::At(8), Saved::At(-(1 << 31))]
+            {
+                for (rule, kind) in [
+                    (Rule::Sp { cfa, bp }, SP),
+                    (Rule::Bp { cfa, bp }, BP),
+                    (Rule::Aligned { cfa, bp }, ALIGNED),
+                ] {
                     let packed = Packed::new(rule);
                     assert_eq!((packed.kind(), packed.cfa() as i64), (kind, cfa));
-                    let saved = if packed.saves_bp() { Saved::At(packed.bp() as i64) } else { Saved::Kept };
+                    let saved =
+                        if packed.saves_bp() { Saved::At(packed.bp() as i64) } else { Saved::Kept };
                     assert_eq!(saved, bp);
                     let unseen = packed.unseen();
                     if kind == ALIGNED {

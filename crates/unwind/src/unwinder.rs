@@ -1,19 +1,18 @@
 //! The unwinder: what is loaded, and what was learned of it.
 
-use crate::bounds::Bounds;
 use crate::cache::{Cache, Known};
-use crate::host::{EXACT, Host, NoTrace, Trace};
+use crate::host::EXACT;
 use crate::learn::{begins, learn};
 use crate::module::Module;
 use crate::rule::{NO_TABLE, Packed, Rule, Saved, UNSUPPORTED};
 use crate::scratch::{Lock, Scratch};
-use crate::walk::{End, Method, Start, Walk};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Finds call stacks of the threads of this process.
 ///
 /// # Context
-/// [`Unwinder::walk`] is signal-safe, allocates nothing, and makes system calls only for addresses and stacks that it has not seen before ([`Host::slowly`]).
+/// [`Unwinder::walk`] is signal-safe, allocates nothing, and makes system calls only for addresses
+/// and stacks that it has not seen before ([`Host::slowly`](crate::Host::slowly)).
 pub struct Unwinder {
     pub(crate) cache: Cache,
     pub(crate) lock: Lock,
@@ -32,10 +31,12 @@ impl Unwinder {
         Some(Self { cache: Cache::new()?, lock: Lock::new(), generation: AtomicU64::new(1) })
     }
 
-    /// Says what is loaded. What was learned of modules that are not there any more, or are new, is forgotten.
+    /// Says what is loaded. What was learned of modules that are not there any more, or are new, is
+    /// forgotten.
     ///
     /// # Context
-    /// Allocates; waits for threads that learn something just now. With signals blocked, and not in a walk.
+    /// Allocates; waits for threads that learn something just now. With signals blocked, and not in
+    /// a walk.
     pub fn set_modules(&self, mut modules: Vec<Module>) {
         modules.sort_unstable_by_key(|m| m.range.start);
         self.lock.with(|scratch| {
@@ -43,13 +44,21 @@ impl Unwinder {
             let only_in = |some: &[Module], others: &[Module]| -> Vec<_> {
                 some.iter().filter(|m| !others.contains(m)).map(|m| m.range.clone()).collect()
             };
-            let changed = [only_in(&old, &scratch.modules), only_in(&scratch.modules, &old)].concat();
+            let changed =
+                [only_in(&old, &scratch.modules), only_in(&scratch.modules, &old)].concat();
             if !changed.is_empty() {
                 // Relaxed: no thread is in code that goes or comes.
                 self.generation.fetch_add(1, Ordering::Relaxed);
                 self.cache.forget(|key| changed.iter().any(|r| r.contains(&(key & !EXACT))));
             }
         });
+    }
+
+    /// No system call is made from now on: the process is about to lose them. A stack that was not
+    /// seen before is known if it is [`Host::own_stack`](crate::Host::own_stack); else a walk ends
+    /// there.
+    pub fn seal(&self) {
+        self.lock.seal();
     }
 
     /// Changes when what is loaded does.
@@ -78,42 +87,24 @@ impl Unwinder {
     /// # Context
     /// As [`Unwinder::set_modules`].
     pub fn frame(&self, pc: u64) -> u64 {
-        self.lock.with(|scratch| module(&scratch.modules, pc).map_or(pc, |m| m.frame(pc))).unwrap_or(pc) | EXACT
+        self.lock
+            .with(|scratch| module(&scratch.modules, pc).map_or(pc, |m| m.frame(pc)))
+            .unwrap_or(pc)
+            | EXACT
     }
 
-    /// Whether the first instruction of a function is reached by a call, so that its return address is on top of the stack ([`Start::entry`]). A program's first function is not, nor is what signal handlers
-    /// return to. True where nothing says otherwise.
+    /// Whether the first instruction of a function is reached by a call, so that its return address
+    /// is on top of the stack ([`Start::entry`](crate::Start::entry)). A program's first function
+    /// is not, nor is what signal handlers return to. True where nothing says otherwise.
     ///
     /// # Context
     /// As [`Unwinder::set_modules`].
     pub fn is_called(&self, pc: u64) -> bool {
         let rule = self.lock.with(|scratch| study(scratch, pc | EXACT).0.rule);
-        rule.is_none_or(|rule| matches!(rule.kind(), NO_TABLE | UNSUPPORTED) || rule == Packed::new(Rule::Sp { cfa: 8, bp: Saved::Kept }))
-    }
-
-    /// Writes the callers of `start` into `out`, the nearest first: how many, and why no more.
-    ///
-    /// The frame of a caller is [`Module::tag`] plus its return address in the module's file; the bare return address if it is in no module. Frames that a signal has interrupted have [`EXACT`] set.
-    #[inline(always)]
-    pub fn walk<H: Host>(&self, host: &H, start: Start, method: Method, bounds: &mut Bounds, out: &mut [u64]) -> (usize, End) {
-        self.walk_traced(host, start, method, bounds, out, &mut NoTrace)
-    }
-
-    /// [`Unwinder::walk`] that says what it reads.
-    #[inline(always)]
-    pub fn walk_traced<H: Host, T: Trace>(
-        &self,
-        host: &H,
-        start: Start,
-        method: Method,
-        bounds: &mut Bounds,
-        out: &mut [u64],
-        trace: &mut T,
-    ) -> (usize, End) {
-        let mut len = 0;
-        let mut walk = Walk { unwinder: self, host, bounds, trace };
-        let end = walk.run(start, method, out, &mut len);
-        (len, end)
+        rule.is_none_or(|rule| {
+            matches!(rule.kind(), NO_TABLE | UNSUPPORTED)
+                || rule == Packed::new(Rule::Sp { cfa: 8, bp: Saved::Kept })
+        })
     }
 }
 
@@ -123,7 +114,8 @@ fn module(modules: &[Module], pc: u64) -> Option<&Module> {
     modules[..after].last().filter(|m| m.range.contains(&pc))
 }
 
-/// What there is to know of an address, and whether it is worth keeping: what nothing describes is code that may be replaced.
+/// What there is to know of an address, and whether it is worth keeping: what nothing describes is
+/// code that may be replaced.
 pub(crate) fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
     let address = key & !EXACT;
     // The call in front of a return address may be the last instruction of its function.
@@ -133,7 +125,8 @@ pub(crate) fn study(scratch: &mut Scratch, key: u64) -> (Known, bool) {
     };
     let rule = match learn(module, pc, &mut scratch.context) {
         Rule::NoTable if module.begins => Rule::Outermost,
-        // A stack that was made by hand (`makecontext`) begins with the address of a function: no call is in front of that.
+        // A stack that was made by hand (`makecontext`) begins with the address of a function: no
+        // call is in front of that.
         Rule::NoTable if pc != address && begins(module, address) => Rule::Outermost,
         rule => rule,
     };

@@ -6,6 +6,25 @@ use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use unwind::{Bounds, EXACT, End, Host, Method, Module, Start, Unwinder};
 
+/// Program counter, stack pointer and frame pointer where it stands.
+macro_rules! registers {
+    () => {{
+        let (pc, sp, bp): (u64, u64, u64);
+        // SAFETY: reads three registers.
+        unsafe {
+            std::arch::asm!(
+                "lea {0}, [rip]",
+                "mov {1}, rsp",
+                "mov {2}, rbp",
+                out(reg) pc,
+                out(reg) sp,
+                out(reg) bp,
+            )
+        };
+        (pc, sp, bp)
+    }};
+}
+
 struct Plain;
 
 impl Host for Plain {
@@ -48,12 +67,11 @@ fn both(method: Method) -> Both {
     // SAFETY: room for 512 addresses.
     let n = unsafe { libc::backtrace(theirs.as_mut_ptr(), 512) };
     let theirs: Vec<u64> = theirs[..n as usize].iter().map(|p| p.addr() as u64).collect();
-    let (pc, sp, bp): (u64, u64, u64);
-    // SAFETY: reads three registers.
-    unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+    let (pc, sp, bp) = registers!();
     let mut out = [0; 512];
     let start = Start { pc, sp, bp, entry: false };
-    let (len, end) = BOUNDS.with_borrow_mut(|bounds| unwinder().walk(&Plain, start, method, bounds, &mut out));
+    let (len, end) =
+        BOUNDS.with_borrow_mut(|bounds| unwinder().walk(&Plain, start, method, bounds, &mut out));
     Both { ours: out[..len].to_vec(), end, theirs }
 }
 
@@ -87,12 +105,10 @@ fn deep_and_shallow() {
 fn more_frames_than_room() {
     let mut out = [0; 16];
     recurse(100, &mut || {
-        let (sp, bp): (u64, u64);
-        let pc: u64;
-        // SAFETY: reads three registers.
-        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+        let (pc, sp, bp) = registers!();
         let start = Start { pc, sp, bp, entry: false };
-        let (len, end) = unwinder().walk(&Plain, start, Method::Tables, &mut Bounds::default(), &mut out);
+        let (len, end) =
+            unwinder().walk(&Plain, start, Method::Tables, &mut Bounds::default(), &mut out);
         assert_eq!((len, end), (16, End::Deep));
     });
 }
@@ -138,7 +154,8 @@ fn stacks_that_were_aligned() {
     aligned(5);
 }
 
-/// In a handler on a stack of its own the walk goes on to what it has interrupted, and from there on as `backtrace` does.
+/// In a handler on a stack of its own the walk goes on to what it has interrupted, and from there
+/// on as `backtrace` does.
 #[test]
 fn signal_handlers_with_and_without_a_stack_of_their_own() {
     thread_local!(static SEEN: RefCell<Vec<Both>> = RefCell::default());
@@ -153,8 +170,11 @@ fn signal_handlers_with_and_without_a_stack_of_their_own() {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = handler as extern "C" fn(c_int) as usize;
         action.sa_flags = flags;
-        // SAFETY: a handler for the life of the process.
-        assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) }, 0);
+        assert_eq!(
+            // SAFETY: a handler for the life of the process.
+            unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) },
+            0
+        );
         // SAFETY: the memory lives to the end of the test, which switches it off again.
         assert_eq!(unsafe { libc::sigaltstack(&raw const own, std::ptr::null_mut()) }, 0);
         recurse(7, &mut || {
@@ -174,7 +194,8 @@ fn signal_handlers_with_and_without_a_stack_of_their_own() {
     });
 }
 
-/// This test is not compiled with frame pointers, so the chain breaks off, and the tables take over.
+/// This test is not compiled with frame pointers, so the chain breaks off, and the tables take
+/// over.
 #[test]
 fn by_frame_pointers_to_the_end() {
     recurse(9, &mut || {
@@ -188,10 +209,18 @@ fn by_frame_pointers_to_the_end() {
 fn a_module_that_is_not_known_ends_the_walk() {
     let unwinder = Unwinder::new().unwrap();
     recurse(3, &mut || {
-        let (pc, sp, bp): (u64, u64, u64);
-        // SAFETY: reads three registers.
-        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
-        let walk = |method| unwinder.walk(&Plain, Start { pc, sp, bp, entry: false }, method, &mut Bounds::default(), &mut [0; 64]).1;
+        let (pc, sp, bp) = registers!();
+        let walk = |method| {
+            unwinder
+                .walk(
+                    &Plain,
+                    Start { pc, sp, bp, entry: false },
+                    method,
+                    &mut Bounds::default(),
+                    &mut [0; 64],
+                )
+                .1
+        };
         assert_eq!(walk(Method::Tables), End::NoTable);
     });
 }
@@ -220,18 +249,27 @@ fn nonsense_does_no_harm() {
         };
         for method in [Method::Tables, Method::FramePointers] {
             let start = Start { pc, sp, bp, entry: random() % 2 == 0 };
-            let (len, end) = BOUNDS.with_borrow_mut(|bounds| unwinder().walk(&Plain, start, method, bounds, &mut [0; 64]));
+            let (len, end) = BOUNDS.with_borrow_mut(|bounds| {
+                unwinder().walk(&Plain, start, method, bounds, &mut [0; 64])
+            });
             assert!(len < 64 || end == End::Deep);
         }
     }
     let start = |sp| Start { pc: code, sp, bp: sp, entry: true };
     for sp in [0, 8, 4096, u64::MAX - 7, 1 << 47] {
-        let (len, end) = unwinder().walk(&Plain, start(sp), Method::Tables, &mut Bounds::default(), &mut [0; 64]);
+        let (len, end) = unwinder().walk(
+            &Plain,
+            start(sp),
+            Method::Tables,
+            &mut Bounds::default(),
+            &mut [0; 64],
+        );
         assert_eq!((len, end), (0, End::NoBounds));
     }
 }
 
-/// What is called has its return address on top of the stack at first, and what nobody calls has not.
+/// What is called has its return address on top of the stack at first, and what nobody calls has
+/// not.
 #[test]
 fn not_all_functions_are_called() {
     unsafe extern "C" {
@@ -247,7 +285,8 @@ fn not_all_functions_are_called() {
 
 fn is_nothing() {}
 
-/// Frames of a module that is not to be seen are left out, but for the start of the thread, and the others are as ever.
+/// Frames of a module that is not to be seen are left out, but for the start of the thread, and the
+/// others are as ever.
 #[test]
 fn what_is_not_to_be_seen_is_left_out() {
     thread_local!(static SEEN: RefCell<Vec<(Both, Vec<u64>)>> = RefCell::default());
@@ -257,7 +296,10 @@ fn what_is_not_to_be_seen_is_left_out() {
         let mut modules = Module::all(&mut |_| 0);
         modules.iter_mut().for_each(|m| m.tag = m.bias);
         // The C library.
-        let hidden = modules.iter_mut().find(|m| m.range.contains(&(libc::qsort as *const () as u64))).unwrap();
+        let hidden = modules
+            .iter_mut()
+            .find(|m| m.range.contains(&(libc::qsort as *const () as u64)))
+            .unwrap();
         hidden.unseen = true;
         let range = hidden.range.clone();
         unwinder.set_modules(modules);
@@ -266,12 +308,11 @@ fn what_is_not_to_be_seen_is_left_out() {
     extern "C" fn compare(_: *const c_void, _: *const c_void) -> c_int {
         let both = both(Method::Tables);
         let (unwinder, _) = WITHOUT.get_or_init(hide);
-        let (pc, sp, bp): (u64, u64, u64);
-        // SAFETY: reads three registers.
-        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+        let (pc, sp, bp) = registers!();
         let mut out = [0; 512];
         let start = Start { pc, sp, bp, entry: false };
-        let (len, end) = unwinder.walk(&Plain, start, Method::Tables, &mut Bounds::default(), &mut out);
+        let (len, end) =
+            unwinder.walk(&Plain, start, Method::Tables, &mut Bounds::default(), &mut out);
         assert_eq!(end, End::Complete);
         SEEN.with_borrow_mut(|seen| seen.push((both, out[..len].to_vec())));
         0
@@ -285,7 +326,8 @@ fn what_is_not_to_be_seen_is_left_out() {
         for (both, ours) in seen {
             // Theirs begins with two frames of this test's: `both` and `compare`.
             let (start, inner) = both.theirs[2..].split_last().unwrap();
-            let left: Vec<u64> = inner.iter().filter(|f| !hidden.contains(f)).chain([start]).copied().collect();
+            let left: Vec<u64> =
+                inner.iter().filter(|f| !hidden.contains(f)).chain([start]).copied().collect();
             assert!(left.len() < inner.len(), "the sort is not there: {both:x?}");
             assert_eq!(*ours, left, "{both:x?}");
         }
@@ -306,7 +348,8 @@ fn a_stack_that_was_made_by_hand() {
     let mut there: libc::ucontext_t = unsafe { std::mem::zeroed() };
     // SAFETY: room for a context.
     assert_eq!(unsafe { libc::getcontext(&raw mut there) }, 0);
-    (there.uc_stack.ss_sp, there.uc_stack.ss_size, there.uc_link) = (stack.as_mut_ptr().cast(), stack.len(), &raw mut here);
+    (there.uc_stack.ss_sp, there.uc_stack.ss_size, there.uc_link) =
+        (stack.as_mut_ptr().cast(), stack.len(), &raw mut here);
     // SAFETY: a context with a stack that outlives its use.
     unsafe { libc::makecontext(&raw mut there, body, 0) };
     // SAFETY: it comes back when `body` has returned.
@@ -317,7 +360,8 @@ fn a_stack_that_was_made_by_hand() {
     assert!(both.theirs[1..].starts_with(&both.ours[..2]), "{both:x?}");
 }
 
-// Two functions with frame pointers, the inner of which is interrupted by a signal, and the handler, which has one, too.
+// Two functions with frame pointers, the inner of which is interrupted by a signal, and the
+// handler, which has one, too.
 std::arch::global_asm!(
     ".macro __walks_frame name",
     ".globl \\name",
@@ -354,7 +398,8 @@ std::arch::global_asm!(
 
 static HANDLED: OnceLock<[(Vec<u64>, End); 2]> = OnceLock::new();
 
-/// `walks_handler` calls this with the address that it returns to and its frame pointer; `context` is still where the kernel gave it.
+/// `walks_handler` calls this with the address that it returns to and its frame pointer; `context`
+/// is still where the kernel gave it.
 extern "C" fn handled(pc: u64, bp: u64, context: *mut libc::ucontext_t) {
     let start = Start { pc, sp: bp, bp, entry: false };
     let walk = |method| {
@@ -380,12 +425,80 @@ fn by_frame_pointers_from_a_handler() {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = walks_handler as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO;
-    // SAFETY: a handler that skips the instruction.
-    assert_eq!(unsafe { libc::sigaction(libc::SIGILL, &raw const action, std::ptr::null_mut()) }, 0);
+    assert_eq!(
+        // SAFETY: a handler that skips the instruction.
+        unsafe { libc::sigaction(libc::SIGILL, &raw const action, std::ptr::null_mut()) },
+        0
+    );
     // SAFETY: its only effect is handled.
     unsafe { walks_outer() };
     let [tables, pointers] = HANDLED.get().unwrap();
     let interrupted = (walks_inner as *const () as u64 + 4) | EXACT;
     assert_eq!((tables.0[1], tables.1), (interrupted, End::Complete), "{:x?}", tables.0);
     assert_eq!(pointers, tables);
+}
+
+std::arch::global_asm!(
+    // on_stack(f, argument, top): f(argument) on another stack, as `__morestack` calls.
+    ".globl walks_on_stack",
+    ".type walks_on_stack, @function",
+    "walks_on_stack:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    "mov rsp, rdx",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "call rax",
+    "mov rsp, rbp",
+    "pop rbp",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    ".cfi_endproc",
+    ".size walks_on_stack, . - walks_on_stack",
+);
+
+unsafe extern "C" {
+    #[link_name = "walks_on_stack"]
+    fn on_stack(f: extern "C" fn(usize), argument: usize, top: usize);
+}
+
+/// Calls on stacks of its own, one in the other: in memory of the program's, and from the kernel,
+/// below and above.
+extern "C" fn deeper(left: usize) {
+    const SIZE: usize = 256 << 10;
+    if left == 0 {
+        check(&both(Method::Tables));
+        let frames = both(Method::FramePointers);
+        assert_eq!(frames.end, End::Complete, "{frames:x?}");
+        return;
+    }
+    if left.is_multiple_of(2) {
+        let mut heap = vec![0_u128; SIZE / 16];
+        let top = heap.as_mut_ptr_range().end.expose_provenance();
+        // SAFETY: a stack of that size, which nobody else uses, aligned.
+        unsafe { on_stack(deeper, left - 1, top) };
+    } else {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping.
+        let stack = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, protection, flags, -1, 0) };
+        assert_ne!(stack, libc::MAP_FAILED);
+        // SAFETY: as above.
+        unsafe { on_stack(deeper, left - 1, stack.expose_provenance() + SIZE) };
+        // SAFETY: nobody is on it any more.
+        unsafe { libc::munmap(stack, SIZE) };
+    }
+}
+
+#[test]
+fn functions_that_switch_stacks_and_say_so() {
+    for depth in [1, 2, 3, 6] {
+        for _ in 0..3 {
+            deeper(depth);
+        }
+    }
 }

@@ -1,10 +1,11 @@
-//! What a hit costs: `cargo run --release -p trapline-uprobe --example probe_cost`. Nanoseconds over the bare call, median of the repeats.
+//! What a hit costs: `cargo run --release -p trapline-uprobe --example probe_cost`. Nanoseconds
+//! over the bare call, median of the repeats.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
 use patch::Liveness;
 use std::time::Instant;
-use uprobe::by_hand::{self, Kind};
+use uprobe::testing::{self, Kind};
 use uprobe::{Consumer, Context, Hooks, Vectors, Verdict};
 
 global_asm!(
@@ -62,13 +63,29 @@ fn time(f: unsafe extern "C" fn(u64) -> u64) -> f64 {
 }
 
 fn main() {
-    by_hand::start(Hooks { thread_start: block, thread_exit: |_| (), lost: |_| () }).expect("start");
-    let dead = Liveness { flags: false, rax: false, r10: false, r11: false, red_zone: false, ..Liveness::ALL };
+    testing::start(Hooks { thread_start: block, thread_exit: |_| (), lost: |_| () })
+        .expect("start");
+    let dead = Liveness {
+        flags: false,
+        rax: false,
+        r10: false,
+        r11: false,
+        red_zone: false,
+        ..Liveness::ALL
+    };
     let entry = Liveness { red_zone: false, ..Liveness::ALL };
-    let consumer = |vectors, ret| Consumer { entry: Some(see), ret, span: None, busy: None, data: 0, vectors, limit: 0 };
+    let consumer = |vectors, ret| Consumer {
+        entry: Some(see),
+        ret,
+        span: None,
+        busy: None,
+        data: 0,
+        vectors,
+        limit: 0,
+    };
     let arm = |f: unsafe extern "C" fn(u64) -> u64, kind, live: &Liveness| {
         // SAFETY: the targets begin with lea and nop, five bytes.
-        unsafe { by_hand::arm(f as *const () as usize, 5, kind, live, false) }.expect("near memory")
+        unsafe { testing::arm(f as *const () as usize, 5, kind, live, false) }.expect("near memory")
     };
     arm(cost_count, Kind::Count(0), &dead);
     arm(cost_count_all, Kind::Count(64), &entry);
@@ -76,7 +93,9 @@ fn main() {
     arm(cost_time, Kind::Time(4096), &dead);
     arm(cost_call, Kind::Call, &dead).attach(consumer(Vectors::Sse, None)).expect("a place");
     arm(cost_call_all, Kind::Call, &dead).attach(consumer(Vectors::All, None)).expect("a place");
-    arm(cost_call_return, Kind::Call, &dead).attach(consumer(Vectors::Sse, Some(seen))).expect("a place");
+    arm(cost_call_return, Kind::Call, &dead)
+        .attach(consumer(Vectors::Sse, Some(seen)))
+        .expect("a place");
     let rows: [(&str, unsafe extern "C" fn(u64) -> u64); 8] = [
         ("bare", cost_bare),
         ("count, a register and the flags dead", cost_count),

@@ -1,15 +1,18 @@
 //! Breakpoint sites: a hit by SIGTRAP, and how the thread goes on.
 //!
-//! Permanent slots: the relocated instruction and a jump back lie at an address of their own for ever, so nothing is allocated, copied or waited for at a hit.
+//! Permanent slots: the relocated instruction and a jump back lie at an address of their own for
+//! ever, so nothing is allocated, copied or waited for at a hit.
 #![allow(unsafe_code)]
 
 use crate::site_table;
+use crate::slots::{self, SlotPolicy};
 use crate::trap::{self, Next};
 use core::ptr;
 use core::sync::atomic::Ordering;
 use patch::{Emulation, Registers};
 
-/// What the handler needs besides the [`Site`](crate::site_table::Site): its address is in the site's first user word.
+/// What the handler needs besides the [`Site`](crate::site_table::Site): its address is in the
+/// site's first user word.
 #[derive(Debug)]
 pub(crate) struct Breakpoint {
     /// How to go on without the slot.
@@ -17,18 +20,6 @@ pub(crate) struct Breakpoint {
     pub(crate) policy: SlotPolicy,
     /// Position-independent copy of the slot for the policies that copy it.
     pub(crate) slot: Option<Box<[u8]>>,
-}
-
-/// Where the copy of a breakpoint's instruction runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SlotPolicy {
-    /// In a slot of the site's own, written when it was armed. The default, and the fastest.
-    #[default]
-    Permanent,
-    /// As the posted kernel patch: in a slot of the thread's own, which is written anew when the thread comes by another site. For benchmarks: its pages are writable through a second mapping.
-    StickyPerThread,
-    /// As the kernel today: in a slot that is taken and written at every hit. For benchmarks.
-    PerHit,
 }
 
 /// A thread is at the site with these registers: counts, and says where it goes on.
@@ -39,10 +30,13 @@ pub(crate) fn hit(index: u32, registers: &mut Registers) {
     if trap::entry(index, registers) == Next::Registers {
         return;
     }
-    let breakpoint = ptr::with_exposed_provenance::<Breakpoint>(site.user[0].load(Ordering::Relaxed) as usize);
+    let breakpoint =
+        ptr::with_exposed_provenance::<Breakpoint>(site.user[0].load(Ordering::Relaxed) as usize);
     // SAFETY: 0, or leaked by whoever armed the site before it could be hit.
     let Some(breakpoint) = (unsafe { breakpoint.as_ref() }) else { return };
-    if let Some(slot) = breakpoint.slot.as_deref().and_then(|code| crate::slots::place(breakpoint.policy, index, code)) {
+    if let Some(slot) =
+        breakpoint.slot.as_deref().and_then(|code| slots::place(breakpoint.policy, index, code))
+    {
         registers.rip = slot;
         return;
     }

@@ -1,14 +1,18 @@
 //! Chunks of instances: from a pool to threads and back.
 //!
-//! The pool's objects are numbers: object k stands for the 4 KiB of records (and of code) with number k. A thread takes a chunk when its free list is empty and keeps it to its end. A chunk that
-//! cannot be given back then, because a function has still to return through it (a coroutine that another thread goes on with), is an orphan: it waits on a list, and is looked
-//! through when the pool is empty.
+//! The pool's objects are numbers: object k stands for the 4 KiB of records (and of code) with
+//! number k. A thread takes a chunk when its free list is empty and keeps it to its end. A chunk
+//! that cannot be given back then, because a function has still to return through it (a coroutine
+//! that another thread goes on with), is an orphan: it waits on a list, and is looked through when
+//! the pool is empty.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::consumer::with_all_vectors_elsewhere;
+use crate::arch::x86_64::vectors::with_all_vectors_elsewhere;
 use crate::instance::{self, CHUNK, PER_CHUNK};
 use crate::lists::{self, Life, Pages};
-use crate::thread::{State, global, own_code};
+use crate::own_code::own_code;
+use crate::process::global;
+use crate::thread_state::State;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -27,13 +31,15 @@ pub(crate) fn pool(chunks: usize) -> Option<DefaultPool> {
     Builder::new(chunks, Layout::new::<u64>()).build_with(write, drop).ok()
 }
 
-/// Puts 63 instances on the free list of a state that the caller has made critical. False: the pool is empty.
+/// Puts 63 instances on the free list of a state that the caller has made critical. False: the pool
+/// is empty.
 ///
 /// # Context
 /// Signal-safe; blocks signals.
 pub(crate) fn refill(state: &State) -> bool {
     let mut taken = None;
-    // The pool's code is not this crate's, and calls the C library in rare cases: such a call, probed, must not come here again.
+    // The pool's code is not this crate's, and calls the C library in rare cases: such a call,
+    // probed, must not come here again.
     own_code(|| with_all_vectors_elsewhere(&mut || taken = take()));
     let Some(offset) = taken else { return false };
     let header = instance::header(offset);
@@ -68,7 +74,9 @@ fn take() -> Option<u32> {
     // SAFETY: `pool` wrote it, and nobody writes it again.
     let number = unsafe { object.cast::<u64>().read() };
     let offset = number as u32 * CHUNK as u32;
-    instance::header(offset).pad.store(object.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
+    instance::header(offset)
+        .pad
+        .store(object.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
     Some(offset)
 }
 
@@ -98,7 +106,8 @@ fn settle(pool: &DefaultPool, offset: u32, pages: &mut Pages) {
     }
     header.out.store(out, Ordering::Relaxed);
     if out == 0 {
-        let object: *mut u8 = ptr::with_exposed_provenance_mut(header.pad.load(Ordering::Relaxed) as usize);
+        let object: *mut u8 =
+            ptr::with_exposed_provenance_mut(header.pad.load(Ordering::Relaxed) as usize);
         if let Some(object) = NonNull::new(object) {
             // SAFETY: popped in `take`; the chunk is nobody's now.
             let _ = unsafe { pool.push(object) };
@@ -112,7 +121,8 @@ fn settle(pool: &DefaultPool, offset: u32, pages: &mut Pages) {
     });
 }
 
-/// Looks through all orphans. The whole list is taken at once, so that a chunk is looked at by one thread at a time.
+/// Looks through all orphans. The whole list is taken at once, so that a chunk is looked at by one
+/// thread at a time.
 fn adopt_orphans(pool: &DefaultPool) {
     let mut pages = Pages::none();
     let mut next = ORPHANS.swap(0, Ordering::Acquire);

@@ -1,95 +1,30 @@
 //! Functions that are called at a hit, with the registers.
 //!
 //! # States
-//! A consumer's number names a place in a table and the use of that place. *registered*: the place holds it, and its site's list names it. *removed*: neither does; calls that found it before go on
-//! until the RCU section they are in ends, after which its memory is freed. A return that is still to come finds the place empty, or in another use, and is dropped.
+//! A consumer's number names a place in a table and the use of that place. *registered*: the place
+//! holds it, and its site's list names it. *removed*: neither does; calls that found it before go
+//! on until the RCU section they are in ends, after which its memory is freed. A return that is
+//! still to come finds the place empty, or in another use, and is dropped.
 //!
-//! The list of a site is replaced as a whole by whoever holds the lock (never a hit) and freed after a grace period.
+//! The list of a site is replaced as a whole by whoever holds the lock (never a hit) and freed
+//! after a grace period.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::consumer::with_all_vectors;
 use crate::arch::x86_64::exit::Return;
-use crate::cold;
+use crate::arch::x86_64::vectors::with_all_vectors;
 use crate::context::Context;
 use crate::instance;
 use crate::recorder::{self, Loss};
-use crate::site_table::{self, LOOPS, Site};
-use crate::thread::{self, Busy, Consuming, State};
+use crate::registered::{Consumer, ConsumerId, List, Registered, Span, Vectors, Verdict};
+use crate::site_table::{self, Site};
+use crate::slow_path;
+use crate::thread;
+use crate::thread_state::{self, Busy, Consuming, State};
+use crate::unsettled;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use reclaim::rcu;
 use std::sync::Mutex;
-
-/// What a consumer says at an entry about the return of the same call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Call me when it returns.
-    Return,
-    /// Not this one.
-    Skip,
-}
-
-/// Which registers a consumer's code may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vectors {
-    /// SSE only: compiled for plain x86-64, and calling nothing that is not (libc's `memcpy` uses what the machine has).
-    Sse,
-    /// Everything. Costs 5 to 20 ns more, for the registers that have to be saved.
-    All,
-}
-
-/// How long a call took, in ticks of the time-stamp counter, from the end of its entry's consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// From entry to return.
-    pub ticks: u64,
-    /// Without the time in other functions, called meanwhile, whose time is taken.
-    pub own: u64,
-}
-
-/// What is called at a hit.
-///
-/// # Context
-/// The functions run in the middle of the program's function, or of a signal handler: they must be signal-safe, must not unwind, must not use the x87 registers, and hits of
-/// probes in what they call are counted as [`Loss::Recursion`], not reported to anyone.
-#[derive(Clone, Copy, Debug)]
-pub struct Consumer {
-    /// Called before the instruction at the site, with `data` and a cookie that the function may set. None: returns only.
-    pub entry: Option<fn(&mut Context, usize, &mut u64) -> Verdict>,
-    /// Called when the function that the site is the first instruction of returns, with `data` and the cookie.
-    pub ret: Option<fn(&mut Context, usize, u64)>,
-    /// Called in the place of `ret`, with `data`, the low half of the cookie, and how long the call took.
-    pub span: Option<fn(usize, u32, Span)>,
-    /// Called in the place of `entry` when a signal handler hits the site while the thread runs a consumer, at any point of it. Without it such a hit is a [`Loss::Recursion`].
-    pub busy: Option<fn(usize)>,
-    /// Given to all.
-    pub data: usize,
-    /// What the code of all may use.
-    pub vectors: Vectors,
-    /// How many calls may be waiting for their return at once; more are not told to `ret` ([`Loss::Depth`]). 0: no limit.
-    pub limit: u32,
-}
-
-/// A registered consumer's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConsumerId(u32);
-
-/// A consumer in the table.
-struct Registered {
-    consumer: Consumer,
-    id: u32,
-    /// Calls that wait for their return, if there is a limit.
-    waiting: AtomicU32,
-}
-
-/// The consumers of one site: never changed.
-pub(crate) struct List {
-    all: Vec<ptr::NonNull<Registered>>,
-    vectors: Vectors,
-}
-
-// SAFETY: what the pointers lead to is shared by atomics and freed after a grace period.
-unsafe impl Send for List {}
 
 const PLACES: usize = 1 << 16;
 const PLACE_BITS: u32 = PLACES.trailing_zeros();
@@ -116,7 +51,8 @@ impl core::fmt::Display for TooMany {
 
 impl core::error::Error for TooMany {}
 
-/// Adds a consumer to a site, behind those that are there. Returns to it are told in the opposite order.
+/// Adds a consumer to a site, behind those that are there. Returns to it are told in the opposite
+/// order.
 ///
 /// # Errors
 /// [`TooMany`].
@@ -127,14 +63,16 @@ pub(crate) fn add(site: &Site, consumer: Consumer) -> Result<ConsumerId, TooMany
     uses.next = place + 1;
     uses.of[place] = uses.of[place].wrapping_add(1);
     let id = u32::from(uses.of[place]) << PLACE_BITS | place as u32;
-    let registered = Box::into_raw(Box::new(Registered { consumer, id, waiting: AtomicU32::new(0) }));
+    let registered =
+        Box::into_raw(Box::new(Registered { consumer, id, waiting: AtomicU32::new(0) }));
     // Release pairs with the Acquire of hits.
     TABLE[place].store(registered, Ordering::Release);
     replace(site, |all| all.extend(ptr::NonNull::new(registered)));
     Ok(ConsumerId(id))
 }
 
-/// Takes a consumer off its site. It may still be running; [`sync`] waits for that. False: it is not there.
+/// Takes a consumer off its site. It may still be running; [`sync`] waits for that. False: it is
+/// not there.
 pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
     let _uses = lock();
     let place = &TABLE[id.0 as usize % PLACES];
@@ -145,7 +83,8 @@ pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
     }
     replace(site, |all| all.retain(|r| r.as_ptr() != registered));
     place.store(ptr::null_mut(), Ordering::Release);
-    // SAFETY: made by `add` from a box, and nobody can find it any more but those whose sections are open.
+    // SAFETY: made by `add` from a box, and nobody can find it any more but those whose sections
+    // are open.
     let registered = unsafe { Box::from_raw(registered) };
     rcu::defer_drop(registered);
     true
@@ -163,13 +102,18 @@ fn lock() -> std::sync::MutexGuard<'static, Uses> {
 
 fn replace(site: &Site, change: impl FnOnce(&mut Vec<ptr::NonNull<Registered>>)) {
     let old = site.consumers.load(Ordering::Relaxed);
-    // SAFETY: null, or the list that the last change made; freed only by changes, and the caller holds the lock.
+    // SAFETY: null, or the list that the last change made; freed only by changes, and the caller
+    // holds the lock.
     let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.clone());
     change(&mut all);
     // SAFETY: they are registered, as only holders of the lock remove them.
     let any_all = all.iter().any(|r| unsafe { r.as_ref() }.consumer.vectors == Vectors::All);
     let vectors = if any_all { Vectors::All } else { Vectors::Sse };
-    let new = if all.is_empty() { ptr::null_mut() } else { Box::into_raw(Box::new(List { all, vectors })) };
+    let new = if all.is_empty() {
+        ptr::null_mut()
+    } else {
+        Box::into_raw(Box::new(List { all, vectors }))
+    };
     // Release pairs with the Acquire of hits.
     site.consumers.store(new, Ordering::Release);
     if !old.is_null() {
@@ -195,7 +139,9 @@ pub(crate) extern "C" fn entered(context: &mut Context, index: u32) -> Jump {
     context.registers.rip = address;
     match call(context, site, index) {
         Some(at) => Jump { target: instance::stub(at), instance: true },
-        None if context.registers.rip != address => Jump { target: context.registers.rip, instance: false },
+        None if context.registers.rip != address => {
+            Jump { target: context.registers.rip, instance: false }
+        }
         None => Jump { target: site.resume.load(Ordering::Relaxed), instance: false },
     }
 }
@@ -204,18 +150,14 @@ pub(crate) extern "C" fn entered(context: &mut Context, index: u32) -> Jump {
 #[inline]
 pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32> {
     let slot = context.registers.rsp;
-    if cold::is_same_call(site, index, slot) {
+    if slow_path::is_same_call(site, index, slot) {
         return None;
     }
-    let Some(state) = thread::enter().or_else(|| thread::escaped(slot)) else {
-        match thread::busy() {
-            Busy::Own => {}
-            Busy::Agent => meanwhile(site),
-            Busy::No | Busy::NoBlock => recorder::lost(Loss::Capacity),
-        }
-        return None;
+    let consuming = match thread::current() {
+        Some(state) => Consuming::begin(state, slot),
+        None => begin_slowly(site, slot)?,
     };
-    let consuming = Consuming::begin(state, slot);
+    let state = consuming.state();
     let section = rcu::read_lock();
     // Acquire pairs with the Release in `replace`.
     let list = site.consumers.load(Ordering::Acquire);
@@ -227,14 +169,36 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     let mut newest = None;
     match list.vectors {
         Vectors::Sse => enter_all(list, context, state, site, &mut newest),
-        Vectors::All => with_all_vectors(&mut || enter_all(list, context, state, site, &mut newest)),
+        Vectors::All => {
+            with_all_vectors(&mut || enter_all(list, context, state, site, &mut newest))
+        }
     }
     drop(section);
     drop(consuming);
     newest
 }
 
-/// A hit while this thread runs a consumer.
+/// For a thread without a state for hits.
+#[cold]
+#[inline(never)]
+fn begin_slowly(site: &Site, slot: u64) -> Option<Consuming> {
+    if unsettled::is_child() {
+        // What they write to is the parent's.
+        meanwhile(site);
+        return None;
+    }
+    let state = thread::enter().or_else(|| thread::escaped(slot));
+    if state.is_none() {
+        match thread_state::busy() {
+            Busy::Own => {}
+            Busy::Agent => meanwhile(site),
+            Busy::No | Busy::NoBlock | Busy::Forking => recorder::lost(Loss::Capacity),
+        }
+    }
+    state.map(|state| Consuming::begin_slowly(state, slot))
+}
+
+/// A hit while this thread runs a consumer, or in a fork child that has nothing of its own yet.
 #[cold]
 #[inline(never)]
 fn meanwhile(site: &Site) {
@@ -255,7 +219,13 @@ fn meanwhile(site: &Site) {
 
 /// Calls the consumers in turn, and makes an instance for each that wants to see the return.
 #[inline]
-fn enter_all(list: &List, context: &mut Context, state: &'static State, site: &Site, newest: &mut Option<u32>) {
+fn enter_all(
+    list: &List,
+    context: &mut Context,
+    state: &'static State,
+    site: &Site,
+    newest: &mut Option<u32>,
+) {
     let (slot, index) = (context.registers.rsp, context.site);
     for registered in &list.all {
         // SAFETY: freed a grace period after it left the list, and the caller's section is open.
@@ -266,28 +236,35 @@ fn enter_all(list: &List, context: &mut Context, state: &'static State, site: &S
             Some(entry) => entry(context, consumer.data, &mut cookie),
             None => Verdict::Return,
         };
-        let wanted = (consumer.ret.is_some() || consumer.span.is_some()) && verdict == Verdict::Return;
-        // Where the function branches back to its first byte, only the return tells the next call from that.
-        if wanted || site.flags.load(Ordering::Relaxed) & LOOPS != 0 {
+        let wanted =
+            (consumer.ret.is_some() || consumer.span.is_some()) && verdict == Verdict::Return;
+        if wanted {
             *newest = wait_for_return(registered, state, site, index, slot, cookie).or(*newest);
         }
     }
 }
 
 #[inline(never)]
-fn wait_for_return(registered: &Registered, state: &'static State, site: &Site, index: u32, slot: u64, cookie: u64) -> Option<u32> {
+fn wait_for_return(
+    registered: &Registered,
+    state: &'static State,
+    site: &Site,
+    index: u32,
+    slot: u64,
+    cookie: u64,
+) -> Option<u32> {
     let limit = registered.consumer.limit;
     if limit != 0 && registered.waiting.fetch_add(1, Ordering::Relaxed) >= limit {
         registered.waiting.fetch_sub(1, Ordering::Relaxed);
         recorder::lost(Loss::Depth);
         return None;
     }
-    let made = cold::make(state, site, index, slot, Return::Call, registered.id);
+    let made = slow_path::make(state, site, index, slot, Return::Call, registered.id);
     match made {
         Some(at) if registered.consumer.span.is_some() => {
             let record = instance::record(at);
             record.next_free.store(cookie as u32, Ordering::Relaxed);
-            record.start.store(cold::now(), Ordering::Relaxed);
+            record.start.store(slow_path::now(), Ordering::Relaxed);
         }
         Some(at) => instance::record(at).start.store(cookie, Ordering::Relaxed),
         None => {
@@ -308,15 +285,16 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
     context.site = its.site.load(Ordering::Relaxed);
     context.registers.rip = its.orig_ra.load(Ordering::Relaxed);
     let mut ticks = None;
-    match thread::enter().or_else(|| thread::escaped(slot)) {
-        None => recorder::lost(Loss::Recursion),
-        Some(state) => {
-            let _consuming = Consuming::begin(state, slot);
-            let _section = rcu::read_lock();
-            ticks = tell(context, its);
-        }
+    let consuming = match thread::current() {
+        Some(state) => Some(Consuming::begin(state, slot)),
+        None => begin_return_slowly(its, slot),
+    };
+    if consuming.is_some() {
+        let _section = rcu::read_lock();
+        ticks = tell(context, its);
     }
-    cold::leave(record, slot, |_, its, parent| {
+    drop(consuming);
+    slow_path::leave(record, slot, |_, its, parent| {
         if parent != 0 {
             let inside = ticks.unwrap_or_else(|| its.child.load(Ordering::Relaxed));
             instance::record(parent).child.fetch_add(inside, Ordering::Relaxed);
@@ -324,21 +302,47 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
     });
 }
 
-/// How long the call took, if its consumer wants to know.
-fn tell(context: &mut Context, its: &instance::Record) -> Option<u64> {
-    let (id, start) = (its.cell.load(Ordering::Relaxed), its.start.load(Ordering::Relaxed));
+/// Whoever waits for the return of a call, if it is still there; it waits no more. To be called in
+/// a section, which has to be open as long as that is used.
+fn waiting(its: &instance::Record) -> Option<&'static Registered> {
+    let id = its.cell.load(Ordering::Relaxed);
+    // Acquire pairs with the Release in `replace`.
     let registered = TABLE[id as usize % PLACES].load(Ordering::Acquire);
     // SAFETY: freed a grace period after it left the table, and the caller's section is open.
-    let Some(registered) = (unsafe { registered.as_ref() }).filter(|r| r.id == id) else {
+    let registered = unsafe { registered.as_ref() }.filter(|r| r.id == id)?;
+    if registered.consumer.limit != 0 {
+        registered.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+    Some(registered)
+}
+
+/// For a thread without a state for hits.
+#[cold]
+#[inline(never)]
+fn begin_return_slowly(its: &instance::Record, slot: u64) -> Option<Consuming> {
+    if unsettled::is_child() {
+        // The call is the parent's, and so is its return there.
+        let _section = rcu::read_lock();
+        waiting(its);
+        return None;
+    }
+    let state = thread::enter().or_else(|| thread::escaped(slot));
+    if state.is_none() {
+        recorder::lost(Loss::Recursion);
+    }
+    state.map(|state| Consuming::begin_slowly(state, slot))
+}
+
+/// How long the call took, if its consumer wants to know.
+fn tell(context: &mut Context, its: &instance::Record) -> Option<u64> {
+    let start = its.start.load(Ordering::Relaxed);
+    let Some(registered) = waiting(its) else {
         recorder::lost(Loss::Disabled);
         return None;
     };
     let consumer = &registered.consumer;
-    if consumer.limit != 0 {
-        registered.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
     if let Some(span) = consumer.span {
-        let ticks = cold::now().saturating_sub(start);
+        let ticks = slow_path::now().saturating_sub(start);
         let own = ticks.saturating_sub(its.child.load(Ordering::Relaxed));
         let cookie = its.next_free.load(Ordering::Relaxed);
         with_vectors(consumer.vectors, &mut || span(consumer.data, cookie, Span { ticks, own }));

@@ -1,21 +1,20 @@
-//! The engine of a process: what is armed, and the memory for it.
+//! The engine of a process: sets it up, disarms sites, and says what is armed.
 
-use crate::breakpoint::SlotPolicy;
-use crate::hops::Hops;
-use crate::near::Near;
+use crate::looks::Looks;
+use crate::sites::{LONGEST_WINDOW, PASSES_BY, Patching, Site, State};
+use crate::slots::SlotPolicy;
 use crate::text::Text;
-use crate::trap_table::Traps;
-use crate::{Hooks, Refusal, SetupError, consumer, sync_core, thread};
+use crate::{Hooks, Refusal, SetupError, consumer, fork, live, sync_core};
 use core::ops::Range;
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 /// Choices for the whole process.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Where breakpoints' instructions run.
     pub policy: SlotPolicy,
-    /// Whether instructions whose effect can be computed are, at a breakpoint, instead of running in a slot. Off for benchmarks of the slots.
+    /// Whether instructions whose effect can be computed are, at a breakpoint, instead of running
+    /// in a slot. Off for benchmarks of the slots.
     pub emulate: bool,
 }
 
@@ -25,15 +24,6 @@ impl Default for Config {
     }
 }
 
-/// How code may be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patching {
-    /// No thread is in the functions or on its way there: the process has one thread, or the library is just being loaded.
-    Quiet,
-    /// Threads run.
-    Live,
-}
-
 /// An armed site's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SiteId(pub(crate) u32);
@@ -41,36 +31,29 @@ pub struct SiteId(pub(crate) u32);
 /// The probe engine of this process.
 ///
 /// # Context
-/// Its methods allocate, take a lock and make system calls: they are for a thread that manages probes, not for consumers or signal handlers. A fork child may use it only if no other thread
-/// of the parent was in one of these methods.
+/// Its methods allocate, take a lock and make system calls: they are for a thread that manages
+/// probes, not for consumers or signal handlers. A fork child may use it only if no other thread of
+/// the parent was in one of these methods.
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) state: Mutex<State>,
+    looks: Looks,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) near: Near,
-    pub(crate) hops: Hops,
-    pub(crate) traps: Traps,
-    /// By address of the probed instruction.
-    pub(crate) sites: BTreeMap<u64, Site>,
-}
-
-/// What was done to a site. Kept after removal, for its stub is: arming again only writes the patch.
-#[derive(Clone, Debug)]
-pub(crate) struct Site {
-    pub(crate) index: u32,
-    /// Code of the action and its cell, or none for consumers.
-    pub(crate) action: (u32, u32),
-    pub(crate) original: Vec<u8>,
-    pub(crate) patch: Vec<u8>,
-    /// First byte of the stub, for a detour.
-    pub(crate) stub: Option<u64>,
-    pub(crate) armed: bool,
-    /// Where, by what was found, the program branches to in the probe's window.
-    pub(crate) landings: Box<[u64]>,
+/// Whether these bytes stand at an address. One by one: they may change meanwhile, and a comparison
+/// as a whole would call the C library, where it may be probed.
+///
+/// # Safety
+/// The memory is mapped readable.
+#[allow(unsafe_code)]
+unsafe fn stands(bytes: &[u8], at: u64) -> bool {
+    bytes.iter().enumerate().all(|(n, byte)| {
+        let place = core::ptr::with_exposed_provenance::<u8>(at as usize + n);
+        // SAFETY: the caller's. Volatile: others write there.
+        let there = unsafe { place.read_volatile() };
+        there == *byte
+    })
 }
 
 static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -81,9 +64,9 @@ impl Engine {
     /// # Errors
     /// See [`SetupError`].
     pub fn start(hooks: Hooks, config: Config) -> Result<&'static Self, SetupError> {
-        thread::start(hooks)?;
+        fork::start(hooks)?;
         sync_core::available();
-        Ok(ENGINE.get_or_init(|| Self { config, state: Mutex::default() }))
+        Ok(ENGINE.get_or_init(|| Self { config, state: Mutex::default(), looks: Looks::default() }))
     }
 
     /// The engine, if it was started.
@@ -95,14 +78,28 @@ impl Engine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Disarms sites, all in one go. Hits that have begun go on; [`Engine::sync`] waits for consumers. Pending returns are still counted.
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Disarms sites, all in one go. Hits that have begun go on; [`Engine::sync`] waits for
+    /// consumers. Pending returns are still counted.
     ///
     /// # Errors
     /// [`Refusal::NotWritable`], [`Refusal::NoSyncCore`]: sites may be armed still.
     pub fn remove(&self, sites: &[SiteId], patching: Patching) -> Result<(), Refusal> {
         let mut state = self.lock();
-        let wanted: Vec<u64> = state.sites.iter().filter(|(_, s)| s.armed && sites.contains(&SiteId(s.index))).map(|(at, _)| *at).collect();
-        crate::live::restore(&mut state, &wanted, patching, &Text::open())
+        let wanted: Vec<u64> = state
+            .sites
+            .iter()
+            .filter(|(_, s)| s.armed && sites.contains(&SiteId(s.index)))
+            .map(|(at, _)| *at)
+            .collect();
+        live::restore(&mut state, &wanted, patching, &Text::open())
     }
 
     /// Waits until no removed consumer is running, nor can any start.
@@ -113,7 +110,8 @@ impl Engine {
         consumer::sync();
     }
 
-    /// The memory in `range` has been unmapped (a library was closed): its sites are dropped without being touched.
+    /// The memory in `range` has been unmapped (a library was closed): its sites are dropped
+    /// without being touched.
     pub fn forget(&self, range: Range<u64>) {
         let mut state = self.lock();
         let gone: Vec<u64> = state.sites.range(range).map(|(at, _)| *at).collect();
@@ -126,12 +124,69 @@ impl Engine {
 
     /// Addresses of the sites that are armed now.
     pub fn armed(&self) -> Vec<u64> {
-        self.lock().sites.iter().filter(|(_, s)| s.armed).map(|(at, _)| *at).collect()
+        let probe = |s: &Site| s.armed && s.action != PASSES_BY;
+        self.lock().sites.iter().filter(|(_, s)| probe(s)).map(|(at, _)| *at).collect()
     }
 
-    /// Memory for stubs and hops, in bytes.
+    /// Tells `found` of the armed sites in a range at which something else stands by now: somebody
+    /// has written over the probe (a program that patches itself, another tool), and nobody knows
+    /// since when it counts nothing. There are none where somebody uses the engine at the moment,
+    /// or in memory that was said to be hidden, and between [`Engine::keep_out`] and
+    /// [`Engine::let_in`].
+    ///
+    /// # Safety
+    /// What is armed in the range is mapped readable, unless it was hidden or forgotten.
+    ///
+    /// # Context
+    /// No system call, no call of the C library; waits for nobody: also for a fork child of a
+    /// process in which another thread used the engine.
+    #[allow(unsafe_code)]
+    pub unsafe fn overwritten(&self, range: Range<u64>, mut found: impl FnMut(SiteId)) {
+        let Some(state) = self.try_lock() else { return };
+        self.looks.begin(|| {
+            for (at, site) in state.sites.range(range).filter(|(_, s)| s.armed && !s.hidden) {
+                // SAFETY: the caller's; whoever takes memory away waits until we are done.
+                if !unsafe { stands(&site.patch, *at) } {
+                    found(SiteId(site.index));
+                }
+            }
+        });
+    }
+
+    /// The memory in `range` may be gone, or unreadable, from now on. [`Engine::overwritten`] does
+    /// not read it, and where that cannot be written down, nothing at all any more.
+    ///
+    /// # Context
+    /// No system call; waits for a look of another thread.
+    pub fn hide(&self, range: Range<u64>) {
+        match self.try_lock() {
+            Some(mut state) => {
+                let start = range.start.saturating_sub(LONGEST_WINDOW);
+                for (at, site) in state.sites.range_mut(start..range.end) {
+                    site.hidden |= at + site.patch.len() as u64 > range.start;
+                }
+            }
+            None => self.looks.end_for_good(),
+        }
+    }
+
+    /// Memory with sites is about to go (a library is being closed), and [`Engine::forget`] will be
+    /// told of it before [`Engine::let_in`]: nothing is read meanwhile. From one thread at a time.
+    ///
+    /// # Context
+    /// As [`Engine::hide`].
+    pub fn keep_out(&self) {
+        self.looks.keep_out();
+    }
+
+    /// The end of what [`Engine::keep_out`] began.
+    pub fn let_in(&self) {
+        self.looks.let_in();
+    }
+
+    /// Memory for stubs and trampolines, in bytes.
     pub fn code_bytes(&self) -> u64 {
         let state = self.lock();
-        state.near.bytes() + state.hops.bytes()
+        state.near.bytes() + state.trampolines.bytes()
     }
 }

@@ -1,13 +1,24 @@
-//! A probe engine in user space: entry and return probes on functions of the running process, without traps where it can be done.
+//! A probe engine in user space: entry and return probes on functions of the running process,
+//! without traps where it can be done.
 //!
-//! [`Engine::start`] sets the process up; a [`Batch`] of [`Target`]s is armed in one go, quietly or while threads run; each target comes back as [`Armed`] or with a [`Refusal`]. A probe counts into a cell
-//! of the thread's own block of memory ([`Action::Count`], [`Action::Time`], [`Action::CountReturn`]), or calls Rust functions ([`Action::Call`]). It is what the `trapline` agent is made of, and knows
-//! nothing of symbols, files or other processes.
+//! [`Engine::start`] sets the process up; a [`Batch`] of [`Target`]s is armed in one go, quietly or
+//! while threads run; each target comes back as [`Armed`] or with a [`Refusal`]. A probe counts
+//! into a cell of the thread's own block of memory ([`Action::Count`], [`Action::Time`],
+//! [`Action::CountReturn`]), or calls Rust functions ([`Action::Call`]). It is what the `trapline`
+//! agent is made of, and knows nothing of symbols, files or other processes.
 //!
 //! # How
-//! The first bytes of a function become a jump to a stub near it, which acts and runs the relocated instructions; where there is no room for a jump, a breakpoint, handled in the process. What can be done is
-//! the `patch` crate's decision. A return is seen by putting the address of an *instance* (64 bytes of code and a record) in the place of the return address, which has exact unwind information: exceptions,
-//! `longjmp`, `backtrace` and debuggers find the true caller. An instance is free again when its function returned, or when its stack slot no longer holds its address.
+//! The first bytes of a function become a jump to a stub near it, which acts and runs the relocated
+//! instructions; where there is no room for a jump, a breakpoint, handled in the process. What can
+//! be done is the `patch` crate's decision. A return is seen by putting the address of an
+//! *instance* (64 bytes of code and a record) in the place of the return address, which has exact
+//! unwind information: exceptions, `longjmp`, `backtrace` and debuggers find the true caller. An
+//! instance is free again when its function returned, or when its stack slot no longer holds its
+//! address.
+//!
+//! A function that branches back to its own first byte is not called thereby: those branches are
+//! patched, too, and lead past the probe. A probe that only counts entries never touches a return
+//! address.
 //!
 //! # Examples
 //! ```
@@ -15,7 +26,15 @@
 //! use uprobe::{Action, Config, Engine, Hooks, Patching, Target};
 //!
 //! // Something to probe, whose size is known: a push, a lea, a pop and a ret.
-//! std::arch::global_asm!(".balign 16", "double:", "push rbx", "lea rax, [rdi + rdi]", "pop rbx", "ret", ".balign 16, 0xcc");
+//! std::arch::global_asm!(
+//!     ".balign 16",
+//!     "double:",
+//!     "push rbx",
+//!     "lea rax, [rdi + rdi]",
+//!     "pop rbx",
+//!     "ret",
+//!     ".balign 16, 0xcc",
+//! );
 //! unsafe extern "C" {
 //!     safe fn double(n: u64) -> u64;
 //! }
@@ -36,11 +55,13 @@
 //!
 //! let engine = Engine::start(hooks, Config::default())?;
 //! let mut batch = engine.batch();
-//! batch.add(Target { after: 9, ..Target::entry(double as *const () as u64, 7, Action::Count { cell: 0 }) });
+//! let entry = Target::entry(double as *const () as u64, 7, Action::Count { cell: 0 });
+//! batch.add(Target { after: 9, ..entry });
 //! let armed = batch.commit(Patching::Live).remove(0)?;
 //!
 //! assert_eq!((1..=10).map(|n| double(n)).sum::<u64>(), 110);
-//! let calls: u64 = BLOCKS.iter().map(|b| b.0[wire::cell::CALLS / 8].load(Ordering::Relaxed)).sum();
+//! let calls = BLOCKS.iter().map(|b| b.0[wire::cell::CALLS / 8].load(Ordering::Relaxed));
+//! let calls: u64 = calls.sum();
 //! assert_eq!(calls, 10);
 //!
 //! engine.remove(&[armed.id], Patching::Live)?;
@@ -50,60 +71,89 @@
 //! ```
 //!
 //! # Costs
-//! Over the bare call, on a 2-core EPYC VM: an entry counted 0.6 to 0.8 ns; entry and return counted 8 ns; with a time and a histogram 26 ns, of which two time-stamp reads are 19; a consumer 13 ns, with all vector
-//! registers saved 41; a breakpoint 2.4 us. `cargo run --release -p trapline-uprobe --example probe_cost` prints them for your machine. Memory: 2 KiB a site at most, 4 KiB for 63 pending returns, 32 MiB of address space.
+//! Over the bare call, on a 2-core EPYC VM: an entry counted 0.6 to 0.8 ns; entry and return
+//! counted 8 ns; with a time and a histogram 26 ns, of which two time-stamp reads are 19; a
+//! consumer 13 ns, with all vector registers saved 41; a breakpoint 2.4 us. `cargo run --release -p
+//! trapline-uprobe --example probe_cost` prints them for your machine. Memory: 2 KiB a site at
+//! most, 4 KiB for 63 pending returns, 32 MiB of address space.
 //!
 //! # When not
 //! * To probe another process: preload an object with this engine into it (`trapline`).
-//! * Code that is written at run time by somebody else, and runtimes that move stacks (Go): their return addresses must stay.
+//! * Code that is written at run time by somebody else, and runtimes that move stacks (Go): their
+//!   return addresses must stay.
 //! * Shadow stacks (CET) forbid return probes.
 //!
 //! # Limits
-//! * x86-64 with glibc. 262,144 pending returns in a process, then calls are counted without a time.
-//! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions and masks have to go through [`signals`], which a preloaded agent arranges.
+//! * x86-64 with glibc. 262,144 pending returns in a process, then calls are counted without a
+//!   time.
+//! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
+//!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.
 #![deny(unsafe_code)]
 
+mod activation;
 mod arch;
+mod back_branches;
 mod batch;
+
 mod breakpoint;
-#[doc(hidden)]
-pub mod by_hand;
 mod chunk;
-mod cold;
 mod consumer;
 mod context;
 mod engine;
-mod entry;
-mod hops;
+mod fork;
+mod image;
 mod instance;
 mod kernel;
-mod landings;
 mod lists;
 mod live;
+mod looks;
 mod maps;
 mod near;
+mod own_code;
+mod planning;
+mod process;
+mod prologue;
 mod recorder;
 mod refusal;
+mod registered;
+mod sealed;
 pub mod signals;
 mod site_table;
+mod sites;
 mod slots;
+mod slow_path;
 mod statistics;
 mod stubs;
 mod sync_core;
+mod target;
+#[doc(hidden)]
+pub mod testing;
 mod text;
 mod thread;
+mod thread_state;
+mod trampolines;
 mod trap;
 mod trap_table;
+mod unsettled;
+mod wipe_on_fork;
 
-pub use arch::x86_64::area::original_return_address;
-pub use batch::{Action, Armed, Batch, Method, Target};
-pub use breakpoint::SlotPolicy;
-pub use cold::{add_own, count_call, count_span};
-pub use consumer::{Consumer, ConsumerId, Span, TooMany, Vectors, Verdict, sync};
+pub use batch::{Armed, Batch, Method};
+pub use consumer::{TooMany, sync};
 pub use context::Context;
-pub use engine::{Config, Engine, Patching, SiteId};
+pub use engine::{Config, Engine, SiteId};
+pub use instance::original_return_address;
+pub use kernel::readable;
+pub use own_code::{own_code, slowly};
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;
+pub use registered::{Consumer, ConsumerId, Span, Vectors, Verdict};
+pub use sealed::{is_sealed, seal};
+pub use sites::Patching;
+pub use slots::SlotPolicy;
+pub use slow_path::{add_own, count_call, count_call_in_consumer, count_span};
 pub use statistics::{Statistics, statistics};
-pub use thread::{SetupError, own_code, prepare_thread, slowly, thread_word};
+pub use target::{Action, Target};
+pub use thread::{SetupError, prepare_started_thread, prepare_thread};
+pub use thread_state::{own_stack, thread_word};
+pub use wipe_on_fork::Lock;

@@ -1,15 +1,19 @@
 //! Writing patches: all at once where nobody runs, step by step where threads do.
 //!
-//! Under running threads: `int3` over the first byte, a barrier, the other bytes, a barrier, the first byte, a barrier; a barrier serves all sites of a batch. A thread that meets the `int3` is
-//! sent to the stub by the trap handler. A thread that was asleep at a boundary between displaced instructions wakes in the displacement of the jump, which traps there by the choice of
-//! the hop's address, and is sent to the relocated instruction.
+//! Under running threads: `int3` over the first byte, a barrier, the other bytes, a barrier, the
+//! first byte, a barrier; a barrier serves all sites of a batch. A thread that meets the `int3` is
+//! sent to the stub by the trap handler. A thread that was asleep at a boundary between displaced
+//! instructions wakes in the displacement of the jump, which traps there by the choice of the
+//! trampoline's address, and is sent to the relocated instruction.
+#![allow(unsafe_code)]
 
 use crate::Refusal;
-use crate::engine::{Patching, State};
+use crate::sites::{Patching, State};
 use crate::sync_core::{self, sync_core};
 use crate::text::Text;
 
 const INT3: u8 = 0xcc;
+const PAGE: u64 = 4096;
 
 /// Bytes to put at an address in place of others of the same length.
 #[derive(Debug)]
@@ -18,9 +22,18 @@ struct Change {
     bytes: Vec<u8>,
 }
 
-/// Writes the patches of these sites, whose stubs are ready and whose traps are known. When one cannot be written, none stays.
-pub(crate) fn arm(state: &mut State, sites: &[u64], patching: Patching, text: &Text) -> Result<(), Refusal> {
-    let changes: Vec<_> = sites.iter().filter_map(|at| state.sites.get(at).map(|s| Change { at: *at, bytes: s.patch.clone() })).collect();
+/// Writes the patches of these sites, whose stubs are ready and whose traps are known. When one
+/// cannot be written, none stays.
+pub(crate) fn arm(
+    state: &mut State,
+    sites: &[u64],
+    patching: Patching,
+    text: &Text,
+) -> Result<(), Refusal> {
+    let changes: Vec<_> = sites
+        .iter()
+        .filter_map(|at| state.sites.get(at).map(|s| Change { at: *at, bytes: s.patch.clone() }))
+        .collect();
     if let Err(why) = write(&changes, patching, text) {
         // What could not be written cannot be written back either, and has not changed.
         let _ = write(&originals(state, sites), patching, text);
@@ -35,7 +48,12 @@ pub(crate) fn arm(state: &mut State, sites: &[u64], patching: Patching, text: &T
 }
 
 /// Puts the original bytes of these sites back.
-pub(crate) fn restore(state: &mut State, sites: &[u64], patching: Patching, text: &Text) -> Result<(), Refusal> {
+pub(crate) fn restore(
+    state: &mut State,
+    sites: &[u64],
+    patching: Patching,
+    text: &Text,
+) -> Result<(), Refusal> {
     write(&originals(state, sites), patching, text)?;
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
@@ -47,13 +65,17 @@ pub(crate) fn restore(state: &mut State, sites: &[u64], patching: Patching, text
 }
 
 fn originals(state: &State, sites: &[u64]) -> Vec<Change> {
-    let original = |at: &u64| state.sites.get(at).map(|s| Change { at: *at, bytes: s.original[..s.patch.len()].to_vec() });
+    let original = |at: &u64| {
+        state.sites.get(at).map(|s| Change { at: *at, bytes: s.original[..s.patch.len()].to_vec() })
+    };
     sites.iter().filter_map(original).collect()
 }
 
 fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refusal> {
     if patching == Patching::Quiet {
-        return put(changes.iter().map(|c| (c.at, &c.bytes[..])), text);
+        let merged = by_page(changes);
+        let done = merged.iter().filter(|c| !text.write(c.at, &c.bytes)).count() == 0;
+        return if done { Ok(()) } else { Err(Refusal::NotWritable) };
     }
     if !sync_core::available() {
         return Err(Refusal::NoSyncCore);
@@ -68,6 +90,33 @@ fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refu
     put(changes.iter().map(|c| (c.at, &c.bytes[..1])), text)?;
     sync_core();
     Ok(())
+}
+
+/// One change for each page instead of many: with what is there between them. Each write costs a
+/// system call.
+fn by_page(changes: &[Change]) -> Vec<Change> {
+    let mut sorted: Vec<&Change> = changes.iter().collect();
+    sorted.sort_unstable_by_key(|change| change.at);
+    let mut merged: Vec<Change> = Vec::new();
+    for change in sorted {
+        let end = |change: &Change| change.at + change.bytes.len() as u64;
+        match merged.last_mut() {
+            Some(last) if last.at / PAGE == (end(change) - 1) / PAGE && end(last) <= change.at => {
+                // SAFETY: code between two sites of one page, which is mapped for both; whoever
+                // else changes code holds the engine's lock, as we do.
+                let between = unsafe {
+                    core::slice::from_raw_parts(
+                        core::ptr::with_exposed_provenance::<u8>(end(last) as usize),
+                        (change.at - end(last)) as usize,
+                    )
+                };
+                last.bytes.extend_from_slice(between);
+                last.bytes.extend_from_slice(&change.bytes);
+            }
+            _ => merged.push(Change { at: change.at, bytes: change.bytes.clone() }),
+        }
+    }
+    merged
 }
 
 /// Writes all that can be written, for a batch may be taken back by the same steps.

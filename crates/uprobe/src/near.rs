@@ -1,11 +1,12 @@
 //! Executable memory near code: where stubs live.
 //!
-//! A jump reaches 2 GiB, so each neighbourhood has regions of its own. They are filled from the front and never given back: a thread may be asleep in a stub long after its
-//! site was disarmed. A fresh region is written like any memory and made executable when its first batch is complete; later batches write to the rest of it through
-//! [`crate::text`]. No page is ever writable and executable at once.
+//! A jump reaches 2 GiB, so each neighbourhood has regions of its own. They are filled from the
+//! front and never given back: a thread may be asleep in a stub long after its site was disarmed. A
+//! fresh region is written like any memory and made executable when its first batch is complete;
+//! what later batches add to the rest of it is kept until they are complete, and then written at
+//! once through [`crate::text`]. No page is ever writable and executable at once.
 #![allow(unsafe_code)]
 
-use crate::maps;
 use crate::text::Text;
 use core::ops::Range;
 use core::ptr;
@@ -22,6 +23,40 @@ struct Region {
     range: Range<u64>,
     next: u64,
     executable: bool,
+    /// What is still to be written to an executable region: its last bytes up to `next`.
+    staged: Vec<u8>,
+}
+
+impl Region {
+    /// Appends code at `at`, behind all that there is.
+    fn put(&mut self, at: u64, code: &[u8]) {
+        let end = at + code.len() as u64;
+        let next = end.next_multiple_of(ALIGN);
+        if self.executable {
+            self.staged.extend_from_slice(code);
+            self.staged.resize(self.staged.len() + (next - end) as usize, 0);
+        } else {
+            let to = ptr::with_exposed_provenance_mut(at as usize);
+            // SAFETY: the bytes lie in a writable region of ours, behind everything that was handed
+            // out before.
+            unsafe { ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
+        }
+        self.next = next;
+    }
+
+    /// Writes what is to be written, and makes it executable. False: the system does not allow it.
+    fn seal(&mut self, text: &Text) -> bool {
+        if self.executable {
+            let staged = core::mem::take(&mut self.staged);
+            return staged.is_empty() || text.write(self.next - staged.len() as u64, &staged);
+        }
+        let at = ptr::with_exposed_provenance_mut(self.range.start as usize);
+        let len = (self.range.end - self.range.start) as usize;
+        // SAFETY: the whole region is ours.
+        self.executable =
+            unsafe { libc::mprotect(at, len, libc::PROT_READ | libc::PROT_EXEC) } == 0;
+        self.executable
+    }
 }
 
 /// All regions.
@@ -34,13 +69,15 @@ pub(crate) struct Near {
 
 impl Near {
     /// Looks at the address space anew, at the start of a batch.
-    pub(crate) fn refresh(&mut self, mappings: &[maps::Mapping]) {
-        self.gaps = maps::gaps(mappings);
+    pub(crate) fn refresh(&mut self, gaps: Vec<Range<u64>>) {
+        self.gaps = gaps;
     }
 
-    /// An address from which [`LONGEST`] bytes can be written, all of them within `reach`, as close to `wanted` as there is room. [`Near::commit`] takes what was needed.
+    /// An address from which [`LONGEST`] bytes can be written, all of them within `reach`, as close
+    /// to `wanted` as there is room. [`Near::commit`] takes what was needed.
     pub(crate) fn reserve(&mut self, reach: &Range<u64>, wanted: u64) -> Option<u64> {
-        let fits = |r: &Region| r.next >= reach.start && r.next + LONGEST <= r.range.end.min(reach.end);
+        let fits =
+            |r: &Region| r.next >= reach.start && r.next + LONGEST <= r.range.end.min(reach.end);
         if let Some(region) = self.regions.iter().find(|r| fits(r)) {
             return Some(region.next);
         }
@@ -50,12 +87,15 @@ impl Near {
     fn map(&mut self, reach: &Range<u64>, wanted: u64) -> Option<u64> {
         let usable = reach.start.next_multiple_of(PAGE)..reach.end / PAGE * PAGE;
         for size in [REGION, 16 * PAGE, 2 * PAGE] {
-            let mut places: Vec<u64> = self.gaps.iter().filter_map(|gap| place(gap, &usable, size, wanted)).collect();
+            let mut places: Vec<u64> =
+                self.gaps.iter().filter_map(|gap| place(gap, &usable, size, wanted)).collect();
             places.sort_unstable_by_key(|at| at.abs_diff(wanted));
-            // Not all: each costs a system call, and a gap that fails was taken by somebody just now.
+            // Not all: each costs a system call, and a gap that fails was taken by somebody just
+            // now.
             for at in places.into_iter().take(16) {
                 if map_at(at, size) {
-                    self.regions.push(Region { range: at..at + size, next: at, executable: false });
+                    let (range, staged) = (at..at + size, Vec::new());
+                    self.regions.push(Region { range, next: at, executable: false, staged });
                     self.take(at..at + size);
                     return Some(at);
                 }
@@ -72,36 +112,27 @@ impl Near {
                 left.push(gap);
                 continue;
             }
-            left.extend([gap.start..range.start, range.end..gap.end].into_iter().filter(|g| g.start < g.end));
+            left.extend(
+                [gap.start..range.start, range.end..gap.end]
+                    .into_iter()
+                    .filter(|g| g.start < g.end),
+            );
         }
         self.gaps = left;
     }
 
-    /// Writes `code` at `at`, which [`Near::reserve`] gave, and keeps it.
-    pub(crate) fn commit(&mut self, at: u64, code: &[u8], text: &Text) -> bool {
-        let Some(region) = self.regions.iter_mut().find(|r| r.next == at && r.range.end >= at + code.len() as u64) else { return false };
-        if region.executable {
-            if !text.write(at, code) {
-                return false;
-            }
-        } else {
-            let to = ptr::with_exposed_provenance_mut(at as usize);
-            // SAFETY: the bytes lie in a writable region of ours, behind everything that was handed out before.
-            unsafe { ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
-        }
-        region.next = (at + code.len() as u64).next_multiple_of(ALIGN);
-        true
+    /// Takes `code` for `at`, which [`Near::reserve`] gave, and keeps it. It is there when the
+    /// batch is sealed.
+    pub(crate) fn commit(&mut self, at: u64, code: &[u8]) -> bool {
+        let region =
+            self.regions.iter_mut().find(|r| r.next == at && r.range.end >= at + code.len() as u64);
+        region.map(|region| region.put(at, code)).is_some()
     }
 
     /// Makes everything that was committed executable. False: the system does not allow it.
-    pub(crate) fn seal(&mut self) -> bool {
-        self.regions.iter_mut().filter(|r| !r.executable).all(|r| {
-            let at = ptr::with_exposed_provenance_mut(r.range.start as usize);
-            // SAFETY: the whole region is ours.
-            let sealed = unsafe { libc::mprotect(at, (r.range.end - r.range.start) as usize, libc::PROT_READ | libc::PROT_EXEC) } == 0;
-            r.executable |= sealed;
-            sealed
-        })
+    pub(crate) fn seal(&mut self, text: &Text) -> bool {
+        // All of them, also behind one that fails: what is staged belongs to this batch.
+        self.regions.iter_mut().filter_map(|region| (!region.seal(text)).then_some(())).count() == 0
     }
 
     /// Bytes mapped.
@@ -112,7 +143,8 @@ impl Near {
 
 /// Where in `gap` a mapping of `size` bytes lies within `usable`, as close to `wanted` as possible.
 fn place(gap: &Range<u64>, usable: &Range<u64>, size: u64, wanted: u64) -> Option<u64> {
-    // A page is left free on both sides: the heap and stacks grow, and nobody wants to run into a stub.
+    // A page is left free on both sides: the heap and stacks grow, and nobody wants to run into a
+    // stub.
     let low = (gap.start + PAGE).next_multiple_of(PAGE).max(usable.start);
     let high = (gap.end.checked_sub(PAGE)? / PAGE * PAGE).min(usable.end).checked_sub(size)?;
     (low <= high).then(|| (wanted / PAGE * PAGE).clamp(low, high))
@@ -123,7 +155,9 @@ pub(crate) fn map_at(at: u64, size: u64) -> bool {
     let wanted = ptr::without_provenance_mut(at as usize);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: NOREPLACE takes nothing from anybody.
-    let got = unsafe { libc::mmap(wanted, size as usize, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let got = unsafe {
+        libc::mmap(wanted, size as usize, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+    };
     if got == libc::MAP_FAILED {
         return false;
     }

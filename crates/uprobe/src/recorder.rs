@@ -1,4 +1,5 @@
-//! What the engine needs from its user: a block of cells for each thread, and somewhere to report what was lost.
+//! What the engine needs from its user: a block of cells for each thread, and somewhere to report
+//! what was lost.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -19,15 +20,18 @@ pub enum Loss {
 /// How many [`Loss`]es there are.
 pub const LOSSES: usize = 4;
 
-/// The functions that the engine's user provides. The engine calls them from cold paths in the middle of the program's functions: they must not allocate, block or call anything that may
-/// be probed. Signals are blocked during `thread_start` and `thread_exit`.
+/// The functions that the engine's user provides. The engine calls them from slow paths in the
+/// middle of the program's functions: they must not allocate, block or call anything that may be
+/// probed. Signals are blocked during `thread_start` and `thread_exit`.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
-    /// A block of cells for the calling thread, or null if there is none left. Called again in a fork child, for its only thread.
+    /// A block of cells for the calling thread, or null if there is none left. Called again in a
+    /// fork child, for its only thread.
     pub thread_start: fn() -> *mut u8,
     /// The thread of this block has ended. Another one calls, some time later.
     pub thread_exit: fn(*mut u8),
-    /// A hit was lost. May be called by several threads, and by signal handlers; may use SSE only of the vector instructions (plain x86-64 code that calls no libc).
+    /// A hit was lost. May be called by several threads, and by signal handlers; may use SSE only
+    /// of the vector instructions (plain x86-64 code that calls no libc).
     pub lost: fn(Loss),
 }
 

@@ -10,7 +10,8 @@ pub enum Refusal {
     Code(patch::Refusal),
     /// The address range is not readable memory.
     Unreadable,
-    /// It cannot take a jump, and must not take a breakpoint ([`Target::traps`](crate::Target::traps)).
+    /// It cannot take a jump, and must not take a breakpoint
+    /// ([`Target::traps`](crate::Target::traps)).
     NeedsTrap,
     /// There is a probe already, of another kind.
     AlreadyProbed,
@@ -18,7 +19,8 @@ pub enum Refusal {
     NoRoom,
     /// The system does not let code be changed.
     NotWritable,
-    /// The kernel has no membarrier for instruction streams: code cannot be changed under running threads.
+    /// The kernel has no membarrier for instruction streams: code cannot be changed under running
+    /// threads.
     NoSyncCore,
     /// The table of sites is full.
     TooManySites,
@@ -31,11 +33,17 @@ impl fmt::Display for Refusal {
         match self {
             Self::Code(why) => why.fmt(f),
             Self::Unreadable => f.write_str("its code cannot be read"),
-            Self::NeedsTrap => f.write_str("it needs a breakpoint, which would kill where signals are blocked"),
+            Self::NeedsTrap => f.write_str(
+                "it needs a breakpoint, which would kill where signals \
+                are blocked",
+            ),
             Self::AlreadyProbed => f.write_str("probed already"),
             Self::NoRoom => f.write_str("no memory free within 2 GiB of it"),
             Self::NotWritable => f.write_str("the system does not let code be changed"),
-            Self::NoSyncCore => f.write_str("this kernel cannot change code under running threads (membarrier SYNC_CORE is missing)"),
+            Self::NoSyncCore => f.write_str(
+                "this kernel cannot change code under running threads \
+                (membarrier SYNC_CORE is missing)",
+            ),
             Self::TooManySites => f.write_str("too many probes"),
             Self::TooManyConsumers => f.write_str("too many consumers"),
         }

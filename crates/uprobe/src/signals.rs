@@ -1,7 +1,11 @@
-//! Signals as the program sees them: its dispositions and masks, though the engine needs some for itself.
+//! Signals as the program sees them: its dispositions and masks, though the engine needs some for
+//! itself.
 //!
-//! A preloaded agent offers `sigaction`, `signal`, `sigprocmask`, `pthread_sigmask` and `sigpending` to the program and forwards them here. Every handler of the program is then called through a wrapper
-//! that shows it a frame in its own code, also when the signal arrived in a stub. SIGTRAP and SIGILL reach the program only when the trap is not the engine's.
+//! A preloaded agent offers `sigaction`, `signal`, `sigprocmask`, `pthread_sigmask` and
+//! `sigpending` to the program and forwards them here. Every handler of the program is then called
+//! through a wrapper that shows it a frame in its own code, also when the signal arrived in a stub.
+//! A child of `vfork`, which runs on its parent's memory, changes nothing for its parent. SIGTRAP
+//! and SIGILL reach the program only when the trap is not the engine's.
 #![allow(unsafe_code)]
 
 mod dispositions;
@@ -11,11 +15,16 @@ pub(crate) mod stack;
 pub(crate) mod traps;
 mod wrap;
 
-use crate::kernel;
+use crate::thread_state::{Busy, busy, set_busy};
+use crate::{kernel, sealed, wipe_on_fork};
 use dispositions::system;
-use libc::{SA_RESETHAND, SA_SIGINFO, SIG_DFL, SIG_ERR, SIG_IGN, SIGILL, SIGTRAP, c_int};
+use libc::{
+    SA_RESETHAND, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_ERR, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK,
+    SIGILL, SIGTRAP, c_int, c_void, siginfo_t, sigset_t, ucontext_t,
+};
 
-pub use masks::{Inherited, adopt, inherit, inherited, mask, pending};
+pub use masks::pending;
+pub use traps::adopt;
 
 /// `sigaction(2)` for the program.
 ///
@@ -24,20 +33,30 @@ pub use masks::{Inherited, adopt, inherit, inherited, mask, pending};
 ///
 /// # Context
 /// Signal-safe; blocks signals for its duration.
-pub unsafe fn sigaction(signal: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
+pub unsafe fn sigaction(
+    signal: c_int,
+    new: *const libc::sigaction,
+    old: *mut libc::sigaction,
+) -> c_int {
+    if wipe_on_fork::is_borrowed() {
+        // SAFETY: the caller's pointers.
+        return unsafe { of_borrower(signal, new, old) };
+    }
     // SAFETY: the caller's pointer.
     let asked = unsafe { new.as_ref() }.copied();
     let result = dispositions::with(signal, |mine| {
         // SAFETY: zero is a valid sigaction.
         let mut before: libc::sigaction = unsafe { core::mem::zeroed() };
-        let reserved = traps::installed() && matches!(signal, SIGTRAP | SIGILL);
+        let reserved = dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL);
         let real = asked.map(|a| wrapped(&a));
-        let real = real.as_ref().filter(|_| !reserved).map_or(core::ptr::null(), core::ptr::from_ref);
+        let real =
+            real.as_ref().filter(|_| !reserved).map_or(core::ptr::null(), core::ptr::from_ref);
         // SAFETY: `real` is null or a sigaction that lives through the call.
         let result = unsafe { system(signal, real, &raw mut before) };
         if result == 0 {
             // One-shot handlers that ran are the default again: the kernel knows.
-            let spent = before.sa_sigaction == SIG_DFL && mine.is_some_and(|m| m.sa_flags & SA_RESETHAND != 0);
+            let spent = before.sa_sigaction == SIG_DFL
+                && mine.is_some_and(|m| m.sa_flags & SA_RESETHAND != 0);
             let known = mine.filter(|_| !spent || reserved);
             // SAFETY: the caller's pointer.
             if let Some(old) = unsafe { old.as_mut() } {
@@ -52,20 +71,54 @@ pub unsafe fn sigaction(signal: c_int, new: *const libc::sigaction, old: *mut li
     result.unwrap_or_else(|| unsafe { system(signal, new, old) })
 }
 
+/// [`sigaction`] in a child of `vfork`: its dispositions are its own, in the kernel, but what is
+/// known here is its parent's, and stays so. A handler of the child's own is called as it is; it
+/// lives until the child executes another program.
+///
+/// # Safety
+/// As there.
+unsafe fn of_borrower(
+    signal: c_int,
+    new: *const libc::sigaction,
+    old: *mut libc::sigaction,
+) -> c_int {
+    let reserved = dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL);
+    // SAFETY: the caller's pointer.
+    let asked = unsafe { new.as_ref() }.map(|asked| trappable(*asked));
+    let real = asked.as_ref().filter(|_| !reserved).map_or(core::ptr::null(), core::ptr::from_ref);
+    // SAFETY: zero is a valid sigaction.
+    let mut before: libc::sigaction = unsafe { core::mem::zeroed() };
+    // SAFETY: `real` is null or a sigaction that lives through the call.
+    let result = unsafe { system(signal, real, &raw mut before) };
+    if result == 0
+        // SAFETY: the caller's pointer.
+        && let Some(old) = unsafe { old.as_mut() }
+    {
+        let inherited = reserved || before.sa_sigaction == wrapper as *const () as usize;
+        *old = dispositions::look(signal).filter(|_| inherited).unwrap_or(before);
+    }
+    result
+}
+
+/// With a mask under which a breakpoint inside the handler can trap.
+fn trappable(mut action: libc::sigaction) -> libc::sigaction {
+    let mask = masks::of(&action.sa_mask) & !kernel::bit(SIGTRAP);
+    masks::set(&mut action.sa_mask, mask);
+    action
+}
+
 /// What the kernel is told instead.
 fn wrapped(asked: &libc::sigaction) -> libc::sigaction {
-    let mut real = *asked;
-    // A breakpoint inside the handler must be able to trap.
-    let mask = masks::of(&real.sa_mask) & !kernel::bit(SIGTRAP);
-    masks::set(&mut real.sa_mask, mask);
+    let mut real = trappable(*asked);
     if asked.sa_sigaction != SIG_DFL && asked.sa_sigaction != SIG_IGN {
-        real.sa_sigaction = wrap::wrapper as *const () as usize;
+        real.sa_sigaction = wrapper as *const () as usize;
         real.sa_flags |= SA_SIGINFO;
     }
     real
 }
 
-/// `signal(3)` for the program, with the given `sigaction` flags (`SA_RESTART` for the BSD meaning, `SA_RESETHAND | SA_NODEFER` for System V's).
+/// `signal(3)` for the program, with the given `sigaction` flags (`SA_RESTART` for the BSD meaning,
+/// `SA_RESETHAND | SA_NODEFER` for System V's).
 ///
 /// # Safety
 /// `handler` is `SIG_DFL`, `SIG_IGN` or a signal handler.
@@ -77,5 +130,83 @@ pub unsafe fn signal(signal: c_int, handler: usize, flags: c_int) -> usize {
     new.sa_sigaction = handler;
     new.sa_flags = flags;
     // SAFETY: two sigactions that live through the call.
-    if unsafe { sigaction(signal, &raw const new, &raw mut old) } == 0 { old.sa_sigaction } else { SIG_ERR }
+    if unsafe { sigaction(signal, &raw const new, &raw mut old) } == 0 {
+        old.sa_sigaction
+    } else {
+        SIG_ERR
+    }
+}
+
+/// What the kernel calls instead of a handler of the program.
+extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel gives a SA_SIGINFO handler its frame.
+    let frame = unsafe { &mut *context.cast::<ucontext_t>() };
+    stack::note(frame);
+    // Signals wait for the engine's own code, or cannot be made to.
+    let in_between = sealed::is_sealed() && busy() == Busy::Own;
+    if in_between {
+        set_busy(Busy::Agent);
+    }
+    wrap::call(signal, info, frame, traps::install);
+    if in_between {
+        set_busy(Busy::Own);
+    }
+}
+
+/// `sigprocmask(2)` and `pthread_sigmask(3)` for the program; 0 or an error number. SIGTRAP is
+/// blocked in appearance only.
+///
+/// # Safety
+/// `new` and `old` are null or valid.
+///
+/// # Context
+/// Signal-safe.
+pub unsafe fn mask(how: c_int, new: *const sigset_t, old: *mut sigset_t) -> c_int {
+    // SAFETY: the caller's pointer.
+    let asked = unsafe { new.as_ref() }.map(masks::of);
+    let blocked = masks::blocks_traps();
+    let real = asked.map(|mask| {
+        if how == SIG_UNBLOCK { mask } else { mask & !masks::INTERNAL & !kernel::bit(SIGTRAP) }
+    });
+    let real = real.as_ref().map_or(0, |mask| std::ptr::from_ref(mask).expose_provenance());
+    // SAFETY: a mask that lives through the call, and the caller's pointer.
+    let error = unsafe { kernel::rt_sigprocmask(how, real, old.expose_provenance()) };
+    if error != 0 {
+        return error;
+    }
+    // SAFETY: the caller's pointer, to which the kernel has written.
+    if let Some(old) = unsafe { old.as_mut() }.filter(|_| blocked) {
+        masks::set(old, masks::of(old) | kernel::bit(SIGTRAP));
+    }
+    if let Some(mask) = asked {
+        let named = mask & kernel::bit(SIGTRAP) != 0;
+        let block = match how {
+            SIG_BLOCK => blocked || named,
+            SIG_UNBLOCK => blocked && !named,
+            _ => named,
+        };
+        // The word of a child of `vfork` is its parent's.
+        if block != blocked && !wipe_on_fork::is_borrowed() {
+            masks::block_traps(block, traps::install);
+        }
+    }
+    0
+}
+
+const _: () = assert!(SIG_SETMASK == 2, "the only other request");
+
+/// What a thread hands on to one that it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited(bool);
+
+/// For a thread that is about to start another one.
+pub fn inherited() -> Inherited {
+    Inherited(masks::blocks_traps())
+}
+
+/// In the new thread.
+pub fn inherit(from: Inherited) {
+    if from.0 != masks::blocks_traps() {
+        masks::block_traps(from.0, traps::install);
+    }
 }

@@ -1,10 +1,12 @@
-//! The slot policies that the permanent slots are measured against: per hit, as the kernel's uprobes, and sticky per thread, as the patch that was posted for them.
+//! The slot policies that the permanent slots are measured against: per hit, as the kernel's
+//! uprobes, and sticky per thread, as the patch that was posted for them.
 //!
-//! Both need memory that is written while threads run in it, so it is mapped twice: executable here, writable there. A slot that is taken per hit is free again when its thread
-//! takes the next one: by then the thread has left it, unless a signal handler interrupted it there, so a thread has two in turn.
+//! Both need memory that is written while threads run in it, so it is mapped twice: executable
+//! here, writable there. A slot that is taken per hit is free again when its thread takes the next
+//! one: by then the thread has left it, unless a signal handler interrupted it there, so a thread
+//! has two in turn.
 #![allow(unsafe_code)]
 
-use crate::breakpoint::SlotPolicy;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use percpu::tls;
@@ -12,6 +14,20 @@ use percpu::tls;
 /// Bytes of a slot: an instruction of up to 15 bytes, relocated, and an absolute jump.
 const SLOT: usize = 64;
 const SLOTS: usize = 4096;
+
+/// Where the copy of a breakpoint's instruction runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlotPolicy {
+    /// In a slot of the site's own, written when it was armed. The default, and the fastest.
+    #[default]
+    Permanent,
+    /// As the posted kernel patch: in a slot of the thread's own, which is written anew when the
+    /// thread comes by another site. For benchmarks: its pages are writable through a second
+    /// mapping.
+    StickyPerThread,
+    /// As the kernel today: in a slot that is taken and written at every hit. For benchmarks.
+    PerHit,
+}
 
 /// Addresses of the executable and of the writable view; 0: not mapped.
 static CODE: AtomicUsize = AtomicUsize::new(0);
@@ -34,7 +50,8 @@ pub(crate) fn prepare() -> bool {
     }
     let map = |protection| {
         // SAFETY: a new mapping of the file.
-        let at = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, file, 0) };
+        let at =
+            unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, file, 0) };
         (at != libc::MAP_FAILED).then(|| at.expose_provenance())
     };
     // SAFETY: the file was just made.
@@ -53,7 +70,8 @@ pub(crate) fn prepare() -> bool {
     }
 }
 
-/// A slot with `code`, position-independent, of the site `index`. `None`: the site's own slot is to be used.
+/// A slot with `code`, position-independent, of the site `index`. `None`: the site's own slot is to
+/// be used.
 ///
 /// Context: signal-safe, no system call.
 pub(crate) fn place(policy: SlotPolicy, index: u32, code: &[u8]) -> Option<u64> {
@@ -71,7 +89,9 @@ pub(crate) fn place(policy: SlotPolicy, index: u32, code: &[u8]) -> Option<u64> 
         if older != 0 {
             give_back(older - 1);
         }
-        tls::set(tls::Key::User2, ptr::without_provenance_mut((newer as usize) << 32 | (slot as usize + 1)));
+        let word = ptr::without_provenance_mut((newer as usize) << 32 | (slot as usize + 1));
+        // SAFETY: the key is this module's, which reads a number out of it.
+        unsafe { tls::set(tls::Key::User2, word) };
         slot
     };
     let content = &CONTENT[slot as usize % SLOTS];
@@ -86,7 +106,8 @@ fn fill(slot: usize, code: &[u8]) {
     let at = DATA.load(Ordering::Relaxed) + slot * SLOT;
     for (i, byte) in code.iter().enumerate() {
         let to = ptr::with_exposed_provenance::<AtomicU8>(at + i);
-        // SAFETY: the slot is the thread's own, in the writable view, and code is not longer than a slot.
+        // SAFETY: the slot is the thread's own, in the writable view, and code is not longer than a
+        // slot.
         unsafe { (*to).store(*byte, Ordering::Relaxed) };
     }
     // The same core fetches it next; returning from the handler serialises.
@@ -99,7 +120,12 @@ fn take() -> Option<u32> {
         while now != u64::MAX {
             let bit = now.trailing_ones();
             // Acquire pairs with the Release in `give_back`.
-            match word.compare_exchange_weak(now, now | 1 << bit, Ordering::Acquire, Ordering::Relaxed) {
+            match word.compare_exchange_weak(
+                now,
+                now | 1 << bit,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(i as u32 * 64 + bit),
                 Err(seen) => now = seen,
             }

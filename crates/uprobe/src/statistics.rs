@@ -1,14 +1,16 @@
 //! What the engine holds.
 
 use crate::instance::{CHUNK, CHUNKS, PER_CHUNK};
-use crate::thread;
+use crate::process;
 
 /// Memory and places for pending returns in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Chunks that threads hold (a thread keeps its chunks to its end), or that wait for a return on a thread that is gone.
+    /// Chunks that threads hold (a thread keeps its chunks to its end), or that wait for a return
+    /// on a thread that is gone.
     pub chunks: usize,
-    /// Chunks that were ever held: more than were held at once, for a CPU takes a fresh one before it takes back what another CPU has.
+    /// Chunks that were ever held: more than were held at once, for a CPU takes a fresh one before
+    /// it takes back what another CPU has.
     pub most_chunks: usize,
     /// Calls that can be pending in those.
     pub places: usize,
@@ -20,7 +22,7 @@ pub struct Statistics {
 
 /// What the engine holds now; all zero before it was started.
 pub fn statistics() -> Statistics {
-    thread::global().map_or_else(Statistics::default, |global| {
+    process::global().map_or_else(Statistics::default, |global| {
         let pool = global.pool.statistics();
         let most = pool.high_water;
         Statistics {

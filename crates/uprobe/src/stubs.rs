@@ -1,9 +1,11 @@
-//! What lies where in stubs, slots and hops: so that a signal that arrives there shows the program's own state.
+//! What lies where in stubs, slots and trampolines: so that a signal that arrives there shows the
+//! program's own state.
 //!
-//! Signal handlers search a sorted table that is never changed, only replaced, under the protection of an RCU section.
+//! Signal handlers search a sorted table that is never changed, only replaced, under the protection
+//! of an RCU section.
 #![allow(unsafe_code)]
 
-use crate::entry::Prologue;
+use crate::prologue::Prologue;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use patch::{Body, Registers};
@@ -25,17 +27,23 @@ pub(crate) struct Stub {
 }
 
 impl Stub {
-    /// Turns the registers of a thread in this code into those that it would have in the program's own.
+    /// Turns the registers of a thread in this code into those that it would have in the program's
+    /// own.
     ///
     /// Context: signal-safe.
     fn present(&self, registers: &mut Registers) {
         let ip = registers.rip;
-        if let Some(undo) = self.prologue.as_ref().and_then(|p| p.undo_at((ip - self.start) as u32)) {
+        if let Some(undo) = self.prologue.as_ref().and_then(|p| p.undo_at((ip - self.start) as u32))
+        {
             undo.apply(registers);
             registers.rip = self.site;
             return;
         }
-        let presented = self.body.as_ref().filter(|(at, _)| ip >= *at).and_then(|(at, body)| body.present((ip - at) as u32));
+        let presented = self
+            .body
+            .as_ref()
+            .filter(|(at, _)| ip >= *at)
+            .and_then(|(at, body)| body.present((ip - at) as u32));
         match presented {
             Some(p) => {
                 registers.rip = p.ip;
@@ -76,7 +84,8 @@ fn with<R>(f: impl FnOnce(&Sorted) -> Option<R>) -> Option<R> {
     unsafe { SORTED.load(Ordering::Acquire).as_ref() }.and_then(f)
 }
 
-/// If `registers.rip` lies in the engine's code near a site, makes them what the program would have. False: they are the program's own already.
+/// If `registers.rip` lies in the engine's code near a site, makes them what the program would
+/// have. False: they are the program's own already.
 ///
 /// Context: signal-safe.
 pub(crate) fn present(registers: &mut Registers) -> bool {
@@ -90,7 +99,8 @@ pub(crate) fn present(registers: &mut Registers) -> bool {
     found.is_some()
 }
 
-/// Where a thread goes on that wants to go on at `ip`, if that is one of the instructions behind the first that a probe displaces. Looks at every stub.
+/// Where a thread goes on that wants to go on at `ip`, if that is one of the instructions behind
+/// the first that a probe displaces. Looks at every stub.
 ///
 /// Context: signal-safe.
 pub(crate) fn relocated(ip: u64) -> Option<u64> {

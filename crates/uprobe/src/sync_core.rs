@@ -13,7 +13,8 @@ fn membarrier(command: i32) -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
 }
 
-/// Registers the process with the kernel, once. False: this kernel cannot do it, code must not be changed under running threads.
+/// Registers the process with the kernel, once. False: this kernel cannot do it, code must not be
+/// changed under running threads.
 pub(crate) fn available() -> bool {
     *REGISTERED.get_or_init(|| membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE))
 }
@@ -23,7 +24,8 @@ pub(crate) fn available() -> bool {
 /// Context: a system call; 8 to 10 µs when other threads run.
 pub(crate) fn sync_core() {
     // A fork child has to register anew.
-    if !membarrier(PRIVATE_EXPEDITED_SYNC_CORE) && membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE) {
+    if !membarrier(PRIVATE_EXPEDITED_SYNC_CORE) && membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)
+    {
         membarrier(PRIVATE_EXPEDITED_SYNC_CORE);
     }
 }

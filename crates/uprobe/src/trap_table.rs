@@ -1,6 +1,7 @@
 //! Which address traps on whose behalf: a hash table that signal handlers read without a lock.
 //!
-//! Writers hold the engine's lock. An entry's key is written last and never changed; what it stands for may be replaced, or withdrawn by an empty tag. A table that is three quarters full is copied
+//! Writers hold the engine's lock. An entry's key is written last and never changed; what it stands
+//! for may be replaced, or withdrawn by an empty tag. A table that is three quarters full is copied
 //! to a larger one; the old one stays readable for ever, for a handler may be in it.
 
 use core::ptr;
@@ -11,7 +12,8 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 pub(crate) enum Meaning {
     /// A breakpoint at the site with this number: count, then go on.
     Hit(u32),
-    /// A site that is being patched or restored, or a thread that was asleep between two displaced instructions: go on at this address.
+    /// A site that is being patched or restored, or a thread that was asleep between two displaced
+    /// instructions: go on at this address.
     GoOn(u64),
 }
 
@@ -19,7 +21,8 @@ pub(crate) enum Meaning {
 struct Entry {
     /// Address; 0 is empty.
     key: AtomicU64,
-    /// 0 nothing, odd: `Hit(value >> 1)`, even: `GoOn(value)`. Code addresses are made even by storing them shifted.
+    /// 0 nothing, odd: `Hit(value >> 1)`, even: `GoOn(value)`. Code addresses are made even by
+    /// storing them shifted.
     value: AtomicU64,
 }
 
@@ -42,7 +45,11 @@ impl Table {
 
     fn find(&self, key: u64) -> Option<&Entry> {
         // Acquire pairs with the Release in `set`: the value is there.
-        self.probe(key).map(|e| (e, e.key.load(Ordering::Acquire))).take_while(|(_, k)| *k != 0).find(|(_, k)| *k == key).map(|(e, _)| e)
+        self.probe(key)
+            .map(|e| (e, e.key.load(Ordering::Acquire)))
+            .take_while(|(_, k)| *k != 0)
+            .find(|(_, k)| *k == key)
+            .map(|(e, _)| e)
     }
 
     /// True if an entry was added.
@@ -128,7 +135,8 @@ impl Traps {
                 self.used += 1;
             }
         }
-        // Release pairs with the Acquire in `table`. The old one is left to handlers that may be reading it.
+        // Release pairs with the Acquire in `table`. The old one is left to handlers that may be
+        // reading it.
         TABLE.store(Box::leak(Box::new(new)), Ordering::Release);
     }
 }

@@ -1,4 +1,5 @@
-//! Consumers: what they see and change, cookies and vetoes, several at a site, removal, misses by cause.
+//! Consumers: what they see and change, cookies and vetoes, several at a site, removal, misses by
+//! cause.
 #![allow(unsafe_code)]
 
 mod common;
@@ -7,11 +8,19 @@ use common::{LOST, arm, arm_with, cell, through};
 use patch::{Liveness, Registers};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use uprobe::by_hand::Kind;
+use uprobe::testing::Kind;
 use uprobe::{Consumer, Context, Loss, Vectors, Verdict, sync};
 
 fn nothing() -> Consumer {
-    Consumer { entry: None, ret: None, span: None, busy: None, data: 0, vectors: Vectors::Sse, limit: 0 }
+    Consumer {
+        entry: None,
+        ret: None,
+        span: None,
+        busy: None,
+        data: 0,
+        vectors: Vectors::Sse,
+        limit: 0,
+    }
 }
 
 fn lost(loss: Loss) -> u64 {
@@ -35,7 +44,9 @@ fn arguments_and_results_are_seen_and_changed() {
         context.registers.rax = cookie * 2;
     }
     let site = arm(common::leaf_a as *const () as usize, Kind::Call);
-    let id = site.attach(Consumer { entry: Some(entry), ret: Some(ret), data: 100, ..nothing() }).expect("a place");
+    let id = site
+        .attach(Consumer { entry: Some(entry), ret: Some(ret), data: 100, ..nothing() })
+        .expect("a place");
     for n in 0..1000 {
         // SAFETY: a leaf function.
         let result = unsafe { common::leaf_a(n) };
@@ -68,7 +79,16 @@ fn several_at_one_site_nest() {
     }
     let site = arm(common::wrap_a as *const () as usize, Kind::Call);
     let add = |data, vectors| {
-        site.attach(Consumer { entry: Some(entry), ret: Some(ret), span: None, busy: None, data, vectors, limit: 0 }).expect("a place")
+        site.attach(Consumer {
+            entry: Some(entry),
+            ret: Some(ret),
+            span: None,
+            busy: None,
+            data,
+            vectors,
+            limit: 0,
+        })
+        .expect("a place")
     };
     let ids = [add(1, Vectors::Sse), add(2, Vectors::All), add(3, Vectors::Sse)];
     through(common::wrap_a, || note(9));
@@ -99,6 +119,12 @@ fn a_limit_is_kept() {
     assert!(site.remove(id));
 }
 
+/// For tests that look at what is lost by recursion, which is one number for all.
+fn recursion_alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn what_a_consumer_calls_is_not_probed() {
     const CELL: u32 = cell(0);
@@ -112,6 +138,7 @@ fn what_a_consumer_calls_is_not_probed() {
     let site = arm(common::leaf_b as *const () as usize, Kind::Call);
     arm(common::leaf_c as *const () as usize, Kind::Time(CELL));
     site.attach(Consumer { entry: Some(entry), ..nothing() }).expect("a place");
+    let _alone = recursion_alone();
     let before = lost(Loss::Recursion);
     for _ in 0..10 {
         // SAFETY: a leaf function.
@@ -137,7 +164,12 @@ fn they_come_and_go_under_load() {
         assert!(data != 1 || ALIVE.load(Ordering::Relaxed), "called after sync");
         RUNNING.fetch_add(1, Ordering::Relaxed);
     }
-    let site = arm_with(common::leaf_d as *const () as usize, Kind::Call, &Liveness { red_zone: false, ..Liveness::ALL }, false);
+    let site = arm_with(
+        common::leaf_d as *const () as usize,
+        Kind::Call,
+        &Liveness { red_zone: false, ..Liveness::ALL },
+        false,
+    );
     let stop = AtomicBool::new(false);
     thread::scope(|s| {
         for _ in 0..3 {
@@ -150,8 +182,12 @@ fn they_come_and_go_under_load() {
         }
         for _ in 0..100 {
             ALIVE.store(true, Ordering::Relaxed);
-            let id = site.attach(Consumer { entry: Some(entry), ret: Some(ret), data: 1, ..nothing() }).expect("a place");
-            let other = site.attach(Consumer { entry: Some(entry), ret: Some(ret), data: 2, ..nothing() }).expect("a place");
+            let id = site
+                .attach(Consumer { entry: Some(entry), ret: Some(ret), data: 1, ..nothing() })
+                .expect("a place");
+            let other = site
+                .attach(Consumer { entry: Some(entry), ret: Some(ret), data: 2, ..nothing() })
+                .expect("a place");
             let before = RUNNING.load(Ordering::Relaxed);
             while RUNNING.load(Ordering::Relaxed) == before {
                 thread::yield_now();
@@ -172,8 +208,12 @@ fn a_trap_does_the_same() {
     // A stack with one return address on it.
     let mut stack = [0_u64, 0x1234];
     let slot = &raw mut stack[1];
-    let before =
-        Registers { rsp: slot.expose_provenance() as u64, rip: common::leaf_e as *const () as u64, rdi: 5, ..Registers::default() };
+    let before = Registers {
+        rsp: slot.expose_provenance() as u64,
+        rip: common::leaf_e as *const () as u64,
+        rdi: 5,
+        ..Registers::default()
+    };
     let mut registers = before;
     thread::scope(|s| {
         s.spawn(|| {
@@ -188,7 +228,8 @@ fn a_trap_does_the_same() {
     assert_ne!(unsafe { slot.read_volatile() }, 0x1234, "the stub's address");
 }
 
-/// A consumer that needs more stack than there is: the program is in a signal handler, on a stack that is hardly larger than the kernel needs.
+/// A consumer that needs more stack than there is: the program is in a signal handler, on a stack
+/// that is hardly larger than the kernel needs.
 #[test]
 fn slow_code_has_a_stack_of_its_own() {
     static ROUNDS: AtomicU64 = AtomicU64::new(0);
@@ -203,7 +244,11 @@ fn slow_code_has_a_stack_of_its_own() {
         uprobe::slowly(&mut || {
             let mut room = [0_u8; NEEDED];
             // A breakpoint's handler would come on it, and overwrite the handler that this is in.
-            assert_ne!(signal_stack().ss_flags & libc::SS_DISABLE, 0, "the signal stack is taken away");
+            assert_ne!(
+                signal_stack().ss_flags & libc::SS_DISABLE,
+                0,
+                "the signal stack is taken away"
+            );
             std::hint::black_box(&mut room).fill(1);
             ROUNDS.fetch_add(u64::from(room[NEEDED - 1]), Ordering::Relaxed);
         });
@@ -212,7 +257,10 @@ fn slow_code_has_a_stack_of_its_own() {
     extern "C" fn handler(_: libc::c_int) {
         // SAFETY: adds one.
         assert_eq!(unsafe { common::leaf_f(3) }, 4);
-        assert_eq!(signal_stack().ss_flags & (libc::SS_DISABLE | libc::SS_ONSTACK), libc::SS_ONSTACK);
+        assert_eq!(
+            signal_stack().ss_flags & (libc::SS_DISABLE | libc::SS_ONSTACK),
+            libc::SS_ONSTACK
+        );
     }
     let site = arm(common::leaf_f as *const () as usize, Kind::Call);
     let id = site.attach(Consumer { entry: Some(entry), ..nothing() }).expect("a place");
@@ -220,16 +268,30 @@ fn slow_code_has_a_stack_of_its_own() {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_ONSTACK;
-    // SAFETY: a handler that only calls a probed function.
-    assert_eq!(unsafe { uprobe::signals::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) }, 0);
+    assert_eq!(
+        // SAFETY: a handler that only calls a probed function.
+        unsafe {
+            uprobe::signals::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut())
+        },
+        0
+    );
     thread::spawn(|| {
         // SAFETY: asks for a number.
         let kernels = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
-        // Room for this test's own frames: in debug builds they are large. And what must not be touched.
+        // Room for this test's own frames: in debug builds they are large. And what must not be
+        // touched.
         let (size, guard) = ((kernels + (12 << 10)).next_multiple_of(4096), 1 << 16);
         // SAFETY: new memory.
-        let memory =
-            unsafe { libc::mmap(std::ptr::null_mut(), guard + size, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+        let memory = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                guard + size,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
         let stack = memory.wrapping_byte_add(guard);
         // SAFETY: the upper part of it.
         assert_eq!(unsafe { libc::mprotect(stack, size, libc::PROT_READ | libc::PROT_WRITE) }, 0);
@@ -240,7 +302,11 @@ fn slow_code_has_a_stack_of_its_own() {
         // SAFETY: it is handled.
         assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
         let after = signal_stack();
-        assert_eq!((after.ss_sp, after.ss_size, after.ss_flags), (stack, size, 0), "it is the program's again");
+        assert_eq!(
+            (after.ss_sp, after.ss_size, after.ss_flags),
+            (stack, size, 0),
+            "it is the program's again"
+        );
         // SAFETY: the thread's own.
         assert_eq!(unsafe { libc::sigaltstack(&raw const before, std::ptr::null_mut()) }, 0);
     })
@@ -250,7 +316,8 @@ fn slow_code_has_a_stack_of_its_own() {
     assert!(site.remove(id));
 }
 
-// escapable(f, argument): calls f(argument) and gives 0, or 1 if a handler has gone to `escape` meanwhile, which puts everything back: what sigsetjmp and siglongjmp do.
+// escapable(f, argument): calls f(argument) and gives 0, or 1 if a handler has gone to `escape`
+// meanwhile, which puts everything back: what sigsetjmp and siglongjmp do.
 std::arch::global_asm!(
     ".globl consumers_escapable",
     "consumers_escapable:",
@@ -317,7 +384,10 @@ fn consumers_that_are_left_by_a_handler() {
     // SAFETY: a handler for the life of the process.
     unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
     let site = arm(common::leaf_g as *const () as usize, Kind::Call);
-    let id = site.attach(Consumer { entry: Some(entry), vectors: Vectors::All, ..nothing() }).expect("a place");
+    let id = site
+        .attach(Consumer { entry: Some(entry), vectors: Vectors::All, ..nothing() })
+        .expect("a place");
+    let _alone = recursion_alone();
     let before = lost(Loss::Recursion);
     for round in 0..50 {
         assert_eq!(consumers_escapable(common::leaf_g, 7), 1, "round {round}");

@@ -1,4 +1,5 @@
-//! Calls, returns and times: nesting, recursion, tail calls, branches back to the first byte, threads.
+//! Calls, returns and times: nesting, recursion, tail calls, branches back to the first byte,
+//! threads.
 #![allow(unsafe_code)]
 
 mod common;
@@ -6,7 +7,7 @@ mod common;
 use common::{ENTRY, arm, arm_with, buckets, calls, cell, returns, sum, through, untimed, unwound};
 use patch::Liveness;
 use std::thread;
-use uprobe::by_hand::Kind;
+use uprobe::testing::Kind;
 use wire::cell::{MAX, SELF, TOTAL};
 
 #[test]
@@ -27,7 +28,11 @@ fn nested_calls_have_their_own_times() {
     assert_eq!((calls(OUTER), returns(OUTER), buckets(OUTER)), (100, 100, 100));
     assert_eq!((calls(INNER), returns(INNER), buckets(INNER)), (300, 300, 300));
     assert_eq!(sum(INNER, TOTAL), sum(INNER, SELF), "nothing is called in the inner one");
-    assert_eq!(sum(OUTER, TOTAL) - sum(OUTER, SELF), sum(INNER, TOTAL), "the outer one's own time is without the inner one's");
+    assert_eq!(
+        sum(OUTER, TOTAL) - sum(OUTER, SELF),
+        sum(INNER, TOTAL),
+        "the outer one's own time is without the inner one's"
+    );
     assert!(sum(OUTER, MAX) * 100 >= sum(OUTER, TOTAL));
     assert_eq!(unwound(OUTER) + unwound(INNER) + untimed(OUTER) + untimed(INNER), 0);
 }
@@ -70,7 +75,12 @@ fn tail_calls_are_calls() {
 fn a_branch_back_to_the_first_byte_is_not_a_call() {
     // A cell of its own: the counting part of one that is otherwise unused here.
     const CELL: u32 = cell(4) + wire::cell::TIMED_BYTES as u32;
-    arm_with(common::spin as *const () as usize, Kind::Pair(CELL), &Liveness { red_zone: true, flags: true, ..ENTRY }, true);
+    arm_with(
+        common::spin as *const () as usize,
+        Kind::Pair(CELL),
+        &Liveness { red_zone: true, flags: true, ..ENTRY },
+        true,
+    );
     for n in [1, 2, 100, 10_000] {
         // SAFETY: it ends after n rounds.
         assert_eq!(unsafe { common::spin(n, 0) }, n, "what it keeps in its red zone is untouched");
@@ -83,7 +93,12 @@ fn eight_threads_are_exact() {
     const COUNT: u32 = 0;
     const TIME: u32 = cell(4) + wire::cell::TIMED_BYTES as u32 + 64;
     arm(common::leaf_a as *const () as usize, Kind::Count(COUNT));
-    arm_with(common::leaf_b as *const () as usize, Kind::Pair(TIME), &Liveness { red_zone: false, ..Liveness::ALL }, false);
+    arm_with(
+        common::leaf_b as *const () as usize,
+        Kind::Pair(TIME),
+        &Liveness { red_zone: false, ..Liveness::ALL },
+        false,
+    );
     thread::scope(|s| {
         for _ in 0..8 {
             s.spawn(|| {

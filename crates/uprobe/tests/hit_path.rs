@@ -7,7 +7,7 @@ use common::{arm, arm_with, calls, cell, returns, through};
 use patch::Liveness;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use uprobe::by_hand::Kind;
+use uprobe::testing::Kind;
 use uprobe::{Consumer, Context, Vectors, Verdict};
 
 thread_local! {
@@ -47,7 +47,15 @@ fn arm_all() {
     arm_with(common::spin as *const () as usize, Kind::Time(cell(2)), &Liveness::ALL, true);
     arm(common::ping as *const () as usize, Kind::Time(cell(3)));
     arm(common::pong as *const () as usize, Kind::Time(cell(3)));
-    let consumer = Consumer { entry: Some(entry), ret: Some(ret), span: None, busy: None, data: 0, vectors: Vectors::All, limit: 0 };
+    let consumer = Consumer {
+        entry: Some(entry),
+        ret: Some(ret),
+        span: None,
+        busy: None,
+        data: 0,
+        vectors: Vectors::All,
+        limit: 0,
+    };
     arm(common::leaf_d as *const () as usize, Kind::Call).attach(consumer).expect("a place");
     arm(common::recurse as *const () as usize, Kind::Time(cell(4)));
 }
@@ -67,17 +75,31 @@ fn hit_all() {
     }
 }
 
-/// All but exit kill the process from here on. (Not seccomp's strict mode: that forbids reading the time stamp, too.)
+/// All but exit kill the process from here on. (Not seccomp's strict mode: that forbids reading the
+/// time stamp, too.)
 fn forbid_system_calls() -> bool {
-    let load = libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: 0 };
-    let is_exit = libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: 1, k: libc::SYS_exit as u32 };
-    let answer = |k| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
-    let mut filter = [load, is_exit, answer(libc::SECCOMP_RET_ALLOW), answer(libc::SECCOMP_RET_KILL_PROCESS)];
+    let load = libc::sock_filter {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let is_exit = libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 1,
+        k: libc::SYS_exit as u32,
+    };
+    let answer =
+        |k| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
+    let mut filter =
+        [load, is_exit, answer(libc::SECCOMP_RET_ALLOW), answer(libc::SECCOMP_RET_KILL_PROCESS)];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: numbers only.
     let quiet = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     // SAFETY: a valid program, which the kernel copies.
-    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    let set =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     quiet == 0 && set == 0
 }
 

@@ -1,4 +1,4 @@
-//! Every register, flag and vector lane is as it was, on hot and cold paths.
+//! Every register, flag and vector lane is as it was, on hot and slow paths.
 #![allow(unsafe_code)]
 
 mod common;
@@ -7,10 +7,11 @@ use common::{arm_with, calls, cell};
 use core::arch::global_asm;
 use patch::Liveness;
 use std::thread;
-use uprobe::by_hand::{Armed, Kind};
+use uprobe::testing::{Armed, Kind};
 use uprobe::{Consumer, Context, Vectors, Verdict};
 
-/// All that a function can see: rax, rcx, rdx, rbx, rbp, rsi, rdi, r8 to r15, flags, vectors, masks.
+/// All that a function can see: rax, rcx, rdx, rbx, rbp, rsi, rdi, r8 to r15, flags, vectors,
+/// masks.
 #[repr(C, align(64))]
 #[derive(Clone, PartialEq, Debug)]
 struct Everything {
@@ -21,8 +22,14 @@ struct Everything {
 }
 
 unsafe extern "C" {
-    /// Loads everything from `before`, calls `f`, stores everything to `after`. `level`: 0 xmm, 1 ymm, 2 zmm.
-    fn call_with_everything(f: usize, before: *const Everything, after: *mut Everything, level: u64);
+    /// Loads everything from `before`, calls `f`, stores everything to `after`. `level`: 0 xmm, 1
+    /// ymm, 2 zmm.
+    fn call_with_everything(
+        f: usize,
+        before: *const Everything,
+        after: *mut Everything,
+        level: u64,
+    );
     fn keep(n: u64) -> u64;
     fn keep_cold(n: u64) -> u64;
     fn keep_pair(n: u64) -> u64;
@@ -65,7 +72,8 @@ global_asm!(
     "cmp rcx, 1",
     "jb 2f",
     "je 3f",
-    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, \
+        23, 24, 25, 26, 27, 28, 29, 30, 31",
     "vmovups zmm\\n, zmmword ptr [rsi + 128 + 64 * \\n]",
     ".endr",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
@@ -129,7 +137,8 @@ global_asm!(
     "cmp rcx, 1",
     "jb 2f",
     "je 3f",
-    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, \
+        23, 24, 25, 26, 27, 28, 29, 30, 31",
     "vmovups zmmword ptr [rsi + 128 + 64 * \\n], zmm\\n",
     ".endr",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
@@ -159,7 +168,11 @@ global_asm!(
 );
 
 fn level() -> u64 {
-    if std::is_x86_feature_detected!("avx512bw") { 2 } else { u64::from(std::is_x86_feature_detected!("avx")) }
+    if std::is_x86_feature_detected!("avx512bw") {
+        2
+    } else {
+        u64::from(std::is_x86_feature_detected!("avx"))
+    }
 }
 
 /// Values that differ everywhere, with these arithmetic flags.
@@ -173,7 +186,8 @@ fn pattern(seed: u64, flags: u64) -> Everything {
     };
     let lanes = [2, 4, 8][level() as usize];
     let registers = if level() == 2 { 32 } else { 16 };
-    let mut it = Everything { general: [0; 15], flags: 0x202 | flags, vectors: [[0; 8]; 32], masks: [0; 8] };
+    let mut it =
+        Everything { general: [0; 15], flags: 0x202 | flags, vectors: [[0; 8]; 32], masks: [0; 8] };
     it.general.fill_with(&mut next);
     it.vectors[..registers].iter_mut().for_each(|v| v[..lanes].fill_with(&mut next));
     if level() == 2 {
@@ -186,21 +200,46 @@ fn pattern(seed: u64, flags: u64) -> Everything {
 fn check(f: unsafe extern "C" fn(u64) -> u64, what: &str) {
     const ARITHMETIC: [u64; 6] = [1, 4, 16, 64, 128, 2048];
     for bits in 0..64_u64 {
-        let flags = ARITHMETIC.iter().enumerate().filter(|(n, _)| bits & 1 << n != 0).map(|(_, f)| f).sum();
+        let flags =
+            ARITHMETIC.iter().enumerate().filter(|(n, _)| bits & 1 << n != 0).map(|(_, f)| f).sum();
         let before = pattern(0x9e37_79b9_7f4a_7c15 + bits, flags);
-        let mut after = Everything { general: [0; 15], flags: 0, vectors: [[0; 8]; 32], masks: [0; 8] };
+        let mut after =
+            Everything { general: [0; 15], flags: 0, vectors: [[0; 8]; 32], masks: [0; 8] };
         // SAFETY: `f` keeps everything, so any values will do.
-        unsafe { call_with_everything(f as *const () as usize, &raw const before, &raw mut after, level()) };
+        unsafe {
+            call_with_everything(
+                f as *const () as usize,
+                &raw const before,
+                &raw mut after,
+                level(),
+            )
+        };
         assert!(before == after, "{what}, flags {flags:#x}: {}", difference(&before, &after));
     }
 }
 
 fn difference(a: &Everything, b: &Everything) -> String {
-    let general =
-        a.general.iter().zip(&b.general).enumerate().filter(|(_, (a, b))| a != b).map(|(n, (a, b))| format!("register {n}: {a:x} {b:x}; "));
-    let vectors =
-        a.vectors.iter().zip(&b.vectors).enumerate().filter(|(_, (a, b))| a != b).map(|(n, (a, b))| format!("vector {n}: {a:x?} {b:x?}; "));
-    let masks = a.masks.iter().zip(&b.masks).enumerate().filter(|(_, (a, b))| a != b).map(|(n, (a, b))| format!("mask {n}: {a:x} {b:x}; "));
+    let general = a
+        .general
+        .iter()
+        .zip(&b.general)
+        .enumerate()
+        .filter(|(_, (a, b))| a != b)
+        .map(|(n, (a, b))| format!("register {n}: {a:x} {b:x}; "));
+    let vectors = a
+        .vectors
+        .iter()
+        .zip(&b.vectors)
+        .enumerate()
+        .filter(|(_, (a, b))| a != b)
+        .map(|(n, (a, b))| format!("vector {n}: {a:x?} {b:x?}; "));
+    let masks = a
+        .masks
+        .iter()
+        .zip(&b.masks)
+        .enumerate()
+        .filter(|(_, (a, b))| a != b)
+        .map(|(n, (a, b))| format!("mask {n}: {a:x} {b:x}; "));
     let flags = (a.flags != b.flags).then(|| format!("flags: {:x} {:x}", a.flags, b.flags));
     general.chain(vectors).chain(masks).chain(flags).collect()
 }
@@ -256,7 +295,7 @@ fn everything_is_kept() {
         (keep_call_all, "consumer, all vectors"),
     ];
     for (f, what) in all {
-        // The first hit of each thread is cold.
+        // The first hit of each thread takes the slow path.
         for _ in 0..3 {
             thread::spawn(move || check(f, what)).join().expect(what);
         }

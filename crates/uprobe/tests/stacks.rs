@@ -1,16 +1,20 @@
-//! Several stacks in one thread, stacks that change threads, and signal handlers that interrupt anything.
+//! Several stacks in one thread, stacks that change threads, and signal handlers that interrupt
+//! anything.
 #![allow(unsafe_code)]
 
 mod common;
+mod interrupts;
 
 use common::{arm, buckets, calls, cell, returns, through, untimed, unwound};
+use interrupts::{Interrupts, operation};
 use std::cell::UnsafeCell;
 use std::ffi::c_int;
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use uprobe::by_hand::Kind;
+use std::time::Duration;
+use uprobe::testing::Kind;
 
 /// A stack with a context on it.
 struct Coroutine {
@@ -25,7 +29,13 @@ impl Coroutine {
     fn new(body: fn(&Coroutine)) -> Box<Self> {
         // SAFETY: plain data.
         let empty = || UnsafeCell::new(unsafe { mem::zeroed() });
-        let mut it = Box::new(Self { own: empty(), caller: empty(), stack: vec![0; 256 * 1024], body, finished: AtomicBool::new(false) });
+        let mut it = Box::new(Self {
+            own: empty(),
+            caller: empty(),
+            stack: vec![0; 256 * 1024],
+            body,
+            finished: AtomicBool::new(false),
+        });
         let address = (&raw const *it).expose_provenance();
         let (base, len) = (it.stack.as_mut_ptr(), it.stack.len());
         let own = it.own.get();
@@ -85,7 +95,8 @@ fn coroutines_return_in_any_order() {
     let mut ended = 0;
     let mut running = [true; 10];
     while ended < all.len() {
-        order = order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order =
+            order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let n = (order >> 33) % all.len();
         through(common::wrap_b, || {
             if running[n] && all[n].resume() {
@@ -165,6 +176,7 @@ extern "C" fn handler(_: c_int) {
     // SAFETY: three levels.
     assert_eq!(unsafe { common::recurse(3) }, 3);
     IN_HANDLER.fetch_add(1, Ordering::Relaxed);
+    interrupts::handled();
 }
 
 #[test]
@@ -181,57 +193,46 @@ fn handlers_interrupt_anything() {
     action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
     // SAFETY: a handler that only calls probed functions.
     assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()) }, 0);
-    let stop = AtomicBool::new(false);
     let totals = thread::scope(|s| {
-        let workers: Vec<_> = (0..3)
-            .map(|k| {
-                let (sender, receiver) = std::sync::mpsc::channel();
-                let stop = &stop;
-                let worker = s.spawn(move || {
-                    let mut stack = vec![0_u8; 256 * 1024];
-                    // One on its only stack (Rust's threads have an alternative one of 8 KiB, too small for what the tests do), the others on one of their own.
-                    let flags = if k == 0 { libc::SS_DISABLE } else { 0 };
-                    let alternative = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: flags, ss_size: stack.len() };
-                    // SAFETY: the stack outlives its use: it is taken away below.
-                    unsafe { libc::sigaltstack(&raw const alternative, ptr::null_mut()) };
-                    // SAFETY: no arguments.
-                    sender.send(unsafe { libc::pthread_self() }).expect("a receiver");
-                    let mut rounds = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        for n in 0..100 {
-                            // SAFETY: adds one.
-                            assert_eq!(unsafe { common::leaf_e(n) }, n + 1);
-                            // SAFETY: adds one.
-                            assert_eq!(unsafe { common::leaf_d(n) }, n + 1);
-                        }
-                        // SAFETY: five levels.
-                        assert_eq!(unsafe { common::recurse(5) }, 5);
-                        rounds += 1;
-                    }
-                    let off = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-                    // SAFETY: no handler is running.
-                    unsafe { libc::sigaltstack(&raw const off, ptr::null_mut()) };
-                    rounds
-                });
-                (worker, receiver.recv().expect("a thread"))
-            })
-            .collect();
-        for _ in 0..20_000 {
-            for (_, thread) in &workers {
-                // SAFETY: the thread runs until `stop` is set.
-                unsafe { libc::pthread_kill(*thread, libc::SIGUSR1) };
+        let worker = |k| {
+            let mut stack = vec![0_u8; 256 * 1024];
+            // One on its only stack (Rust's threads have an alternative one of 8 KiB, too small for
+            // what the tests do), the others on one of their own.
+            let flags = if k == 0 { libc::SS_DISABLE } else { 0 };
+            let alternative = libc::stack_t {
+                ss_sp: stack.as_mut_ptr().cast(),
+                ss_flags: flags,
+                ss_size: stack.len(),
+            };
+            // SAFETY: the stack outlives its use: it is taken away below.
+            unsafe { libc::sigaltstack(&raw const alternative, ptr::null_mut()) };
+            let timer = Interrupts::start(libc::SIGUSR1, Duration::from_micros(50));
+            let mut rounds = 0;
+            while timer.short_of::<3>(600, false) {
+                for n in 0..10 {
+                    // SAFETY: adds one.
+                    assert_eq!(operation(0, || unsafe { common::leaf_e(n) }), n + 1);
+                    // SAFETY: adds one.
+                    assert_eq!(operation(1, || unsafe { common::leaf_d(n) }), n + 1);
+                }
+                // SAFETY: five levels.
+                assert_eq!(operation(2, || unsafe { common::recurse(5) }), 5);
+                rounds += 1;
             }
-            for _ in 0..500 {
-                std::hint::spin_loop();
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-        workers.into_iter().map(|(worker, _)| worker.join().expect("no panic")).sum::<u64>()
+            println!("{} handlers, over functions {:?}", timer.handlers(), timer.over::<3>());
+            drop(timer);
+            let off =
+                libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+            // SAFETY: no handler is running.
+            unsafe { libc::sigaltstack(&raw const off, ptr::null_mut()) };
+            rounds
+        };
+        let workers: Vec<_> = (0..3).map(|k| s.spawn(move || worker(k))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).sum::<u64>()
     });
     let handled = IN_HANDLER.load(Ordering::Relaxed);
-    assert!(handled > 0);
-    assert_eq!(calls(COUNT), totals * 100 + handled * 3);
-    assert_eq!(calls(TIME), totals * 100 + handled * 3);
+    assert_eq!(calls(COUNT), totals * 10 + handled * 3);
+    assert_eq!(calls(TIME), totals * 10 + handled * 3);
     assert_eq!((returns(TIME), buckets(TIME)), (calls(TIME), calls(TIME)));
     assert_eq!(calls(DEEP), totals * 5 + handled * 3);
     assert_eq!(returns(DEEP), calls(DEEP));

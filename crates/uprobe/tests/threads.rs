@@ -7,8 +7,8 @@ use common::{arm, calls, cell, returns, through, untimed, unwound};
 use std::ffi::c_void;
 use std::ptr;
 use std::thread;
-use uprobe::by_hand::Kind;
 use uprobe::statistics;
+use uprobe::testing::Kind;
 
 #[test]
 fn ten_thousand_short_lived_threads() {
@@ -59,8 +59,11 @@ fn a_thread_ends_inside_a_probed_function() {
     let body: extern "C" fn(*mut c_void) -> *mut c_void = body;
     for _ in 0..1000 {
         let mut thread = 0;
-        // SAFETY: default attributes, a function without arguments.
-        assert_eq!(unsafe { libc::pthread_create(&raw mut thread, ptr::null(), body, ptr::null_mut()) }, 0);
+        assert_eq!(
+            // SAFETY: default attributes, a function without arguments.
+            unsafe { libc::pthread_create(&raw mut thread, ptr::null(), body, ptr::null_mut()) },
+            0
+        );
         // SAFETY: created above, joined once.
         unsafe { libc::pthread_join(thread, ptr::null_mut()) };
     }
@@ -101,7 +104,8 @@ fn a_fork_child_returns_through_what_was_pending() {
         if child == 0 {
             through(common::wrap_d, || ());
             // In the child's copy of all blocks, the parent's counts are as they were at the fork.
-            let right = (calls(CHILD), returns(CHILD)) == (3, 3) && calls(CELL) - returns(CELL) == 1;
+            let right =
+                (calls(CHILD), returns(CHILD)) == (3, 3) && calls(CELL) - returns(CELL) == 1;
             // SAFETY: ends the child.
             unsafe { libc::_exit(i32::from(!right)) };
         }
@@ -120,7 +124,8 @@ fn a_vfork_child_shares_its_parents_counts() {
     const CELL: u32 = cell(4);
     arm(common::leaf_e as *const () as usize, Kind::Time(CELL));
     for _ in 0..20 {
-        // SAFETY: the clone is a vfork whose child calls one leaf function and _exit, on a stack of its own, while the parent waits.
+        // SAFETY: the clone is a vfork whose child calls one leaf function and _exit, on a stack of
+        // its own, while the parent waits.
         let child = unsafe { vfork_and_call(common::leaf_e) };
         assert!(child > 0);
         let mut status = 0;

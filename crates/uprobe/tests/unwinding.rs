@@ -8,8 +8,8 @@ use std::ffi::{CString, c_int, c_void};
 use std::panic;
 use std::path::PathBuf;
 use std::process::Command;
-use uprobe::by_hand::Kind;
 use uprobe::statistics;
+use uprobe::testing::Kind;
 
 extern "C-unwind" fn escape(place: usize) {
     // SAFETY: `attempt` has filled it and is still there.
@@ -38,10 +38,15 @@ fn longjmp_20_000_times_keeps_the_instances_bounded() {
             let mut place = 0_usize;
             let f: Callback = if round % 3 == 0 { enter_deeper } else { enter };
             // SAFETY: `attempt` calls the function, which escapes to it.
-            let escaped = unsafe { common::attempt(&raw mut place, f, (&raw mut place).expose_provenance()) };
+            let escaped =
+                unsafe { common::attempt(&raw mut place, f, (&raw mut place).expose_provenance()) };
             assert_eq!(escaped, 1);
         }
-        assert!(statistics().chunks <= before + 8, "other tests hold some, this thread a few: {before} {:?}", statistics());
+        assert!(
+            statistics().chunks <= before + 8,
+            "other tests hold some, this thread a few: {before} {:?}",
+            statistics()
+        );
         through(common::wrap_a, || ());
     })
     .join()
@@ -58,7 +63,9 @@ fn panics_pass() {
     panic::set_hook(Box::new(|_| ()));
     std::thread::spawn(|| {
         for n in 0..300 {
-            let caught = panic::catch_unwind(|| through(common::wrap_b, || through(common::wrap_b, || panic::panic_any(n))));
+            let caught = panic::catch_unwind(|| {
+                through(common::wrap_b, || through(common::wrap_b, || panic::panic_any(n)))
+            });
             assert_eq!(caught.expect_err("it panicked").downcast_ref::<i32>(), Some(&n));
         }
     })
@@ -141,11 +148,16 @@ impl Drop for Scratch {
 #[test]
 fn cplusplus_exceptions_pass() {
     const CELL: u32 = cell(3);
-    let scratch = Scratch(std::env::temp_dir().join(format!("uprobe-throw-{}", std::process::id())));
+    let scratch =
+        Scratch(std::env::temp_dir().join(format!("uprobe-throw-{}", std::process::id())));
     std::fs::create_dir_all(&scratch.0).expect("a directory");
     let (source, library) = (scratch.0.join("throw.cc"), scratch.0.join("throw.so"));
     std::fs::write(&source, CPLUSPLUS).expect("writable");
-    let built = Command::new("g++").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    let built = Command::new("g++")
+        .args(["-O1", "-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
     if !built.is_ok_and(|s| s.success()) {
         eprintln!("skipped: no g++");
         return;
@@ -178,7 +190,13 @@ fn a_frame_that_was_left_does_not_get_the_time_of_its_successors() {
         let mut place = 0_usize;
         for _ in 0..50 {
             // SAFETY: as in the first test.
-            unsafe { common::attempt(&raw mut place, escape_through_e, (&raw mut place).expose_provenance()) };
+            unsafe {
+                common::attempt(
+                    &raw mut place,
+                    escape_through_e,
+                    (&raw mut place).expose_provenance(),
+                )
+            };
             through(common::wrap_e, || ());
         }
     })

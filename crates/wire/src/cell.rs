@@ -1,21 +1,27 @@
 //! The cell: what one thread has counted of one function.
 //!
-//! Only its thread writes it, with plain stores; anyone may read it while that goes on. Times are ticks of the time-stamp counter.
+//! Only its thread writes it, with plain stores; anyone may read it while that goes on. Times are
+//! ticks of the time-stamp counter.
 
 /// Entries. Written first, so that a hit that never returns is counted.
 pub const CALLS: usize = 0;
 /// Returns seen. `CALLS - RETURNS - UNWOUND` are still running.
 pub const RETURNS: usize = 8;
-/// Ticks from entry to return, summed.
+/// Ticks from entry to return, summed over the outermost calls: of a function that is active
+/// already in the same thread, further calls are part of the one that is.
 pub const TOTAL: usize = 16;
-/// `TOTAL` without the time spent in other timed functions that were called meanwhile.
+/// Ticks from entry to return, without those spent in timed functions that were called meanwhile,
+/// summed over all calls.
 pub const SELF: usize = 24;
 /// The longest, in ticks.
 pub const MAX: usize = 32;
-/// Entries whose frames were left without a return (longjmp, an exception, a stack that was thrown away).
+/// Entries whose frames were left without a return (longjmp, an exception, a stack that was thrown
+/// away).
 pub const UNWOUND: usize = 40;
 /// Entries that were counted but not timed, because no place was free to remember them.
 pub const UNTIMED: usize = 48;
+/// What the engine has last entered here: its own number, which means nothing to others.
+pub const ACTIVE: usize = 56;
 /// First bucket of the histogram of ticks.
 pub const BUCKETS: usize = 64;
 
@@ -31,10 +37,14 @@ pub const COUNT_BYTES: usize = 64;
 /// Bytes of a cell with a histogram.
 pub const TIMED_BYTES: usize = BUCKETS + BUCKET_COUNT * 8;
 
-const _: () = assert!(BUCKET_COUNT == 344, "the assembly and the command line agree on the number of buckets");
+const _: () = assert!(
+    BUCKET_COUNT == 344,
+    "the assembly and the command line agree on the number of buckets"
+);
 const _: () = assert!(TIMED_BYTES.is_multiple_of(64), "cells are whole cache lines");
 
-/// The bucket of `ticks`: exact below 8, then eight buckets for each power of two, each at most 12.5 % wide.
+/// The bucket of `ticks`: exact below 8, then eight buckets for each power of two, each at most
+/// 12.5 % wide.
 pub const fn bucket(ticks: u64) -> usize {
     let ticks = if ticks >> LIMIT_LOG2 != 0 { (1 << LIMIT_LOG2) - 1 } else { ticks };
     if ticks < 1 << SUB_BITS {

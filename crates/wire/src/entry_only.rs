@@ -1,6 +1,7 @@
 //! Functions whose return must not be probed, by name.
 
-/// Functions that look at their caller's address or return twice: only their entries are probed, and the report says so.
+/// Functions that look at their caller's address or return twice: only their entries are probed,
+/// and the report says so.
 pub const ENTRY_ONLY: &[&str] = &[
     // They save where they return to, and return there again.
     "setjmp",

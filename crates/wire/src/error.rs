@@ -30,7 +30,9 @@ impl fmt::Display for Error {
         match self {
             Self::Io(what, error) => write!(f, "{what}: {error}"),
             Self::NotASegment => write!(f, "not a trapline segment"),
-            Self::Version { found, wanted } => write!(f, "segment of version {found}, this trapline speaks version {wanted}"),
+            Self::Version { found, wanted } => {
+                write!(f, "segment of version {found}, this trapline speaks version {wanted}")
+            }
             Self::Corrupt(what) => write!(f, "corrupt segment: {what}"),
             Self::TooLarge(what) => write!(f, "segment too large: {what}"),
             Self::Full(what) => write!(f, "no room left for {what}"),

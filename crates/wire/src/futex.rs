@@ -13,9 +13,21 @@ pub(crate) fn wait(word: &AtomicU32, value: u32, patience: Duration) {
         if left.is_zero() {
             return;
         }
-        let timeout = libc::timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) };
-        // SAFETY: the word and the timeout live through the call; the kernel only compares and sleeps.
-        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, &raw const timeout) };
+        let timeout = libc::timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        // SAFETY: the word and the timeout live through the call; the kernel only compares and
+        // sleeps.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT,
+                value,
+                &raw const timeout,
+            )
+        };
     }
 }
 

@@ -1,11 +1,15 @@
-//! The segment of shared memory through which the command line tells agents what to probe, and agents tell what they counted.
+//! The segment of shared memory through which the command line tells agents what to probe, and
+//! agents tell what they counted.
 //!
-//! The command line makes a [`Segment`] in a file, adds [`Function`]s object by object, and starts the program; the agent inside maps the file, probes what belongs to
-//! the objects that it finds, and counts into blocks (a [`Thread`]'s [`cell`]s). Nothing is streamed: whoever maps the file reads the counts at any time, also after the program was killed.
+//! The command line makes a [`Segment`] in a file, adds [`Function`]s object by object, and starts
+//! the program; the agent inside maps the file, probes what belongs to the objects that it finds,
+//! and counts into blocks (a [`Thread`]'s [`cell`]s). Nothing is streamed: whoever maps the file
+//! reads the counts at any time, also after the program was killed.
 //!
 //! # Trust
-//! Each side checks everything it reads: sizes are read and validated once, when the segment is opened, and kept privately; every access is checked against the mapping.
-//! Hostile contents give wrong numbers, never a wild access.
+//! Each side checks everything it reads: sizes are read and validated once, when the segment is
+//! opened, and kept privately; every access is checked against the mapping. Hostile contents give
+//! wrong numbers, never a wild access.
 //!
 //! # Layout
 //! | part | what | written by |
@@ -13,6 +17,7 @@
 //! | header | magic, version, sizes; control word; losses; log path | command line; agents add losses and bytes |
 //! | objects | device, inode, build-id, path, range of functions | command line |
 //! | functions | address, size, kind, cell; state and reason | command line; agents |
+//! | plans | how the functions of each object are probed | command line |
 //! | processes | pid, parent, what was armed and how long it took, program | agents |
 //! | requests | objects that appeared, and the answer | agents; command line |
 //! | reasons | texts | agents |
@@ -26,15 +31,29 @@
 //! use wire::{Function, Identity, Kind, Segment, Shape, cell};
 //!
 //! let path = std::env::temp_dir().join(format!("wire-example-{}", std::process::id()));
-//! let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-//! let shape = Shape { objects: 8, functions: 64, blocks: 4, cell_bytes: 1 << 16, budget: 64 << 20, per_thread: false, stacks: None };
+//! let mut options = std::fs::File::options();
+//! let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+//! let shape = Shape {
+//!     objects: 8,
+//!     functions: 64,
+//!     blocks: 4,
+//!     cell_bytes: 1 << 16,
+//!     budget: 64 << 20,
+//!     per_thread: false,
+//!     scarce: false,
+//!     stacks: None,
+//! };
 //! let ours = Segment::create(&file, shape)?;
 //! let cell = ours.add_cell(cell::COUNT_BYTES)?;
-//! ours.add_function(0, &Function { address: 0x1139, size: 40, after: 8, offset: 0, kind: Kind::Count, returns: true, cell })?;
-//! ours.add_object(&Identity { ino: 7, ..Identity::default() }, 0..1)?;
+//! let kind = Kind::Count;
+//! let function =
+//!     Function { address: 0x1139, size: 40, after: 8, offset: 0, kind, returns: true, cell };
+//! ours.add_function(0, &function)?;
+//! ours.add_object(&Identity { ino: 7, ..Identity::default() }, 0..1, &[])?;
 //!
-//! let theirs = Segment::open(&path)?;
-//! let object = theirs.find_object(0, 7, &[]).expect("known by its inode");
+//! let theirs = Segment::from_file(&file)?;
+//! let file = Identity { ino: 7, ..Identity::default() };
+//! let object = theirs.find_object(&file).expect("known by its inode");
 //! assert_eq!(theirs.functions_of(object), 0..1);
 //! # std::fs::remove_file(path)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -44,23 +63,29 @@
 pub mod cell;
 
 mod block;
+mod blocks;
 mod c_library;
 mod entry_only;
 mod error;
 mod function;
 mod futex;
 mod layout;
+mod lock;
 mod loss;
 mod memory;
 mod module;
 mod object;
+mod owner;
 mod process;
+mod quiet;
 mod request;
 mod segment;
+mod spaces;
 mod stacks;
+mod view;
 
 pub use block::{Counts, Thread};
-pub use c_library::{NEEDS_TRAP, is_c_library};
+pub use c_library::{NEEDS_TRAP, OVERWRITTEN, WATCHED, is_c_library};
 pub use entry_only::{ENTRY_ONLY, is_entry_only};
 pub use error::Error;
 pub use function::{Function, Kind, State};
@@ -68,7 +93,9 @@ pub use layout::{Shape, Stacks, VERSION};
 pub use loss::Loss;
 pub use module::Frame;
 pub use object::{BUILD_ID_ROOM, Identity};
+pub use owner::Owner;
 pub use process::Process;
-pub use request::Request;
-pub use segment::Segment;
-pub use stacks::{GONE, NoStack, StackCell, StackCount, StackTable, StackTime};
+pub use request::{Patience, Request};
+pub use segment::{Files, NOT_FOLLOWED, Segment};
+pub use stacks::{GONE, NoStack, StackCell, StackCount, StackOwner, StackTable, StackTime};
+pub use view::View;

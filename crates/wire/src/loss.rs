@@ -14,13 +14,21 @@ pub enum Loss {
     Disabled = 3,
     /// The memory budget was used up.
     Memory = 4,
-    /// A library or program came up and trapline did not answer in time: its functions were not probed.
+    /// A library or program came up and trapline did not answer in time: its functions were not
+    /// probed.
     Unanswered = 5,
 }
 
 impl Loss {
     /// Every reason.
-    pub const ALL: [Self; 6] = [Self::Recursion, Self::Depth, Self::Threads, Self::Disabled, Self::Memory, Self::Unanswered];
+    pub const ALL: [Self; 6] = [
+        Self::Recursion,
+        Self::Depth,
+        Self::Threads,
+        Self::Disabled,
+        Self::Memory,
+        Self::Unanswered,
+    ];
 
     /// The word that reports use.
     pub fn name(self) -> &'static str {

@@ -1,61 +1,150 @@
-//! The mapped bytes: the one place that turns offsets into references. Every access is checked against the mapping's length, and every field is an atomic word,
-//! because the other side writes while this one reads.
+//! Mapped bytes: the one place that turns offsets into references. Every access is checked against
+//! the mapping's length, and every field is an atomic word, because the other side writes while
+//! this one reads.
+//!
+//! A mapping may begin small and grow ([`Memory::reach`]): it is then made a second time, larger,
+//! by `mremap` with an old size of 0, which needs neither the file nor a descriptor. The smaller
+//! one stays, for references into it do; both show the same pages.
 #![allow(unsafe_code)]
 
 use crate::error::Error;
+use crate::layout::PAGE;
+use crate::lock::Lock;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// What may be done to mapped bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    base: NonNull<u8>,
-    bytes: usize,
+    /// The newest and largest mapping.
+    base: AtomicPtr<u8>,
+    /// Its bytes. Written after `base` (Release), read before it (Acquire).
+    bytes: AtomicUsize,
+    /// Bytes of the part, mapped or not.
+    limit: usize,
+    access: Access,
+    lock: Lock,
 }
 
-// SAFETY: an address range that is accessed through atomics only.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
 impl Memory {
-    /// Maps the first `bytes` of `file`, shared and writable. Pages that nobody touches cost nothing.
-    pub(crate) fn map(file: &File, bytes: usize) -> Result<Self, Error> {
-        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                0,
-            )
+    /// Maps the first `bytes` of the part of `file` that begins at `from` and has `limit` bytes.
+    /// Pages that nobody touches cost nothing.
+    pub(crate) fn map(
+        file: &File,
+        from: u64,
+        bytes: usize,
+        limit: usize,
+        access: Access,
+    ) -> Result<Self, Error> {
+        Self::map_near(None, file, from, bytes, limit, access)
+    }
+
+    /// [`Memory::map`] at an address, if nothing is there.
+    pub(crate) fn map_near(
+        near: Option<usize>,
+        file: &File,
+        from: u64,
+        bytes: usize,
+        limit: usize,
+        access: Access,
+    ) -> Result<Self, Error> {
+        let bytes = bytes.next_multiple_of(PAGE).min(limit.next_multiple_of(PAGE));
+        let protection = match access {
+            Access::Read => libc::PROT_READ,
+            Access::Write => libc::PROT_READ | libc::PROT_WRITE,
         };
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        let fd = file.as_raw_fd();
+        let hint = near.map_or(std::ptr::null_mut(), std::ptr::without_provenance_mut);
+        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing.
+        let at = unsafe { libc::mmap(hint, bytes, protection, flags, fd, from.cast_signed()) };
         if at == libc::MAP_FAILED {
             return Err(Error::Io("cannot map the segment", io::Error::last_os_error()));
         }
-        NonNull::new(at.cast()).map(|base| Self { base, bytes }).ok_or(Error::Corrupt("mapped at address 0"))
+        not_in_cores(at, bytes);
+        let base = AtomicPtr::new(at.cast());
+        Ok(Self { base, bytes: AtomicUsize::new(bytes), limit, access, lock: Lock::default() })
     }
 
+    /// Bytes that are mapped.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Sees to it that the first `end` bytes are mapped. False: there is no room for them.
+    ///
+    /// # Context
+    /// System calls and a lock when the mapping has to grow, which then doubles: what is left
+    /// behind is not more than what is used. Signals are blocked.
+    pub(crate) fn reach(&self, end: usize) -> bool {
+        end <= self.bytes() || (end <= self.limit && self.lock.with(|| self.grow(end)))
+    }
+
+    /// As [`Memory::reach`], but the mapping grows where it is, by no more than is asked for:
+    /// addresses in it stay.
+    pub(crate) fn reach_in_place(&self, end: usize) -> bool {
+        end <= self.bytes() || (end <= self.limit && self.lock.with(|| self.grow_in_place(end)))
+    }
+
+    fn grow_in_place(&self, end: usize) -> bool {
+        let old = self.bytes();
+        if end <= old {
+            return true;
+        }
+        let new = end.next_multiple_of(PAGE);
+        let at = self.base.load(Ordering::Acquire);
+        let grown = longer(at, old, new);
+        if grown {
+            // Release pairs with the Acquire in `bytes`.
+            self.bytes.store(new, Ordering::Release);
+        }
+        grown
+    }
+
+    fn grow(&self, end: usize) -> bool {
+        let old = self.bytes();
+        if end <= old {
+            return true;
+        }
+        let new = end.max(old * 2).min(self.limit).next_multiple_of(PAGE);
+        let from = self.base.load(Ordering::Acquire);
+        let Some(at) = again(from, old, new, None) else { return false };
+        self.base.store(at, Ordering::Release);
+        // Release pairs with the Acquire in `bytes`: who sees the size finds the mapping.
+        self.bytes.store(new, Ordering::Release);
+        true
+    }
+
+    /// Where the mapping begins.
+    pub(crate) fn place(&self) -> usize {
+        self.base.load(Ordering::Acquire).addr()
     }
 
     /// Address of `len` bytes from `offset`, a multiple of `align`.
     fn at(&self, offset: usize, len: usize, align: usize) -> Option<NonNull<u8>> {
-        if !offset.is_multiple_of(align) || offset.checked_add(len)? > self.bytes {
+        // Before the address: that is the one of a mapping with at least so many bytes.
+        let bytes = self.bytes();
+        if !offset.is_multiple_of(align) || offset.checked_add(len)? > bytes {
             return None;
         }
+        let base = NonNull::new(self.base.load(Ordering::Acquire))?;
         // SAFETY: offset + len was just compared with the length of the mapping.
-        Some(unsafe { self.base.add(offset) })
+        Some(unsafe { base.add(offset) })
     }
 
     pub(crate) fn u64(&self, offset: usize) -> Option<&AtomicU64> {
         let at = self.at(offset, 8, 8)?;
-        // SAFETY: 8 mapped, aligned bytes (the mapping starts on a page); any bits are a u64; every access goes through atomics.
+        // SAFETY: 8 mapped, aligned bytes (the mapping starts on a page); any bits are a u64; every
+        // access goes through atomics.
         Some(unsafe { at.cast().as_ref() })
     }
 
@@ -81,16 +170,13 @@ impl Memory {
         self.at(offset, len, 16)
     }
 
-    /// Gives a part its pages now. False: the file system has none left, and whoever touched the part would be killed.
+    /// Gives a part its pages now. False: the file system has none left, and whoever touched the
+    /// part would be killed.
     pub(crate) fn populate(&self, offset: usize, len: usize) -> bool {
-        const PAGE: usize = 4096;
-        const MADV_POPULATE_WRITE: libc::c_int = 23;
         let start = offset / PAGE * PAGE;
-        let Some(at) = self.at(start, (offset + len).next_multiple_of(PAGE).min(self.bytes) - start, PAGE) else { return false };
-        // SAFETY: pages of the mapping; what is in them stays.
-        let done = unsafe { libc::madvise(at.as_ptr().cast(), offset + len - start, MADV_POPULATE_WRITE) } == 0;
-        // Kernels before 5.14 do not know it.
-        done || io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+        let end = (offset + len).next_multiple_of(PAGE).min(self.bytes());
+        let Some(len) = end.checked_sub(start) else { return false };
+        self.at(start, len, PAGE).is_some_and(|at| populate(at.as_ptr(), len))
     }
 
     pub(crate) fn load64(&self, offset: usize) -> u64 {
@@ -103,20 +189,20 @@ impl Memory {
     }
 
     pub(crate) fn store64(&self, offset: usize, value: u64) {
-        if let Some(w) = self.u64(offset) {
+        if let Some(w) = self.u64(offset).filter(|_| self.access == Access::Write) {
             w.store(value, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn store32(&self, offset: usize, value: u32) {
-        if let Some(w) = self.u32(offset) {
+        if let Some(w) = self.u32(offset).filter(|_| self.access == Access::Write) {
             w.store(value, Ordering::Relaxed);
         }
     }
 
     /// Copies up to `room` bytes in, cut if longer, and fills the rest with zeros.
     pub(crate) fn put_bytes(&self, offset: usize, room: usize, bytes: &[u8]) {
-        if let Some(to) = self.slice(offset, room) {
+        if let Some(to) = self.slice(offset, room).filter(|_| self.access == Access::Write) {
             let rest = bytes.iter().copied().chain(std::iter::repeat(0));
             to.iter().zip(rest).for_each(|(to, b)| to.store(b, Ordering::Relaxed));
         }
@@ -136,9 +222,67 @@ impl Memory {
     }
 }
 
+/// Maps what is mapped at `from` (a shared mapping that has `known` bytes) once more, with `new`
+/// bytes, at `to` or wherever there is room. What is at `to` goes.
+///
+/// # Context
+/// Two system calls by number: libc's functions may be probed.
+pub(crate) fn again(from: *mut u8, known: usize, new: usize, to: Option<usize>) -> Option<*mut u8> {
+    // A program that locks its memory means its own: the copy would be locked and filled.
+    // SAFETY: a mapping of ours; nothing in it changes.
+    unsafe { libc::syscall(libc::SYS_munlock, from, known) };
+    let flags = libc::MREMAP_MAYMOVE | to.map_or(0, |_| libc::MREMAP_FIXED);
+    // SAFETY: an old size of 0 leaves the old mapping alone. `to` is the caller's.
+    let at = unsafe { libc::syscall(libc::SYS_mremap, from, 0, new, flags, to.unwrap_or(0)) };
+    if at == -1 {
+        return None;
+    }
+    let at: *mut u8 = std::ptr::with_exposed_provenance_mut(at as usize);
+    not_in_cores(at.cast(), new);
+    Some(at)
+}
+
+/// Makes a mapping of ours longer where it is, or not at all.
+///
+/// # Context
+/// Three system calls by number: libc's functions may be probed.
+pub(crate) fn longer(at: *mut u8, old: usize, new: usize) -> bool {
+    // As in `again`: what is added would be locked and filled.
+    // SAFETY: a mapping of ours; nothing in it changes.
+    unsafe { libc::syscall(libc::SYS_munlock, at, old) };
+    // SAFETY: a mapping of ours, which without MAYMOVE stays where it is.
+    let grown =
+        unsafe { libc::syscall(libc::SYS_mremap, at, old, new, 0, 0) } as usize == at.addr();
+    if grown {
+        not_in_cores(at.cast(), new);
+    }
+    grown
+}
+
+/// Gives mapped pages their memory now. False: there is none.
+///
+/// # Context
+/// One system call by number: libc's function may be probed.
+pub(crate) fn populate(at: *mut u8, len: usize) -> bool {
+    const MADV_POPULATE_WRITE: libc::c_int = 23;
+    // SAFETY: pages of a mapping of the caller's; what is in them stays.
+    if unsafe { libc::syscall(libc::SYS_madvise, at, len, MADV_POPULATE_WRITE) } == 0 {
+        return true;
+    }
+    // Kernels before 5.14 do not know it.
+    io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Keeps a mapping out of core dumps: nobody looks for counters there.
+pub(crate) fn not_in_cores(at: *mut libc::c_void, len: usize) {
+    // SAFETY: a mapping of the caller's, whose contents do not change.
+    unsafe { libc::syscall(libc::SYS_madvise, at, len, libc::MADV_DONTDUMP) };
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the range of `map`; no reference outlives self.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+        // Smaller mappings that were left behind are not remembered: agents never come here.
+        // SAFETY: the newest mapping; no reference outlives self.
+        unsafe { libc::munmap(self.base.load(Ordering::Relaxed).cast(), self.bytes()) };
     }
 }

@@ -1,11 +1,13 @@
-//! Programs and libraries that frames of stacks lie in, as agents met them; and frames that do not depend on where a process had them.
+//! Programs and libraries that frames of stacks lie in, as agents met them; and frames that do not
+//! depend on where a process had them.
 //!
 //! # States of an entry, and who may write what when
-//! `FREE` -> `WRITING` by an agent's compare-and-swap; it fills the entry -> `READY` (Release, pairs with the Acquire of whoever reads it). Nothing changes afterwards. An agent that is killed while writing leaves the
-//! entry unusable for ever, and no more.
+//! `FREE` -> `WRITING` by an agent's compare-and-swap; it fills the entry -> `READY` (Release,
+//! pairs with the Acquire of whoever reads it). Nothing changes afterwards. An agent that is killed
+//! while writing leaves the entry unusable for ever, and no more.
 
 use crate::layout::{MODULE_STATE, MODULES};
-use crate::object::Identity;
+use crate::object::{Identity, is_same, read_identity, write_identity};
 use crate::segment::Segment;
 use std::sync::atomic::Ordering;
 
@@ -13,8 +15,10 @@ const FREE: u32 = 0;
 const WRITING: u32 = 1;
 const READY: u32 = 2;
 
-/// A frame of a stack in one word: a module's number and an address in its file, whatever the process. The lowest 48 bits are the address; the next 15 are the module's index plus 1, or 0 for an address that is in
-/// no module and means something in its process only; the highest says that the address is not a return address.
+/// A frame of a stack in one word: a module's number and an address in its file, whatever the
+/// process. The lowest 48 bits are the address; the next 15 are the module's index plus 1, or 0 for
+/// an address that is in no module and means something in its process only; the highest says that
+/// the address is not a return address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame(pub u64);
 
@@ -62,7 +66,8 @@ impl Frame {
 }
 
 impl Segment {
-    /// For an agent: the index of the module that is this file, added if nobody has. `None`: the table is full, or a segment without stacks.
+    /// For an agent: the index of the module that is this file, added if nobody has. `None`: the
+    /// table is full, or a segment without stacks.
     ///
     /// # Context
     /// Does not allocate, makes no system call.
@@ -70,16 +75,16 @@ impl Segment {
         self.stacks()?;
         for index in 0..MODULES {
             let at = self.layout.module(index)?;
-            let state = self.memory.u32(at + MODULE_STATE)?;
+            let state = self.fixed.u32(at + MODULE_STATE)?;
             // Acquire pairs with the Release below.
             match state.compare_exchange(FREE, WRITING, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
-                    self.write_identity(at, identity);
+                    write_identity(&self.fixed, at, identity);
                     state.store(READY, Ordering::Release);
                     return Some(index);
                 }
                 // Two agents may add the same file at once; it then has two numbers.
-                Err(READY) if self.is_same(at, identity) => return Some(index),
+                Err(READY) if is_same(&self.fixed, at, identity) => return Some(index),
                 Err(_) => {}
             }
         }
@@ -91,7 +96,14 @@ impl Segment {
         self.stacks()?;
         let at = self.layout.module(index)?;
         // Acquire pairs with the Release in `module_of`.
-        (self.memory.u32(at + MODULE_STATE)?.load(Ordering::Acquire) == READY).then(|| self.read_identity(at))
+        (self.fixed.u32(at + MODULE_STATE)?.load(Ordering::Acquire) == READY)
+            .then(|| read_identity(&self.fixed, at))
+    }
+
+    /// All modules that there are, with their indices: an entry whose writer was killed is none,
+    /// and those behind it are there. Allocates.
+    pub fn modules(&self) -> impl Iterator<Item = (usize, Identity)> {
+        (0..MODULES).filter_map(|index| Some((index, self.module(index)?)))
     }
 }
 
@@ -102,11 +114,20 @@ mod tests {
     #[test]
     fn frames_say_what_they_are() {
         let call = Frame(Frame::tag(3) + 0x1234);
-        assert_eq!((call.module(), call.address(), call.returns(), call.reason()), (Some(3), 0x1234, true, None));
+        assert_eq!(
+            (call.module(), call.address(), call.returns(), call.reason()),
+            (Some(3), 0x1234, true, None)
+        );
         let exact = Frame((Frame::tag(0x7ffd) + 0x1234) | 1 << 63);
-        assert_eq!((exact.module(), exact.address(), exact.returns(), exact.reason()), (Some(0x7ffd), 0x1234, false, None));
+        assert_eq!(
+            (exact.module(), exact.address(), exact.returns(), exact.reason()),
+            (Some(0x7ffd), 0x1234, false, None)
+        );
         let nowhere = Frame(0x7f12_3456_789a);
-        assert_eq!((nowhere.module(), nowhere.address(), nowhere.reason()), (None, 0x7f12_3456_789a, None));
+        assert_eq!(
+            (nowhere.module(), nowhere.address(), nowhere.reason()),
+            (None, 0x7f12_3456_789a, None)
+        );
         assert_eq!(Frame::cut(5).reason(), Some(5));
     }
 }

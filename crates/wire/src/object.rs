@@ -1,9 +1,17 @@
 //! Programs and libraries that the command line knows.
 //!
 //! The command line fills an entry and then raises the number of entries; agents only read.
+//!
+//! # Which entry is which file
+//! An agent patches what an entry says, so a wrong match is a patch in the middle of something.
+//! Device and inode alone are no proof: a file can be rewritten in place, and numbers of files
+//! that are gone are used again. Together with the time of the last change of status, which nobody
+//! can set, they are. A build-id can be copied into any file: it is believed of entries that the
+//! command line made before the program started, and of files whose time of change is not known.
 
 use crate::error::Error;
-use crate::layout::head;
+use crate::layout::{OBJECT_BYTES, head};
+use crate::memory::Memory;
 use crate::segment::Segment;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -16,6 +24,9 @@ const BUILD_ID_LEN: usize = 32;
 const BUILD_ID: usize = 40;
 /// Longest build-id that is kept, in bytes.
 pub const BUILD_ID_ROOM: usize = 32;
+const CHANGED: usize = 80;
+const PLANS: usize = 88;
+const PLANS_LEN: usize = 96;
 const PATH: usize = 128;
 const PATH_ROOM: usize = 896;
 
@@ -26,6 +37,8 @@ pub struct Identity {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// When its status last changed (`st_ctime`), in nanoseconds since 1970; 0: not known.
+    pub changed: u64,
     /// Build-id, or empty.
     pub build_id: Vec<u8>,
     /// Path, for people.
@@ -33,43 +46,94 @@ pub struct Identity {
 }
 
 impl Segment {
-    /// Adds an object whose functions are `functions` (indices, added before).
+    /// Adds an object whose functions are `functions` (indices, added before), and the bytes that
+    /// say how they are probed. Those are left out where there is no room for them.
     ///
     /// # Errors
     /// [`Error::Full`].
-    pub fn add_object(&self, identity: &Identity, functions: Range<usize>) -> Result<usize, Error> {
+    pub fn add_object(
+        &self,
+        identity: &Identity,
+        functions: Range<usize>,
+        plans: &[u8],
+    ) -> Result<usize, Error> {
         let index = self.objects_len();
         let at = self.layout.object(index).ok_or(Error::Full("objects"))?;
-        self.write_identity(at, identity);
-        self.memory.store64(at + FIRST, functions.start as u64);
-        self.memory.store64(at + LEN, functions.len() as u64);
-        if let Some(len) = self.memory.u64(head::OBJECTS_LEN) {
+        if !self.fill_entry(&self.tables, at, OBJECT_BYTES) {
+            return Err(Error::Full("objects"));
+        }
+        write_identity(&self.tables, at, identity);
+        self.tables.store64(at + FIRST, functions.start as u64);
+        self.tables.store64(at + LEN, functions.len() as u64);
+        if let Some(place) = self.add_plans(plans) {
+            self.tables.store64(at + PLANS, place as u64);
+            self.tables.store64(at + PLANS_LEN, plans.len() as u64);
+        }
+        if let Some(len) = self.tables.u64(head::OBJECTS_LEN) {
             // Release pairs with the Acquire in `objects_len`.
             len.store(index as u64 + 1, Ordering::Release);
         }
         Ok(index)
     }
 
+    /// Writes plans behind those that there are, and gives their place.
+    fn add_plans(&self, plans: &[u8]) -> Option<usize> {
+        let place = usize::try_from(self.tables.load64(head::PLANS_LEN)).ok()?;
+        let end = place.checked_add(plans.len()).filter(|end| *end <= self.layout.plans_bytes)?;
+        if plans.is_empty() || !self.fill_entry(&self.plans, place, plans.len()) {
+            return None;
+        }
+        self.plans.put_bytes(place, plans.len(), plans);
+        self.tables.store64(head::PLANS_LEN, end as u64);
+        Some(place)
+    }
+
+    /// The bytes that say how an object's functions are probed; empty if there are none. Allocates.
+    ///
+    /// # Context
+    /// System calls where they were not mapped yet.
+    pub fn plans_of(&self, object: usize) -> Vec<u8> {
+        let Some(at) = (object < self.objects_len()).then(|| self.layout.object(object)).flatten()
+        else {
+            return Vec::new();
+        };
+        let place = |field| usize::try_from(self.tables.load64(at + field)).unwrap_or(usize::MAX);
+        let (start, len) = (place(PLANS), place(PLANS_LEN));
+        let end = start.saturating_add(len);
+        // What is mapped is inside of the file.
+        if end > self.layout.plans_bytes || !self.plans.reach(end) {
+            return Vec::new();
+        }
+        let mut plans = vec![0; len];
+        self.plans.read_exact(start, &mut plans);
+        plans
+    }
+
     /// Objects known.
     pub fn objects_len(&self) -> usize {
         // Acquire pairs with the Release in `add_object`.
-        let len = self.memory.u64(head::OBJECTS_LEN).map_or(0, |w| w.load(Ordering::Acquire));
+        let len = self.tables.u64(head::OBJECTS_LEN).map_or(0, |w| w.load(Ordering::Acquire));
         usize::try_from(len).unwrap_or(usize::MAX).min(self.layout.shape.objects)
     }
 
     /// The object at `index`. Allocates.
     pub fn object(&self, index: usize) -> Option<Identity> {
         (index < self.objects_len()).then_some(())?;
-        Some(self.read_identity(self.layout.object(index)?))
+        Some(read_identity(&self.tables, self.layout.object(index)?))
     }
 
-    /// Index of the object that is this file: the same device and inode, or the same non-empty build-id. Does not allocate.
-    pub fn find_object(&self, dev: u64, ino: u64, build_id: &[u8]) -> Option<usize> {
-        (0..self.objects_len()).find(|i| {
-            self.layout.object(*i).is_some_and(|at| {
-                let same_file = ino != 0 && self.memory.load64(at + INO) == ino && self.memory.load64(at + DEV) == dev;
-                same_file || self.has_build_id(at, build_id)
-            })
+    /// For the command line, before the program starts: what was added until now comes from files
+    /// that nobody in the run has had a hand in.
+    pub fn seal_start(&self) {
+        self.tables.store64(head::OBJECTS_AT_START, self.objects_len() as u64);
+    }
+
+    /// Index of the object that is this file; see the module's page. Does not allocate.
+    pub fn find_object(&self, file: &Identity) -> Option<usize> {
+        let at_start = self.tables.load64(head::OBJECTS_AT_START);
+        (0..self.objects_len()).find(|index| {
+            let at = self.layout.object(*index);
+            at.is_some_and(|at| is_file(&self.tables, at, file, (*index as u64) < at_start))
         })
     }
 
@@ -77,51 +141,74 @@ impl Segment {
     pub fn functions_of(&self, object: usize) -> Range<usize> {
         let Some(at) = self.layout.object(object) else { return 0..0 };
         let known = self.functions_len() as u64;
-        let first = self.memory.load64(at + FIRST).min(known);
-        let end = first.saturating_add(self.memory.load64(at + LEN)).min(known);
+        let first = self.tables.load64(at + FIRST).min(known);
+        let end = first.saturating_add(self.tables.load64(at + LEN)).min(known);
         first as usize..end as usize
-    }
-
-    /// Whether an entry is this file.
-    pub(crate) fn is_same(&self, at: usize, identity: &Identity) -> bool {
-        let same_file = identity.ino != 0 && self.memory.load64(at + INO) == identity.ino && self.memory.load64(at + DEV) == identity.dev;
-        let nameless = identity.ino == 0 && identity.build_id.is_empty();
-        same_file || self.has_build_id(at, &identity.build_id) || (nameless && self.has_path(at, &identity.path))
-    }
-
-    fn has_path(&self, at: usize, path: &[u8]) -> bool {
-        let theirs = self.memory.slice(at + PATH, PATH_ROOM).unwrap_or_default();
-        let path = path.get(..PATH_ROOM - 1).unwrap_or(path);
-        theirs.get(path.len()).is_some_and(|end| end.load(Ordering::Relaxed) == 0)
-            && theirs.iter().zip(path).all(|(a, b)| a.load(Ordering::Relaxed) == *b)
-    }
-
-    fn has_build_id(&self, at: usize, build_id: &[u8]) -> bool {
-        let mut theirs = [0; BUILD_ID_ROOM];
-        let len = self.memory.load32(at + BUILD_ID_LEN) as usize;
-        self.memory.read_exact(at + BUILD_ID, &mut theirs);
-        !build_id.is_empty() && theirs.get(..len) == Some(build_id)
-    }
-
-    pub(crate) fn write_identity(&self, at: usize, identity: &Identity) {
-        let build_id = identity.build_id.get(..BUILD_ID_ROOM).unwrap_or(&identity.build_id);
-        self.memory.store64(at + DEV, identity.dev);
-        self.memory.store64(at + INO, identity.ino);
-        self.memory.store32(at + BUILD_ID_LEN, build_id.len() as u32);
-        self.memory.put_bytes(at + BUILD_ID, BUILD_ID_ROOM, build_id);
-        self.memory.put_bytes(at + PATH, PATH_ROOM, identity.path.get(..PATH_ROOM - 1).unwrap_or(&identity.path));
-    }
-
-    pub(crate) fn read_identity(&self, at: usize) -> Identity {
-        let mut build_id = vec![0; (self.memory.load32(at + BUILD_ID_LEN) as usize).min(BUILD_ID_ROOM)];
-        self.memory.read_exact(at + BUILD_ID, &mut build_id);
-        Identity {
-            dev: self.memory.load64(at + DEV),
-            ino: self.memory.load64(at + INO),
-            build_id,
-            path: self.memory.get_bytes(at + PATH, PATH_ROOM),
-        }
     }
 }
 
-const _: () = assert!(PATH + PATH_ROOM <= crate::layout::OBJECT_BYTES, "an object's path fits its entry");
+fn is_file(memory: &Memory, at: usize, file: &Identity, at_start: bool) -> bool {
+    let has = memory.load32(at + BUILD_ID_LEN) != 0 && !file.build_id.is_empty();
+    let same_build = has && has_build_id(memory, at, &file.build_id);
+    if has && !same_build {
+        return false;
+    }
+    let changed = memory.load64(at + CHANGED);
+    let same_change = file.changed == changed || (same_build && file.changed == 0);
+    (has_numbers(memory, at, file) && same_change) || (same_build && at_start)
+}
+
+fn has_numbers(memory: &Memory, at: usize, file: &Identity) -> bool {
+    file.ino != 0 && memory.load64(at + INO) == file.ino && memory.load64(at + DEV) == file.dev
+}
+
+/// Whether an entry is this file.
+pub(crate) fn is_same(memory: &Memory, at: usize, identity: &Identity) -> bool {
+    let nameless = identity.ino == 0 && identity.build_id.is_empty();
+    has_numbers(memory, at, identity)
+        || has_build_id(memory, at, &identity.build_id)
+        || (nameless && has_path(memory, at, &identity.path))
+}
+
+fn has_path(memory: &Memory, at: usize, path: &[u8]) -> bool {
+    let theirs = memory.slice(at + PATH, PATH_ROOM).unwrap_or_default();
+    let path = path.get(..PATH_ROOM - 1).unwrap_or(path);
+    theirs.get(path.len()).is_some_and(|end| end.load(Ordering::Relaxed) == 0)
+        && theirs.iter().zip(path).all(|(a, b)| a.load(Ordering::Relaxed) == *b)
+}
+
+fn has_build_id(memory: &Memory, at: usize, build_id: &[u8]) -> bool {
+    let mut theirs = [0; BUILD_ID_ROOM];
+    let len = memory.load32(at + BUILD_ID_LEN) as usize;
+    memory.read_exact(at + BUILD_ID, &mut theirs);
+    !build_id.is_empty() && theirs.get(..len) == Some(build_id)
+}
+
+pub(crate) fn write_identity(memory: &Memory, at: usize, identity: &Identity) {
+    let build_id = identity.build_id.get(..BUILD_ID_ROOM).unwrap_or(&identity.build_id);
+    memory.store64(at + DEV, identity.dev);
+    memory.store64(at + INO, identity.ino);
+    memory.store64(at + CHANGED, identity.changed);
+    memory.store32(at + BUILD_ID_LEN, build_id.len() as u32);
+    memory.put_bytes(at + BUILD_ID, BUILD_ID_ROOM, build_id);
+    memory.put_bytes(
+        at + PATH,
+        PATH_ROOM,
+        identity.path.get(..PATH_ROOM - 1).unwrap_or(&identity.path),
+    );
+}
+
+pub(crate) fn read_identity(memory: &Memory, at: usize) -> Identity {
+    let mut build_id = vec![0; (memory.load32(at + BUILD_ID_LEN) as usize).min(BUILD_ID_ROOM)];
+    memory.read_exact(at + BUILD_ID, &mut build_id);
+    Identity {
+        dev: memory.load64(at + DEV),
+        ino: memory.load64(at + INO),
+        changed: memory.load64(at + CHANGED),
+        build_id,
+        path: memory.get_bytes(at + PATH, PATH_ROOM),
+    }
+}
+
+const _: () =
+    assert!(PATH + PATH_ROOM <= crate::layout::OBJECT_BYTES, "an object's path fits its entry");

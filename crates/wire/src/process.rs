@@ -1,6 +1,6 @@
 //! Processes that carry an agent, as they said themselves.
 
-use crate::layout::{PROCESSES, head};
+use crate::layout::{PROCESSES, count};
 use crate::segment::Segment;
 use std::sync::atomic::Ordering;
 
@@ -30,50 +30,61 @@ pub struct Process {
 }
 
 impl Segment {
-    /// Adds a process (a program that started, a fork's child). None: the table is full, which harms nothing.
+    /// Adds a process (a program that started, a fork's child). None: the table is full, which
+    /// harms nothing.
     ///
     /// # Context
     /// No system call, no allocation.
     pub fn add_process(&self, process: &Process) -> Option<usize> {
         // Relaxed: an entry is its caller's alone until the pid says that it is complete.
-        let index = self.memory.u64(head::PROCESSES_LEN)?.fetch_add(1, Ordering::Relaxed) as usize;
+        let index = self.fixed.u64(count::PROCESSES_LEN)?.fetch_add(1, Ordering::Relaxed) as usize;
         let at = self.layout.process(index)?;
-        self.memory.put_bytes(at + NAME, NAME_ROOM, process.name.get(..NAME_ROOM - 1).unwrap_or(&process.name));
-        self.memory.store32(at + PARENT, process.parent);
+        self.fixed.put_bytes(
+            at + NAME,
+            NAME_ROOM,
+            process.name.get(..NAME_ROOM - 1).unwrap_or(&process.name),
+        );
+        self.fixed.store32(at + PARENT, process.parent);
         self.update_process(index, process.detours, process.breakpoints, process.arming_ns);
         // Release pairs with the Acquire in `process`.
-        self.memory.u32(at + PID)?.store(process.pid, Ordering::Release);
+        self.fixed.u32(at + PID)?.store(process.pid, Ordering::Release);
         Some(index)
     }
 
     /// Corrects what a process said of itself.
     pub fn update_process(&self, index: usize, detours: u32, breakpoints: u32, arming_ns: u64) {
         if let Some(at) = self.layout.process(index) {
-            self.memory.store32(at + DETOURS, detours);
-            self.memory.store32(at + BREAKPOINTS, breakpoints);
-            self.memory.store64(at + ARMING_NS, arming_ns);
+            self.fixed.store32(at + DETOURS, detours);
+            self.fixed.store32(at + BREAKPOINTS, breakpoints);
+            self.fixed.store64(at + ARMING_NS, arming_ns);
         }
+    }
+
+    /// Processes that there have been, whether or not the table had room for them.
+    pub fn processes(&self) -> u64 {
+        self.fixed.load64(count::PROCESSES_LEN)
     }
 
     /// Processes that were added, up to the table's end.
     pub fn processes_len(&self) -> usize {
-        (self.memory.load64(head::PROCESSES_LEN) as usize).min(PROCESSES)
+        (self.fixed.load64(count::PROCESSES_LEN) as usize).min(PROCESSES)
     }
 
     /// The process at `index`, if its entry is complete. Allocates.
     pub fn process(&self, index: usize) -> Option<Process> {
         let at = self.layout.process(index)?;
         // Acquire pairs with the Release in `add_process`.
-        let pid = self.memory.u32(at + PID)?.load(Ordering::Acquire);
+        let pid = self.fixed.u32(at + PID)?.load(Ordering::Acquire);
         (pid != 0).then(|| Process {
             pid,
-            parent: self.memory.load32(at + PARENT),
-            detours: self.memory.load32(at + DETOURS),
-            breakpoints: self.memory.load32(at + BREAKPOINTS),
-            arming_ns: self.memory.load64(at + ARMING_NS),
-            name: self.memory.get_bytes(at + NAME, NAME_ROOM),
+            parent: self.fixed.load32(at + PARENT),
+            detours: self.fixed.load32(at + DETOURS),
+            breakpoints: self.fixed.load32(at + BREAKPOINTS),
+            arming_ns: self.fixed.load64(at + ARMING_NS),
+            name: self.fixed.get_bytes(at + NAME, NAME_ROOM),
         })
     }
 }
 
-const _: () = assert!(NAME + NAME_ROOM <= crate::layout::PROCESS_BYTES, "a process's name fits its entry");
+const _: () =
+    assert!(NAME + NAME_ROOM <= crate::layout::PROCESS_BYTES, "a process's name fits its entry");

@@ -1,101 +1,275 @@
 //! The segment as a whole: made, opened, and its header.
 
+use crate::blocks::Blocks;
 use crate::error::Error;
-use crate::layout::{BLOCK_HEADER, HEADER_BYTES, LOSSES, Layout, MAGIC, META, Shape, Stacks, VERSION, head};
+use crate::layout::{
+    FUNCTION_BYTES, HEADER_BYTES, LOSSES, Layout, MAGIC, META, META_AT, OBJECT_BYTES, OBJECTS_AT,
+    PAGE, Shape, Stacks, VERSION, count, head,
+};
 use crate::loss::Loss;
-use crate::memory::Memory;
+use crate::memory::{Access, Memory};
+use crate::spaces::Spaces;
 use std::fs::File;
-use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a line of the log says behind the process's number of a program that was executed without
+/// the agent; its path and, in brackets, why come behind it.
+pub const NOT_FOLLOWED: &str = "not followed: ";
 
 /// A mapped segment.
 ///
 /// # Context
-/// All methods are wait-free loads and stores of the mapping and may be called from any thread; those that return `Vec`s or `String`s allocate. A file that
-/// somebody truncates while it is mapped kills the reader (SIGBUS): segments are made with mode 0600.
+/// Methods are wait-free loads and stores of mappings and may be called from any thread, unless
+/// they say otherwise; those that return `Vec`s or `String`s allocate. A file that somebody
+/// truncates while it is mapped kills the reader (SIGBUS): segments are memory files, or have mode
+/// 0600.
 #[derive(Debug)]
 pub struct Segment {
-    pub(crate) memory: Memory,
+    /// The tables up to the plans.
+    pub(crate) tables: Memory,
+    pub(crate) plans: Memory,
+    /// The counters' first parts, up to the outcomes.
+    pub(crate) fixed: Memory,
+    pub(crate) outcomes: Memory,
+    pub(crate) depot: Option<Memory>,
+    pub(crate) counts: Option<Memory>,
+    pub(crate) blocks: Blocks,
+    /// Where the counters begin in their file.
+    pub(crate) counters_at: u64,
     pub(crate) layout: Layout,
+    /// Mappings stay as they are: [`Segment::seal`].
+    pub(crate) sealed: AtomicBool,
+}
+
+/// The files of a segment, open for reading; for writing, too, unless only what they say is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// What to probe.
+    pub tables: &'a File,
+    /// What was counted.
+    pub counters: &'a File,
+    /// The counters come behind the tables, or behind room for a copy of them. Only for making a
+    /// segment: the tables say where the counters are.
+    pub behind: bool,
+}
+
+impl<'a> Files<'a> {
+    /// One file with both.
+    pub fn one(file: &'a File) -> Self {
+        Self { tables: file, counters: file, behind: true }
+    }
+}
+
+/// How much of the parts is mapped at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// Everything: the command line, and tests in one process.
+    All,
+    /// What is used: targets. The depot is at an address with room behind it.
+    Used { depot: usize },
 }
 
 impl Segment {
-    /// Turns the empty `file` (open for reading and writing) into a segment. The file is sparse: what nobody touches takes no memory.
+    /// Bytes of the larger file, or of the one.
+    ///
+    /// # Errors
+    /// A shape beyond the limits.
+    pub fn bytes_of(shape: Shape) -> Result<u64, Error> {
+        let layout = Layout::new(shape)?;
+        Ok((layout.tables_bytes + layout.counters_bytes) as u64)
+    }
+
+    /// Turns empty files into a segment, without mapping its blocks. The files are sparse: what
+    /// nobody touches takes no memory.
     ///
     /// # Errors
     /// A shape beyond the limits, and whatever the system says.
-    pub fn create(file: &File, shape: Shape) -> Result<Self, Error> {
+    pub fn create_in(files: Files<'_>, shape: Shape) -> Result<Self, Error> {
         let layout = Layout::new(shape)?;
-        file.set_len(layout.total as u64).map_err(|e| Error::Io("cannot size the segment", e))?;
-        let memory = Memory::map(file, layout.total)?;
-        memory.store64(head::OBJECTS, shape.objects as u64);
-        memory.store64(head::FUNCTIONS, shape.functions as u64);
-        memory.store64(head::BLOCKS, shape.blocks as u64);
-        memory.store64(head::BLOCK_BYTES, shape.cell_bytes as u64);
-        memory.store64(head::BUDGET, shape.budget);
-        memory.store64(head::PER_THREAD, u64::from(shape.per_thread));
-        if let Some(stacks) = shape.stacks {
-            memory.store64(head::DEPOT_BYTES, stacks.depot_bytes as u64);
-            memory.store64(head::COUNTS_BYTES, stacks.counts_bytes as u64);
-            memory.store64(head::STACKS, stacks.word());
+        let at = if files.behind { layout.tables_bytes as u64 } else { 0 };
+        let size = |file: &File, bytes| {
+            file.set_len(bytes).map_err(|e| Error::Io("cannot size the segment", e))
+        };
+        // In this order: they may be one file.
+        size(files.tables, layout.tables_bytes as u64)?;
+        size(files.counters, at + layout.counters_bytes as u64)?;
+        let this = Self::map(files, (layout, at), Access::Write, Extent::All, Blocks::Unmapped)?;
+        if shape.scarce && !this.fill_parts() {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(Error::Io("no room for the segment and its stacks", full));
         }
-        memory.store64(head::TOTAL, layout.total as u64);
-        memory.store32(head::OWNER, std::process::id());
-        memory.store32(head::VERSION, VERSION);
-        if let Some(magic) = memory.u64(head::MAGIC) {
-            // Release pairs with the Acquire in `from_file`: who sees the magic sees the shape.
+        let tables = &this.tables;
+        tables.store64(head::OBJECTS, shape.objects as u64);
+        tables.store64(head::FUNCTIONS, shape.functions as u64);
+        tables.store64(head::BLOCKS, shape.blocks as u64);
+        tables.store64(head::BLOCK_BYTES, shape.cell_bytes as u64);
+        tables.store64(head::BUDGET, shape.budget);
+        tables.store64(head::PER_THREAD, u64::from(shape.per_thread));
+        tables.store64(head::SCARCE, u64::from(shape.scarce));
+        if let Some(stacks) = shape.stacks {
+            tables.store64(head::DEPOT_BYTES, stacks.depot_bytes as u64);
+            tables.store64(head::COUNTS_BYTES, stacks.counts_bytes as u64);
+            tables.store64(head::STACKS, stacks.word());
+        }
+        tables.store64(head::TABLES, layout.tables_bytes as u64);
+        tables.store64(head::COUNTERS, layout.counters_bytes as u64);
+        tables.store64(head::COUNTERS_AT, at);
+        tables.store32(head::OWNER, std::process::id());
+        tables.store32(head::VERSION, VERSION);
+        if let Some(magic) = tables.u64(head::MAGIC) {
+            // Release pairs with the Acquire in `layout_of`: who sees the magic sees the shape.
             magic.store(MAGIC, Ordering::Release);
         }
-        Ok(Self { memory, layout })
+        Ok(this)
     }
 
-    /// Opens the segment at `path` for reading and writing.
+    /// [`Segment::create_in`] one file, with all blocks mapped: for whoever counts in this process.
     ///
     /// # Errors
-    /// See [`Error`]; nothing in the file is trusted.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::options().read(true).write(true).open(path).map_err(|e| Error::Io("cannot open the segment", e))?;
-        Self::from_file(&file)
+    /// As there.
+    pub fn create(file: &File, shape: Shape) -> Result<Self, Error> {
+        Self::create_in(Files::one(file), shape)?.with_blocks(file)
     }
 
-    /// The segment in an open file, which may be closed afterwards.
+    /// Whether the header and the sizes of files are those of a segment.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn check(files: Files<'_>) -> Result<(), Error> {
+        layout_of(files).map(drop)
+    }
+
+    /// The segment in files that may be closed afterwards, without its blocks.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing in the files is trusted.
+    pub fn open(files: Files<'_>) -> Result<Self, Error> {
+        let places = layout_of(files)?;
+        Self::map(files, places, Access::Write, Extent::All, Blocks::Unmapped)
+    }
+
+    /// [`Segment::open`] of one file, with all blocks mapped.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_file(file: &File) -> Result<Self, Error> {
+        Self::open(Files::one(file))?.with_blocks(file)
+    }
+
+    /// The segment in a process that counts: the tables can only be read, blocks are mapped as
+    /// threads take them, where `region` says, which is told how much address space is best free
+    /// there.
     ///
     /// # Errors
     /// As [`Segment::open`].
-    pub fn from_file(file: &File) -> Result<Self, Error> {
-        let bytes = file.metadata().map_err(|e| Error::Io("cannot measure the segment", e))?.len();
-        let bytes = usize::try_from(bytes).map_err(|_| Error::TooLarge("file"))?;
-        if bytes < HEADER_BYTES {
-            return Err(Error::NotASegment);
-        }
-        let header = Memory::map(file, HEADER_BYTES)?;
-        // Acquire pairs with the Release in `create`.
-        if header.u64(head::MAGIC).is_none_or(|m| m.load(Ordering::Acquire) != MAGIC) {
-            return Err(Error::NotASegment);
-        }
-        let found = header.load32(head::VERSION);
-        if found != VERSION {
-            return Err(Error::Version { found, wanted: VERSION });
-        }
-        let size = |at, what| usize::try_from(header.load64(at)).map_err(|_| Error::Corrupt(what));
-        let shape = Shape {
-            objects: size(head::OBJECTS, "number of objects")?,
-            functions: size(head::FUNCTIONS, "number of functions")?,
-            blocks: size(head::BLOCKS, "number of blocks")?,
-            cell_bytes: size(head::BLOCK_BYTES, "size of a block")?,
-            budget: header.load64(head::BUDGET),
-            per_thread: header.load64(head::PER_THREAD) != 0,
-            stacks: Stacks::from_words(
-                header.load64(head::STACKS),
-                size(head::DEPOT_BYTES, "bytes for stacks")?,
-                size(head::COUNTS_BYTES, "bytes for their counters")?,
-            ),
+    pub fn attach(files: Files<'_>, region: impl FnOnce(usize) -> usize) -> Result<Self, Error> {
+        let (layout, at) = layout_of(files)?;
+        // First the depot, which grows in its place as blocks do, then they.
+        let depot_bytes = layout.shape.stacks.map_or(0, |stacks| stacks.depot_bytes);
+        let depot = region(depot_bytes + layout.shape.blocks * layout.block_bytes);
+        let base = depot + depot_bytes;
+        let mut this =
+            Self::map(files, (layout, at), Access::Read, Extent::Used { depot }, Blocks::Unmapped)?;
+        let from = this.counters_at + layout.blocks as u64;
+        // Never unmapped: all blocks come from it.
+        let anchor = std::mem::ManuallyDrop::new(Memory::map(
+            files.counters,
+            from,
+            PAGE,
+            PAGE,
+            Access::Write,
+        )?);
+        let anchor = anchor.pointer(0, PAGE).ok_or(Error::Corrupt("no first block"))?;
+        this.blocks = Blocks::Spaces(Spaces::new(
+            anchor.as_ptr(),
+            base,
+            layout.block_bytes,
+            layout.shape.blocks,
+        ));
+        Ok(this)
+    }
+
+    /// Gives everything that anybody may touch its memory now, but for what grows: that gets it as
+    /// it does. Where there is none left, whoever touched a page would be killed.
+    fn fill_parts(&self) -> bool {
+        let depot = |depot: &Memory| depot.populate(0, depot.bytes());
+        self.tables.populate(0, OBJECTS_AT)
+            && self.fixed.populate(0, self.layout.outcomes)
+            && self.depot.as_ref().is_none_or(depot)
+    }
+
+    /// Gives an entry of a table of the command line's its memory. False: there is none.
+    pub(crate) fn fill_entry(&self, memory: &Memory, at: usize, bytes: usize) -> bool {
+        !self.layout.shape.scarce || memory.populate(at, bytes)
+    }
+
+    fn with_blocks(mut self, file: &File) -> Result<Self, Error> {
+        let bytes = self.layout.shape.blocks * self.layout.block_bytes;
+        let from = self.counters_at + self.layout.blocks as u64;
+        self.blocks = Blocks::whole(
+            Memory::map(file, from, bytes, bytes, Blocks::ACCESS)?,
+            self.layout.block_bytes,
+        );
+        Ok(self)
+    }
+
+    fn map(
+        files: Files<'_>,
+        (layout, counters_at): (Layout, u64),
+        tables: Access,
+        extent: Extent,
+        blocks: Blocks,
+    ) -> Result<Self, Error> {
+        let part = |from: usize, first: usize, bytes: usize| {
+            let first = if extent == Extent::All { bytes } else { first.min(bytes) };
+            Memory::map(files.counters, counters_at + from as u64, first, bytes, Access::Write)
         };
-        let layout = Layout::new(shape).map_err(|_| Error::Corrupt("the shape is beyond the limits"))?;
-        if layout.total as u64 != header.load64(head::TOTAL) || layout.total > bytes {
-            return Err(Error::Corrupt("the file is shorter than its parts"));
-        }
-        Ok(Self { memory: Memory::map(file, layout.total)?, layout })
+        let depot = |bytes: usize| {
+            let from = layout.depot;
+            if let Extent::Used { depot } = extent {
+                let at = counters_at + from as u64;
+                let small =
+                    Memory::map_near(Some(depot), files.counters, at, PAGE, bytes, Access::Write)?;
+                if small.place() == depot {
+                    return Ok(small);
+                }
+            }
+            // Where it cannot grow it is mapped as a whole.
+            part(from, bytes, bytes)
+        };
+        let all = extent == Extent::All;
+        let some = if all { layout.plans } else { layout.functions + PAGE };
+        let (plans, plans_bytes) = (layout.plans as u64, layout.plans_bytes);
+        let first_plans = if all { plans_bytes } else { PAGE };
+        let stacks = layout.shape.stacks;
+        Ok(Self {
+            tables: Memory::map(files.tables, 0, some, layout.plans, tables)?,
+            plans: Memory::map(files.tables, plans, first_plans, plans_bytes, tables)?,
+            fixed: part(0, layout.outcomes, layout.outcomes)?,
+            outcomes: part(layout.outcomes, PAGE, layout.depot - layout.outcomes)?,
+            depot: stacks.map(|stacks| depot(stacks.depot_bytes)).transpose()?,
+            counts: stacks
+                .map(|stacks| part(layout.counts, 16 * PAGE, stacks.counts_bytes))
+                .transpose()?,
+            blocks,
+            counters_at,
+            layout,
+            sealed: AtomicBool::new(false),
+        })
+    }
+
+    /// Where in the file of the tables something was written that is not in a copy of it which has
+    /// the first so many functions. The lengths come last.
+    pub fn tables_since(&self, functions: usize) -> [Range<u64>; 3] {
+        let place = |at: usize| self.layout.functions + at * FUNCTION_BYTES;
+        let objects = OBJECTS_AT + self.objects_len() * OBJECT_BYTES;
+        let parts = [
+            place(functions)..place(self.functions_len().max(functions)),
+            META_AT..objects,
+            0..HEADER_BYTES,
+        ];
+        parts.map(|part| part.start as u64..part.end as u64)
     }
 
     /// What there is room for.
@@ -103,29 +277,25 @@ impl Segment {
         self.layout.shape
     }
 
-    /// Bytes of address space.
-    pub fn bytes(&self) -> usize {
-        self.memory.bytes()
-    }
-
     /// Process that made the segment.
     pub fn owner(&self) -> u32 {
-        self.memory.load32(head::OWNER)
+        self.tables.load32(head::OWNER)
     }
 
-    /// Asks all agents to stop counting: functions that are not armed yet stay unarmed, and nobody reads what armed ones count from now on.
+    /// Asks all agents to stop counting: functions that are not armed yet stay unarmed, and nobody
+    /// reads what armed ones count from now on.
     pub fn stop(&self) {
-        self.memory.store32(head::CONTROL, 1);
+        self.tables.store32(head::CONTROL, 1);
     }
 
     /// Whether [`Segment::stop`] was called.
     pub fn stopped(&self) -> bool {
-        self.memory.load32(head::CONTROL) != 0
+        self.tables.load32(head::CONTROL) != 0
     }
 
     /// Counts a loss.
     pub fn lose(&self, loss: Loss, n: u64) {
-        if let Some(w) = self.memory.u64(head::LOST + (loss as usize % LOSSES) * 8) {
+        if let Some(w) = self.fixed.u64(count::LOST + (loss as usize % LOSSES) * 8) {
             // Relaxed: a counter.
             w.fetch_add(n, Ordering::Relaxed);
         }
@@ -133,12 +303,13 @@ impl Segment {
 
     /// How often something was lost for this reason.
     pub fn lost(&self, loss: Loss) -> u64 {
-        self.memory.load64(head::LOST + (loss as usize % LOSSES) * 8)
+        self.fixed.load64(count::LOST + (loss as usize % LOSSES) * 8)
     }
 
-    /// For an agent: the memory that it uses in its process, in bytes. The largest of all processes is kept: they come and go.
+    /// For an agent: the memory that it uses in its process, in bytes. The largest of all processes
+    /// is kept: they come and go.
     pub fn note_agent_bytes(&self, bytes: u64) {
-        if let Some(w) = self.memory.u64(head::AGENT_BYTES) {
+        if let Some(w) = self.fixed.u64(count::AGENT_BYTES) {
             // Relaxed: a maximum.
             w.fetch_max(bytes, Ordering::Relaxed);
         }
@@ -146,35 +317,92 @@ impl Segment {
 
     /// The most memory that an agent said it uses in one process beside the segment, in bytes.
     pub fn agent_bytes(&self) -> u64 {
-        self.memory.load64(head::AGENT_BYTES)
+        self.fixed.load64(count::AGENT_BYTES)
     }
 
-    /// Where agents write their log; empty: nowhere.
-    pub fn log_path(&self) -> Vec<u8> {
-        self.memory.get_bytes(head::LOG_PATH, head::LOG_PATH_ROOM)
+    /// For an agent: adds a line to the log. What has no room is cut.
+    ///
+    /// # Context
+    /// No system call, no allocation.
+    pub fn log(&self, line: &[u8]) {
+        let room = count::LOG_ROOM as u64;
+        let Some(len) = self.fixed.u64(count::LOG_LEN) else { return };
+        // Relaxed: the place is the caller's alone; readers may see a line in the making.
+        let at = len.fetch_add(line.len() as u64 + 1, Ordering::Relaxed).min(room);
+        let line = line.get(..line.len().min((room - at) as usize)).unwrap_or_default();
+        let end = at as usize + line.len();
+        self.fixed.put_bytes(count::LOG + at as usize, line.len(), line);
+        if end < count::LOG_ROOM {
+            self.fixed.put_bytes(count::LOG + end, 1, b"\n");
+        }
     }
 
-    /// Says where agents write their log, up to 511 bytes.
-    pub fn set_log_path(&self, path: &[u8]) {
-        self.memory.put_bytes(head::LOG_PATH, head::LOG_PATH_ROOM, path.get(..head::LOG_PATH_ROOM - 1).unwrap_or(path));
+    /// What agents had to say, a line each. Allocates.
+    pub fn log_text(&self) -> Vec<u8> {
+        let len = self.fixed.load64(count::LOG_LEN).min(count::LOG_ROOM as u64) as usize;
+        let mut text = vec![0; len];
+        self.fixed.read_exact(count::LOG, &mut text);
+        text
     }
 
-    /// What the recording is of: a text that the command line keeps here for whoever finds the segment later. Allocates.
+    /// What the recording is of: a text that the command line keeps here for whoever finds the
+    /// segment later. Allocates.
     pub fn meta(&self) -> Vec<u8> {
-        self.memory.get_bytes(self.layout.meta, META)
+        self.tables.get_bytes(META_AT, META)
     }
 
     /// Keeps such a text. False: it is longer than 65,535 bytes, and is not kept.
     pub fn set_meta(&self, text: &[u8]) -> bool {
         let fits = text.len() < META;
         if fits {
-            self.memory.put_bytes(self.layout.meta, META, text);
+            self.tables.put_bytes(META_AT, META, text);
         }
         fits
     }
+}
 
-    /// Bytes in front of the first cell of a block.
-    pub const fn block_header() -> usize {
-        BLOCK_HEADER
+/// The layout that the header of the tables describes, if it can be believed; and where in their
+/// file the counters begin.
+fn layout_of(files: Files<'_>) -> Result<(Layout, u64), Error> {
+    let bytes = |file: &File| {
+        file.metadata().map(|m| m.len()).map_err(|e| Error::Io("cannot measure the segment", e))
+    };
+    if bytes(files.tables)? < HEADER_BYTES as u64 {
+        return Err(Error::NotASegment);
     }
+    let header = Memory::map(files.tables, 0, HEADER_BYTES, HEADER_BYTES, Access::Read)?;
+    // Acquire pairs with the Release in `create_in`.
+    if header.u64(head::MAGIC).is_none_or(|m| m.load(Ordering::Acquire) != MAGIC) {
+        return Err(Error::NotASegment);
+    }
+    let found = header.load32(head::VERSION);
+    if found != VERSION {
+        return Err(Error::Version { found, wanted: VERSION });
+    }
+    let size = |at, what| usize::try_from(header.load64(at)).map_err(|_| Error::Corrupt(what));
+    let shape = Shape {
+        objects: size(head::OBJECTS, "number of objects")?,
+        functions: size(head::FUNCTIONS, "number of functions")?,
+        blocks: size(head::BLOCKS, "number of blocks")?,
+        cell_bytes: size(head::BLOCK_BYTES, "size of a block")?,
+        budget: header.load64(head::BUDGET),
+        per_thread: header.load64(head::PER_THREAD) != 0,
+        scarce: header.load64(head::SCARCE) != 0,
+        stacks: Stacks::from_words(
+            header.load64(head::STACKS),
+            size(head::DEPOT_BYTES, "bytes for stacks")?,
+            size(head::COUNTS_BYTES, "bytes for their counters")?,
+        ),
+    };
+    let layout =
+        Layout::new(shape).map_err(|_| Error::Corrupt("the shape is beyond the limits"))?;
+    let at = header.load64(head::COUNTERS_AT);
+    if at != layout.tables_bytes as u64 && (at != 0 || files.behind) {
+        return Err(Error::Corrupt("the counters are elsewhere"));
+    }
+    let short = bytes(files.tables)? < layout.tables_bytes as u64
+        || bytes(files.counters)? < at + layout.counters_bytes as u64
+        || header.load64(head::TABLES) != layout.tables_bytes as u64
+        || header.load64(head::COUNTERS) != layout.counters_bytes as u64;
+    if short { Err(Error::Corrupt("a file is shorter than its parts")) } else { Ok((layout, at)) }
 }

@@ -9,7 +9,11 @@ use libc::{SA_NODEFER, SA_RESETHAND, SA_RESTART, c_int, sighandler_t, sigset_t};
 /// # Safety
 /// The pointers are null or valid.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-unsafe extern "C" fn sigaction(signal: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
+unsafe extern "C" fn sigaction(
+    signal: c_int,
+    new: *const libc::sigaction,
+    old: *mut libc::sigaction,
+) -> c_int {
     // SAFETY: the caller's pointers.
     unsafe { uprobe::signals::sigaction(signal, new, old) }
 }
@@ -88,7 +92,8 @@ unsafe extern "C" fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sig
 /// The pointer is valid.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C" fn sigpending(set: *mut sigset_t) -> c_int {
-    // SAFETY: the caller's pointer, to a set, which begins with the kernel's 64 bits. glibc writes no more either.
+    // SAFETY: the caller's pointer, to a set, which begins with the kernel's 64 bits. glibc writes
+    // no more either.
     unsafe { set.cast::<u64>().write(uprobe::signals::pending()) };
     0
 }
@@ -98,7 +103,11 @@ unsafe extern "C" fn sigpending(set: *mut sigset_t) -> c_int {
 /// # Safety
 /// The pointers are null or valid.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-unsafe extern "C" fn pthread_sigmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int {
+unsafe extern "C" fn pthread_sigmask(
+    how: c_int,
+    set: *const sigset_t,
+    old: *mut sigset_t,
+) -> c_int {
     // SAFETY: the caller's pointers.
     unsafe { uprobe::signals::mask(how, set, old) }
 }

@@ -1,6 +1,7 @@
 //! Threads get their block when they start, so that their first hit makes no system call.
 //!
-//! The new thread first comes by a few instructions of ours, which leave no frame behind: unwinding out of it (`pthread_exit`, cancellation) sees the program's frames only.
+//! The new thread first comes by a few instructions of ours, which leave no frame behind: unwinding
+//! out of it (`pthread_exit`, cancellation) sees the program's frames only.
 #![allow(unsafe_code)]
 #![cfg_attr(test, expect(dead_code, reason = "tests start threads without us"))]
 
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uprobe::signals::{Inherited, inherited};
 
 type Start = extern "C" fn(*mut c_void) -> *mut c_void;
-type Create = unsafe extern "C" fn(*mut pthread_t, *const pthread_attr_t, Start, *mut c_void) -> c_int;
+type Create =
+    unsafe extern "C" fn(*mut pthread_t, *const pthread_attr_t, Start, *mut c_void) -> c_int;
 
 /// The C library's function.
 static CREATE: AtomicUsize = AtomicUsize::new(0);
@@ -21,6 +23,8 @@ struct Thread {
     start: Start,
     argument: *mut c_void,
     signals: Inherited,
+    /// Bytes of its stack.
+    stack: usize,
 }
 
 /// What the assembly takes from us, in two registers.
@@ -56,9 +60,12 @@ unsafe extern "C" {
 }
 
 extern "C" fn prepare_thread(thread: *mut Thread) -> Call {
-    uprobe::prepare_thread();
     // SAFETY: made by `pthread_create` from a box, for this thread alone.
-    let Thread { start, argument, signals } = uprobe::own_code(|| *unsafe { Box::from_raw(thread) });
+    let stack = unsafe { (*thread).stack };
+    uprobe::prepare_started_thread(stack);
+    // SAFETY: as above.
+    let Thread { start, argument, signals, .. } =
+        uprobe::own_code(|| *unsafe { Box::from_raw(thread) });
     uprobe::signals::inherit(signals);
     Call { start, argument }
 }
@@ -68,6 +75,36 @@ pub(super) fn prepare() {
     // SAFETY: a name that lives through the call.
     let real = unsafe { libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr()) };
     CREATE.store(real.expose_provenance(), Ordering::Release);
+    // SAFETY: zero is as good as any; the call fills it.
+    let mut attributes: pthread_attr_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a place for the answer.
+    if unsafe { pthread_getattr_default_np(&raw mut attributes) } == 0 {
+        // SAFETY: just filled.
+        STACK.store(unsafe { stack_size(&raw const attributes) }, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
+    }
+}
+
+unsafe extern "C" {
+    fn pthread_getattr_default_np(attributes: *mut pthread_attr_t) -> c_int;
+}
+
+/// Bytes of the stack of a thread that is made without attributes.
+static STACK: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of the stack of a thread that is made with these.
+///
+/// # Safety
+/// The pointer is null or valid.
+unsafe fn stack_size(attributes: *const pthread_attr_t) -> usize {
+    if attributes.is_null() {
+        return STACK.load(Ordering::Relaxed);
+    }
+    let mut size = 0;
+    // SAFETY: the caller's pointer, and a place for the answer.
+    unsafe { libc::pthread_attr_getstacksize(attributes, &raw mut size) };
+    size
 }
 
 /// `pthread_create(3)`.
@@ -95,7 +132,11 @@ unsafe extern "C" fn pthread_create(
         // SAFETY: the caller's arguments.
         return unsafe { real(thread, attributes, start, argument) };
     }
-    let ours = uprobe::own_code(|| Box::into_raw(Box::new(Thread { start, argument, signals: inherited() })));
+    let ours = uprobe::own_code(|| {
+        // SAFETY: the caller's pointer.
+        let stack = unsafe { stack_size(attributes) };
+        Box::into_raw(Box::new(Thread { start, argument, signals: inherited(), stack }))
+    });
     // SAFETY: the caller's arguments, and ours.
     let result = unsafe { real(thread, attributes, thread_start, ours.cast()) };
     if result != 0 {

@@ -22,7 +22,8 @@ impl Store for Nothing {
     }
 }
 
-/// Hash, one line of a table, compare. The table's word leads to the record, so that the two misses come one after the other, as in any store that finds records through a table.
+/// Hash, one line of a table, compare. The table's word leads to the record, so that the two misses
+/// come one after the other, as in any store that finds records through a table.
 pub(super) struct Floor<const DEPTH: usize> {
     hasher: FixedState,
     /// All 0, which the compiler does not know: added to the record's place.
@@ -76,7 +77,8 @@ fn filled_with<T: Copy>(len: usize, value: T) -> Vec<T> {
     let start = (memory.as_mut_ptr() as usize).next_multiple_of(PAGE);
     let bytes = (len * size_of::<T>()).saturating_sub(PAGE) & !(PAGE - 1);
     if bytes > 0 {
-        // SAFETY: whole pages inside the vector's buffer; the advice changes no content. If it is refused, pages are small.
+        // SAFETY: whole pages inside the vector's buffer; the advice changes no content. If it is
+        // refused, pages are small.
         unsafe { libc::madvise(start as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
     }
     memory.resize(len, value);

@@ -3,7 +3,8 @@
 /// Where the frames point: a plausible place for a program's code.
 const TEXT: u64 = 0x5555_5555_0000;
 
-/// The stack with this number. Different numbers below 2^40 give different stacks: the innermost frame carries the number.
+/// The stack with this number. Different numbers below 2^40 give different stacks: the innermost
+/// frame carries the number.
 #[inline(always)]
 pub(super) fn stack<const DEPTH: usize>(number: u64) -> [u64; DEPTH] {
     let seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -15,7 +16,8 @@ pub(super) fn stack<const DEPTH: usize>(number: u64) -> [u64; DEPTH] {
     frames
 }
 
-/// Numbers to look up: uniform below `distinct`, by a linear congruential generator (Knuth's MMIX) and a multiply-shift.
+/// Numbers to look up: uniform below `distinct`, by a linear congruential generator (Knuth's MMIX)
+/// and a multiply-shift.
 pub(super) struct Picks {
     state: u64,
     distinct: u64,
@@ -28,7 +30,10 @@ impl Picks {
 
     #[inline(always)]
     pub(super) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.state >> 32) * self.distinct) >> 32
     }
 }

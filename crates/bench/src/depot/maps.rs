@@ -1,4 +1,5 @@
-//! Concurrent maps with a fast hash: what one would use without a depot. Keys are boxed slices, found by a borrowed slice first.
+//! Concurrent maps with a fast hash: what one would use without a depot. Keys are boxed slices,
+//! found by a borrowed slice first.
 
 use super::store::Store;
 use foldhash::fast::RandomState;

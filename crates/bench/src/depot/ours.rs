@@ -1,10 +1,10 @@
 //! Our depot, as the other stores see it.
 
 use super::store::Store;
-use stackdepot::{Builder, Depot, Flags, GracePeriod, NoEviction, Rcu, Stats};
+use stackdepot::{Builder, Depot, Eviction, Flags, NoEviction, Stats};
 
-/// The default: records can be evicted, lookups run in an RCU section.
-pub(super) struct Default(Depot<Rcu>);
+/// The default: records can be evicted.
+pub(super) struct Default(Depot);
 
 /// Keeps everything, like the maps.
 pub(super) struct KeepAll(Depot<NoEviction>);
@@ -15,7 +15,7 @@ fn builder(depth: usize, distinct: u64) -> Builder {
     Depot::builder().expected_stacks(distinct as usize).max_depth(depth).budget_bytes(budget)
 }
 
-fn save<G: GracePeriod>(depot: &Depot<G>, frames: &[u64]) -> u32 {
+fn save<E: Eviction>(depot: &Depot<E>, frames: &[u64]) -> u32 {
     let handle = depot.save(frames, Flags::CAN_GROW);
     debug_assert!(!handle.is_none(), "the budget is large enough");
     handle.to_bits()

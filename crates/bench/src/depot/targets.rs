@@ -1,7 +1,8 @@
 //! What the depot has to reach.
 
+use super::case::{Part, short};
 use super::store::Store;
-use super::{Part, floor, ours, short};
+use super::{floor, ours};
 use crate::harness::Role;
 use crate::report::{Bound, Target};
 use crate::stats::Summary;
@@ -23,20 +24,39 @@ pub(super) fn judge(parts: &[Part], threads: &[usize]) -> Vec<Target> {
             for (n, limit) in AGAINST_PEERS {
                 let Some(case) = threads.iter().position(|t| *t == n) else { continue };
                 let peer = campaign.best(case, Role::Peer);
-                let ratio = campaign.entry(ours).zip(peer).and_then(|(o, p)| campaign.ratio(case, o, case, p));
+                let ratio = campaign
+                    .entry(ours)
+                    .zip(peer)
+                    .and_then(|(o, p)| campaign.ratio(case, o, case, p));
                 let name = peer.map_or("best map", |p| &campaign.names[p]);
-                let title = format!("{what}: {ours} / {name} (the best map), {n} thread{}", if n == 1 { "" } else { "s" });
+                let title = format!(
+                    "{what}: {ours} / {name} (the best map), {n} thread{}",
+                    if n == 1 { "" } else { "s" }
+                );
                 targets.push(Target::new(title, Bound::AtMost(limit), ratio));
             }
         }
         if let Some(case) = threads.iter().position(|t| *t == 1) {
-            let ratio = campaign.ratio_of(case, ours::Default::NAME, <floor::Floor<16> as Store>::NAME);
-            targets.push(Target::new(format!("{what}: depot / floor row, 1 thread"), Bound::AtMost(AGAINST_FLOOR), ratio));
+            let ratio =
+                campaign.ratio_of(case, ours::Default::NAME, <floor::Floor<16> as Store>::NAME);
+            targets.push(Target::new(
+                format!("{what}: depot / floor row, 1 thread"),
+                Bound::AtMost(AGAINST_FLOOR),
+                ratio,
+            ));
         }
         if part.depth == 16 {
-            let bytes = part.bytes.iter().find(|(name, _)| *name == ours::Default::NAME).and_then(|(_, b)| *b);
+            let bytes = part
+                .bytes
+                .iter()
+                .find(|(name, _)| *name == ours::Default::NAME)
+                .and_then(|(_, b)| *b);
             let ratio = bytes.and_then(|b| Summary::of([b / (part.depth * 8) as f64]));
-            targets.push(Target::new(format!("{what}: bytes per stack / raw frames"), Bound::AtMost(BYTES), ratio));
+            targets.push(Target::new(
+                format!("{what}: bytes per stack / raw frames"),
+                Bound::AtMost(BYTES),
+                ratio,
+            ));
         }
     }
     targets

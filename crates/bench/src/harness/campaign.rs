@@ -21,7 +21,9 @@ pub struct Plan {
 
 impl Plan {
     fn wants<C>(&self, entry: &Entry<C>) -> bool {
-        self.only.is_empty() || entry.role() == Role::Floor || self.only.iter().any(|part| entry.name().contains(part.as_str()))
+        self.only.is_empty()
+            || entry.role() == Role::Floor
+            || self.only.iter().any(|part| entry.name().contains(part.as_str()))
     }
 }
 
@@ -56,10 +58,16 @@ impl Campaign {
     /// Measures. `what` names the campaign in the progress line on a terminal.
     pub fn run<C: Case>(what: &str, entries: &[Entry<C>], cases: &[C], plan: &Plan) -> Self {
         let cpus = crate::affinity::allowed().len();
-        let mut cells: Vec<Vec<Cell>> = cases.iter().map(|_| vec![Cell::default(); entries.len()]).collect();
+        let mut cells: Vec<Vec<Cell>> =
+            cases.iter().map(|_| vec![Cell::default(); entries.len()]).collect();
         for repeat in 0..plan.repeats {
             for (c, case) in cases.iter().enumerate() {
-                progress(&format!("{what}: repeat {}/{}, {}", repeat + 1, plan.repeats, case.title()));
+                progress(&format!(
+                    "{what}: repeat {}/{}, {}",
+                    repeat + 1,
+                    plan.repeats,
+                    case.title()
+                ));
                 for i in 0..entries.len() {
                     let e = (i + repeat) % entries.len();
                     let job = match &entries[e].make {
@@ -72,8 +80,13 @@ impl Campaign {
                         time => time,
                     };
                     let cell = &mut cells[c][e];
-                    cell.transfer.push(if contended && cpus > 1 { line_transfer::measure() } else { None });
-                    cell.samples.push(job.map(|job| measure(&job, case.threads(), plan.block, budget)));
+                    cell.transfer.push(if contended && cpus > 1 {
+                        line_transfer::measure()
+                    } else {
+                        None
+                    });
+                    cell.samples
+                        .push(job.map(|job| measure(&job, case.threads(), plan.block, budget)));
                 }
             }
         }
@@ -96,11 +109,14 @@ impl Campaign {
 
     /// CPU nanoseconds per operation, repeat by repeat, without the subtracted row's.
     pub fn cpu(&self, case: usize, entry: usize) -> Vec<Option<f64>> {
-        let raw = |entry: usize| self.cells[case][entry].samples.iter().map(|s| s.map(|s| s.cpu_ns));
+        let raw =
+            |entry: usize| self.cells[case][entry].samples.iter().map(|s| s.map(|s| s.cpu_ns));
         match self.subtract {
             // A measurement without operations (not a number) stays one.
             Some(base) if base != entry => {
-                let over = |(a, b): (Option<f64>, Option<f64>)| a.map(|a| a - b.unwrap_or(0.0)).map(|ns| if ns < 0.01 { 0.01 } else { ns });
+                let over = |(a, b): (Option<f64>, Option<f64>)| {
+                    a.map(|a| a - b.unwrap_or(0.0)).map(|ns| if ns < 0.01 { 0.01 } else { ns })
+                };
                 raw(entry).zip(raw(base)).map(over).collect()
             }
             _ => raw(entry).collect(),
@@ -121,14 +137,17 @@ impl Campaign {
         Summary::of_ratios(&self.cpu(case_a, a), &self.cpu(case_b, b))
     }
 
-    /// Like [`ratio`](Self::ratio) within one case and by name; `None` if one of the two is missing.
+    /// Like [`ratio`](Self::ratio) within one case and by name; `None` if one of the two is
+    /// missing.
     pub fn ratio_of(&self, case: usize, a: &str, b: &str) -> Option<Summary> {
         self.ratio(case, self.entry(a)?, case, self.entry(b)?)
     }
 
     /// Line transfers seen in a case.
     pub fn transfer(&self, case: usize) -> Option<Summary> {
-        Summary::of(self.cells[case].iter().flat_map(|cell| cell.transfer.iter().copied().flatten()))
+        Summary::of(
+            self.cells[case].iter().flat_map(|cell| cell.transfer.iter().copied().flatten()),
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! Contenders and the cases they are measured in.
 
-use super::meter::{Meter, Seat};
+use super::meter::Job;
 use serde::Serialize;
 
 /// What a row is for.
@@ -34,9 +34,6 @@ pub trait Case: Sync {
     fn title(&self) -> String;
 }
 
-/// What one thread of a measurement does: set up its own state, then call [`Meter::run`].
-pub type Job = Box<dyn Fn(Seat, &mut Meter<'_>) + Sync>;
-
 type Factory<C> = Box<dyn Fn(&C) -> Option<Job>>;
 
 /// A contender.
@@ -47,12 +44,14 @@ pub struct Entry<C> {
 }
 
 impl<C> Entry<C> {
-    /// A contender whose `make` builds shared state for one measurement and returns what each thread does with it; `None`: does not apply to this case.
+    /// A contender whose `make` builds shared state for one measurement and returns what each
+    /// thread does with it; `None`: does not apply to this case.
     pub fn new(name: &str, role: Role, make: impl Fn(&C) -> Option<Job> + 'static) -> Self {
         Self { name: name.to_owned(), role, make: Ok(Box::new(make)) }
     }
 
-    /// A contender that cannot run here. Its row says why, so that nobody mistakes a gap for a result.
+    /// A contender that cannot run here. Its row says why, so that nobody mistakes a gap for a
+    /// result.
     pub fn absent(name: &str, role: Role, why: &str) -> Self {
         Self { name: name.to_owned(), role, make: Err(why.to_owned()) }
     }

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::entry::Job;
-
 /// Which thread of a measurement this is.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
@@ -85,7 +83,8 @@ impl Meter<'_> {
         let begin_cpu = clock::thread_cpu_ns();
         let mut ops = 0;
         match rig.budget {
-            // At least one block, however slow the operation. Relaxed: nothing but the flag itself is communicated.
+            // At least one block, however slow the operation. Relaxed: nothing but the flag itself
+            // is communicated.
             Budget::Time(_) => loop {
                 ops += body(rig.block);
                 if rig.stop.load(Ordering::Relaxed) {
@@ -104,14 +103,16 @@ impl Meter<'_> {
         self.cpu_ns = clock::thread_cpu_ns() - begin_cpu;
         (self.begin_ns, self.end_ns) = (begin_ns, rig.epoch.elapsed().as_nanos() as u64);
         self.ops = ops;
-        // Keep the load up until the last one has taken its time: a thread that is alone at the end would look faster than it is.
+        // Keep the load up until the last one has taken its time: a thread that is alone at the end
+        // would look faster than it is.
         rig.running.fetch_sub(1, Ordering::Relaxed);
         while !rig.crowded && rig.running.load(Ordering::Relaxed) > 0 {
             body(rig.block.min(1_000));
         }
     }
 
-    /// Takes what was measured outside of this process: operations and the CPU time they took there.
+    /// Takes what was measured outside of this process: operations and the CPU time they took
+    /// there.
     pub fn run_outside(&mut self, measured: impl FnOnce() -> (u64, Duration)) {
         self.rig.warm.wait();
         self.begin_ns = self.rig.epoch.elapsed().as_nanos() as u64;
@@ -127,7 +128,8 @@ impl Meter<'_> {
     }
 }
 
-/// A thread that dies would leave the others waiting for it at the barrier: end the run with its message instead.
+/// A thread that dies would leave the others waiting for it at the barrier: end the run with its
+/// message instead.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -138,6 +140,9 @@ impl Drop for AbortOnPanic {
         }
     }
 }
+
+/// What one thread of a measurement does: set up its own state, then call [`Meter::run`].
+pub type Job = Box<dyn Fn(Seat, &mut Meter<'_>) + Sync>;
 
 /// Runs `job` on `threads` threads; `block` operations pass between two looks at the clock's flag.
 pub fn measure(job: &Job, threads: usize, block: u64, budget: Budget) -> Sample {
@@ -160,7 +165,8 @@ pub fn measure(job: &Job, threads: usize, block: u64, budget: Budget) -> Sample 
                     if !rig.crowded {
                         affinity::pin(cpus[index]);
                     }
-                    let mut meter = Meter { rig, ops: 0, misses: 0, cpu_ns: 0, begin_ns: u64::MAX, end_ns: 0 };
+                    let mut meter =
+                        Meter { rig, ops: 0, misses: 0, cpu_ns: 0, begin_ns: u64::MAX, end_ns: 0 };
                     job(Seat { index, threads }, &mut meter);
                     (meter.ops, meter.cpu_ns, meter.misses, meter.begin_ns, meter.end_ns)
                 })

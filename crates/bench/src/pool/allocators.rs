@@ -1,7 +1,7 @@
 //! General allocators: what one would use without a pool.
 #![allow(unsafe_code)]
 
-use super::OBJECT_SIZE;
+use super::case::OBJECT_SIZE;
 use super::source::RawSource;
 use std::hint::black_box;
 use std::ptr::NonNull;
@@ -12,7 +12,8 @@ pub(super) struct Malloc;
 impl RawSource for Malloc {
     #[inline(always)]
     fn take(&self) -> Option<NonNull<u64>> {
-        // SAFETY: any size may be asked for. black_box: the compiler knows malloc and free by name and may drop the pair.
+        // SAFETY: any size may be asked for. black_box: the compiler knows malloc and free by name
+        // and may drop the pair.
         NonNull::new(black_box(unsafe { libc::malloc(OBJECT_SIZE) }).cast())
     }
 

@@ -1,15 +1,15 @@
-//! The way from the thread that gets to the thread that gives back: Lamport's ring for one producer and one consumer, with each side's last view of the other kept beside its own index
-//! (Giacomoni and others, FastForward, PPoPP 2008, discuss why), so that the ring costs little beside what is measured.
+//! The way from the thread that gets to the thread that gives back: Lamport's ring for one producer
+//! and one consumer, with each side's last view of the other kept beside its own index (Giacomoni
+//! and others, FastForward, PPoPP 2008, discuss why), so that the ring costs little beside what is
+//! measured.
 #![allow(unsafe_code)]
 
+use super::case::{BULK, RING};
 use super::source::RawSource;
 use crate::harness::Seat;
 use percpu::CachePadded;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-
-/// Objects that can be on the way at once.
-pub(super) const RING: usize = 256;
 
 /// One side's own counter, and what it last saw of the other side's. Only this side writes either.
 #[derive(Default)]
@@ -37,9 +37,10 @@ impl Ring {
     /// Places free, at least. For the producer.
     #[inline]
     pub(super) fn room(&self) -> u64 {
-        let (own, size) = (self.producer.own.load(Ordering::Relaxed), RING as u64); // Relaxed: this side's own
+        // Relaxed: this side's own
+        let (own, size) = (self.producer.own.load(Ordering::Relaxed), RING as u64);
         let room = size - (own - self.producer.seen.load(Ordering::Relaxed));
-        if room >= super::BULK as u64 {
+        if room >= BULK as u64 {
             return room;
         }
         // Acquire pairs with the consumer's Release in `get`: the place is empty again.
@@ -52,7 +53,8 @@ impl Ring {
     #[inline]
     pub(super) fn put(&self, object: NonNull<u64>) {
         let own = self.producer.own.load(Ordering::Relaxed); // Relaxed: this side's own
-        self.places[own as usize % RING].store(object.as_ptr(), Ordering::Relaxed); // published by the next line
+        // published by the next line
+        self.places[own as usize % RING].store(object.as_ptr(), Ordering::Relaxed);
         self.producer.own.store(own + 1, Ordering::Release); // pairs with the Acquire in `filled`
     }
 
@@ -77,7 +79,8 @@ impl Ring {
             return None;
         }
         let own = self.consumer.own.load(Ordering::Relaxed); // Relaxed: this side's own
-        let object = self.places[own as usize % RING].load(Ordering::Relaxed); // ordered by the Acquire in `filled`
+        // ordered by the Acquire in `filled`
+        let object = self.places[own as usize % RING].load(Ordering::Relaxed);
         self.consumer.own.store(own + 1, Ordering::Release); // pairs with the Acquire in `room`
         NonNull::new(object)
     }
@@ -93,7 +96,8 @@ impl Ring {
     }
 }
 
-/// A source and the rings of its pairs of threads. What is still on the way at the end goes back to the source.
+/// A source and the rings of its pairs of threads. What is still on the way at the end goes back to
+/// the source.
 pub(super) struct Handover<S: RawSource> {
     source: S,
     rings: Vec<Ring>,
@@ -135,7 +139,8 @@ impl Nothing {
 impl RawSource for Nothing {
     #[inline(always)]
     fn take(&self) -> Option<NonNull<u64>> {
-        // Many producers may write the same word: it belongs to this floor row alone and nobody reads it.
+        // Many producers may write the same word: it belongs to this floor row alone and nobody
+        // reads it.
         Some(NonNull::from(&*self.0).cast())
     }
 

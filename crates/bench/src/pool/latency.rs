@@ -1,10 +1,12 @@
 //! Latency percentiles of one pop + write + push with more threads than CPUs.
 //!
-//! The mean hides what a signal handler or a probe hit cares about: the rare operation that met another one half-way. Each operation lies between two readings of the time-stamp counter, whose own cost
-//! is the floor row.
+//! The mean hides what a signal handler or a probe hit cares about: the rare operation that met
+//! another one half-way. Each operation lies between two readings of the time-stamp counter, whose
+//! own cost is the floor row.
 
+use super::case::{Flow, PoolCase};
 use super::source::{Raw, RawSource, Source};
-use super::{Flow, PoolCase, allocators, handover, ours};
+use super::{allocators, handover, ours};
 use crate::clock::Ticks;
 use crate::harness::{Budget, Job, measure};
 use crate::histogram::Histogram;
@@ -53,13 +55,27 @@ pub(super) fn run(options: &Options) -> (Latencies, Sheet) {
         }
     }
     let mut sheet = Sheet::new(
-        &format!("latency of pop + write + push, {THREADS} threads, ns between two clock readings (medians of the repeats)"),
+        &format!(
+            "latency of pop + write + push, {THREADS} threads, ns between two clock readings \
+                (medians of the repeats)"
+        ),
         &["p50", "p99", "p99.99", "max", "p99.99 min", "p99.99 max"],
     );
     for ((name, _), runs) in CONTENDERS.iter().zip(&quantiles) {
         let summary = |q: usize| Summary::of(runs[q].iter().copied().flatten());
         let median = |q: usize| summary(q).map(|s| s.median);
-        sheet.row(name, vec![median(0), median(1), median(2), median(3), summary(2).map(|s| s.min), summary(2).map(|s| s.max)], "");
+        sheet.row(
+            name,
+            vec![
+                median(0),
+                median(1),
+                median(2),
+                median(3),
+                summary(2).map(|s| s.min),
+                summary(2).map(|s| s.max),
+            ],
+            "",
+        );
     }
     let p9999 = |c: usize| quantiles[c][2].clone();
     (Latencies { ours: p9999(1), jemalloc: p9999(2) }, sheet)

@@ -1,8 +1,9 @@
-//! The floor: an intrusive list that belongs to one thread. No pool that threads share can be cheaper.
+//! The floor: an intrusive list that belongs to one thread. No pool that threads share can be
+//! cheaper.
 #![allow(unsafe_code)]
 
+use super::case::{BULK, OBJECT_SIZE};
 use super::source::RawSource;
-use super::{BULK, OBJECT_SIZE};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
@@ -32,7 +33,8 @@ impl LocalList {
 
     #[cold]
     fn new_slab(&self) {
-        let slab: Box<[Cell<Object>]> = (0..self.per_thread).map(|_| Cell::new([0; WORDS])).collect();
+        let slab: Box<[Cell<Object>]> =
+            (0..self.per_thread).map(|_| Cell::new([0; WORDS])).collect();
         for object in &slab {
             self.give(NonNull::from(object).cast());
         }

@@ -1,10 +1,14 @@
 //! Our pools, by their raw interface: the default one, and each of the others.
 #![allow(unsafe_code)]
 
+use super::case::{Flow, OBJECT_SIZE, PoolCase};
 use super::source::RawSource;
-use super::{OBJECT_SIZE, PoolCase, raw, workload};
+use super::workload::{self, raw};
 use crate::harness::{Entry, Role};
-use objpool::{Bitmap, Builder, CasLifo, FlatArray, FreeList, ObjectPool, PerCpuList, Pooled, RawPool, RingArray, RseqLifo};
+use objpool::{
+    Bitmap, Builder, CasLifo, FlatArray, FreeList, ObjectPool, PerCpuList, Pooled, RawPool,
+    RingArray, RseqLifo,
+};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
@@ -44,7 +48,7 @@ pub(super) fn contenders() -> Vec<Entry<PoolCase>> {
     if rseq {
         entries.push(raw(DEFAULT, Role::Ours, |case| Some(pool::<RseqLifo>(case, true))));
         entries.push(Entry::new("default pool, guards", Role::Ours, |case: &PoolCase| {
-            (case.flow == super::Flow::SameThread).then(|| workload::same_thread(Guards::new(case), case))
+            (case.flow == Flow::SameThread).then(|| workload::same_thread(Guards::new(case), case))
         }));
     } else {
         let why = "no restartable sequences here: see the row without";
@@ -74,7 +78,10 @@ struct Guards(ObjectPool<Object>);
 
 impl Guards {
     fn new(case: &PoolCase) -> Self {
-        Self(ObjectPool::new(case.capacity(), |_| [0; OBJECT_SIZE / 8]).expect("memory for the pool"))
+        Self(
+            ObjectPool::new(case.capacity(), |_| [0; OBJECT_SIZE / 8])
+                .expect("memory for the pool"),
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Object pools from crates.io.
 #![allow(unsafe_code)]
 
-use super::OBJECT_SIZE;
+use super::case::OBJECT_SIZE;
 use super::source::{RawSource, Source};
 use std::ptr::NonNull;
 

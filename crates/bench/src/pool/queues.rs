@@ -1,7 +1,7 @@
 //! Queues and locked stacks of pre-allocated objects: the pools that people build themselves.
 #![allow(unsafe_code)]
 
-use super::OBJECT_SIZE;
+use super::case::OBJECT_SIZE;
 use super::source::RawSource;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use std::cell::UnsafeCell;
@@ -58,7 +58,8 @@ impl RawSource for Array {
 
     #[inline(always)]
     fn give(&self, object: NonNull<u64>) {
-        // The queue is as large as the slab: only a push that overtakes a pop in progress can be refused, for as long as that lasts.
+        // The queue is as large as the slab: only a push that overtakes a pop in progress can be
+        // refused, for as long as that lasts.
         while self.queue.push(Handle(object)).is_err() {
             std::thread::yield_now();
         }
@@ -124,7 +125,8 @@ macro_rules! locked_stack {
 
 locked_stack!(
     /// A vector behind std's mutex.
-    StdStack, std::sync::Mutex<Vec<Handle>>, |stack| stack.lock().expect("nobody panics with the stack")
+    StdStack, std::sync::Mutex<Vec<Handle>>, |stack| stack.lock().expect("nobody panics with the \
+        stack")
 );
 locked_stack!(
     /// A vector behind parking_lot's mutex.

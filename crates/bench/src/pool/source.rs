@@ -51,9 +51,11 @@ impl<S: RawSource> Source for Raw<S> {
     }
 }
 
-/// The owner's write. Volatile, so that an allocation that is freed at once is not optimised away with it.
+/// The owner's write. Volatile, so that an allocation that is freed at once is not optimised away
+/// with it.
 #[inline(always)]
 pub(super) fn write(object: NonNull<u64>, value: u64) {
-    // SAFETY: the object is out of its source, so that this thread alone has it, and sources give at least 8 writable, aligned bytes.
+    // SAFETY: the object is out of its source, so that this thread alone has it, and sources give
+    // at least 8 writable, aligned bytes.
     unsafe { object.write_volatile(value) };
 }

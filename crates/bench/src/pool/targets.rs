@@ -1,7 +1,7 @@
 //! What the pools have to reach.
 
+use super::case::{Flow, PoolCase};
 use super::latency::Latencies;
-use super::{Flow, PoolCase};
 use crate::harness::Campaign;
 use crate::line_transfer::NEAR_BELOW_NS;
 use crate::report::{Bound, Target};
@@ -11,21 +11,47 @@ const DEFAULT: &str = super::ours::DEFAULT;
 
 /// All targets of the pool benchmark.
 pub(super) fn judge(campaign: &Campaign, cases: &[PoolCase], latencies: Latencies) -> Vec<Target> {
-    let at = |threads: usize| cases.iter().position(|c| c.flow == Flow::SameThread && c.bulk == 1 && c.threads == threads);
+    let at = |threads: usize| {
+        cases.iter().position(|c| c.flow == Flow::SameThread && c.bulk == 1 && c.threads == threads)
+    };
     let ratio = |threads: usize, a: &str, b: &str| campaign.ratio_of(at(threads)?, a, b);
     let scaling = |threads: usize| {
         let ours = campaign.entry(DEFAULT)?;
         campaign.ratio(at(threads)?, ours, at(1)?, ours)
     };
     vec![
-        Target::new("default pool / jemalloc 64 B, 1 thread", Bound::AtMost(0.5), ratio(1, DEFAULT, "jemalloc")),
-        Target::new("default pool / ArrayQueue, 1 thread", Bound::AtMost(0.4), ratio(1, DEFAULT, "ArrayQueue")),
+        Target::new(
+            "default pool / jemalloc 64 B, 1 thread",
+            Bound::AtMost(0.5),
+            ratio(1, DEFAULT, "jemalloc"),
+        ),
+        Target::new(
+            "default pool / ArrayQueue, 1 thread",
+            Bound::AtMost(0.4),
+            ratio(1, DEFAULT, "ArrayQueue"),
+        ),
         Target::new("default pool: 2 threads / 1 thread", Bound::AtMost(1.1), scaling(2)),
         Target::new("default pool: 32 threads / 1 thread", Bound::AtMost(1.2), scaling(32)),
-        Target::new("CAS LIFO / default pool, 2 threads", Bound::AtLeast(40.0), ratio(2, super::ours::CAS_LIFO, DEFAULT)),
-        Target::new("ArrayQueue / default pool, 2 threads, cores near", Bound::AtLeast(6.0), array_queue(campaign, at(2), true)),
-        Target::new("ArrayQueue / default pool, 2 threads, cores far", Bound::AtLeast(40.0), array_queue(campaign, at(2), false)),
-        Target::new("default pool without rseq / jemalloc, 1 thread", Bound::AtMost(1.4), ratio(1, super::ours::WITHOUT_RSEQ, "jemalloc")),
+        Target::new(
+            "CAS LIFO / default pool, 2 threads",
+            Bound::AtLeast(40.0),
+            ratio(2, super::ours::CAS_LIFO, DEFAULT),
+        ),
+        Target::new(
+            "ArrayQueue / default pool, 2 threads, cores near",
+            Bound::AtLeast(6.0),
+            array_queue(campaign, at(2), true),
+        ),
+        Target::new(
+            "ArrayQueue / default pool, 2 threads, cores far",
+            Bound::AtLeast(40.0),
+            array_queue(campaign, at(2), false),
+        ),
+        Target::new(
+            "default pool without rseq / jemalloc, 1 thread",
+            Bound::AtMost(1.4),
+            ratio(1, super::ours::WITHOUT_RSEQ, "jemalloc"),
+        ),
         Target::new(
             "p99.99 latency with 32 threads: default pool / jemalloc",
             Bound::AtMost(1.0),
@@ -34,12 +60,16 @@ pub(super) fn judge(campaign: &Campaign, cases: &[PoolCase], latencies: Latencie
     ]
 }
 
-/// The repeats in which the cores were near, or those in which they were far, when `ArrayQueue` was measured.
+/// The repeats in which the cores were near, or those in which they were far, when `ArrayQueue` was
+/// measured.
 fn array_queue(campaign: &Campaign, case: Option<usize>, near: bool) -> Option<Summary> {
     let case = case?;
     let (queue, ours) = (campaign.entry("ArrayQueue")?, campaign.entry(DEFAULT)?);
     let transfer = &campaign.cells[case][queue].transfer;
-    let in_state = |(value, transfer): (Option<f64>, &Option<f64>)| value.filter(|_| transfer.is_some_and(|t| (t < NEAR_BELOW_NS) == near));
-    let queue: Vec<Option<f64>> = campaign.cpu(case, queue).into_iter().zip(transfer).map(in_state).collect();
+    let in_state = |(value, transfer): (Option<f64>, &Option<f64>)| {
+        value.filter(|_| transfer.is_some_and(|t| (t < NEAR_BELOW_NS) == near))
+    };
+    let queue: Vec<Option<f64>> =
+        campaign.cpu(case, queue).into_iter().zip(transfer).map(in_state).collect();
     Summary::of_ratios(&queue, &campaign.cpu(case, ours))
 }

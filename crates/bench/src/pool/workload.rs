@@ -1,14 +1,18 @@
 //! The two loops that are measured.
 
+use super::case::{BULK, Flow, PoolCase};
 use super::handover::Handover;
-use super::source::{RawSource, Source, write};
-use super::{BULK, PoolCase};
-use crate::harness::{Job, Meter, Seat};
+use super::source::{Raw, RawSource, Source, write};
+use crate::harness::{Entry, Job, Meter, Role, Seat};
 
 /// Get, write and give back on one thread.
 pub(super) fn same_thread<S: Source>(source: S, case: &PoolCase) -> Job {
     let bulk = case.bulk;
-    Box::new(move |seat, meter| if bulk == 1 { singly(&source, seat, meter) } else { in_bulk(&source, seat, meter) })
+    Box::new(
+        move |seat, meter| {
+            if bulk == 1 { singly(&source, seat, meter) } else { in_bulk(&source, seat, meter) }
+        },
+    )
 }
 
 fn singly<S: Source>(source: &S, seat: Seat, meter: &mut Meter<'_>) {
@@ -97,5 +101,20 @@ pub(super) fn handed_over<S: RawSource>(source: S, case: &PoolCase) -> Job {
                 done
             });
         }
+    })
+}
+
+/// A contender that deals in plain pointers: measured in both flows.
+pub(super) fn raw<S: RawSource>(
+    name: &str,
+    role: Role,
+    make: impl Fn(&PoolCase) -> Option<S> + 'static,
+) -> Entry<PoolCase> {
+    Entry::new(name, role, move |case: &PoolCase| {
+        let source = make(case)?;
+        Some(match case.flow {
+            Flow::SameThread => same_thread(Raw(source), case),
+            Flow::HandedOver => handed_over(source, case),
+        })
     })
 }

@@ -24,7 +24,8 @@ const CELLS: usize = BLOCK / 2;
 
 const _: () = assert!(CELLS + SITES * cell::COUNT_BYTES <= BLOCK, "the cells fit into a block");
 
-/// What one process does for the table, which is why the program starts itself anew: the engine keeps the stubs of all that was ever armed, and a program arms its functions once.
+/// What one process does for the table, which is why the program starts itself anew: the engine
+/// keeps the stubs of all that was ever armed, and a program arms its functions once.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ArmOnce {
     /// Threads run
@@ -52,7 +53,9 @@ pub fn arm_once(options: &ArmOnce) -> ExitCode {
     let checks = Checks::default();
     let patching = if options.live { Patching::Live } else { Patching::Quiet };
     let times = match ours::engine() {
-        Ok(engine) => beside(options.busy, || (0..options.batches).map(|_| batch(engine, patching, &checks)).last().flatten()),
+        Ok(engine) => beside(options.busy, || {
+            (0..options.batches).map(|_| batch(engine, patching, &checks)).last().flatten()
+        }),
         Err(why) => {
             checks.say(why);
             None
@@ -72,7 +75,13 @@ pub fn arm_once(options: &ArmOnce) -> ExitCode {
 fn in_process(options: ArmOnce) -> Result<Times, String> {
     const LIMIT: Duration = Duration::from_secs(120);
     let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
-    command.args(["arm-once", "--busy", &options.busy.to_string(), "--batches", &options.batches.to_string()]);
+    command.args([
+        "arm-once",
+        "--busy",
+        &options.busy.to_string(),
+        "--batches",
+        &options.batches.to_string(),
+    ]);
     if options.live {
         command.arg("--live");
     }
@@ -122,16 +131,25 @@ pub(super) fn measure(quick: bool, checks: &Checks) -> (Sheet, Vec<Target>) {
             of(|t| t.detours as f64).map(|s| s.median),
         ];
         sheet.row(name, values, "");
-        targets.push(Target::new(format!("arming {SITES} sites, {name}, ms"), Bound::AtMost(1_000.0), arm));
+        targets.push(Target::new(
+            format!("arming {SITES} sites, {name}, ms"),
+            Bound::AtMost(1_000.0),
+            arm,
+        ));
     }
-    sheet.notes.push("each repeat in a process of its own; afterwards every function is called once and its count compared".to_owned());
+    sheet.notes.push(
+        "each repeat in a process of its own; afterwards every function is called \
+        once and its count compared"
+            .to_owned(),
+    );
     (sheet, targets)
 }
 
 /// Arms a new village, calls all of it, compares, disarms.
 fn batch(engine: &'static Engine, patching: Patching, checks: &Checks) -> Option<Times> {
     let village = Village::build(SITES).ok()?;
-    // A function behind another one of the batch may not take its padding: all know their own size only.
+    // A function behind another one of the batch may not take its padding: all know their own size
+    // only.
     let mut batch = engine.batch();
     for (number, (start, size)) in village.functions().enumerate() {
         let action = Action::Count { cell: (CELLS + number * cell::COUNT_BYTES) as u32 };
@@ -142,14 +160,19 @@ fn batch(engine: &'static Engine, patching: Patching, checks: &Checks) -> Option
     let arm = start.elapsed().as_secs_f64() * 1e3;
     let before = counts();
     let right = village.call_all();
-    let counted = counts().iter().zip(&before).filter(|(after, before)| **after == **before + 1).count();
+    let counted =
+        counts().iter().zip(&before).filter(|(after, before)| **after == **before + 1).count();
     let armed: Vec<_> = results.iter().flatten().collect();
     if let Some(refusal) = results.iter().find_map(|r| r.as_ref().err()) {
-        checks.say(format!("arming: {} of {SITES} refused, the first one: {refusal}", SITES - armed.len()));
+        checks.say(format!(
+            "arming: {} of {SITES} refused, the first one: {refusal}",
+            SITES - armed.len()
+        ));
     }
     if right != SITES || counted != armed.len() {
         checks.say(format!(
-            "WRONG: arming, {patching:?}: {right} of {SITES} functions answered right, {counted} of {} counted one call",
+            "WRONG: arming, {patching:?}: {right} of {SITES} functions answered right, {counted} \
+                of {} counted one call",
             armed.len()
         ));
     }
@@ -160,7 +183,9 @@ fn batch(engine: &'static Engine, patching: Patching, checks: &Checks) -> Option
     }
     let disarm = start.elapsed().as_secs_f64() * 1e3;
     if village.call_all() != SITES {
-        checks.say(format!("WRONG: after disarming, {patching:?}, functions do not answer as before"));
+        checks.say(format!(
+            "WRONG: after disarming, {patching:?}, functions do not answer as before"
+        ));
     }
     let detours = armed.iter().filter(|a| a.method == Method::Detour).count();
     Some(Times { arm, disarm, detours, wrong: Vec::new() })

@@ -1,4 +1,5 @@
-//! The cells that the engine counts in: what the agent's shared segment is to a traced program, as private memory.
+//! The cells that the engine counts in: what the agent's shared segment is to a traced program, as
+//! private memory.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -23,13 +24,19 @@ pub(super) fn reserve() -> io::Result<()> {
     if BLOCKS_OF_PROCESS.get().is_some() {
         return Ok(());
     }
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    let (access, kind) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+    );
     // SAFETY: a new mapping at an address of the kernel's choice.
     let start = unsafe { libc::mmap(std::ptr::null_mut(), BLOCK * BLOCKS, access, kind, -1, 0) };
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    let blocks = Blocks { start: start.expose_provenance(), taken: [const { AtomicBool::new(false) }; BLOCKS] };
+    let blocks = Blocks {
+        start: start.expose_provenance(),
+        taken: [const { AtomicBool::new(false) }; BLOCKS],
+    };
     // Somebody else's reservation is as good.
     let _ = BLOCKS_OF_PROCESS.set(blocks);
     Ok(())
@@ -41,7 +48,8 @@ pub(super) fn reserve() -> io::Result<()> {
 /// Signal-safe, never allocates.
 pub(super) fn take() -> *mut u8 {
     let Some(blocks) = BLOCKS_OF_PROCESS.get() else { return std::ptr::null_mut() };
-    // Acquire pairs with the Release in `give_back`: the new owner adds to what the old one has stored.
+    // Acquire pairs with the Release in `give_back`: the new owner adds to what the old one has
+    // stored.
     let free = |taken: &AtomicBool| !taken.swap(true, Ordering::Acquire);
     match blocks.taken.iter().position(free) {
         Some(index) => std::ptr::with_exposed_provenance_mut(blocks.start + index * BLOCK),
@@ -63,8 +71,10 @@ pub(super) fn sum(offset: usize) -> u64 {
     assert!(offset + 8 <= BLOCK && offset.is_multiple_of(8), "a word of a block");
     let Some(blocks) = BLOCKS_OF_PROCESS.get() else { return 0 };
     let word = |index: usize| {
-        let place = std::ptr::with_exposed_provenance::<AtomicU64>(blocks.start + index * BLOCK + offset);
-        // SAFETY: an aligned word inside the mapping, which is never unmapped; its owner stores whole words.
+        let place =
+            std::ptr::with_exposed_provenance::<AtomicU64>(blocks.start + index * BLOCK + offset);
+        // SAFETY: an aligned word inside the mapping, which is never unmapped; its owner stores
+        // whole words.
         let word = unsafe { &*place };
         word.load(Ordering::Relaxed)
     };

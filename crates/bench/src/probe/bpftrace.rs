@@ -1,4 +1,5 @@
-//! Peer, second opinion: bpftrace on the push-first function, by one thread; it takes seconds to attach.
+//! Peer, second opinion: bpftrace on the push-first function, by one thread; it takes seconds to
+//! attach.
 
 use super::case::{Kind, ProbeCase};
 use super::check::{Checks, Probe, job};
@@ -44,10 +45,18 @@ pub(super) fn contenders(checks: &Checks, permitted: bool) -> Vec<Entry<ProbeCas
     if !installed("bpftrace") {
         return vec![Entry::absent("bpftrace", Role::Peer, "bpftrace is not installed")];
     }
-    vec![row("bpftrace, count", Kind::Entry, checks, tool::count), row("bpftrace, histogram", Kind::Histogram, checks, tool::histogram)]
+    vec![
+        row("bpftrace, count", Kind::Entry, checks, tool::count),
+        row("bpftrace, histogram", Kind::Histogram, checks, tool::histogram),
+    ]
 }
 
-fn row(name: &'static str, kind: Kind, checks: &Checks, script: fn(&Path, &str) -> String) -> Entry<ProbeCase> {
+fn row(
+    name: &'static str,
+    kind: Kind,
+    checks: &Checks,
+    script: fn(&Path, &str) -> String,
+) -> Entry<ProbeCase> {
     let checks = checks.clone();
     Entry::new(name, Role::Peer, move |case: &ProbeCase| {
         if case.kind != kind || case.function != PUSH || case.threads != 1 {

@@ -46,6 +46,11 @@ impl Case for ProbeCase {
             Kind::Histogram => "entry + return with latency histogram",
             Kind::Breakpoint => "entry by breakpoint",
         };
-        format!("{kind}: {}, {} thread{}", self.function().name, self.threads, if self.threads == 1 { "" } else { "s" })
+        format!(
+            "{kind}: {}, {} thread{}",
+            self.function().name,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
+        )
     }
 }

@@ -1,6 +1,8 @@
-//! Sixteen functions that call each other, the last of which is probed: with and without frame pointers, on as many distinct stacks as wanted.
+//! Sixteen functions that call each other, the last of which is probed: with and without frame
+//! pointers, on as many distinct stacks as wanted.
 //!
-//! Each level has two calls of the next, chosen by a bit of the argument, so that the bits of the argument are the stack. The bare chain and the probed one have the same bytes.
+//! Each level has two calls of the next, chosen by a bit of the argument, so that the bits of the
+//! argument are the stack. The bare chain and the probed one have the same bytes.
 #![allow(unsafe_code)]
 
 use std::arch::global_asm;
@@ -9,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Frames of a stack that is measured: the probed function and fifteen callers.
 pub(super) const FRAMES: usize = 16;
 
-/// Levels 0 to 14 and the leaf, 15. `fp`: with frame pointers. The leaf is 9 bytes and calls nobody, or it is a call of the function in `trapline_bench_chain_hook`.
+/// Levels 0 to 14 and the leaf, 15. `fp`: with frame pointers. The leaf is 9 bytes and calls
+/// nobody, or it is a call of the function in `trapline_bench_chain_hook`.
 macro_rules! chain {
     ($name:literal, $fp:literal, $hook:literal) => {
         global_asm!(
@@ -155,20 +158,38 @@ unsafe extern "C" {
 }
 
 /// Not probed, without frame pointers.
-pub(super) static BARE: Chain =
-    Chain { enter: trapline_bench_chain_bare, leaf: trapline_bench_leaf_bare, symbol: "trapline_bench_leaf_bare" };
+pub(super) static BARE: Chain = Chain {
+    enter: trapline_bench_chain_bare,
+    leaf: trapline_bench_leaf_bare,
+    symbol: "trapline_bench_leaf_bare",
+};
 /// Without frame pointers, probed by us.
-pub(super) static TABLES: Chain =
-    Chain { enter: trapline_bench_chain_tables, leaf: trapline_bench_leaf_tables, symbol: "trapline_bench_leaf_tables" };
+pub(super) static TABLES: Chain = Chain {
+    enter: trapline_bench_chain_tables,
+    leaf: trapline_bench_leaf_tables,
+    symbol: "trapline_bench_leaf_tables",
+};
 /// Without frame pointers; its leaf calls something.
-pub(super) static HOOKED: Chain =
-    Chain { enter: trapline_bench_chain_hooked, leaf: trapline_bench_leaf_hooked, symbol: "trapline_bench_leaf_hooked" };
+pub(super) static HOOKED: Chain = Chain {
+    enter: trapline_bench_chain_hooked,
+    leaf: trapline_bench_leaf_hooked,
+    symbol: "trapline_bench_leaf_hooked",
+};
 /// Not probed, with frame pointers.
-pub(super) static BARE_FP: Chain =
-    Chain { enter: trapline_bench_chain_bare_fp, leaf: trapline_bench_leaf_bare_fp, symbol: "trapline_bench_leaf_bare_fp" };
+pub(super) static BARE_FP: Chain = Chain {
+    enter: trapline_bench_chain_bare_fp,
+    leaf: trapline_bench_leaf_bare_fp,
+    symbol: "trapline_bench_leaf_bare_fp",
+};
 /// With frame pointers, probed by us.
-pub(super) static POINTERS: Chain =
-    Chain { enter: trapline_bench_chain_pointers, leaf: trapline_bench_leaf_pointers, symbol: "trapline_bench_leaf_pointers" };
+pub(super) static POINTERS: Chain = Chain {
+    enter: trapline_bench_chain_pointers,
+    leaf: trapline_bench_leaf_pointers,
+    symbol: "trapline_bench_leaf_pointers",
+};
 /// With frame pointers, probed by the kernel.
-pub(super) static KERNEL_FP: Chain =
-    Chain { enter: trapline_bench_chain_kernel_fp, leaf: trapline_bench_leaf_kernel_fp, symbol: "trapline_bench_leaf_kernel_fp" };
+pub(super) static KERNEL_FP: Chain = Chain {
+    enter: trapline_bench_chain_kernel_fp,
+    leaf: trapline_bench_leaf_kernel_fp,
+    symbol: "trapline_bench_leaf_kernel_fp",
+};

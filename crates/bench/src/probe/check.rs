@@ -1,4 +1,5 @@
-//! A row that counts wrong may look fast: each measurement compares the calls it made with the hits that were counted.
+//! A row that counts wrong may look fast: each measurement compares the calls it made with the hits
+//! that were counted.
 
 use super::case::ProbeCase;
 use super::functions::Function;
@@ -50,14 +51,21 @@ impl<P: Probe> Drop for Armed<P> {
         let calls = *self.calls.get_mut();
         if let Some(hits) = self.probe.hits().filter(|hits| *hits != calls) {
             let case = crate::harness::Case::title(&self.case);
-            self.checks.say(format!("WRONG COUNT: {}, {case}: {hits} hits of {calls} calls", self.name));
+            self.checks
+                .say(format!("WRONG COUNT: {}, {case}: {hits} hits of {calls} calls", self.name));
         }
     }
 }
 
 /// Calls the function of `case` with `probe` armed, and compares the counts when it is over.
-pub(super) fn job<P: Probe + 'static>(name: &'static str, case: &ProbeCase, probe: P, checks: &Checks) -> Job {
-    let armed = Armed { name, case: *case, calls: AtomicU64::new(0), probe, checks: checks.clone() };
+pub(super) fn job<P: Probe + 'static>(
+    name: &'static str,
+    case: &ProbeCase,
+    probe: P,
+    checks: &Checks,
+) -> Job {
+    let armed =
+        Armed { name, case: *case, calls: AtomicU64::new(0), probe, checks: checks.clone() };
     let function = case.function();
     Box::new(move |_, meter| {
         let mut calls = 0;

@@ -1,4 +1,5 @@
-//! Copies of the probed functions, one for each row of the engine: a site belongs to one action for good, and a detour that stays where it is needs no arming between measurements.
+//! Copies of the probed functions, one for each row of the engine: a site belongs to one action for
+//! good, and a detour that stays where it is needs no arming between measurements.
 #![allow(unsafe_code)]
 
 use super::functions::{CALL, FUNCTIONS, LOOP};
@@ -8,7 +9,8 @@ const PAGE: usize = 4096;
 /// Loops lie this far apart on the page behind the functions, as those of the originals.
 const STRIDE: usize = 64;
 
-const _: () = assert!(LOOP <= STRIDE && FUNCTIONS.len() * STRIDE <= PAGE, "the loops fit on a page");
+const _: () =
+    assert!(LOOP <= STRIDE && FUNCTIONS.len() * STRIDE <= PAGE, "the loops fit on a page");
 
 /// A copy of a function at the start of its own page, with 0xcc behind it, and of its loop.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +25,8 @@ impl Copy {
     pub(super) fn of_all() -> io::Result<[Self; FUNCTIONS.len()]> {
         let loops = PAGE * FUNCTIONS.len();
         let length = loops + PAGE;
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind, -1, 0) };
         if start == libc::MAP_FAILED {
@@ -52,7 +55,8 @@ impl Copy {
         Ok(std::array::from_fn(|index| {
             let calls = std::ptr::with_exposed_provenance::<()>(start + loops + index * STRIDE);
             // SAFETY: a whole loop of the C convention was copied there.
-            let calls = unsafe { std::mem::transmute::<*const (), unsafe extern "C" fn(u64)>(calls) };
+            let calls =
+                unsafe { std::mem::transmute::<*const (), unsafe extern "C" fn(u64)>(calls) };
             Self { address: (start + index * PAGE) as u64, size: FUNCTIONS[index].size, calls }
         }))
     }

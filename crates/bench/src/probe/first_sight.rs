@@ -1,4 +1,5 @@
-//! What it costs to see an address for the first time: its unwind table is read, with signals blocked and all registers saved.
+//! What it costs to see an address for the first time: its unwind table is read, with signals
+//! blocked and all registers saved.
 #![allow(unsafe_code)]
 
 use super::chain;
@@ -30,12 +31,27 @@ thread_local! {
 extern "C" fn walk() {
     let (pc, sp, bp): (u64, u64, u64);
     // SAFETY: reads three registers.
-    unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+    unsafe {
+        std::arch::asm!(
+            "lea {0}, [rip]",
+            "mov {1}, rsp",
+            "mov {2}, rbp",
+            out(reg) pc,
+            out(reg) sp,
+            out(reg) bp,
+        )
+    };
     UNWINDER.with_borrow_mut(|state| {
         let Some((unwinder, bounds)) = state else { return };
         let before = unwinder.addresses();
         let started = Instant::now();
-        unwinder.walk(&Program, Start { pc, sp, bp, entry: false }, Method::Tables, bounds, &mut [0; chain::FRAMES]);
+        unwinder.walk(
+            &Program,
+            Start { pc, sp, bp, entry: false },
+            Method::Tables,
+            bounds,
+            &mut [0; chain::FRAMES],
+        );
         let took = started.elapsed().as_nanos() as f64;
         let learned = unwinder.addresses() - before;
         if learned > 0 {
@@ -60,7 +76,15 @@ pub(super) fn measure(options: &Options) -> Option<(Sheet, Target)> {
     }
     // The first time, the stack itself is looked for.
     let all = Summary::of(took.into_iter().skip(1));
-    let mut sheet = Sheet::new("an address that is seen for the first time, ns", &["min", "median", "max"]);
-    sheet.row("unwind table read, rule kept", vec![all.map(|s| s.min), all.map(|s| s.median), all.map(|s| s.max)], "");
-    Some((sheet, Target::new("an address that is seen for the first time, ns", Bound::AtMost(5000.0), all)))
+    let mut sheet =
+        Sheet::new("an address that is seen for the first time, ns", &["min", "median", "max"]);
+    sheet.row(
+        "unwind table read, rule kept",
+        vec![all.map(|s| s.min), all.map(|s| s.median), all.map(|s| s.max)],
+        "",
+    );
+    Some((
+        sheet,
+        Target::new("an address that is seen for the first time, ns", Bound::AtMost(5000.0), all),
+    ))
 }

@@ -78,7 +78,11 @@ pub(super) fn single() -> Vec<Entry<Floor>> {
 /// Rows of the probe tables that are no contenders.
 pub(super) fn contenders() -> Vec<Entry<ProbeCase>> {
     let of_kind = |name: &str, kind: Kind, make: fn(&ProbeCase) -> Option<Job>| {
-        Entry::new(name, Role::Floor, move |case: &ProbeCase| if case.kind == kind { make(case) } else { None })
+        Entry::new(
+            name,
+            Role::Floor,
+            move |case: &ProbeCase| if case.kind == kind { make(case) } else { None },
+        )
     };
     vec![
         Entry::new(BARE, Role::Floor, |case: &ProbeCase| {
@@ -87,7 +91,8 @@ pub(super) fn contenders() -> Vec<Entry<ProbeCase>> {
             Some(job)
         }),
         of_kind(DETOUR, Kind::Entry, |case| {
-            (case.function == functions::PUSH).then(|| -> Job { Box::new(|_, meter| meter.run(functions::call_detoured)) })
+            (case.function == functions::PUSH)
+                .then(|| -> Job { Box::new(|_, meter| meter.run(functions::call_detoured)) })
         }),
         of_kind(CLOCKS, Kind::Histogram, |case| {
             let function = case.function();
@@ -116,10 +121,13 @@ fn rseq_add() -> Entry<Floor> {
     }
     Entry::new(NAME, Role::Floor, |_: &Floor| {
         let gate = rseq::Gate::new();
-        let cells: Vec<CachePadded<AtomicU64>> = (0..gate.slots()).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
+        let cells: Vec<CachePadded<AtomicU64>> =
+            (0..gate.slots()).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
         let job: Job = Box::new(move |_, meter| {
             rseq::register_thread();
-            meter.run_counting(|n| (0..n).filter(|_| rseq::add(&gate, &cells, 1).is_ok()).count() as u64);
+            meter.run_counting(|n| {
+                (0..n).filter(|_| rseq::add(&gate, &cells, 1).is_ok()).count() as u64
+            });
         });
         Some(job)
     })

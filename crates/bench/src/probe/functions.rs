@@ -1,4 +1,5 @@
-//! The probed functions: the kernel's trigger benchmark's (nop, push, ret, nop5) and an ordinary one, each alone on its page, and a loop for each that calls it.
+//! The probed functions: the kernel's trigger benchmark's (nop, push, ret, nop5) and an ordinary
+//! one, each alone on its page, and a loop for each that calls it.
 //!
 //! | name | first instruction | how the kernel goes on from its breakpoint |
 //! |---|---|---|
@@ -8,7 +9,8 @@
 //! | `nop5` | the five-byte nop, which Linux 6.18 replaces by a call | no trap after the first hit |
 //! | `ordinary` | `mov rax, rdi` | single step |
 //!
-//! The loops are assembly, so that bare and probed calls are made by the same bytes. Each function has its own: in one loop with an indirect call, what a call costs depends on how many functions
+//! The loops are assembly, so that bare and probed calls are made by the same bytes. Each function
+//! has its own: in one loop with an indirect call, what a call costs depends on how many functions
 //! the processor has seen it call, and changes in the middle of a run.
 #![allow(unsafe_code)]
 
@@ -40,14 +42,16 @@ impl Function {
     /// Its bytes.
     pub(super) fn code(&self) -> &'static [u8] {
         let start = self.address() as usize as *const u8;
-        // SAFETY: the function's page is readable code for the life of the process, and nobody writes into it while a slice is alive but the kernel, which shows the original.
+        // SAFETY: the function's page is readable code for the life of the process, and nobody
+        // writes into it while a slice is alive but the kernel, which shows the original.
         unsafe { std::slice::from_raw_parts(start, self.size) }
     }
 
     /// Calls it `n` times.
     #[inline]
     pub fn call(&self, n: u64) {
-        // SAFETY: the loop keeps to the C convention, and the functions of the table take any argument.
+        // SAFETY: the loop keeps to the C convention, and the functions of the table take any
+        // argument.
         unsafe { (self.calls)(n) };
     }
 
@@ -60,7 +64,8 @@ impl Function {
 
     /// Calls it `n` times, with an `rdtsc` before and after each call.
     pub(super) fn call_clocked(&self, n: u64) {
-        // SAFETY: the loop keeps to the C convention, and the functions of the table take any argument.
+        // SAFETY: the loop keeps to the C convention, and the functions of the table take any
+        // argument.
         unsafe { trapline_bench_loop_clocked(n, self.address() as usize) };
     }
 }
@@ -70,7 +75,9 @@ pub(super) const LOOP: usize = 47;
 /// Where in the loop its five-byte call is.
 pub(super) const CALL: usize = 35;
 
-/// One function on a page of its own in front of 0xcc, with which linkers pad, and its loop. The argument is the number of calls left: the bodies compute something with it and give it back in rax.
+/// One function on a page of its own in front of 0xcc, with which linkers pad, and its loop. The
+/// argument is the number of calls left: the bodies compute something with it and give it back in
+/// rax.
 macro_rules! function {
     ($name:literal, $($body:literal),+) => {
         global_asm!(
@@ -120,7 +127,8 @@ function!("nop5", ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00", "lea rax, [rdi + 7]", "r
 function!("ordinary", "mov rax, rdi", "shl rax, 2", "lea rax, [rax + rdi + 7]", "ret");
 function!("int3", "int3", "lea rax, [rdi + 7]", "ret");
 
-// Floor of a detour: the push-first function with the jump, an `inc` below the stack pointer and the jump back assembled in.
+// Floor of a detour: the push-first function with the jump, an `inc` below the stack pointer and
+// the jump back assembled in.
 function!(
     "detoured",
     "jmp 3f",
@@ -137,7 +145,8 @@ function!(
     "jmp 4b"
 );
 
-// Floor of a latency probe: the loop with an rdtsc before and after an indirect call (rsi), which costs what a direct one does.
+// Floor of a latency probe: the loop with an rdtsc before and after an indirect call (rsi), which
+// costs what a direct one does.
 global_asm!(
     ".pushsection .text.trapline_bench_loops,\"ax\",@progbits",
     ".p2align 6",
@@ -269,7 +278,12 @@ mod tests {
         for f in &FUNCTIONS {
             assert!(f.address().is_multiple_of(4096), "{}", f.name);
             assert_eq!(f.code().last(), Some(&0xc3), "{} ends with ret", f.name);
-            assert_eq!((f.calls()[CALL], f.calls().last()), (0xe8, Some(&0xc3)), "the loop of {}", f.name);
+            assert_eq!(
+                (f.calls()[CALL], f.calls().last()),
+                (0xe8, Some(&0xc3)),
+                "the loop of {}",
+                f.name
+            );
             f.call(3);
         }
     }

@@ -1,4 +1,5 @@
-//! Peers: the kernel's uprobe and uretprobe on the same functions in the same process, with BPF programs attached by plain system calls.
+//! Peers: the kernel's uprobe and uretprobe on the same functions in the same process, with BPF
+//! programs attached by plain system calls.
 
 mod bpf;
 mod insn;
@@ -27,8 +28,11 @@ const PERF_COUNT: &str = "kernel uprobe, perf count";
 const PERF_RETURN: &str = "kernel uretprobe, perf count";
 
 /// The note that belongs to every ratio against a single-stepped kernel probe.
-pub(super) const SINGLE_STEP_NOTE: &str = "`ret` and `ordinary`: the kernel single-steps their first instruction, and in a virtual machine that trap costs about 8 us extra (hypervisor intercept): its figures there are \
-    about 8 us too high, so compare with `nop`, `push` (emulated) and `nop5` (no trap); published on bare metal: uprobe nop 316, push 333, single-stepped 909, nop5 137 ns; uretprobe 476-1,094";
+pub(super) const SINGLE_STEP_NOTE: &str = "`ret` and `ordinary`: the kernel single-steps their \
+    first instruction, and in a virtual machine that trap costs about 8 us extra (hypervisor \
+    intercept): its figures there are \
+    about 8 us too high, so compare with `nop`, `push` (emulated) and `nop5` (no trap); published \
+    on bare metal: uprobe nop 316, push 333, single-stepped 909, nop5 137 ns; uretprobe 476-1,094";
 
 /// A kernel probe with its program and the map that the program counts in.
 struct Attached {
@@ -52,12 +56,18 @@ impl Attached {
         let starts = Map::new(bpf::Kind::Hash, THREADS)?;
         let entry = bpf::load(&programs::remember_start(starts.fd()))?;
         let ret = bpf::load(&programs::add_duration(starts.fd(), histogram.fd()))?;
-        let probes = vec![perf::Probe::arm(address, End::Return, Some(&ret), 0)?, perf::Probe::arm(address, End::Entry, Some(&entry), 0)?];
+        let probes = vec![
+            perf::Probe::arm(address, End::Return, Some(&ret), 0)?,
+            perf::Probe::arm(address, End::Entry, Some(&entry), 0)?,
+        ];
         Ok(Self { probes, _programs: vec![entry, ret], maps: vec![histogram, starts] })
     }
 
     fn plain(address: u64, end: End) -> io::Result<Self> {
-        let probes = affinity::allowed().into_iter().map(|cpu| perf::Probe::arm(address, end, None, cpu)).collect::<io::Result<_>>()?;
+        let probes = affinity::allowed()
+            .into_iter()
+            .map(|cpu| perf::Probe::arm(address, end, None, cpu))
+            .collect::<io::Result<_>>()?;
         Ok(Self { probes, _programs: Vec::new(), maps: Vec::new() })
     }
 }
@@ -80,11 +90,19 @@ pub(super) fn permitted() -> bool {
 pub(super) fn contenders(checks: &Checks) -> Vec<Entry<ProbeCase>> {
     let address = FUNCTIONS[0].address();
     if let Err(error) = Attached::plain(address, End::Entry) {
-        return vec![Entry::absent("kernel uprobe", Role::Peer, &format!("refused ({error}): run as root to compare with it"))];
+        return vec![Entry::absent(
+            "kernel uprobe",
+            Role::Peer,
+            &format!("refused ({error}): run as root to compare with it"),
+        )];
     }
     if let Err(error) = Attached::count(address, End::Entry) {
         return vec![
-            Entry::absent(HISTOGRAM, Role::Peer, &format!("BPF is refused ({error}): plain perf counting instead")),
+            Entry::absent(
+                HISTOGRAM,
+                Role::Peer,
+                &format!("BPF is refused ({error}): plain perf counting instead"),
+            ),
             row(PERF_COUNT, Kind::Entry, checks, |address| Attached::plain(address, End::Entry)),
             row(PERF_RETURN, Kind::Return, checks, |address| Attached::plain(address, End::Return)),
         ];
@@ -96,7 +114,12 @@ pub(super) fn contenders(checks: &Checks) -> Vec<Entry<ProbeCase>> {
     ]
 }
 
-fn row(name: &'static str, kind: Kind, checks: &Checks, attach: impl Fn(u64) -> io::Result<Attached> + 'static) -> Entry<ProbeCase> {
+fn row(
+    name: &'static str,
+    kind: Kind,
+    checks: &Checks,
+    attach: impl Fn(u64) -> io::Result<Attached> + 'static,
+) -> Entry<ProbeCase> {
     let checks = checks.clone();
     Entry::new(name, Role::Peer, move |case: &ProbeCase| {
         if case.kind != kind {

@@ -7,7 +7,10 @@ use super::copies::Copy;
 use super::functions::FUNCTIONS;
 use crate::harness::{Entry, Role};
 use std::cell::Cell;
-use uprobe::{Action, Batch, Config, Consumer, Context, Engine, Hooks, Method, Patching, SlotPolicy, Target, Vectors, Verdict};
+use uprobe::{
+    Action, Batch, Config, Consumer, Context, Engine, Hooks, Method, Patching, SlotPolicy, Target,
+    Vectors, Verdict,
+};
 use wire::cell;
 
 /// Row of the tables: entries counted by a detour.
@@ -39,11 +42,36 @@ struct Row {
 }
 
 const ROWS: [Row; 9] = [
-    Row { name: COUNT, kind: Kind::Entry, action: |cell| Action::Count { cell }, breakpoints: None },
-    Row { name: CONSUMER, kind: Kind::Entry, action: |_| Action::Call(consumer(Vectors::Sse)), breakpoints: None },
-    Row { name: CONSUMER_ALL, kind: Kind::Entry, action: |_| Action::Call(consumer(Vectors::All)), breakpoints: None },
-    Row { name: COUNT_RETURN, kind: Kind::Return, action: |cell| Action::CountReturn { cell }, breakpoints: None },
-    Row { name: HISTOGRAM, kind: Kind::Histogram, action: |cell| Action::Time { cell }, breakpoints: None },
+    Row {
+        name: COUNT,
+        kind: Kind::Entry,
+        action: |cell| Action::Count { cell },
+        breakpoints: None,
+    },
+    Row {
+        name: CONSUMER,
+        kind: Kind::Entry,
+        action: |_| Action::Call(consumer(Vectors::Sse)),
+        breakpoints: None,
+    },
+    Row {
+        name: CONSUMER_ALL,
+        kind: Kind::Entry,
+        action: |_| Action::Call(consumer(Vectors::All)),
+        breakpoints: None,
+    },
+    Row {
+        name: COUNT_RETURN,
+        kind: Kind::Return,
+        action: |cell| Action::CountReturn { cell },
+        breakpoints: None,
+    },
+    Row {
+        name: HISTOGRAM,
+        kind: Kind::Histogram,
+        action: |cell| Action::Time { cell },
+        breakpoints: None,
+    },
     by_breakpoint(PER_HIT, SlotPolicy::PerHit, false),
     by_breakpoint(STICKY, SlotPolicy::StickyPerThread, false),
     by_breakpoint(PERMANENT, SlotPolicy::Permanent, false),
@@ -51,7 +79,12 @@ const ROWS: [Row; 9] = [
 ];
 
 const fn by_breakpoint(name: &'static str, policy: SlotPolicy, emulate: bool) -> Row {
-    Row { name, kind: Kind::Breakpoint, action: |cell| Action::Count { cell }, breakpoints: Some(Config { policy, emulate }) }
+    Row {
+        name,
+        kind: Kind::Breakpoint,
+        action: |cell| Action::Count { cell },
+        breakpoints: Some(Config { policy, emulate }),
+    }
 }
 
 thread_local!(static SEEN: Cell<u64> = const { Cell::new(0) });
@@ -122,7 +155,8 @@ fn armed(checks: &Checks) -> Result<Vec<Entry<ProbeCase>>, String> {
     let mut entries = Vec::new();
     for (number, row) in ROWS.iter().enumerate() {
         let copies = Copy::of_all().map_err(|e| e.to_string())?;
-        let cells: [usize; FUNCTIONS.len()] = std::array::from_fn(|index| (number * FUNCTIONS.len() + index) * cell::TIMED_BYTES);
+        let cells: [usize; FUNCTIONS.len()] =
+            std::array::from_fn(|index| (number * FUNCTIONS.len() + index) * cell::TIMED_BYTES);
         let batch = batch_of(engine, row, &copies, &cells);
         let results = batch.commit(Patching::Quiet);
         let usable: Vec<bool> = results
@@ -147,7 +181,12 @@ fn armed(checks: &Checks) -> Result<Vec<Entry<ProbeCase>>, String> {
     Ok(entries)
 }
 
-fn batch_of(engine: &'static Engine, row: &Row, copies: &[Copy], cells: &[usize]) -> Batch<'static> {
+fn batch_of(
+    engine: &'static Engine,
+    row: &Row,
+    copies: &[Copy],
+    cells: &[usize],
+) -> Batch<'static> {
     let mut batch = engine.batch();
     if let Some(config) = row.breakpoints {
         batch.breakpoints(config);

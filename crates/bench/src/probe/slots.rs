@@ -1,4 +1,5 @@
-//! The slot policies without the trap, whose 2.4 us hide what they differ by: what the SIGTRAP handler does at a hit.
+//! The slot policies without the trap, whose 2.4 us hide what they differ by: what the SIGTRAP
+//! handler does at a hit.
 #![allow(unsafe_code)]
 
 use super::check::Checks;
@@ -8,7 +9,7 @@ use crate::harness::{Campaign, Case, Entry, Job, Role};
 use crate::report::{Bound, Target};
 use crate::sink::sink;
 use std::sync::atomic::{AtomicU64, Ordering};
-use uprobe::{Action, Config, Patching, SiteId, SlotPolicy, by_hand};
+use uprobe::{Action, Config, Patching, SiteId, SlotPolicy, testing};
 use wire::cell;
 
 const PER_HIT: &str = "slot per hit";
@@ -17,7 +18,8 @@ const PERMANENT: &str = "permanent slot";
 const EMULATED: &str = "emulated";
 /// Where the cells begin in a block: behind those of the rows, before those of the arming.
 const CELLS: usize = blocks::BLOCK / 4;
-/// Probed functions by index: nop, push, nop5 and ordinary, whose first instructions use no memory but the stack.
+/// Probed functions by index: nop, push, nop5 and ordinary, whose first instructions use no memory
+/// but the stack.
 const SITES: [usize; 4] = [0, 1, 3, 4];
 
 /// Threads that come by one site, or by several in turn.
@@ -33,14 +35,25 @@ impl Case for SlotCase {
     }
 
     fn title(&self) -> String {
-        let sites = if self.sites == 1 { "one site".to_owned() } else { format!("{} sites in turn", self.sites) };
-        format!("slot policies, the handler without the trap: {sites}, {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
+        let sites = if self.sites == 1 {
+            "one site".to_owned()
+        } else {
+            format!("{} sites in turn", self.sites)
+        };
+        format!(
+            "slot policies, the handler without the trap: {sites}, {} thread{}",
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
+        )
     }
 }
 
 /// All of them.
 pub(super) fn cases(threads: &[usize]) -> Vec<SlotCase> {
-    [1, SITES.len()].into_iter().flat_map(|sites| threads.iter().map(move |&threads| SlotCase { sites, threads })).collect()
+    [1, SITES.len()]
+        .into_iter()
+        .flat_map(|sites| threads.iter().map(move |&threads| SlotCase { sites, threads }))
+        .collect()
 }
 
 /// A site of a policy.
@@ -75,27 +88,45 @@ fn arm(config: Config, cell: usize) -> Result<[Site; SITES.len()], String> {
     batch.breakpoints(config);
     for index in SITES {
         let copy = copies[index];
-        let target = uprobe::Target::entry(copy.address(), copy.size(), Action::Count { cell: cell as u32 });
+        let target =
+            uprobe::Target::entry(copy.address(), copy.size(), Action::Count { cell: cell as u32 });
         batch.add(uprobe::Target { after: copy.after(), breakpoint: true, ..target });
     }
-    let armed = batch.commit(Patching::Quiet).into_iter().collect::<Result<Vec<_>, _>>().map_err(|refusal| refusal.to_string())?;
-    let sites: Vec<_> = armed.iter().map(|armed| Site { id: armed.id, address: armed.address }).collect();
+    let armed = batch
+        .commit(Patching::Quiet)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|refusal| refusal.to_string())?;
+    let sites: Vec<_> =
+        armed.iter().map(|armed| Site { id: armed.id, address: armed.address }).collect();
     sites.try_into().map_err(|_| "not every site was armed".to_owned())
 }
 
-fn row(name: &'static str, sites: [Site; SITES.len()], cell: usize, checks: &Checks) -> Entry<SlotCase> {
+fn row(
+    name: &'static str,
+    sites: [Site; SITES.len()],
+    cell: usize,
+    checks: &Checks,
+) -> Entry<SlotCase> {
     let checks = checks.clone();
     Entry::new(name, Role::Ours, move |case: &SlotCase| {
         let mask = case.sites - 1;
-        let counted = Counted { name, cell, before: blocks::sum(cell + cell::CALLS), made: AtomicU64::new(0), checks: checks.clone() };
+        let counted = Counted {
+            name,
+            cell,
+            before: blocks::sum(cell + cell::CALLS),
+            made: AtomicU64::new(0),
+            checks: checks.clone(),
+        };
         let job: Job = Box::new(move |_, meter| {
             let mut stack = [0; 16];
             let mut made = 0;
             meter.run(|n| {
                 for hit in 0..n {
                     let site = sites[hit as usize & mask];
-                    // SAFETY: no first instruction of these functions uses other memory than the stack.
-                    sink(unsafe { by_hand::hit(site.id, site.address, &mut stack) });
+                    // SAFETY: no first instruction of these functions uses other memory than the
+                    // stack.
+                    sink(unsafe { testing::hit(site.id, site.address, &mut stack) });
                 }
                 made += n;
             });
@@ -119,20 +150,32 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let (hits, made) = (blocks::sum(self.cell + cell::CALLS) - self.before, *self.made.get_mut());
+        let (hits, made) =
+            (blocks::sum(self.cell + cell::CALLS) - self.before, *self.made.get_mut());
         if hits != made {
-            self.checks.say(format!("WRONG COUNT: {}, without the trap: {hits} hits of {made}", self.name));
+            self.checks.say(format!(
+                "WRONG COUNT: {}, without the trap: {hits} hits of {made}",
+                self.name
+            ));
         }
     }
 }
 
-/// The direction of the posted table: sticky is faster than per hit, permanent at least as fast as sticky.
+/// The direction of the posted table: sticky is faster than per hit, permanent at least as fast as
+/// sticky.
 pub(super) fn targets(campaign: &Campaign, cases: &[SlotCase]) -> Vec<Target> {
     let mut targets = Vec::new();
     for (index, case) in cases.iter().enumerate() {
         let mut ratio = |above, below| {
-            let what = format!("{above} / {below}, without the trap, {} site(s), {} thread(s)", case.sites, case.threads);
-            targets.push(Target::new(what, Bound::AtMost(1.0), campaign.ratio_of(index, above, below)));
+            let what = format!(
+                "{above} / {below}, without the trap, {} site(s), {} thread(s)",
+                case.sites, case.threads
+            );
+            targets.push(Target::new(
+                what,
+                Bound::AtMost(1.0),
+                campaign.ratio_of(index, above, below),
+            ));
         };
         // Going from site to site a sticky slot is written at every hit, as the other is.
         if case.sites == 1 {

@@ -1,4 +1,5 @@
-//! `probe --stack`: what a hit costs that takes its call stack, keeps each distinct one once, and counts it; beside unwinders that only take it, and bpftrace, which does all of it in the kernel.
+//! `probe --stack`: what a hit costs that takes its call stack, keeps each distinct one once, and
+//! counts it; beside unwinders that only take it, and bpftrace, which does all of it in the kernel.
 #![allow(unsafe_code)]
 
 use super::chain::{self, Chain, FRAMES, LEAF_BYTES};
@@ -45,7 +46,11 @@ impl Case for StackCase {
 
     fn title(&self) -> String {
         let frames = if self.pointers { "with frame pointers" } else { "without frame pointers" };
-        let stacks = if self.stacks == 1 { "one stack".to_owned() } else { format!("{} stacks", self.stacks) };
+        let stacks = if self.stacks == 1 {
+            "one stack".to_owned()
+        } else {
+            format!("{} stacks", self.stacks)
+        };
         let s = if self.threads == 1 { "" } else { "s" };
         format!("stack of {FRAMES} frames {frames}, {stacks}, {} thread{s}", self.threads)
     }
@@ -80,10 +85,17 @@ pub(super) fn run(options: &Options) -> Report {
         report.targets.push(target);
     }
     report.notes = vec![
-        "ns of CPU time per hit over the bare walk down the same chain in the same repeat".to_owned(),
-        "several stacks: in an order that the processor cannot predict, so that the bare walk mispredicts, too; what is taken off holds that".to_owned(),
-        "the unwinders are called by the leaf in the place of the probe, and keep nothing of what they find".to_owned(),
-        "bpftrace follows frame pointers only, and its stacks have the kernel's limit on them; it takes seconds to attach, so it is measured with one thread".to_owned(),
+        "ns of CPU time per hit over the bare walk down the same chain in the same repeat"
+            .to_owned(),
+        "several stacks: in an order that the processor cannot predict, so that the bare walk \
+            mispredicts, too; what is taken off holds that"
+            .to_owned(),
+        "the unwinders are called by the leaf in the place of the probe, and keep nothing of what \
+            they find"
+            .to_owned(),
+        "bpftrace follows frame pointers only, and its stacks have the kernel's limit on them; it \
+            takes seconds to attach, so it is measured with one thread"
+            .to_owned(),
     ];
     report.notes.extend(checks.lines());
     report
@@ -91,7 +103,8 @@ pub(super) fn run(options: &Options) -> Report {
 
 fn bare() -> Entry<StackCase> {
     Entry::new(BARE, Role::Floor, |case: &StackCase| {
-        let (chain, stacks) = (if case.pointers { chain::BARE_FP } else { chain::BARE }, case.stacks);
+        let (chain, stacks) =
+            (if case.pointers { chain::BARE_FP } else { chain::BARE }, case.stacks);
         let job: Job = Box::new(move |_, meter| meter.run(|n| chain.call(n, stacks)));
         Some(job)
     })
@@ -102,13 +115,14 @@ static SEGMENT: OnceLock<Segment> = OnceLock::new();
 fn thread_start() -> *mut u8 {
     let cells = || {
         let segment = SEGMENT.get()?;
-        segment.cells(segment.take_block(std::process::id(), 0)?)
+        segment.cells(segment.take_block(wire::Owner::current(), 0).ok()?)
     };
     cells().map_or(ptr::null_mut(), |(cells, _)| cells.as_ptr())
 }
 
 fn thread_exit(cells: *mut u8) {
-    if let Some((segment, block)) = SEGMENT.get().and_then(|s| Some((s, s.block_at(cells.addr())?))) {
+    if let Some((segment, block)) = SEGMENT.get().and_then(|s| Some((s, s.block_at(cells.addr())?)))
+    {
         segment.release_block(block);
     }
 }
@@ -129,25 +143,54 @@ fn hits(cell: u32) -> u64 {
 /// Arms both chains.
 fn setup() -> Result<[u32; 2], String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let stacks =
-        Stacks { depot_bytes: 64 << 20, counts_bytes: 64 << 20, depth: FRAMES as u8, frame_pointers: false, timed: false, evict: false };
-    let shape = Shape { objects: 1, functions: 2, blocks: 256, cell_bytes: 4096, budget: 1 << 30, per_thread: false, stacks: Some(stacks) };
+    let stacks = Stacks {
+        depot_bytes: 64 << 20,
+        counts_bytes: 64 << 20,
+        depth: FRAMES as u8,
+        frame_pointers: false,
+        timed: false,
+        evict: false,
+    };
+    let shape = Shape {
+        objects: 1,
+        functions: 2,
+        blocks: 256,
+        cell_bytes: 4096,
+        budget: 1 << 30,
+        per_thread: false,
+        scarce: false,
+        stacks: Some(stacks),
+    };
     let dir = Scratch::new("stacks").map_err(|e| text(&e))?;
     let path = dir.path().join("segment");
-    let file = File::options().read(true).write(true).create_new(true).open(path).map_err(|e| text(&e))?;
-    let segment = SEGMENT.get_or_init(|| Segment::create(&file, shape).expect("a file of that size"));
+    let file =
+        File::options().read(true).write(true).create_new(true).open(path).map_err(|e| text(&e))?;
+    let segment =
+        SEGMENT.get_or_init(|| Segment::create(&file, shape).expect("a file of that size"));
     let hooks = Hooks { thread_start, thread_exit, lost: |_| () };
     let engine = Engine::start(hooks, Config::default()).map_err(|e| text(&e))?;
     let recorder = Recorder::start(segment, || ()).map_err(|e| text(&e))?;
     let loaded = Module::all(&mut |_| 0).into_iter().enumerate();
     recorder.loaded(
-        loaded.map(|(n, module)| Loaded { module, file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() } }).collect(),
+        loaded
+            .map(|(n, module)| Loaded {
+                module,
+                file: wire::Identity { ino: n as u64 + 1, ..wire::Identity::default() },
+            })
+            .collect(),
     );
     let cells = [0, cell::COUNT_BYTES as u32];
     let mut batch = engine.batch();
-    for (cell, (chain, method)) in cells.into_iter().zip([(&chain::TABLES, Method::Tables), (&chain::POINTERS, Method::FramePointers)]) {
+    for (cell, (chain, method)) in cells
+        .into_iter()
+        .zip([(&chain::TABLES, Method::Tables), (&chain::POINTERS, Method::FramePointers)])
+    {
         let probe = Probe { address: chain.leaf(), entry: true, cell, timed: false };
-        batch.add(uprobe::Target::entry(chain.leaf(), LEAF_BYTES, Action::Call(recorder.consumer_by(probe, method))));
+        batch.add(uprobe::Target::entry(
+            chain.leaf(),
+            LEAF_BYTES,
+            Action::Call(recorder.consumer_by(probe, method)),
+        ));
     }
     for armed in batch.commit(Patching::Quiet) {
         match armed.map_err(|e| text(&e))?.method {
@@ -169,7 +212,13 @@ fn ours(checks: &Checks) -> Vec<Entry<StackCase>> {
             if case.pointers != pointers {
                 return None;
             }
-            let counted = Counted { name, cell, before: hits(cell), made: AtomicU64::new(0), checks: checks.clone() };
+            let counted = Counted {
+                name,
+                cell,
+                before: hits(cell),
+                made: AtomicU64::new(0),
+                checks: checks.clone(),
+            };
             let stacks = case.stacks;
             let job: Job = Box::new(move |_, meter| {
                 let mut made = 0;
@@ -183,7 +232,10 @@ fn ours(checks: &Checks) -> Vec<Entry<StackCase>> {
             Some(job)
         })
     };
-    vec![row(TABLES, &chain::TABLES, false, cells[0]), row(POINTERS, &chain::POINTERS, true, cells[1])]
+    vec![
+        row(TABLES, &chain::TABLES, false, cells[0]),
+        row(POINTERS, &chain::POINTERS, true, cells[1]),
+    ]
 }
 
 /// Compares when the measurement is over.
@@ -206,13 +258,17 @@ impl Drop for Counted {
             segment.stack_counts(|count| stacks += count.calls);
             (0..2).for_each(|n| all += self::hits(n * cell::COUNT_BYTES as u32));
             if stacks != all {
-                self.checks.say(format!("WRONG STACKS: {}: {stacks} counted by stack of {all}", self.name));
+                self.checks.say(format!(
+                    "WRONG STACKS: {}: {stacks} counted by stack of {all}",
+                    self.name
+                ));
             }
         }
     }
 }
 
-/// A row whose leaf calls an unwinder. `prepare` runs once, before the first measurement, and says whether it can be used.
+/// A row whose leaf calls an unwinder. `prepare` runs once, before the first measurement, and says
+/// whether it can be used.
 fn hooked(name: &'static str, hook: extern "C" fn()) -> Entry<StackCase> {
     Entry::new(name, Role::Peer, move |case: &StackCase| {
         if case.pointers || case.threads > 1 {
@@ -253,7 +309,8 @@ fn libunwind() -> Entry<StackCase> {
         // SAFETY: a name that lives through the call.
         let symbol = unsafe { libc::dlsym(library, c"unw_backtrace".as_ptr()) };
         // SAFETY: the library's function of that name has this type.
-        (!symbol.is_null()).then(|| unsafe { std::mem::transmute::<*mut libc::c_void, Backtrace>(symbol) })
+        (!symbol.is_null())
+            .then(|| unsafe { std::mem::transmute::<*mut libc::c_void, Backtrace>(symbol) })
     });
     match found {
         Some(_) => hooked(LIBUNWIND, hook),
@@ -280,7 +337,11 @@ mod framehop_peer {
         end: u64,
     }
 
-    thread_local!(static STATE: RefCell<State> = RefCell::new(State { unwinder: all(), cache: Box::new(CacheX86_64::new_in()), end: stack_end() }));
+    thread_local!(static STATE: RefCell<State> = RefCell::new(State {
+        unwinder: all(),
+        cache: Box::new(CacheX86_64::new_in()),
+        end: stack_end(),
+    }));
 
     fn stack_end() -> u64 {
         let (mut start, mut size) = (std::ptr::null_mut(), 0);
@@ -291,22 +352,37 @@ mod framehop_peer {
         // SAFETY: of the calling thread.
         unsafe { libc::pthread_getattr_np(own, &raw mut attributes) };
         // SAFETY: filled above.
-        unsafe { libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size) };
+        unsafe {
+            libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size)
+        };
         (start.addr() + size) as u64
     }
 
     fn all() -> UnwinderX86_64<Bytes, Policy> {
         let mut unwinder = UnwinderX86_64::new();
         for module in unwind::Module::all(&mut |_| 0) {
-            let svma = |r: &Range<u64>| r.start.wrapping_sub(module.bias)..r.end.wrapping_sub(module.bias);
+            let svma =
+                |r: &Range<u64>| r.start.wrapping_sub(module.bias)..r.end.wrapping_sub(module.bias);
             let bytes = |r: &Range<u64>| -> Option<Bytes> {
                 let end = module.segments.iter().find(|s| s.contains(&r.start))?.end.min(r.end);
                 // SAFETY: a readable segment of a loaded module, which stays loaded.
-                Some(unsafe { std::slice::from_raw_parts(r.start as usize as *const u8, (end - r.start) as usize) })
+                Some(unsafe {
+                    std::slice::from_raw_parts(
+                        r.start as usize as *const u8,
+                        (end - r.start) as usize,
+                    )
+                })
             };
-            let Some(segment) = module.segments.iter().find(|s| s.contains(&module.eh_frame_hdr.start)) else { continue };
-            // Version 1, and the distance of the tables from this field as four bytes: what linkers write.
-            let Some(&[1, 0x1b, _, _, a, b, c, d, ..]) = bytes(&module.eh_frame_hdr) else { continue };
+            let Some(segment) =
+                module.segments.iter().find(|s| s.contains(&module.eh_frame_hdr.start))
+            else {
+                continue;
+            };
+            // Version 1, and the distance of the tables from this field as four bytes: what linkers
+            // write.
+            let Some(&[1, 0x1b, _, _, a, b, c, d, ..]) = bytes(&module.eh_frame_hdr) else {
+                continue;
+            };
             let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
             let frames = (module.eh_frame_hdr.start + 4).wrapping_add_signed(distance)..segment.end;
             let info = ExplicitModuleSectionInfo {
@@ -318,7 +394,12 @@ mod framehop_peer {
                 eh_frame: bytes(&frames),
                 ..Default::default()
             };
-            unwinder.add_module(Module::new(String::new(), module.range.clone(), module.range.start, info));
+            unwinder.add_module(Module::new(
+                String::new(),
+                module.range.clone(),
+                module.range.start,
+                info,
+            ));
         }
         unwinder
     }
@@ -326,7 +407,16 @@ mod framehop_peer {
     pub(super) extern "C" fn hook() {
         let (pc, sp, bp): (u64, u64, u64);
         // SAFETY: reads three registers.
-        unsafe { std::arch::asm!("lea {0}, [rip]", "mov {1}, rsp", "mov {2}, rbp", out(reg) pc, out(reg) sp, out(reg) bp) };
+        unsafe {
+            std::arch::asm!(
+                "lea {0}, [rip]",
+                "mov {1}, rsp",
+                "mov {2}, rbp",
+                out(reg) pc,
+                out(reg) sp,
+                out(reg) bp,
+            )
+        };
         let mut frames = [0; FRAMES];
         STATE.with_borrow_mut(|state| {
             let end = state.end - 8;
@@ -337,7 +427,12 @@ mod framehop_peer {
                 // SAFETY: between the stack pointer and the end of this thread's stack.
                 Ok(unsafe { (at as usize as *const u64).read() })
             };
-            let mut iter = state.unwinder.iter_frames(pc, UnwindRegsX86_64::new(pc, sp, bp), &mut state.cache, &mut read);
+            let mut iter = state.unwinder.iter_frames(
+                pc,
+                UnwindRegsX86_64::new(pc, sp, bp),
+                &mut state.cache,
+                &mut read,
+            );
             for place in &mut frames {
                 match iter.next() {
                     Ok(Some(frame)) => *place = frame.address(),
@@ -345,7 +440,11 @@ mod framehop_peer {
                 }
             }
         });
-        assert_ne!(frames[FRAMES - 1], 0, "framehop finds all frames, or it does less work than the others");
+        assert_ne!(
+            frames[FRAMES - 1],
+            0,
+            "framehop finds all frames, or it does less work than the others"
+        );
     }
 }
 
@@ -368,7 +467,13 @@ fn bpftrace(quick: bool, checks: &Checks) -> Entry<StackCase> {
         let attach = || -> io::Result<(Mutex<Group>, Scratch)> {
             let dir = Scratch::new("bpftrace")?;
             let program = std::env::current_exe()?;
-            Ok((Mutex::new(tool::attach(&tool::stacks(&program, chain::KERNEL_FP.symbol), &dir.path().join("log"))?), dir))
+            Ok((
+                Mutex::new(tool::attach(
+                    &tool::stacks(&program, chain::KERNEL_FP.symbol),
+                    &dir.path().join("log"),
+                )?),
+                dir,
+            ))
         };
         match attach() {
             Ok(attached) => {
@@ -388,14 +493,28 @@ fn bpftrace(quick: bool, checks: &Checks) -> Entry<StackCase> {
 }
 
 fn targets(campaign: &Campaign, cases: &[StackCase]) -> Vec<Target> {
-    let ns = |case: usize, row: &str| Summary::of(campaign.cpu(case, campaign.entry(row)?).into_iter().flatten());
+    let ns = |case: usize, row: &str| {
+        Summary::of(campaign.cpu(case, campaign.entry(row)?).into_iter().flatten())
+    };
     let mut targets = Vec::new();
     for (index, case) in cases.iter().enumerate().filter(|(_, case)| case.threads == 1) {
-        let (row, what, limit) = if case.pointers { (POINTERS, "frame pointers", 50.0) } else { (TABLES, "unwind tables", 100.0) };
-        targets.push(Target::new(format!("{FRAMES} frames by {what}, {} stack(s), ns", case.stacks), Bound::AtMost(limit), ns(index, row)));
+        let (row, what, limit) = if case.pointers {
+            (POINTERS, "frame pointers", 50.0)
+        } else {
+            (TABLES, "unwind tables", 100.0)
+        };
+        targets.push(Target::new(
+            format!("{FRAMES} frames by {what}, {} stack(s), ns", case.stacks),
+            Bound::AtMost(limit),
+            ns(index, row),
+        ));
         if case.pointers {
             let ratio = campaign.ratio_of(index, BPFTRACE, POINTERS);
-            targets.push(Target::new(format!("bpftrace ustack / frame pointers, {} stack(s)", case.stacks), Bound::AtLeast(10.0), ratio));
+            targets.push(Target::new(
+                format!("bpftrace ustack / frame pointers, {} stack(s)", case.stacks),
+                Bound::AtLeast(10.0),
+                ratio,
+            ));
         }
     }
     targets
@@ -411,5 +530,9 @@ fn memory_targets() -> Vec<Target> {
         let frames: usize = reader.iter().map(|entry| entry.depth * 8).sum();
         Summary::of([stats.pool_used_bytes as f64 / frames.max(1) as f64])
     };
-    vec![Target::new("records of distinct stacks / their bare frames, without the table's fixed part", Bound::AtMost(1.15), ratio())]
+    vec![Target::new(
+        "records of distinct stacks / their bare frames, without the table's fixed part",
+        Bound::AtMost(1.15),
+        ratio(),
+    )]
 }

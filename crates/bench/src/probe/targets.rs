@@ -9,7 +9,8 @@ use crate::stats::Summary;
 /// Two threads "cost no more than one", within what repeats differ by.
 const FLAT: f64 = 1.1;
 
-/// All targets of the probe benchmark. A goal in nanoseconds is for each function that takes a detour, a ratio for the push-first one, whose kernel probe is emulated.
+/// All targets of the probe benchmark. A goal in nanoseconds is for each function that takes a
+/// detour, a ratio for the push-first one, whose kernel probe is emulated.
 pub(super) fn judge(campaign: &Campaign, cases: &[ProbeCase]) -> Vec<Target> {
     let table = Table { campaign, cases };
     let mut targets = Vec::new();
@@ -21,21 +22,61 @@ pub(super) fn judge(campaign: &Campaign, cases: &[ProbeCase]) -> Vec<Target> {
     ] {
         for (index, function) in FUNCTIONS.iter().enumerate() {
             let measured = table.ns(kind, index, 1, row);
-            targets.push(Target::new(format!("{what}, {}, ns", function.name), Bound::AtMost(limit), measured));
+            targets.push(Target::new(
+                format!("{what}, {}, ns", function.name),
+                Bound::AtMost(limit),
+                measured,
+            ));
         }
-        targets.push(Target::new(format!("{what}, push: 2 threads / 1 thread"), Bound::AtMost(FLAT), table.scaling(kind, row)));
+        targets.push(Target::new(
+            format!("{what}, push: 2 threads / 1 thread"),
+            Bound::AtMost(FLAT),
+            table.scaling(kind, row),
+        ));
     }
-    let mut ratio = |what: &str, kind, above, below, bound| targets.push(Target::new(what, bound, table.ratio(kind, PUSH, above, below)));
-    ratio("kernel uprobe with BPF count / entry counted, push (emulated)", Kind::Entry, kernel::COUNT, ours::COUNT, Bound::AtLeast(400.0));
+    let mut ratio = |what: &str, kind, above, below, bound| {
+        targets.push(Target::new(what, bound, table.ratio(kind, PUSH, above, below)))
+    };
+    ratio(
+        "kernel uprobe with BPF count / entry counted, push (emulated)",
+        Kind::Entry,
+        kernel::COUNT,
+        ours::COUNT,
+        Bound::AtLeast(400.0),
+    );
     let (histogram, pair) = (Kind::Histogram, kernel::HISTOGRAM);
-    ratio("kernel pair with BPF histogram / histogram, push (emulated)", histogram, pair, ours::HISTOGRAM, Bound::AtLeast(45.0));
-    ratio("histogram / uftrace -P, push", histogram, ours::HISTOGRAM, uftrace::PATCHED, Bound::AtMost(0.35));
+    ratio(
+        "kernel pair with BPF histogram / histogram, push (emulated)",
+        histogram,
+        pair,
+        ours::HISTOGRAM,
+        Bound::AtLeast(45.0),
+    );
+    ratio(
+        "histogram / uftrace -P, push",
+        histogram,
+        ours::HISTOGRAM,
+        uftrace::PATCHED,
+        Bound::AtMost(0.35),
+    );
     let compiled = table.ratio(histogram, FUNCTIONS.len() - 1, ours::HISTOGRAM, uftrace::COMPILED);
-    targets.push(Target::new("histogram / uftrace compiled in with -mfentry, ordinary", Bound::AtMost(0.35), compiled));
-    targets.push(Target::new("histogram / Frida's native pair, push (Frida is not run here)", Bound::AtMost(0.15), None));
+    targets.push(Target::new(
+        "histogram / uftrace compiled in with -mfentry, ordinary",
+        Bound::AtMost(0.35),
+        compiled,
+    ));
+    targets.push(Target::new(
+        "histogram / Frida's native pair, push (Frida is not run here)",
+        Bound::AtMost(0.15),
+        None,
+    ));
     for (index, function) in FUNCTIONS.iter().enumerate() {
         let measured = table.ratio(Kind::Breakpoint, index, ours::PERMANENT, floors::TRAP);
-        targets.push(Target::new(format!("breakpoint / bare int3 + SIGTRAP, {}", function.name), Bound::AtMost(1.05), measured));
+        targets.push(Target::new(
+            format!("breakpoint / bare int3 + SIGTRAP, {}", function.name),
+            Bound::AtMost(1.05),
+            measured,
+        ));
     }
     targets
 }
@@ -47,13 +88,17 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn case(&self, kind: Kind, function: usize, threads: usize) -> Option<usize> {
-        self.cases.iter().position(|c| c.kind == kind && c.function == function && c.threads == threads)
+        self.cases
+            .iter()
+            .position(|c| c.kind == kind && c.function == function && c.threads == threads)
     }
 
     /// Nanoseconds over the bare call.
     fn ns(&self, kind: Kind, function: usize, threads: usize, row: &str) -> Option<Summary> {
         let row = self.campaign.entry(row)?;
-        Summary::of(self.campaign.cpu(self.case(kind, function, threads)?, row).into_iter().flatten())
+        Summary::of(
+            self.campaign.cpu(self.case(kind, function, threads)?, row).into_iter().flatten(),
+        )
     }
 
     fn ratio(&self, kind: Kind, function: usize, above: &str, below: &str) -> Option<Summary> {

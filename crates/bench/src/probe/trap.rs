@@ -1,10 +1,12 @@
-//! The floor of the breakpoint method: a bare int3, a SIGTRAP handler that does nothing, and sigreturn.
+//! The floor of the breakpoint method: a bare int3, a SIGTRAP handler that does nothing, and
+//! sigreturn.
 #![allow(unsafe_code)]
 
 use super::functions;
 use std::mem::MaybeUninit;
 
-/// While it lives, SIGTRAP goes to a handler that does nothing; afterwards to whoever had it before.
+/// While it lives, SIGTRAP goes to a handler that does nothing; afterwards to whoever had it
+/// before.
 pub(super) struct Handler {
     before: libc::sigaction,
 }
@@ -17,7 +19,8 @@ impl Handler {
         ours.sa_sigaction = nothing as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO;
         let mut before = MaybeUninit::uninit();
-        // SAFETY: both point at live memory of the right type; the handler is async-signal-safe, as it does nothing.
+        // SAFETY: both point at live memory of the right type; the handler is async-signal-safe, as
+        // it does nothing.
         let rc = unsafe { libc::sigaction(libc::SIGTRAP, &raw const ours, before.as_mut_ptr()) };
         // SAFETY: a call that returned 0 has written the old action.
         (rc == 0).then(|| Self { before: unsafe { before.assume_init() } })

@@ -4,7 +4,8 @@
 use std::io;
 use std::ptr::NonNull;
 
-/// What compilers put at a function's start, and what makes it whole again: first the probed part, then a sum in rax, then the end.
+/// What compilers put at a function's start, and what makes it whole again: first the probed part,
+/// then a sum in rax, then the end.
 const BODIES: [&[u8]; 6] = [
     // push rbp; mov rbp, rsp; lea rax, [rdi + 7]; pop rbp; ret
     &[0x55, 0x48, 0x89, 0xe5, 0x48, 0x8d, 0x47, 0x07, 0x5d, 0xc3],
@@ -23,7 +24,8 @@ const BODIES: [&[u8]; 6] = [
 /// Functions lie this far apart, with 0xcc in between.
 const STRIDE: usize = 32;
 
-/// A mapping full of functions, each of which returns its argument plus seven. It is never unmapped: stubs jump back into it.
+/// A mapping full of functions, each of which returns its argument plus seven. It is never
+/// unmapped: stubs jump back into it.
 pub(super) struct Village {
     start: NonNull<u8>,
     functions: usize,
@@ -37,17 +39,21 @@ impl Village {
             let body = BODIES[number % BODIES.len()];
             place[..body.len()].copy_from_slice(body);
         }
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), code.len(), access, kind, -1, 0) };
-        let Some(start) = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) else {
+        let Some(start) = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED)
+        else {
             return Err(io::Error::last_os_error());
         };
         let village = Self { start, functions };
         // SAFETY: the mapping is writable, as long as `code`, and nobody else knows it.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), start.as_ptr(), code.len()) };
         // SAFETY: the mapping is ours; nothing refers to it as data from here on.
-        let rc = unsafe { libc::mprotect(start.as_ptr().cast(), code.len(), libc::PROT_READ | libc::PROT_EXEC) };
+        let rc = unsafe {
+            libc::mprotect(start.as_ptr().cast(), code.len(), libc::PROT_READ | libc::PROT_EXEC)
+        };
         if rc == 0 { Ok(village) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -63,7 +69,8 @@ impl Village {
     pub(super) fn call_all(&self) -> usize {
         let right = |&(start, _): &(u64, u64)| {
             // SAFETY: at `start` is a function of the C convention that computes a sum.
-            let function: extern "C" fn(u64) -> u64 = unsafe { std::mem::transmute(start as usize) };
+            let function: extern "C" fn(u64) -> u64 =
+                unsafe { std::mem::transmute(start as usize) };
             function(35) == 42
         };
         self.functions().filter(right).count()

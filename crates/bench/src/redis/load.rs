@@ -30,8 +30,24 @@ impl Rates {
 pub(super) fn run(server: &Server, requests: u64) -> io::Result<Rates> {
     const LIMIT: Duration = Duration::from_secs(300);
     let mut command = Command::new(PROGRAM);
-    command.args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-P", "16", "-c", "50", "-t", "set,get", "--csv"]);
-    command.args(["-n", &requests.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &server.port().to_string(),
+        "-P",
+        "16",
+        "-c",
+        "50",
+        "-t",
+        "set,get",
+        "--csv",
+    ]);
+    command
+        .args(["-n", &requests.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut client = Group::spawn(&mut command)?;
     if let ([_, second, ..], true) = (&affinity::allowed()[..], server.pinned()) {
         affinity::pin_process(client.child().id(), *second);
@@ -51,7 +67,11 @@ fn parse(csv: &str) -> Option<Rates> {
     let rate = |test: &str| {
         csv.lines().find_map(|line| {
             let mut fields = line.split(',').map(|f| f.trim_matches('"'));
-            if fields.next() == Some(test) { fields.next()?.parse::<f64>().ok().filter(|rate| *rate > 0.0) } else { None }
+            if fields.next() == Some(test) {
+                fields.next()?.parse::<f64>().ok().filter(|rate| *rate > 0.0)
+            } else {
+                None
+            }
         })
     };
     Some(Rates { set: rate("SET")?, get: rate("GET")? })
@@ -63,7 +83,8 @@ mod tests {
 
     #[test]
     fn rates_are_read_from_csv() {
-        let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"1000.50\",\"0.4\"\n\"GET\",\"3001.50\",\"0.3\"\n";
+        let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"1000.50\",\"0.4\"\n\
+            \"GET\",\"3001.50\",\"0.3\"\n";
         let rates = parse(csv).expect("both rows");
         assert_eq!(rates, Rates { set: 1000.5, get: 3001.5 });
         assert!((rates.both() - 1500.75).abs() < 0.01);

@@ -50,12 +50,18 @@ pub(super) struct Plan {
     pub(super) pinned: bool,
 }
 
-/// Runs all contenders `repeats` times: each repeat measures each contender once, beside a bare run of its own.
+/// Runs all contenders `repeats` times: each repeat measures each contender once, beside a bare run
+/// of its own.
 pub(super) fn run(contenders: &[Contender], repeats: usize, plan: Plan) -> Vec<Pairs> {
     let mut all: Vec<Pairs> = contenders.iter().map(|_| Pairs::default()).collect();
     for repeat in 0..repeats {
         for (contender, pairs) in contenders.iter().zip(&mut all) {
-            progress(&format!("redis: pair {}/{repeats}, {} by {}", repeat + 1, contender.probes.label(), contender.tracer.label()));
+            progress(&format!(
+                "redis: pair {}/{repeats}, {} by {}",
+                repeat + 1,
+                contender.probes.label(),
+                contender.tracer.label()
+            ));
             let (bare, traced) = if repeat % 2 == 0 {
                 let bare = one(None, plan, &mut pairs.wrong);
                 (bare, one(Some(contender), plan, &mut pairs.wrong))
@@ -76,7 +82,8 @@ pub(super) fn run(contenders: &[Contender], repeats: usize, plan: Plan) -> Vec<P
 
 /// One server from start to end.
 fn one(contender: Option<&Contender>, plan: Plan, wrong: &mut Vec<String>) -> io::Result<Run> {
-    let server = Server::start(plan.pinned, |dir| contender.and_then(|c| c.tracer.command(c.probes, dir)))?;
+    let server =
+        Server::start(plan.pinned, |dir| contender.and_then(|c| c.tracer.command(c.probes, dir)))?;
     let mut outside = match contender {
         Some(c) => c.tracer.attach(c.probes, server.dir())?,
         None => None,
@@ -98,7 +105,8 @@ fn one(contender: Option<&Contender>, plan: Plan, wrong: &mut Vec<String>) -> io
     if let Some(c) = contender
         && let Some(seen) = c.tracer.seen(&dir)
     {
-        // The server calls `call` once for each command; this count does not hold the command that asked for it, nor the SHUTDOWN.
+        // The server calls `call` once for each command; this count does not hold the command that
+        // asked for it, nor the SHUTDOWN.
         let expected = (c.probes == Probes::Function("call")).then_some(all + 2);
         wrong.extend(seen.wrong(expected));
     }

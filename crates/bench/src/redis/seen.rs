@@ -18,7 +18,10 @@ impl Seen {
     pub(super) fn read(report: &str) -> Option<Self> {
         let report: Value = serde_json::from_str(report).ok()?;
         let lost = report["lost"].as_object()?;
-        let lost = lost.iter().filter_map(|(why, n)| Some((why.clone(), n.as_u64().filter(|n| *n > 0)?))).collect();
+        let lost = lost
+            .iter()
+            .filter_map(|(why, n)| Some((why.clone(), n.as_u64().filter(|n| *n > 0)?)))
+            .collect();
         let armed = (report["armed"]["breakpoint"].as_u64()?, report["armed"]["detour"].as_u64()?);
         Some(Self { hits: report["hits"].as_u64()?, lost, armed })
     }
@@ -45,11 +48,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let text = r#"{"hits": 9, "lost": {"depth": 2, "memory": 0}, "armed": {"detour": 0, "breakpoint": 1}}"#;
+        let text = r#"{"hits": 9, "lost": {"depth": 2, "memory": 0},
+            "armed": {"detour": 0, "breakpoint": 1}}"#;
         let seen = Seen::read(text).expect("a report");
         assert_eq!(
             seen.wrong(Some(10)),
-            ["WRONG COUNT: 9 hits of 10 calls".to_owned(), "LOST: 2 hits, depth".to_owned(), "armed by breakpoint, all 1".to_owned()]
+            [
+                "WRONG COUNT: 9 hits of 10 calls".to_owned(),
+                "LOST: 2 hits, depth".to_owned(),
+                "armed by breakpoint, all 1".to_owned()
+            ]
         );
         let text = r#"{"hits": 9, "lost": {"depth": 0}, "armed": {"detour": 3, "breakpoint": 1}}"#;
         assert_eq!(Seen::read(text).expect("a report").wrong(Some(9)), Vec::<String>::new());

@@ -22,8 +22,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `pinned`: its main thread stays on the first CPU, for the client to have the second. Starts `tracer` (a command that takes the traced command behind its own arguments), or the server alone, and waits until it answers.
-    pub(super) fn start(pinned: bool, tracer: impl FnOnce(&Scratch) -> Option<Command>) -> io::Result<Self> {
+    /// `pinned`: its main thread stays on the first CPU, for the client to have the second. Starts
+    /// `tracer` (a command that takes the traced command behind its own arguments), or the server
+    /// alone, and waits until it answers.
+    pub(super) fn start(
+        pinned: bool,
+        tracer: impl FnOnce(&Scratch) -> Option<Command>,
+    ) -> io::Result<Self> {
         const STARTED: Duration = Duration::from_secs(20);
         let dir = Scratch::new("redis")?;
         let mut command = match tracer(&dir) {
@@ -34,7 +39,18 @@ impl Server {
             None => Command::new(PROGRAM),
         };
         let port = free_port()?;
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"]);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--loglevel",
+            "warning",
+        ]);
         command.arg("--dir").arg(dir.path());
         let log = File::create(dir.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -49,7 +65,10 @@ impl Server {
                 return Ok(Self { group, port, pid, dir, pinned });
             }
             if let Some(status) = group.wait(Duration::from_millis(10)) {
-                return Err(io::Error::other(format!("ended with {status} before it answered: {}", last_lines(&dir))));
+                return Err(io::Error::other(format!(
+                    "ended with {status} before it answered: {}",
+                    last_lines(&dir)
+                )));
             }
             if Instant::now() > end {
                 return Err(io::Error::other(format!("does not answer: {}", last_lines(&dir))));
@@ -76,9 +95,14 @@ impl Server {
     pub(super) fn cpu_ns(&self) -> io::Result<u64> {
         let mut total = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            // First field: time on a CPU in nanoseconds; utime + stime of /proc/PID/stat in units that a run of seconds can be told by.
+            // First field: time on a CPU in nanoseconds; utime + stime of /proc/PID/stat in units
+            // that a run of seconds can be told by.
             let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            total += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).ok_or_else(|| io::Error::other("no schedstat"))?;
+            total += text
+                .split(' ')
+                .next()
+                .and_then(|n| n.parse::<u64>().ok())
+                .ok_or_else(|| io::Error::other("no schedstat"))?;
         }
         Ok(total)
     }
@@ -86,17 +110,21 @@ impl Server {
     /// Commands that it has executed.
     pub(super) fn commands(&self) -> io::Result<u64> {
         let info = ask(self.port, "INFO stats")?;
-        field(&info, "total_commands_processed:").ok_or_else(|| io::Error::other("no total_commands_processed"))
+        field(&info, "total_commands_processed:")
+            .ok_or_else(|| io::Error::other("no total_commands_processed"))
     }
 
-    /// Asks it to end, waits for it and its tracer, and returns the directory with what the tracer has written.
+    /// Asks it to end, waits for it and its tracer, and returns the directory with what the tracer
+    /// has written.
     pub(super) fn stop(mut self) -> io::Result<Scratch> {
         const ENDED: Duration = Duration::from_secs(120);
         // The answer is a closed connection.
         let _ = ask(self.port, "SHUTDOWN NOSAVE");
         match self.group.wait(ENDED) {
             Some(status) if status.success() => Ok(self.dir),
-            Some(status) => Err(io::Error::other(format!("ended with {status}: {}", last_lines(&self.dir)))),
+            Some(status) => {
+                Err(io::Error::other(format!("ended with {status}: {}", last_lines(&self.dir))))
+            }
             None => Err(io::Error::other("did not end")),
         }
     }
@@ -133,9 +161,11 @@ fn ask(port: u16, command: &str) -> io::Result<String> {
         let n = stream.read(&mut part)?;
         answer.extend_from_slice(&part[..n]);
         let text = String::from_utf8_lossy(&answer);
-        let whole = text.split_once("\r\n").is_some_and(|(head, body)| match head.strip_prefix('$').map(str::parse::<usize>) {
-            Some(Ok(length)) => body.len() >= length,
-            _ => true,
+        let whole = text.split_once("\r\n").is_some_and(|(head, body)| {
+            match head.strip_prefix('$').map(str::parse::<usize>) {
+                Some(Ok(length)) => body.len() >= length,
+                _ => true,
+            }
         });
         if n == 0 || whole {
             return Ok(text.into_owned());

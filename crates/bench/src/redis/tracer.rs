@@ -69,7 +69,8 @@ impl Tracer {
         }
     }
 
-    /// The command that runs the program under the tracer, up to the traced command; `None` when the tracer attaches from outside.
+    /// The command that runs the program under the tracer, up to the traced command; `None` when
+    /// the tracer attaches from outside.
     pub(super) fn command(&self, probes: Probes, dir: &Scratch) -> Option<Command> {
         match self {
             Self::Trapline(path) => {
@@ -92,7 +93,9 @@ impl Tracer {
             }
             Self::Uftrace => {
                 let mut command = Command::new("uftrace");
-                command.args(["record", "--no-pager", "--no-libcall", "--no-event", "-d"]).arg(dir.path().join("recording"));
+                command
+                    .args(["record", "--no-pager", "--no-libcall", "--no-event", "-d"])
+                    .arg(dir.path().join("recording"));
                 match probes {
                     Probes::Function(name) => command.args(["-P", &format!("^{name}$")]),
                     Probes::All => command.args(["-P", "."]),
@@ -111,7 +114,8 @@ impl Tracer {
             Self::BpftraceStacks => bpftrace::stacks,
             _ => return Ok(None),
         };
-        let file = resolved(PROGRAM).ok_or_else(|| io::Error::other("redis-server is not in PATH"))?;
+        let file =
+            resolved(PROGRAM).ok_or_else(|| io::Error::other("redis-server is not in PATH"))?;
         bpftrace::attach(&script(&file, name), &dir.path().join("bpftrace")).map(Some)
     }
 
@@ -120,7 +124,11 @@ impl Tracer {
         match self {
             Self::Trapline(_) => Seen::read(&std::fs::read_to_string(report_in(dir)).ok()?),
             Self::Record(path) => {
-                let report = Command::new(path).args(["report", "-j"]).arg(recording_in(dir)).output().ok()?;
+                let report = Command::new(path)
+                    .args(["report", "-j"])
+                    .arg(recording_in(dir))
+                    .output()
+                    .ok()?;
                 Seen::read(std::str::from_utf8(&report.stdout).ok()?)
             }
             Self::Uftrace | Self::Bpftrace | Self::BpftraceStacks => None,

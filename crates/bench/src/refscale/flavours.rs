@@ -1,8 +1,8 @@
 //! Reader rows of trapline's own flavours, and the floor.
 #![allow(unsafe_code)]
 
-use super::Readers;
-use super::readers::{with_role, with_state};
+use super::case::Readers;
+use super::rows::{with_role, with_state};
 use crate::harness::{Entry, Role};
 use crate::sink::sink;
 use percpu::CachePadded;
@@ -10,7 +10,7 @@ use reclaim::cached::CachedArc;
 use reclaim::hazptr::{self, HazardPointer};
 use reclaim::percpu_ref::PercpuRef;
 use reclaim::rcu;
-use reclaim::srcu::{Fast, Flavour, Normal, Srcu};
+use reclaim::srcu::{Fast, Flavour, Normal, SrcuDomain};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// An object behind a pointer that never changes during the measurement.
@@ -32,7 +32,8 @@ impl Published {
     /// Reads the object.
     #[inline(always)]
     pub(super) fn read(&self) {
-        let object = self.current.load(Ordering::Acquire); // as every reader of a replaceable object has to load it
+        // as every reader of a replaceable object has to load it
+        let object = self.current.load(Ordering::Acquire);
         // SAFETY: the object lives as long as `self`.
         sink(unsafe { object.read() });
     }
@@ -96,12 +97,12 @@ pub(super) fn readers() -> Vec<Entry<Readers>> {
 
 fn srcu<K: Flavour + 'static>(name: &str) -> Entry<Readers>
 where
-    Srcu<K>: Sync,
+    SrcuDomain<K>: Sync,
 {
     with_role(
         name,
         Role::Ours,
-        || (Srcu::<K>::new(), Published::new()),
+        || (SrcuDomain::<K>::new(), Published::new()),
         |(domain, published)| {
             let _section = domain.read_lock();
             published.read();

@@ -1,9 +1,9 @@
 //! Reader rows of crates from crates.io.
 #![allow(unsafe_code)]
 
-use super::Readers;
+use super::case::Readers;
 use super::flavours::Published;
-use super::readers::{shared, with_state};
+use super::rows::{shared, with_state};
 use crate::harness::{Entry, Role};
 use crate::sink::sink;
 use arc_swap::{ArcSwap, Cache};
@@ -92,7 +92,10 @@ pub(super) fn readers() -> Vec<Entry<Readers>> {
 }
 
 fn map() -> papaya::HashMap<u64, u64, foldhash::fast::FixedState> {
-    let map = papaya::HashMap::builder().hasher(foldhash::fast::FixedState::default()).resize_mode(papaya::ResizeMode::Blocking).build();
+    let map = papaya::HashMap::builder()
+        .hasher(foldhash::fast::FixedState::default())
+        .resize_mode(papaya::ResizeMode::Blocking)
+        .build();
     (0..64).for_each(|key| {
         map.pin().insert(key, key);
     });

@@ -1,10 +1,11 @@
-//! Ways to replace an object that readers may be looking at: one trait for the writers' table and for the stalled reader.
+//! Ways to replace an object that readers may be looking at: one trait for the writers' table and
+//! for the stalled reader.
 #![allow(unsafe_code)]
 
 use percpu::CachePadded;
 use reclaim::hazptr::{Domain, HazardPointer, Head, Retirable};
 use reclaim::rcu;
-use reclaim::srcu::{Fast, Srcu};
+use reclaim::srcu::{Fast, SrcuDomain};
 use seize::Guard as _;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -153,14 +154,19 @@ impl Scheme for Rcu {
     const NAME: &'static str = "rcu call";
 
     fn new(first: Object) -> Self {
-        Self { domain: rcu::Domain::new(), current: AtomicPtr::new(queued(first)), calls: CachePadded::default() }
+        Self {
+            domain: rcu::Domain::new(),
+            current: AtomicPtr::new(queued(first)),
+            calls: CachePadded::default(),
+        }
     }
 
     #[inline]
     fn replace(&self, next: Object) {
         let old = self.current.swap(queued(next), Ordering::AcqRel);
         if let Some(head) = NonNull::new(old.cast::<rcu::Head>()) {
-            // SAFETY: the head is the first field of an unlinked box that is queued once; the callback frees the whole.
+            // SAFETY: the head is the first field of an unlinked box that is queued once; the
+            // callback frees the whole.
             unsafe { self.domain.call(head, free_queued) };
         }
         if self.calls.fetch_add(1, Ordering::Relaxed) % RUN_EVERY == RUN_EVERY - 1 {
@@ -184,7 +190,7 @@ impl Drop for Rcu {
 
 /// Our fence-less SRCU.
 pub(super) struct SrcuFast {
-    domain: Srcu<Fast>,
+    domain: SrcuDomain<Fast>,
     current: AtomicPtr<Queued>,
     calls: CachePadded<AtomicU64>,
 }
@@ -193,14 +199,19 @@ impl Scheme for SrcuFast {
     const NAME: &'static str = "srcu-fast call";
 
     fn new(first: Object) -> Self {
-        Self { domain: Srcu::new(), current: AtomicPtr::new(queued(first)), calls: CachePadded::default() }
+        Self {
+            domain: SrcuDomain::new(),
+            current: AtomicPtr::new(queued(first)),
+            calls: CachePadded::default(),
+        }
     }
 
     #[inline]
     fn replace(&self, next: Object) {
         let old = self.current.swap(queued(next), Ordering::AcqRel);
         if let Some(head) = NonNull::new(old.cast::<rcu::Head>()) {
-            // SAFETY: the head is the first field of an unlinked box that is queued once; the callback frees the whole.
+            // SAFETY: the head is the first field of an unlinked box that is queued once; the
+            // callback frees the whole.
             unsafe { self.domain.call(head, free_queued) };
         }
         if self.calls.fetch_add(1, Ordering::Relaxed) % RUN_EVERY == RUN_EVERY - 1 {
@@ -296,7 +307,10 @@ impl Scheme for Seize {
     const NAME: &'static str = "seize";
 
     fn new(first: Object) -> Self {
-        Self { collector: seize::Collector::new(), current: AtomicPtr::new(Box::into_raw(Box::new(first))) }
+        Self {
+            collector: seize::Collector::new(),
+            current: AtomicPtr::new(Box::into_raw(Box::new(first))),
+        }
     }
 
     #[inline]
@@ -350,8 +364,10 @@ impl Scheme for Papaya {
     const NAME: &'static str = "papaya insert";
 
     fn new(first: Object) -> Self {
-        let map =
-            papaya::HashMap::builder().hasher(foldhash::fast::FixedState::default()).resize_mode(papaya::ResizeMode::Blocking).build();
+        let map = papaya::HashMap::builder()
+            .hasher(foldhash::fast::FixedState::default())
+            .resize_mode(papaya::ResizeMode::Blocking)
+            .build();
         map.pin().insert(0, first);
         Self(map)
     }

@@ -1,6 +1,8 @@
 //! How much is left unreclaimed while one reader stands still.
 
-use super::schemes::{Arcs, Crossbeam, Haphazard, Hazptr, Object, Papaya, Rcu, Scheme, Sdd, Seize, SrcuFast, Tally};
+use super::schemes::{
+    Arcs, Crossbeam, Haphazard, Hazptr, Object, Papaya, Rcu, Scheme, Sdd, Seize, SrcuFast, Tally,
+};
 use crate::options::Options;
 use crate::report::Sheet;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ pub(super) struct Left {
 /// Runs every scheme once.
 pub(super) fn run(options: &Options) -> Vec<Left> {
     let retired = if options.quick { RETIRED / 10 } else { RETIRED };
-    // Two slots blocks at most are in use, for which 1000 is the larger term of max(1000, 2 x hazard slots).
+    // Two slots blocks at most are in use, for which 1000 is the larger term of max(1000, 2 x
+    // hazard slots).
     vec![
         left::<Hazptr>(true, Some(1000), retired),
         left::<Rcu>(true, None, retired),
@@ -56,14 +59,18 @@ fn left<S: Scheme>(ours: bool, bound: Option<u64>, retired: u64) -> Left {
 /// The outcome as a table.
 pub(super) fn sheet(all: &[Left]) -> Sheet {
     let retired = all.first().map_or(0, |l| l.retired);
-    let mut sheet =
-        Sheet::new(&format!("one stalled reader, {retired} objects retired: how many are not reclaimed"), &["unreclaimed", "stated bound"]);
+    let mut sheet = Sheet::new(
+        &format!("one stalled reader, {retired} objects retired: how many are not reclaimed"),
+        &["unreclaimed", "stated bound"],
+    );
     for l in all {
         let remark = if l.unreclaimed == l.retired { "keeps all" } else { "" };
         sheet.row(l.name, vec![Some(l.unreclaimed as f64), l.bound.map(|b| b as f64)], remark);
     }
-    sheet
-        .notes
-        .push("arc-swap's reader holds one reference: it keeps one object; grace-period schemes, ours too, wait for the reader".to_owned());
+    sheet.notes.push(
+        "arc-swap's reader holds one reference: it keeps one object; grace-period schemes, \
+            ours too, wait for the reader"
+            .to_owned(),
+    );
     sheet
 }

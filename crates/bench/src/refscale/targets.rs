@@ -1,24 +1,37 @@
 //! What the reclamation schemes have to reach.
 
+use super::case::Readers;
+use super::schemes;
 use super::stalled::Left;
-use super::{Readers, schemes};
 use crate::harness::Campaign;
 use crate::report::{Bound, Target};
 use crate::stats::Summary;
 use schemes::Scheme;
 
 /// All targets of `refscale`.
-pub(super) fn judge(reading: &Campaign, readers: &[Readers], writing: &Campaign, stalled: &[Left]) -> Vec<Target> {
+pub(super) fn judge(
+    reading: &Campaign,
+    readers: &[Readers],
+    writing: &Campaign,
+    stalled: &[Left],
+) -> Vec<Target> {
     let case = |n: usize| readers.iter().position(|r| r.0 == n);
     let ratio = |n: usize, a: &str, b: &str| reading.ratio_of(case(n)?, a, b);
     let scaling = |name: &str, to: usize| {
         let row = reading.entry(name)?;
         reading.ratio(case(to)?, row, case(1)?, row)
     };
-    let at_most = |what: &str, limit: f64, measured: Option<Summary>| Target::new(what, Bound::AtMost(limit), measured);
-    let (kept, tls, epoch, arc) = ("hazptr, kept holder", "hazptr, slot from TLS", "crossbeam-epoch pin", "Arc clone + drop");
+    let at_most = |what: &str, limit: f64, measured: Option<Summary>| {
+        Target::new(what, Bound::AtMost(limit), measured)
+    };
+    let (kept, tls, epoch, arc) =
+        ("hazptr, kept holder", "hazptr, slot from TLS", "crossbeam-epoch pin", "Arc clone + drop");
     let mut targets = vec![
-        at_most("hazptr kept holder / haphazard kept holder, 1 reader", 0.15, ratio(1, kept, "haphazard, kept holder")),
+        at_most(
+            "hazptr kept holder / haphazard kept holder, 1 reader",
+            0.15,
+            ratio(1, kept, "haphazard, kept holder"),
+        ),
         at_most("hazptr kept holder / crossbeam-epoch, 1 reader", 0.2, ratio(1, kept, epoch)),
         at_most("hazptr kept holder / crossbeam-epoch, 32 readers", 0.2, ratio(32, kept, epoch)),
         at_most("hazptr kept holder: 32 readers / 1 (flat)", 1.2, scaling(kept, 32)),
@@ -36,15 +49,27 @@ pub(super) fn judge(reading: &Campaign, readers: &[Readers], writing: &Campaign,
     ];
     let hazptr = schemes::Hazptr::NAME;
     for (case, writers) in [(0, "1 writer"), (1, "2 writers")] {
-        for (peer, limit) in [(schemes::Crossbeam::NAME, 0.5), (schemes::Seize::NAME, 0.5), (schemes::Haphazard::NAME, 0.3)] {
-            targets.push(at_most(&format!("replace an object: hazptr / {peer}, {writers}"), limit, writing.ratio_of(case, hazptr, peer)));
+        for (peer, limit) in [
+            (schemes::Crossbeam::NAME, 0.5),
+            (schemes::Seize::NAME, 0.5),
+            (schemes::Haphazard::NAME, 0.3),
+        ] {
+            targets.push(at_most(
+                &format!("replace an object: hazptr / {peer}, {writers}"),
+                limit,
+                writing.ratio_of(case, hazptr, peer),
+            ));
         }
     }
     for left in stalled {
         let measured = Summary::of([left.unreclaimed as f64]);
         match left.bound {
             Some(bound) if left.ours => {
-                targets.push(at_most(&format!("stalled reader: unreclaimed objects of {}", left.name), bound as f64, measured));
+                targets.push(at_most(
+                    &format!("stalled reader: unreclaimed objects of {}", left.name),
+                    bound as f64,
+                    measured,
+                ));
             }
             _ => {}
         }

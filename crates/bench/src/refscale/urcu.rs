@@ -1,7 +1,7 @@
 //! Reader rows of liburcu, where it is installed.
 #![allow(unsafe_code)]
 
-use super::Readers;
+use super::case::Readers;
 use crate::harness::Entry;
 #[cfg(not(urcu))]
 use crate::harness::Role;
@@ -12,7 +12,9 @@ const WHY: &str = "not installed (Debian: liburcu-dev)";
 /// Rows of the three flavours.
 #[cfg(not(urcu))]
 pub(super) fn readers() -> Vec<Entry<Readers>> {
-    ["liburcu memb", "liburcu qsbr", "liburcu bp"].map(|name| Entry::absent(name, Role::Peer, WHY)).into()
+    ["liburcu memb", "liburcu qsbr", "liburcu bp"]
+        .map(|name| Entry::absent(name, Role::Peer, WHY))
+        .into()
 }
 
 /// Rows of the three flavours.
@@ -43,8 +45,11 @@ mod installed {
                         // SAFETY: this thread is not registered yet.
                         unsafe { $register() };
                         meter.run(|loops| {
-                            // SAFETY: the thread is registered, and the source points to an object that outlives the call.
-                            black_box(unsafe { $read(published.pointer().as_ptr().cast_const(), loops) });
+                            // SAFETY: the thread is registered, and the source points to an object
+                            // that outlives the call.
+                            black_box(unsafe {
+                                $read(published.pointer().as_ptr().cast_const(), loops)
+                            });
                         });
                         // SAFETY: this thread is registered and inside no section.
                         unsafe { $unregister() };
@@ -55,7 +60,25 @@ mod installed {
         };
     }
 
-    flavour!(memb, "liburcu memb", trapline_urcu_memb_register, trapline_urcu_memb_unregister, trapline_urcu_memb_read);
-    flavour!(qsbr, "liburcu qsbr", trapline_urcu_qsbr_register, trapline_urcu_qsbr_unregister, trapline_urcu_qsbr_read);
-    flavour!(bp, "liburcu bp", trapline_urcu_bp_register, trapline_urcu_bp_unregister, trapline_urcu_bp_read);
+    flavour!(
+        memb,
+        "liburcu memb",
+        trapline_urcu_memb_register,
+        trapline_urcu_memb_unregister,
+        trapline_urcu_memb_read
+    );
+    flavour!(
+        qsbr,
+        "liburcu qsbr",
+        trapline_urcu_qsbr_register,
+        trapline_urcu_qsbr_unregister,
+        trapline_urcu_qsbr_read
+    );
+    flavour!(
+        bp,
+        "liburcu bp",
+        trapline_urcu_bp_register,
+        trapline_urcu_bp_unregister,
+        trapline_urcu_bp_read
+    );
 }

@@ -1,7 +1,10 @@
 //! Rows of the writers' tables: what it costs to replace an object.
 
-use super::Writers;
-use super::schemes::{AllocOnly, Arcs, Crossbeam, Haphazard, Hazptr, Object, Papaya, Rcu, Scheme, Sdd, Seize, SrcuFast};
+use super::case::Writers;
+use super::schemes::{
+    AllocOnly, Arcs, Crossbeam, Haphazard, Hazptr, Object, Papaya, Rcu, Scheme, Sdd, Seize,
+    SrcuFast,
+};
 use crate::harness::{Entry, Job, Role};
 use percpu::CachePadded;
 
@@ -23,7 +26,9 @@ pub(super) fn contenders() -> Vec<Entry<Writers>> {
 
 fn scheme<S: Scheme>(role: Role) -> Entry<Writers> {
     Entry::new(S::NAME, role, |case: &Writers| {
-        let places: Vec<CachePadded<S>> = (0..case.0).map(|_| CachePadded::new(S::new(Object { value: 0, tally: None }))).collect();
+        let places: Vec<CachePadded<S>> = (0..case.0)
+            .map(|_| CachePadded::new(S::new(Object { value: 0, tally: None })))
+            .collect();
         let job: Job = Box::new(move |seat, meter| {
             let place = &*places[seat.index];
             meter.run(|ops| {

@@ -1,6 +1,7 @@
 //! Results as files.
 
-use super::{Report, render};
+use super::model::Report;
+use super::text::render;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 

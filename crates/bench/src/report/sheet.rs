@@ -29,7 +29,12 @@ pub struct SheetRow {
 impl Sheet {
     /// An empty sheet.
     pub fn new(title: &str, columns: &[&str]) -> Self {
-        Self { title: title.to_owned(), columns: columns.iter().map(|c| (*c).to_owned()).collect(), rows: Vec::new(), notes: Vec::new() }
+        Self {
+            title: title.to_owned(),
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Appends a row.

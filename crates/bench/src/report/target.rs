@@ -85,7 +85,9 @@ mod tests {
 
     #[test]
     fn the_median_decides() {
-        let verdict = |bound, values: &[f64]| Target::new("x", bound, Summary::of(values.iter().copied())).verdict;
+        let verdict = |bound, values: &[f64]| {
+            Target::new("x", bound, Summary::of(values.iter().copied())).verdict
+        };
         assert_eq!(verdict(Bound::AtMost(0.5), &[0.1, 0.5, 9.0]), Verdict::Reached);
         assert_eq!(verdict(Bound::AtMost(0.5), &[0.1, 0.6, 0.7]), Verdict::Missed);
         assert_eq!(verdict(Bound::AtLeast(40.0), &[39.0, 41.0, 42.0]), Verdict::Reached);

@@ -1,6 +1,8 @@
 //! The report as aligned text.
 
-use super::{Group, Report, Row, Sheet, Target};
+use super::model::{Group, Report, Row};
+use super::sheet::Sheet;
+use super::target::Target;
 use crate::stats::Summary;
 use std::fmt::Write;
 
@@ -10,10 +12,19 @@ pub fn render(report: &Report) -> String {
     let m = &report.machine;
     let vm = if m.virtual_machine { "virtual machine" } else { "bare metal" };
     line(&mut out, &format!("trapline-bench {}", report.bench));
-    line(&mut out, &format!("{}, {} CPUs, {vm}, Linux {}, host {}", m.cpu, m.cpus, m.kernel, m.name));
     line(
         &mut out,
-        &format!("{} UTC, load {:.2} at the start, rseq {}, fences {}", m.date, m.load, if m.rseq { "yes" } else { "no" }, m.fence),
+        &format!("{}, {} CPUs, {vm}, Linux {}, host {}", m.cpu, m.cpus, m.kernel, m.name),
+    );
+    line(
+        &mut out,
+        &format!(
+            "{} UTC, load {:.2} at the start, rseq {}, fences {}",
+            m.date,
+            m.load,
+            if m.rseq { "yes" } else { "no" },
+            m.fence
+        ),
     );
     line(&mut out, &report.settings.join(", "));
     for group in &report.groups {
@@ -39,7 +50,9 @@ fn line(out: &mut String, text: &str) {
 
 fn group(out: &mut String, group: &Group) {
     let transfer = match (group.line_transfer_ns, group.distance()) {
-        (Some(t), Some(distance)) => format!("   line transfer {:.0} [{:.0}..{:.0}] ns: {distance}", t.median, t.min, t.max),
+        (Some(t), Some(distance)) => {
+            format!("   line transfer {:.0} [{:.0}..{:.0}] ns: {distance}", t.median, t.min, t.max)
+        }
         _ => String::new(),
     };
     line(out, &format!("\n{}{transfer}", group.title));
@@ -63,12 +76,20 @@ fn row(row: &Row, width: usize, subtracted: bool) -> String {
     if let Some(why) = &row.absent {
         return format!("{head}  {why}");
     }
-    let Some(cpu) = row.cpu_ns else { return format!("{head}  no operation finished inside the window") };
-    let mut text = format!("{head}  {:>9}{:>9}{:>9}", number(cpu.min), number(cpu.median), number(cpu.max));
+    let Some(cpu) = row.cpu_ns else {
+        return format!("{head}  no operation finished inside the window");
+    };
+    let mut text =
+        format!("{head}  {:>9}{:>9}{:>9}", number(cpu.min), number(cpu.median), number(cpu.max));
     if subtracted {
-        let _ = write!(text, "{:>9}", row.raw_cpu_ns.map_or_else(|| "-".to_owned(), |raw| number(raw.median)));
+        let _ = write!(
+            text,
+            "{:>9}",
+            row.raw_cpu_ns.map_or_else(|| "-".to_owned(), |raw| number(raw.median))
+        );
     }
-    let ratio = |r: Option<Summary>| r.map_or_else(|| "-".to_owned(), |r| format!("{}x", number(r.median)));
+    let ratio =
+        |r: Option<Summary>| r.map_or_else(|| "-".to_owned(), |r| format!("{}x", number(r.median)));
     let wall = row.wall_ns.map_or_else(|| "-".to_owned(), |w| number(w.median));
     let _ = write!(text, "  {wall:>9}  {:>9}  {:>8}", ratio(row.to_best_peer), ratio(row.to_floor));
     if row.misses_per_million > 0.0 {
@@ -81,11 +102,13 @@ fn sheet(out: &mut String, sheet: &Sheet) {
     line(out, &format!("\n{}", sheet.title));
     let width = sheet.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(9);
     let widths: Vec<usize> = sheet.columns.iter().map(|c| c.chars().count().max(9)).collect();
-    let head: String = sheet.columns.iter().zip(&widths).map(|(c, w)| format!("  {c:>w$}")).collect();
+    let head: String =
+        sheet.columns.iter().zip(&widths).map(|(c, w)| format!("  {c:>w$}")).collect();
     line(out, &format!("  {:<width$}{head}", ""));
     for row in &sheet.rows {
         let value = |v: &Option<f64>| v.map_or_else(|| "-".to_owned(), number);
-        let cells: String = row.values.iter().zip(&widths).map(|(v, w)| format!("  {:>w$}", value(v))).collect();
+        let cells: String =
+            row.values.iter().zip(&widths).map(|(v, w)| format!("  {:>w$}", value(v))).collect();
         line(out, format!("  {:<width$}{cells}  {}", row.name, row.remark).trim_end());
     }
     for note in &sheet.notes {
@@ -101,9 +124,14 @@ fn targets(out: &mut String, targets: &[Target]) {
     let width = targets.iter().map(|t| t.what.chars().count()).max().unwrap_or(0);
     for t in targets {
         let bound = t.bound.text();
-        let measured =
-            t.measured.map_or_else(|| "-".to_owned(), |m| format!("{} [{}..{}]", number(m.median), number(m.min), number(m.max)));
-        line(out, &format!("  {:<12}  {:<width$}  {bound:<10}  {measured}", t.verdict.label(), t.what));
+        let measured = t.measured.map_or_else(
+            || "-".to_owned(),
+            |m| format!("{} [{}..{}]", number(m.median), number(m.min), number(m.max)),
+        );
+        line(
+            out,
+            &format!("  {:<12}  {:<width$}  {bound:<10}  {measured}", t.verdict.label(), t.what),
+        );
     }
 }
 

@@ -22,7 +22,8 @@ struct Writer {
     unlinked: Vec<Arc<Stage>>,
 }
 
-/// The flavour. The lock is only there to clone from a reference that the writer is about to replace; cloning and dropping are what is tortured.
+/// The flavour. The lock is only there to clone from a reference that the writer is about to
+/// replace; cloning and dropping are what is tortured.
 pub(super) struct Cached {
     current: RwLock<CachedArc<Value>>,
     writer: Mutex<Writer>,
@@ -30,8 +31,12 @@ pub(super) struct Cached {
 
 impl Cached {
     pub(super) fn new() -> Self {
-        let writer = Writer { free: (0..OBJECTS).map(|_| Arc::default()).collect(), unlinked: Vec::new() };
-        Self { current: RwLock::new(CachedArc::new(Value(Arc::default()))), writer: Mutex::new(writer) }
+        let writer =
+            Writer { free: (0..OBJECTS).map(|_| Arc::default()).collect(), unlinked: Vec::new() };
+        Self {
+            current: RwLock::new(CachedArc::new(Value(Arc::default()))),
+            writer: Mutex::new(writer),
+        }
     }
 
     fn get(&self) -> CachedArc<Value> {
@@ -77,7 +82,10 @@ impl Flavour for Cached {
         if let Some(stage) = free.pop() {
             stage.renew();
             let next = CachedArc::new(Value(stage));
-            let old = std::mem::replace(&mut *self.current.write().expect("no reader panics with the lock"), next);
+            let old = std::mem::replace(
+                &mut *self.current.write().expect("no reader panics with the lock"),
+                next,
+            );
             let stage = Arc::clone(&old.0);
             stage.advance();
             match chance.below(4) {
@@ -106,7 +114,11 @@ impl Flavour for Cached {
         cached::flush_all();
         let writer = self.writer.lock().expect("one writer, which does not panic");
         let lost = writer.unlinked.iter().filter(|stage| stage.get() < 2).count();
-        if lost == 0 { Ok(()) } else { Err(format!("{lost} objects without references were not dropped by a flush")) }
+        if lost == 0 {
+            Ok(())
+        } else {
+            Err(format!("{lost} objects without references were not dropped by a flush"))
+        }
     }
 }
 

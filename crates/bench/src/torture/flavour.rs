@@ -26,10 +26,12 @@ pub(super) trait Flavour: Sync + 'static {
     /// The same inside a signal handler. False: handlers cannot do that with this flavour.
     fn read_in_handler(&self, visit: Visit<'_>) -> bool;
 
-    /// Finds the current object and keeps it for another thread. `None`: sections of this flavour end where they began.
+    /// Finds the current object and keeps it for another thread. `None`: sections of this flavour
+    /// end where they began.
     fn take_away(&self) -> Option<Box<dyn Held + '_>>;
 
-    /// The writer: replaces the current object and ages what was replaced before. Called by one thread at a time.
+    /// The writer: replaces the current object and ages what was replaced before. Called by one
+    /// thread at a time.
     fn update(&self, chance: &mut Chance);
 
     /// After the last reader: everything that was replaced has to come back.

@@ -44,7 +44,12 @@ pub(super) struct Grace<G> {
 
 impl<G: GracePeriods> Grace<G> {
     pub(super) fn new(periods: G) -> Self {
-        Self { periods, stages: Default::default(), current: AtomicUsize::new(0), pipe: Mutex::new(Pipe::new(OBJECTS)) }
+        Self {
+            periods,
+            stages: Default::default(),
+            current: AtomicUsize::new(0),
+            pipe: Mutex::new(Pipe::new(OBJECTS)),
+        }
     }
 
     fn found(&self) -> &Stage {
@@ -83,7 +88,8 @@ impl<G: GracePeriods> Flavour for Grace<G> {
         let mut pipe = self.pipe.lock().expect("one writer, which does not panic");
         let next = pipe.take().expect("at most LAST objects age");
         self.stages[next].renew();
-        let old = self.current.swap(next, Ordering::AcqRel); // Release pairs with the load in `found`
+        // Release pairs with the load in `found`
+        let old = self.current.swap(next, Ordering::AcqRel);
         self.stages[old].advance();
         pipe.enter(old);
         self.periods.wait(chance);
@@ -92,12 +98,16 @@ impl<G: GracePeriods> Flavour for Grace<G> {
 
     fn finish(&self) -> Result<(), String> {
         let mut pipe = self.pipe.lock().expect("one writer, which does not panic");
-        let mut chance = Chance::new(1);
+        let mut chance = Chance::new(1, 0);
         for _ in 0..super::stage::LAST {
             self.periods.wait(&mut chance);
             pipe.age(|object| self.stages[object].advance());
         }
-        if pipe.aging() == 0 { Ok(()) } else { Err(format!("{} objects never aged to the end", pipe.aging())) }
+        if pipe.aging() == 0 {
+            Ok(())
+        } else {
+            Err(format!("{} objects never aged to the end", pipe.aging()))
+        }
     }
 }
 
@@ -151,7 +161,10 @@ impl GracePeriods for Rcu {
             1 => {
                 self.queue();
                 rcu::barrier();
-                assert!(self.waiter.done.load(Ordering::Acquire), "a barrier waits for what was queued before"); // pairs with `tell`
+                assert!(
+                    self.waiter.done.load(Ordering::Acquire),
+                    "a barrier waits for what was queued before"
+                ); // pairs with `tell`
             }
             _ => {
                 self.queue();
@@ -168,7 +181,8 @@ impl Rcu {
     fn queue(&self) {
         self.waiter.done.store(false, Ordering::Relaxed); // ordered by the queueing below
         let head = NonNull::from(&self.waiter).cast::<rcu::Head>();
-        // SAFETY: the last callback has run (`wait` returned), and `self` outlives this one, for which the caller waits.
+        // SAFETY: the last callback has run (`wait` returned), and `self` outlives this one, for
+        // which the caller waits.
         unsafe { rcu::call(head, tell) };
     }
 }
@@ -197,7 +211,7 @@ impl GracePeriods for RcuPoll {
 }
 
 /// Either flavour of SRCU: synchronize and polled.
-pub(super) struct Srcu<K: Named>(srcu::Srcu<K>);
+pub(super) struct Srcu<K: Named>(srcu::SrcuDomain<K>);
 
 /// A flavour of SRCU with its name.
 pub(super) trait Named: srcu::Flavour + 'static {
@@ -214,13 +228,13 @@ impl Named for srcu::Fast {
 
 impl<K: Named> Srcu<K> {
     pub(super) fn new() -> Self {
-        Self(srcu::Srcu::new())
+        Self(srcu::SrcuDomain::new())
     }
 }
 
 impl<K: Named> GracePeriods for Srcu<K>
 where
-    srcu::Srcu<K>: Sync,
+    srcu::SrcuDomain<K>: Sync,
     for<'a> srcu::Guard<'a, K>: Send,
 {
     const NAME: &'static str = K::NAME;

@@ -22,10 +22,12 @@ reclaim::retirable!(Node, head);
 
 /// The deleter: instead of freeing the object, ages it.
 fn scanned(node: *mut Node) {
-    // SAFETY: the domain calls this with what was retired: a node of the flavour, which lives as long as the process.
+    // SAFETY: the domain calls this with what was retired: a node of the flavour, which lives as
+    // long as the process.
     let node = unsafe { &*node };
     node.stage.advance();
-    node.back.store(true, Ordering::Release); // pairs with the Acquire in `update`: the scan is done with the node
+    // pairs with the Acquire in `update`: the scan is done with the node
+    node.back.store(true, Ordering::Release);
 }
 
 /// The writer's bookkeeping, by addresses of nodes.
@@ -45,17 +47,24 @@ pub(super) struct Hazptr {
 impl Hazptr {
     pub(super) fn new(wildcard: bool) -> Self {
         let mut nodes = (0..OBJECTS).map(|_| {
-            let node = Node { head: Head::new(), stage: Stage::default(), back: AtomicBool::new(false) };
+            let node =
+                Node { head: Head::new(), stage: Stage::default(), back: AtomicBool::new(false) };
             // As long as the process, like the flavour.
             AtomicPtr::new(std::ptr::from_mut(Box::leak(Box::new(node))))
         });
         let current = nodes.next().expect("more than one");
-        Self { wildcard, domain: Domain::new(), current, writer: Mutex::new(Writer { free: nodes.collect(), retired: Vec::new() }) }
+        Self {
+            wildcard,
+            domain: Domain::new(),
+            current,
+            writer: Mutex::new(Writer { free: nodes.collect(), retired: Vec::new() }),
+        }
     }
 
     fn visit_by(&self, holder: &mut hazptr::Hazard<'_>, visit: Visit<'_>) {
         let node = if self.wildcard {
-            // SAFETY: `current` always points to a node, and nodes are unlinked before they are retired.
+            // SAFETY: `current` always points to a node, and nodes are unlinked before they are
+            // retired.
             unsafe { holder.protect_wait_free(&self.current) }
         } else {
             // SAFETY: likewise.
@@ -81,8 +90,11 @@ impl Flavour for Hazptr {
                 self.visit_by(&mut holder, visit);
             }
             1 => hazptr::scope(|hazard| self.visit_by(hazard, visit)),
-            // SAFETY: `current` always points to a node, and nodes are unlinked before they are retired.
-            _ => unsafe { hazptr::read(&self.current, |node| visit(&node.expect("never null").stage)) },
+            // SAFETY: `current` always points to a node, and nodes are unlinked before they are
+            // retired.
+            _ => unsafe {
+                hazptr::read(&self.current, |node| visit(&node.expect("never null").stage))
+            },
         }
     }
 
@@ -92,7 +104,8 @@ impl Flavour for Hazptr {
     }
 
     fn take_away(&self) -> Option<Box<dyn Held + '_>> {
-        // SAFETY: `current` always points to a node, and nodes are unlinked before they are retired.
+        // SAFETY: `current` always points to a node, and nodes are unlinked before they are
+        // retired.
         let protected = unsafe { HazardPointer::new().protect_owned(&self.current) }.ok()?;
         Some(Box::new(HandedOff(protected.detach())))
     }
@@ -104,7 +117,8 @@ impl Flavour for Hazptr {
             let next = next.into_inner();
             // SAFETY: a free node; nobody else has it, and it lives as long as the process.
             unsafe { &*next }.stage.renew();
-            let old = self.current.swap(next, Ordering::AcqRel); // Release pairs with the readers' Acquire in `protect`
+            // Release pairs with the readers' Acquire in `protect`
+            let old = self.current.swap(next, Ordering::AcqRel);
             // SAFETY: nodes live as long as the process.
             let node = unsafe { &*old };
             node.stage.advance();
@@ -146,11 +160,14 @@ impl Flavour for Hazptr {
         let lost = writer.retired.iter_mut().filter_map(|node| {
             // SAFETY: nodes live as long as the process.
             let node = unsafe { &**node.get_mut() };
-            (!node.back.load(Ordering::Acquire)).then_some(()) // pairs with the Release in `scanned`
+            // pairs with the Release in `scanned`
+            (!node.back.load(Ordering::Acquire)).then_some(())
         });
         match lost.count() {
             0 => Ok(()),
-            n => Err(format!("{n} retired objects were not reclaimed by a barrier without readers")),
+            n => {
+                Err(format!("{n} retired objects were not reclaimed by a barrier without readers"))
+            }
         }
     }
 }
@@ -159,7 +176,8 @@ impl Hazptr {
     fn retire(&self, node: *mut Node) {
         // SAFETY: nodes live as long as the process.
         unsafe { &*node }.back.store(false, Ordering::Relaxed); // ordered by the retirement
-        // SAFETY: unlinked, in no list (it was never retired, or a scan has given it back), and the deleter only needs it to live.
+        // SAFETY: unlinked, in no list (it was never retired, or a scan has given it back), and the
+        // deleter only needs it to live.
         unsafe { self.domain.retire_with(node, scanned) };
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Outcome {
     /// Times that nothing moved for the time given.
     pub(super) stalls: u64,
     pub(super) seconds: f64,
+    /// What every thread's choices began with.
+    pub(super) seed: u64,
     /// What went wrong.
     pub(super) failure: Option<String>,
 }
@@ -27,7 +29,14 @@ impl Outcome {
     pub(super) fn header() -> String {
         format!(
             "{:<16} {:>12} {:>12} {:>12} {:>12} {:>10} {:>7} {:>7}",
-            "flavour", "reads", "handed over", "in handlers", "updates", "max stage", "stalls", "result"
+            "flavour",
+            "reads",
+            "handed over",
+            "in handlers",
+            "updates",
+            "max stage",
+            "stalls",
+            "result"
         )
     }
 
@@ -35,12 +44,31 @@ impl Outcome {
         let result = if self.failure.is_some() { "FAILED" } else { "ok" };
         let line = format!(
             "{:<16} {:>12} {:>12} {:>12} {:>12} {:>10} {:>7} {:>7}",
-            self.flavour, self.reads, self.handed_over, self.in_handlers, self.updates, self.max_stage, self.stalls, result
+            self.flavour,
+            self.reads,
+            self.handed_over,
+            self.in_handlers,
+            self.updates,
+            self.max_stage,
+            self.stalls,
+            result
         );
         match &self.failure {
             Some(why) => format!("{line}\n    {}", why.replace('\n', "\n    ")),
             None => line,
         }
+    }
+
+    /// Of a failure, in one line: flavour, cause and seed.
+    pub(super) fn last_words(&self) -> String {
+        let cause = self.failure.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+        let Self { flavour, seed, .. } = self;
+        let option = if flavour == "broken" {
+            "--broken".to_owned()
+        } else {
+            format!("--flavour {flavour}")
+        };
+        format!("torture failed: {flavour}: {cause} ({option} --seed {seed})")
     }
 
     pub(super) fn is_stalled(&self) -> bool {

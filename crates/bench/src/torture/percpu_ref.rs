@@ -1,4 +1,5 @@
-//! percpu_ref: an object's count is killed when the object is replaced; its release callback is what would free it.
+//! percpu_ref: an object's count is killed when the object is replaced; its release callback is
+//! what would free it.
 
 use super::chance::Chance;
 use super::flavour::{Flavour, Held, Visit};
@@ -28,10 +29,17 @@ impl Object {
         let of_callback = Arc::clone(&state);
         let release = move || {
             of_callback.stage.advance();
-            let before = of_callback.released.swap(true, Ordering::AcqRel); // pairs with the Acquire in `update`
+            // pairs with the Acquire in `update`
+            let before = of_callback.released.swap(true, Ordering::AcqRel);
             assert!(!before, "the release callback ran twice");
         };
-        Self { state, count: PercpuRef::with_options(Options { dead: true, ..Options::default() }, Box::new(release)) }
+        Self {
+            state,
+            count: PercpuRef::with_options(
+                Options { dead: true, ..Options::default() },
+                Box::new(release),
+            ),
+        }
     }
 
     fn put(&self) {
@@ -60,7 +68,8 @@ impl Counted {
         Self { objects, current: AtomicUsize::new(0), writer: Mutex::new(writer) }
     }
 
-    /// The current object with a reference; objects are never freed, so that a late attempt meets a count that is dead or lives again.
+    /// The current object with a reference; objects are never freed, so that a late attempt meets a
+    /// count that is dead or lives again.
     fn get(&self) -> &Object {
         loop {
             // Acquire pairs with the writer's swap: the object was brought to life before.
@@ -97,7 +106,8 @@ impl Flavour for Counted {
 
     fn read_in_handler(&self, visit: Visit<'_>) -> bool {
         // One attempt: a handler may have interrupted the writer itself.
-        let object = &self.objects[self.current.load(Ordering::Acquire)]; // pairs with the writer's swap
+        // pairs with the writer's swap
+        let object = &self.objects[self.current.load(Ordering::Acquire)];
         if object.count.try_get_live() {
             visit(&object.state.stage);
             object.put();
@@ -117,7 +127,8 @@ impl Flavour for Counted {
             object.state.stage.renew();
             object.state.released.store(false, Ordering::Relaxed); // published by the swap
             object.count.reinit().expect("released, and dead since");
-            let old = self.current.swap(next, Ordering::AcqRel); // pairs with the loads of `current`
+            // pairs with the loads of `current`
+            let old = self.current.swap(next, Ordering::AcqRel);
             let unlinked = &self.objects[old];
             unlinked.state.stage.advance();
             if chance.once_in(8) {
@@ -128,7 +139,10 @@ impl Flavour for Counted {
             }
             let mut confirmed = false;
             unlinked.count.kill_and_confirm(|| confirmed = true).expect("killed once");
-            assert!(confirmed && !unlinked.count.try_get_live(), "after the confirmation nobody gets a live reference");
+            assert!(
+                confirmed && !unlinked.count.try_get_live(),
+                "after the confirmation nobody gets a live reference"
+            );
             if chance.once_in(16) && unlinked.count.try_get() {
                 // A reference is left: the kill can be taken back, and be done again.
                 unlinked.count.resurrect().expect("dead, not at zero");
@@ -152,8 +166,16 @@ impl Flavour for Counted {
 
     fn finish(&self) -> Result<(), String> {
         let writer = self.writer.lock().expect("one writer, which does not panic");
-        let lost = writer.killed.iter().filter(|&&i| !self.objects[i].state.released.load(Ordering::Acquire)).count(); // pairs with the callback
-        if lost == 0 { Ok(()) } else { Err(format!("{lost} counts were killed and never released, without readers")) }
+        let lost = writer
+            .killed
+            .iter()
+            .filter(|&&i| !self.objects[i].state.released.load(Ordering::Acquire))
+            .count(); // pairs with the callback
+        if lost == 0 {
+            Ok(())
+        } else {
+            Err(format!("{lost} counts were killed and never released, without readers"))
+        }
     }
 }
 

@@ -1,65 +1,38 @@
-//! The program: readers, one writer, a thread that ends what others began, and a watch over all of them.
+//! The program: readers, one writer, a thread that ends what others began, and a watch over all of
+//! them.
 
-use super::Setting;
 use super::chance::Chance;
+use super::counts::Counts;
 use super::flavour::{Flavour, Held};
 use super::outcome::Outcome;
+use super::setting::Setting;
 use super::signals::Timer;
 use percpu::CachePadded;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the threads report. Relaxed throughout: statistics, and a flag that says stop.
-#[derive(Default)]
-pub(super) struct Counts {
-    reads: Vec<CachePadded<AtomicU64>>,
-    handed_over: AtomicU64,
-    pub(super) in_handlers: AtomicU64,
-    updates: AtomicU64,
-    max_stage: AtomicU32,
-    stop: AtomicBool,
-    running: AtomicU64,
-    panics: Mutex<Vec<String>>,
-}
-
-impl Counts {
-    /// A reader looked at an object of this stage. Signal-safe.
-    pub(super) fn see(&self, stage: u32) {
-        if stage > self.max_stage.load(Ordering::Relaxed) {
-            self.max_stage.fetch_max(stage, Ordering::Relaxed);
-        }
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    fn total_reads(&self) -> u64 {
-        self.reads.iter().map(|n| n.load(Ordering::Relaxed)).sum()
-    }
-}
-
 /// Tortures one flavour.
 pub(super) fn run<F: Flavour>(flavour: &'static F, setting: &Setting) -> Outcome {
-    let counts: &'static Counts =
-        Box::leak(Box::new(Counts { reads: (0..setting.readers).map(|_| CachePadded::default()).collect(), ..Counts::default() }));
+    let counts: &'static Counts = Box::leak(Box::new(Counts {
+        reads: (0..setting.readers).map(|_| CachePadded::default()).collect(),
+        ..Counts::default()
+    }));
     let begin = Instant::now();
     let (send, receive) = sync_channel::<Box<dyn Held + 'static>>(64);
-    let receive = Arc::new(Mutex::new(receive));
     let mut threads = Vec::new();
+    let seed = setting.seed;
     for seat in 0..setting.readers {
         let send = send.clone();
-        threads.push(spawn(counts, move || reader(flavour, counts, seat, &send)));
+        let chance = Chance::new(seed, seat as u64 + 1);
+        threads.push(spawn(counts, move || reader(flavour, counts, seat, chance, &send)));
     }
     drop(send);
-    let of_closer = Arc::clone(&receive);
-    threads.push(spawn(counts, move || closer(counts, &of_closer)));
-    threads.push(spawn(counts, move || writer(flavour, counts)));
+    threads.push(spawn(counts, move || closer(counts, &receive)));
+    threads.push(spawn(counts, move || writer(flavour, counts, Chance::new(seed, 0))));
 
     let mut failure = watch(counts, setting, begin);
     counts.stop.store(true, Ordering::Relaxed);
@@ -69,15 +42,13 @@ pub(super) fn run<F: Flavour>(flavour: &'static F, setting: &Setting) -> Outcome
     let stalls = u64::from(failure.is_some());
     if failure.is_none() {
         threads.into_iter().for_each(|t| t.join().expect("panics were caught"));
-        // What was still on its way.
-        for held in receive.lock().expect("nobody panics with the channel").try_iter() {
-            held.finish(&mut |stage| counts.see(stage.get()));
-        }
         failure = flavour.finish().err();
     }
     let max_stage = counts.max_stage.load(Ordering::Relaxed);
     if max_stage > 1 {
-        failure = Some(format!("a reader saw an object at stage {max_stage}: it was looking at freed memory"));
+        failure = Some(format!(
+            "a reader saw an object at stage {max_stage}: it was looking at freed memory"
+        ));
     }
     if let Some(message) = counts.panics.lock().expect("nobody panics with the list").first() {
         failure = Some(format!("a thread panicked: {message}"));
@@ -91,6 +62,7 @@ pub(super) fn run<F: Flavour>(flavour: &'static F, setting: &Setting) -> Outcome
         max_stage,
         stalls,
         seconds: begin.elapsed().as_secs_f64(),
+        seed,
         failure,
     }
 }
@@ -99,16 +71,28 @@ fn spawn(counts: &'static Counts, body: impl FnOnce() + Send + 'static) -> threa
     counts.running.fetch_add(1, Ordering::Relaxed);
     thread::spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            counts.panics.lock().expect("nobody panics with the list").push(text.unwrap_or_else(|| "no message".to_owned()));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            counts
+                .panics
+                .lock()
+                .expect("nobody panics with the list")
+                .push(text.unwrap_or_else(|| "no message".to_owned()));
             counts.stop.store(true, Ordering::Relaxed);
         }
         counts.running.fetch_sub(1, Ordering::Relaxed);
     })
 }
 
-fn reader<F: Flavour>(flavour: &'static F, counts: &'static Counts, seat: usize, send: &SyncSender<Box<dyn Held>>) {
-    let mut chance = Chance::new(seat as u64 + 1);
+fn reader<F: Flavour>(
+    flavour: &'static F,
+    counts: &'static Counts,
+    seat: usize,
+    mut chance: Chance,
+    send: &SyncSender<Box<dyn Held>>,
+) {
     // The thread's first section should not be in a handler.
     flavour.read(&mut chance, &mut |stage| counts.see(stage.get()));
     let _timer = Timer::start(flavour, counts);
@@ -122,14 +106,17 @@ fn reader<F: Flavour>(flavour: &'static F, counts: &'static Counts, seat: usize,
         });
         counts.reads[seat].fetch_add(1, Ordering::Relaxed);
         let taken = if chance.once_in(128) { flavour.take_away() } else { None };
-        if let Some(Err(TrySendError::Full(held) | TrySendError::Disconnected(held))) = taken.map(|held| send.try_send(held)) {
+        if let Some(Err(TrySendError::Full(held) | TrySendError::Disconnected(held))) =
+            taken.map(|held| send.try_send(held))
+        {
             // No room on the way: let go of it here.
             held.finish(&mut |stage| counts.see(stage.get()));
         }
     }
 }
 
-/// Stays inside a section: mostly not at all, sometimes for some hundred nanoseconds, seldom past the end of the time slice, and where readers may sleep, asleep.
+/// Stays inside a section: mostly not at all, sometimes for some hundred nanoseconds, seldom past
+/// the end of the time slice, and where readers may sleep, asleep.
 fn linger(delay: u64, sleeps: bool) {
     match delay {
         0 if sleeps => thread::sleep(Duration::from_millis(1)),
@@ -139,18 +126,16 @@ fn linger(delay: u64, sleeps: bool) {
     }
 }
 
-/// Lets go of what readers took, after a while.
-fn closer(counts: &'static Counts, receive: &Mutex<Receiver<Box<dyn Held>>>) {
-    let receive = receive.lock().expect("nobody panics with the channel");
-    while !counts.stopped() {
-        let Ok(held) = receive.recv_timeout(Duration::from_millis(5)) else { continue };
+/// Lets go of what readers took, after a while. It ends behind the last reader, with nothing left
+/// on its way: the writer may be waiting for a section that is.
+fn closer(counts: &'static Counts, receive: &Receiver<Box<dyn Held>>) {
+    for held in receive {
         held.finish(&mut |stage| counts.see(stage.get()));
         counts.handed_over.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn writer<F: Flavour>(flavour: &'static F, counts: &'static Counts) {
-    let mut chance = Chance::new(0xdead);
+fn writer<F: Flavour>(flavour: &'static F, counts: &'static Counts, mut chance: Chance) {
     while !counts.stopped() {
         flavour.update(&mut chance);
         counts.updates.fetch_add(1, Ordering::Relaxed);
@@ -160,17 +145,26 @@ fn writer<F: Flavour>(flavour: &'static F, counts: &'static Counts) {
     }
 }
 
-/// Waits until the time is up, a reader has seen too much, or nothing moves. Some: what stands still.
+/// Waits until the time is up, a reader has seen too much, or nothing moves. Some: what stands
+/// still.
 fn watch(counts: &'static Counts, setting: &Setting, begin: Instant) -> Option<String> {
     let mut seen = [(u64::MAX, Instant::now()); 2];
-    while begin.elapsed() < setting.time && !counts.stopped() && counts.max_stage.load(Ordering::Relaxed) <= 1 {
+    while begin.elapsed() < setting.time
+        && !counts.stopped()
+        && counts.max_stage.load(Ordering::Relaxed) <= 1
+    {
         thread::sleep(Duration::from_millis(20));
         let now = [counts.total_reads(), counts.updates.load(Ordering::Relaxed)];
-        for (what, ((last, since), now)) in ["readers", "the writer"].iter().zip(seen.iter_mut().zip(now)) {
+        for (what, ((last, since), now)) in
+            ["readers", "the writer"].iter().zip(seen.iter_mut().zip(now))
+        {
             if *last != now {
                 (*last, *since) = (now, Instant::now());
             } else if since.elapsed() > setting.stall {
-                return Some(diagnose(&format!("{what} made no progress for {} s", setting.stall.as_secs()), counts));
+                return Some(diagnose(
+                    &format!("{what} made no progress for {} s", setting.stall.as_secs()),
+                    counts,
+                ));
             }
         }
     }
@@ -183,7 +177,10 @@ fn wait_for_end(counts: &'static Counts, patience: Duration) -> Option<String> {
     while counts.running.load(Ordering::Relaxed) > 0 {
         if begin.elapsed() > patience {
             let running = counts.running.load(Ordering::Relaxed);
-            return Some(diagnose(&format!("{running} threads did not end within {} s", patience.as_secs()), counts));
+            return Some(diagnose(
+                &format!("{running} threads did not end within {} s", patience.as_secs()),
+                counts,
+            ));
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -195,12 +192,103 @@ fn diagnose(what: &str, counts: &Counts) -> String {
     let mut text = what.to_owned();
     let reads: Vec<u64> = counts.reads.iter().map(|n| n.load(Ordering::Relaxed)).collect();
     // Writing into a string cannot fail.
-    let _ = write!(text, "\nreads per reader {reads:?}, updates {}", counts.updates.load(Ordering::Relaxed));
+    let _ = write!(
+        text,
+        "\nreads per reader {reads:?}, updates {}",
+        counts.updates.load(Ordering::Relaxed)
+    );
     for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let line = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default().trim().to_owned();
+        let line = |file: &str| {
+            std::fs::read_to_string(task.path().join(file)).unwrap_or_default().trim().to_owned()
+        };
         let stat = line("stat");
-        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next().map(str::to_owned)).unwrap_or_default();
-        let _ = write!(text, "\nthread {}: state {state}, {}", task.file_name().display(), line("wchan"));
+        let state = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().next().map(str::to_owned))
+            .unwrap_or_default();
+        let _ = write!(
+            text,
+            "\nthread {}: state {state}, {}",
+            task.file_name().display(),
+            line("wchan")
+        );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Setting;
+    use super::super::chance::Chance;
+    use super::super::flavour::{Flavour, Held, Visit};
+    use super::super::stage::Stage;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A writer that waits until no section is open, as a grace period does, and sections that are
+    /// ended slowly on another thread.
+    #[derive(Default)]
+    struct Slow {
+        stage: Stage,
+        open: AtomicUsize,
+    }
+
+    struct Section<'s>(&'s Slow);
+
+    impl Held for Section<'_> {
+        fn finish(self: Box<Self>, visit: Visit<'_>) {
+            visit(&self.0.stage);
+            std::thread::sleep(Duration::from_millis(1));
+            self.0.open.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    impl Flavour for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn readers_may_sleep(&self) -> bool {
+            false
+        }
+
+        fn read(&self, _: &mut Chance, visit: Visit<'_>) {
+            visit(&self.stage);
+        }
+
+        fn read_in_handler(&self, _: Visit<'_>) -> bool {
+            false
+        }
+
+        fn take_away(&self) -> Option<Box<dyn Held + '_>> {
+            self.open.fetch_add(1, Ordering::AcqRel);
+            Some(Box::new(Section(self)))
+        }
+
+        fn update(&self, _: &mut Chance) {
+            while self.open.load(Ordering::Acquire) != 0 {
+                std::thread::yield_now();
+            }
+        }
+
+        fn finish(&self) -> Result<(), String> {
+            match self.open.load(Ordering::Acquire) {
+                0 => Ok(()),
+                n => Err(format!("{n} sections are open")),
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_sections_on_their_way_and_a_writer_that_waits_for_them() {
+        let setting = Setting {
+            readers: 4,
+            time: Duration::from_millis(300),
+            stall: Duration::from_secs(60),
+            seed: 1,
+        };
+        let outcome = super::run(Box::leak(Box::new(Slow::default())), &setting);
+        assert_eq!(outcome.failure, None);
+    }
 }

@@ -1,8 +1,9 @@
-//! Readers inside signal handlers: a POSIX timer per reader thread interrupts it, wherever it is, and the handler runs a section of its own.
+//! Readers inside signal handlers: a POSIX timer per reader thread interrupts it, wherever it is,
+//! and the handler runs a section of its own.
 #![allow(unsafe_code)]
 
+use super::counts::Counts;
 use super::flavour::Flavour;
-use super::run::Counts;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Once;
@@ -19,7 +20,8 @@ struct Target {
 }
 
 thread_local! {
-    /// The thread's target; null outside of a torture. Const and without a destructor, so that a handler can read it at any time.
+    /// The thread's target; null outside of a torture. Const and without a destructor, so that a
+    /// handler can read it at any time.
     static TARGET: Cell<*const Target> = const { Cell::new(ptr::null()) };
 }
 
@@ -33,7 +35,11 @@ impl Timer {
     /// Starts; `None` if the system has no timer to give.
     pub(super) fn start<F: Flavour>(flavour: &'static F, counts: &'static Counts) -> Option<Self> {
         install();
-        let target = Box::into_raw(Box::new(Target { read: read::<F>, flavour: ptr::from_ref(flavour).cast(), counts }));
+        let target = Box::into_raw(Box::new(Target {
+            read: read::<F>,
+            flavour: ptr::from_ref(flavour).cast(),
+            counts,
+        }));
         // SAFETY: a sigevent is plain data; all zero is valid.
         let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
@@ -93,7 +99,8 @@ fn install() {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = handler as *const () as usize;
         action.sa_flags = libc::SA_RESTART;
-        // SAFETY: `action` is live, and the handler only does what the flavours promise to be signal-safe.
+        // SAFETY: `action` is live, and the handler only does what the flavours promise to be
+        // signal-safe.
         unsafe { libc::sigaction(libc::SIGUSR2, &action, ptr::null_mut()) };
     });
 }

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The stage after which an object is used again.
 pub(super) const LAST: u32 = 10;
 
-/// How far an object has aged: 0 current, 1 unlinked, 2 and above: a reader that sees it looks at freed memory.
+/// How far an object has aged: 0 current, 1 unlinked, 2 and above: a reader that sees it looks at
+/// freed memory.
 ///
-/// Relaxed throughout: what orders a reader's look before the step to 2 is the flavour under torture, and nothing else may.
+/// Relaxed throughout: what orders a reader's look before the step to 2 is the flavour under
+/// torture, and nothing else may.
 #[derive(Debug, Default)]
 pub(super) struct Stage(AtomicU32);
 
@@ -29,7 +31,8 @@ impl Stage {
     }
 }
 
-/// The writer's bookkeeping: indices of objects that can be used, and of those in the pipe, oldest first.
+/// The writer's bookkeeping: indices of objects that can be used, and of those in the pipe, oldest
+/// first.
 #[derive(Debug)]
 pub(super) struct Pipe {
     free: Vec<usize>,
@@ -52,7 +55,8 @@ impl Pipe {
         self.aging.push(object);
     }
 
-    /// After a grace period: everything in the pipe ages, and what has aged enough can be used again.
+    /// After a grace period: everything in the pipe ages, and what has aged enough can be used
+    /// again.
     pub(super) fn age(&mut self, mut advance: impl FnMut(usize) -> u32) {
         let free = &mut self.free;
         self.aging.retain(|&object| {

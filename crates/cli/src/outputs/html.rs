@@ -1,13 +1,15 @@
-//! One page that needs nothing else: a flame graph, a table of functions, histograms, and what the recording says of itself.
+//! One page that needs nothing else: a flame graph, a table of functions, histograms, and what the
+//! recording says of itself.
 //!
-//! The figures are in it as JSON, which the page's script draws. The script lets no name become markup, and the page's policy lets it load nothing.
+//! The figures are in it as JSON, which the page's script draws. The script lets no name become
+//! markup, and the page's policy lets it load nothing.
 
 #[cfg(test)]
 mod browser_tests;
 mod data;
 
-use crate::recording::Recording;
-use crate::recording::functions::Functions;
+use crate::model::functions::Functions;
+use crate::model::recording::Recording;
 use data::Data;
 
 /// The script, in the order in which its parts need each other.
@@ -35,15 +37,23 @@ pub(crate) fn served(recording: &Recording) -> String {
 fn page(recording: &Recording, served: bool) -> String {
     // No name may end the element that it is in: inside strings, JSON has another way to write `<`.
     let functions = Functions::of(recording);
-    let data = serde_json::to_string(&Data::of(recording, &functions, served)).unwrap_or_default().replace('<', "\\u003c");
-    let title = recording.header.command.first().map_or("trapline", |program| program.rsplit('/').next().unwrap_or(program));
+    let data = crate::text::to_json(&Data::of(recording, &functions, served))
+        .unwrap_or_default()
+        .replace('<', "\\u003c");
+    let title = recording
+        .header
+        .command
+        .first()
+        .map_or("trapline", |program| program.rsplit('/').next().unwrap_or(program));
     let title = title.replace('&', "&amp;").replace('<', "&lt;");
     [
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>",
         &title,
-        " - trapline</title>\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+        " - trapline</title>\n<meta name=\"viewport\" content=\"width=device-width, \
+            initial-scale=1\">\n",
         "<meta name=\"color-scheme\" content=\"light dark\">\n",
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:\">\n",
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src \
+            'unsafe-inline'; style-src 'unsafe-inline'; img-src data:\">\n",
         "<link rel=\"icon\" href=\"data:,\">\n<style>\n",
         STYLE,
         "</style>\n</head>\n",
@@ -60,8 +70,8 @@ fn page(recording: &Recording, served: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::render;
-    use crate::recording::file::tests::complete;
-    use crate::recording::{Frame, Recording, Stack, Symbol};
+    use crate::model::file::tests::complete;
+    use crate::model::recording::{Frame, Recording, Stack, Symbol};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -96,12 +106,23 @@ mod tests {
                 module: Some(at % 2),
                 address: u64::from(at),
                 returns: true,
-                symbols: vec![Symbol { name: format!("function_{at}"), file: Some("/src/many.c".to_string()), line: Some(at + 1) }],
+                symbols: vec![Symbol {
+                    name: format!("function_{at}"),
+                    file: Some("/src/many.c".to_string()),
+                    line: Some(at + 1),
+                }],
             })
             .collect();
-        // Numbers with a long period: ways share their beginnings and spread out towards their ends.
+        // Numbers with a long period: ways share their beginnings and spread out towards their
+        // ends.
         let way = |at: u32| {
-            (0..30_u32).map(move |depth| if depth < 8 { depth } else { at.wrapping_mul(2_654_435_761).rotate_left(depth) % (depth * 100) })
+            (0..30_u32).map(move |depth| {
+                if depth < 8 {
+                    depth
+                } else {
+                    at.wrapping_mul(2_654_435_761).rotate_left(depth) % (depth * 100)
+                }
+            })
         };
         recording.stacks = (0..count)
             .map(|at| {

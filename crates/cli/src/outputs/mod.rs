@@ -1,87 +1,33 @@
 //! What a recording can be turned into.
 
+#[cfg(test)]
+mod browser;
+mod colour;
+pub(crate) mod difference;
 pub(crate) mod firefox;
+mod flame;
 pub(crate) mod folded;
+mod format;
 pub(crate) mod html;
 pub(crate) mod pprof;
 pub(crate) mod svg;
 
-use crate::exit::{Failure, USAGE};
-use crate::recording::{Recording, file};
-use clap::ValueEnum;
+pub(crate) use format::Format;
+
+use crate::model::file;
+use crate::model::recording::Recording;
+use crate::target::Target;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 use std::path::Path;
 
-/// A format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// A recording for `trapline report`.
-    Tlp,
-    /// A flame graph that opens in a browser.
-    Svg,
-    /// One page: flame graph, table, histograms.
-    Html,
-    /// A line per stack, for flamegraph.pl, inferno and speedscope.
-    Folded,
-    /// For `go tool pprof`.
-    Pprof,
-    /// For profiler.firefox.com.
-    Firefox,
-    /// Needs events with times, which a recording does not have.
-    Perfetto,
-}
-
 impl Format {
-    /// The format that was asked for, or else the one that the file's name ends in.
-    pub(crate) fn of(asked: Option<Self>, path: &Path) -> anyhow::Result<Self> {
-        let by_name = || {
-            let name = path.file_name()?.to_str()?;
-            let endings: [(&str, Self); 9] = [
-                (".tlp", Self::Tlp),
-                (".svg", Self::Svg),
-                (".html", Self::Html),
-                (".folded", Self::Folded),
-                (".pb.gz", Self::Pprof),
-                (".pprof", Self::Pprof),
-                (".json", Self::Firefox),
-                (".json.gz", Self::Firefox),
-                (".txt", Self::Folded),
-            ];
-            endings.into_iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, format)| format)
-        };
-        let format = asked.or_else(by_name).ok_or_else(|| {
-            let path = path.display();
-            Failure::error(USAGE, format!("{path}: its ending is that of no format; say -f tlp, svg, html, folded, pprof or firefox"))
-        })?;
-        if format == Self::Perfetto {
-            return Err(Failure::error(
-                USAGE,
-                "a recording counts stacks and keeps no events, which perfetto shows; -f firefox or -f pprof have the same data"
-                    .to_string(),
-            ));
-        }
-        Ok(format)
-    }
-
-    /// What the name of such a file ends in.
-    pub(crate) fn ending(self) -> &'static str {
-        match self {
-            Self::Tlp | Self::Perfetto => "tlp",
-            Self::Svg => "svg",
-            Self::Html => "html",
-            Self::Folded => "folded",
-            Self::Pprof => "pb.gz",
-            Self::Firefox => "json",
-        }
-    }
-
     /// The bytes of a recording in this format.
     pub(crate) fn render(self, recording: &Recording) -> anyhow::Result<Vec<u8>> {
         Ok(match self {
             Self::Tlp | Self::Perfetto => file::bytes(recording)?,
-            Self::Svg => svg::render(recording)?,
+            Self::Svg => svg::render(recording).into_bytes(),
             Self::Html => html::render(recording).into_bytes(),
             Self::Folded => folded::render(recording).into_bytes(),
             Self::Pprof => pprof::render(recording)?,
@@ -90,59 +36,41 @@ impl Format {
     }
 }
 
-/// Writes a recording to a file, whole or not at all, compressed if its name ends in `.gz`; to standard output where the path is `-`.
+/// Writes a recording to a file, whole or not at all, compressed if its name ends in `.gz`; to
+/// standard output where the path is `-`.
 pub(crate) fn write(recording: &Recording, format: Format, path: &Path) -> anyhow::Result<()> {
     let mut bytes = format.render(recording)?;
     let compressed = bytes.starts_with(&[0x1f, 0x8b]);
-    if !compressed && format != Format::Tlp && path.extension().is_some_and(|ending| ending == "gz") {
+    if !compressed && format != Format::Tlp && path.extension().is_some_and(|ending| ending == "gz")
+    {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
         gzip.write_all(&bytes)?;
         bytes = gzip.finish()?;
     }
-    if path == Path::new("-") {
-        // A reader that has seen enough is no error.
-        let _ = std::io::stdout().write_all(&bytes);
-        return Ok(());
-    }
-    file::whole(path, |mut file| file.write_all(&bytes))
+    Target::of(path).write(&bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::Format;
-    use std::path::Path;
 
     #[test]
     fn names_that_end_in_gz_are_compressed() {
         let directory = tempfile::tempdir().unwrap();
-        let recording = crate::recording::file::tests::sample();
+        let recording = crate::model::file::tests::sample();
         let write = |name: &str| {
             let path = directory.path().join(name);
             super::write(&recording, Format::of(None, &path).unwrap(), &path).unwrap();
             std::fs::read(path).unwrap()
         };
         let mut text = Vec::new();
-        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&write("a.json.gz")[..]), &mut text).unwrap();
+        std::io::Read::read_to_end(
+            &mut flate2::read::GzDecoder::new(&write("a.json.gz")[..]),
+            &mut text,
+        )
+        .unwrap();
         assert_eq!(text, write("a.json"));
         // A profile for pprof is compressed anyway, once.
         assert_eq!(write("a.pb.gz"), write("a.pprof"));
-    }
-
-    #[test]
-    fn formats_are_told_by_name() {
-        for (name, expected) in [
-            ("a.tlp", Some(Format::Tlp)),
-            ("x/redis.svg", Some(Format::Svg)),
-            ("a.b.html", Some(Format::Html)),
-            ("a.pb.gz", Some(Format::Pprof)),
-            ("a.json", Some(Format::Firefox)),
-            ("a", None),
-            ("svg", None),
-            ("-", None),
-        ] {
-            assert_eq!(Format::of(None, Path::new(name)).ok(), expected, "{name}");
-        }
-        assert_eq!(Format::of(Some(Format::Folded), Path::new("a.svg")).unwrap(), Format::Folded);
-        assert!(Format::of(Some(Format::Perfetto), Path::new("a")).is_err());
     }
 }

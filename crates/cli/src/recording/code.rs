@@ -1,6 +1,7 @@
-//! The functions and lines of one module of a recording: from the file that was recorded and no other, from the files that go with it, or from the kernel.
+//! The functions and lines of one module of a recording: from the file that was recorded and no
+//! other, from the files that go with it, or from the kernel.
 
-use super::{Module, Symbol};
+use crate::model::recording::{Module, Symbol};
 use crate::symbols::debug_files::{by_build_id, separate, supplement};
 use crate::symbols::elf::Elf;
 use crate::symbols::object::Object;
@@ -23,10 +24,13 @@ pub(super) struct Code<'t> {
 }
 
 impl<'t> Code<'t> {
-    /// Finds the files of `module`, or takes one of those that are open: it may be out of reach by its path.
+    /// Finds the files of `module`, or takes one of those that are open: it may be out of reach by
+    /// its path.
     pub(super) fn of(module: &Module, open: &'t [Object]) -> Option<Self> {
-        let same = |object: &&Object| (object.device, object.inode) == (module.device, module.inode);
-        Self::of_files(module).or_else(|| open.iter().find(same).map(|object| Self::new(object.table(), None)))
+        let same =
+            |object: &&Object| (object.device, object.inode) == (module.device, module.inode);
+        Self::of_files(module)
+            .or_else(|| open.iter().find(same).map(|object| Self::new(object.table(), None)))
     }
 
     fn of_files(module: &Module) -> Option<Self> {
@@ -68,9 +72,11 @@ impl<'t> Code<'t> {
         Self { table, lines, shown: HashMap::new() }
     }
 
-    /// The function at `address` and what is inlined into it there, innermost first. Empty: nothing is known.
+    /// The function at `address` and what is inlined into it there, innermost first. Empty: nothing
+    /// is known.
     pub(super) fn at(&mut self, address: u64) -> Vec<Symbol> {
-        // The symbol's name is the one that specs and reports know the function by. The source may have another: `malloc` is `__libc_malloc` there.
+        // The symbol's name is the one that specs and reports know the function by. The source may
+        // have another: `malloc` is `__libc_malloc` there.
         let table = self.table;
         let own = table.name_at(address).map(|raw| self.show(raw));
         let mut symbols = self.lines_at(address);
@@ -93,8 +99,14 @@ impl<'t> Code<'t> {
                 if raw.len() == MOST_INLINED {
                     break;
                 }
-                let name = frame.function.as_ref().and_then(|function| function.raw_name().ok()).map(|name| name.into_owned());
-                let (file, line) = frame.location.map_or((None, None), |location| (location.file.map(str::to_string), location.line));
+                let name = frame
+                    .function
+                    .as_ref()
+                    .and_then(|function| function.raw_name().ok())
+                    .map(|name| name.into_owned());
+                let (file, line) = frame.location.map_or((None, None), |location| {
+                    (location.file.map(str::to_string), location.line)
+                });
                 raw.push((name, file, line));
             }
         }
@@ -132,6 +144,8 @@ fn id(text: &str) -> Option<Vec<u8>> {
 
 /// The debug information of a file that has some.
 fn lines(elf: &Elf<'_>, path: &Path) -> Option<Loader> {
-    elf.section(".debug_info").or_else(|| elf.section(".zdebug_info")).filter(|section| !section.data.is_empty())?;
+    elf.section(".debug_info")
+        .or_else(|| elf.section(".zdebug_info"))
+        .filter(|section| !section.data.is_empty())?;
     Loader::new_with_sup(path, supplement(elf, path)).ok()
 }

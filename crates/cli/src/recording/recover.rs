@@ -1,11 +1,12 @@
-//! The recording in a segment that was left behind: by a run of `--segment`, or by a trapline that was killed.
+//! The recording in a segment that was left behind: by a run of `--segment`, or by a trapline that
+//! was killed.
 
-use super::Recording;
 use super::collect::{Known, collect};
-use super::meta::Meta;
+use crate::clock::Clock;
 use crate::exit::{Failure, USAGE};
+use crate::model::meta::Meta;
+use crate::model::recording::Recording;
 use crate::names;
-use crate::report::Clock;
 use crate::run::tables::Tables;
 use crate::symbols::object::Object;
 use std::collections::HashMap;
@@ -37,24 +38,43 @@ pub(super) fn recover(path: &Path) -> anyhow::Result<Recording> {
     let mut header = meta.header();
     header.recovered = true;
     let mut objects = HashMap::new();
-    let functions = (0..segment.functions_len()).map(|index| name(&tables, index, &mut objects)).collect();
-    Ok(collect(&tables, Known { header, functions, called: HashMap::new(), skipped: Vec::new(), ns_per_tick: clock.ns_per_tick() }))
+    let functions =
+        (0..segment.functions_len()).map(|index| name(&tables, index, &mut objects)).collect();
+    Ok(collect(
+        &tables,
+        Known {
+            header,
+            functions,
+            called: HashMap::new(),
+            skipped: Vec::new(),
+            also_inlined: (Vec::new(), false),
+            ns_per_tick: clock.ns_per_tick(),
+        },
+    ))
 }
 
 /// Object and name of a function, from the file if it is still there.
-fn name(tables: &Tables, index: usize, objects: &mut HashMap<usize, Option<Object>>) -> (String, String) {
+fn name(
+    tables: &Tables,
+    index: usize,
+    objects: &mut HashMap<usize, Option<Object>>,
+) -> (String, String) {
     let segment = &tables.segment;
-    let Some((function, number)) = segment.function(index).zip(segment.object_of(index)) else { return Default::default() };
+    let Some((function, number)) = segment.function(index).zip(segment.object_of(index)) else {
+        return Default::default();
+    };
     let address = function.address.wrapping_add(u64::from(function.offset));
     let identity = segment.object(number).unwrap_or_default();
     let path = Path::new(OsStr::from_bytes(&identity.path));
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let object = objects.entry(number).or_insert_with(|| {
         let same = |object: &Object| {
-            (object.device, object.inode) == (identity.dev, identity.ino) || object.elf.build_id() == Some(&identity.build_id)
+            (object.device, object.inode) == (identity.dev, identity.ino)
+                || object.elf.build_id() == Some(&identity.build_id)
         };
         Object::open(path).ok().and_then(Result::ok).filter(same)
     });
-    let found = object.as_ref().and_then(|object| object.table().name_at(address)).map(names::display);
+    let found =
+        object.as_ref().and_then(|object| object.table().name_at(address)).map(names::display);
     (file, found.unwrap_or_else(|| format!("func@{address:#x}")))
 }

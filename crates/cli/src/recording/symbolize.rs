@@ -1,28 +1,48 @@
 //! Names for frames: functions, and with debug information also source lines and inlined functions.
 
-use super::Recording;
 use super::code::Code;
+use crate::model::recording::{Frame, Recording};
 use crate::symbols::object::Object;
 
-/// Gives symbols to all frames that have none, from the files of their modules, or else from those that are `open`. What is not found keeps none.
+/// Gives symbols to all frames that have none, from the files of their modules, or else from those
+/// that are `open`. What is not found keeps none. Probed functions keep the name that they were
+/// asked for by, and get file and line.
 pub(crate) fn symbolize(recording: &mut Recording, open: &[Object]) {
     for (index, module) in recording.modules.iter().enumerate() {
-        let of_module = |frame: &&mut super::Frame| frame.symbols.is_empty() && frame.module.is_some_and(|at| at as usize == index);
+        let of_module = |frame: &&mut Frame| {
+            (frame.symbols.is_empty() || has_no_place(frame))
+                && frame.module.is_some_and(|at| at as usize == index)
+        };
         let mut frames = recording.frames.iter_mut().filter(of_module).peekable();
         if frames.peek().is_none() {
             continue;
         }
         let Some(mut code) = Code::of(module, open) else { continue };
         for frame in frames {
-            frame.symbols = code.at(frame.place());
+            let mut found = code.at(frame.place());
+            match frame.symbols.first_mut() {
+                None => frame.symbols = found,
+                // The outermost is the function itself: what is inlined into its first line is none
+                // of it.
+                Some(probed) => {
+                    if let Some(function) = found.pop() {
+                        (probed.file, probed.line) = (function.file, function.line);
+                    }
+                }
+            }
         }
     }
+}
+
+/// Whether it is the start of a function whose name is all that is known.
+fn has_no_place(frame: &Frame) -> bool {
+    !frame.returns && matches!(&frame.symbols[..], [only] if only.file.is_none())
 }
 
 #[cfg(test)]
 mod tests {
     use super::symbolize;
-    use crate::recording::{Frame, Module, Recording, Symbol};
+    use crate::model::recording::{Frame, Module, Recording, Symbol};
     use crate::symbols::object::Object;
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -57,14 +77,21 @@ int main(int argc, char **) { return app::Box().work(argc); }
             let built = Self(tempfile::tempdir().unwrap());
             let name = if compiler == "cc" { "a.c" } else { "a.cc" };
             fs::write(built.0.path().join(name), source).unwrap();
-            (built.run(compiler, &[&["-g", "-O2", "-Wl,--build-id", "-o", "a", name], options].concat())
-                && built.run("objcopy", &["--version"]))
+            (built.run(
+                compiler,
+                &[&["-g", "-O2", "-Wl,--build-id", "-o", "a", name], options].concat(),
+            ) && built.run("objcopy", &["--version"]))
             .then_some(built)
         }
 
         fn run(&self, program: &str, arguments: &[&str]) -> bool {
             let mut command = Command::new(program);
-            command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+                .args(arguments)
+                .current_dir(self.0.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         }
 
@@ -95,12 +122,19 @@ int main(int argc, char **) { return app::Box().work(argc); }
     }
 
     fn look_up(path: &Path, addresses: impl IntoIterator<Item = (u64, bool)>) -> Vec<Vec<Symbol>> {
-        let module = Module { path: path.display().to_string(), build_id: build_id(path), ..Module::default() };
+        let module = Module {
+            path: path.display().to_string(),
+            build_id: build_id(path),
+            ..Module::default()
+        };
         found(module, addresses)
     }
 
     fn found(module: Module, addresses: impl IntoIterator<Item = (u64, bool)>) -> Vec<Vec<Symbol>> {
-        let frames = addresses.into_iter().map(|(address, returns)| Frame { module: Some(0), address, returns, symbols: vec![] }).collect();
+        let frames = addresses
+            .into_iter()
+            .map(|(address, returns)| Frame { module: Some(0), address, returns, symbols: vec![] })
+            .collect();
         let mut recording = Recording { modules: vec![module], frames, ..Recording::default() };
         symbolize(&mut recording, &[]);
         recording.frames.into_iter().map(|frame| frame.symbols).collect()
@@ -108,7 +142,8 @@ int main(int argc, char **) { return app::Box().work(argc); }
 
     /// Names and lines, as `name:line name:line`.
     fn text(symbols: &[Symbol]) -> String {
-        let each = symbols.iter().map(|symbol| format!("{}:{}", symbol.name, symbol.line.unwrap_or(0)));
+        let each =
+            symbols.iter().map(|symbol| format!("{}:{}", symbol.name, symbol.line.unwrap_or(0)));
         each.collect::<Vec<_>>().join(" ")
     }
 
@@ -118,12 +153,17 @@ int main(int argc, char **) { return app::Box().work(argc); }
         let range = built.range("outer");
         let all = built.all(range);
         assert!(all.iter().any(|symbols| text(symbols) == "inner:2 middle:4 outer:6"), "{all:?}");
-        assert!(all.iter().all(|symbols| symbols.last().is_some_and(|outer| outer.name == "outer")), "{all:?}");
+        assert!(
+            all.iter().all(|symbols| symbols.last().is_some_and(|outer| outer.name == "outer")),
+            "{all:?}"
+        );
         assert_eq!(text(&built.all(built.range("main"))[0]), "main:7");
         let file = all[0][0].file.as_deref().unwrap();
         assert!(file.ends_with("/a.c") && file.starts_with('/'), "{file}");
-        // A return address belongs to the call in front of it: behind the end too, where the next function begins.
-        let returned = look_up(&built.path(), (range.0 + 1..=range.1).map(|address| (address, true)));
+        // A return address belongs to the call in front of it: behind the end too, where the next
+        // function begins.
+        let returned =
+            look_up(&built.path(), (range.0 + 1..=range.1).map(|address| (address, true)));
         assert_eq!(returned, all);
     }
 
@@ -131,7 +171,10 @@ int main(int argc, char **) { return app::Box().work(argc); }
     fn names_are_demangled() {
         let Some(built) = Built::new("c++", CPP, &[]) else { return };
         let all = built.all(built.range("_ZN3app3Box4workEi"));
-        assert!(all.iter().any(|symbols| text(symbols) == "app::Box::twice:4 app::Box::work:5"), "{all:?}");
+        assert!(
+            all.iter().any(|symbols| text(symbols) == "app::Box::twice:4 app::Box::work:5"),
+            "{all:?}"
+        );
     }
 
     #[test]
@@ -140,7 +183,10 @@ int main(int argc, char **) { return app::Box().work(argc); }
         let range = built.range("outer");
         let all = built.all(range);
         assert!(all.iter().any(|symbols| text(symbols) == "inner:2 middle:4 outer:6"), "{all:?}");
-        assert!(built.run("objcopy", &["--only-keep-debug", "a", "a.debug"]) && built.run("strip", &["a"]));
+        assert!(
+            built.run("objcopy", &["--only-keep-debug", "a", "a.debug"])
+                && built.run("strip", &["a"])
+        );
         assert!(built.run("objcopy", &["--add-gnu-debuglink=a.debug", "a"]));
         assert_eq!(built.all(range), all);
     }
@@ -149,9 +195,7 @@ int main(int argc, char **) { return app::Box().work(argc); }
     fn what_two_files_share_is_read_from_the_third() {
         let Some(built) = Built::new("cc", C, &[]) else { return };
         if !built.run("dwz", &["--version"]) {
-            assert!(std::env::var_os("CI").is_none(), "dwz is missing, and in CI nothing may be skipped (scripts/test tools installs it)");
-            eprintln!("SKIPPED: dwz is missing (as root, scripts/test tools installs it)");
-            return;
+            return crate::missing::missing("dwz");
         }
         let range = built.range("outer");
         let all = built.all(range);
@@ -159,7 +203,12 @@ int main(int argc, char **) { return app::Box().work(argc); }
         assert!(built.run("dwz", &["-m", "shared.debug", "-M", "shared.debug", "a", "b"]));
         assert_eq!(built.all(range), all);
         fs::remove_file(built.0.path().join("shared.debug")).unwrap();
-        assert!(built.all(range).iter().all(|symbols| symbols.last().is_some_and(|symbol| symbol.name == "outer")));
+        assert!(
+            built
+                .all(range)
+                .iter()
+                .all(|symbols| symbols.last().is_some_and(|symbol| symbol.name == "outer"))
+        );
     }
 
     #[test]
@@ -170,12 +219,27 @@ int main(int argc, char **) { return app::Box().work(argc); }
         for symbols in built.all((start, end)) {
             assert_eq!(text(&symbols), format!("func@{start:#x}:0"));
         }
-        // Neither are the stubs that lead to other libraries functions, nor what lies outside of the file.
+        // Neither are the stubs that lead to other libraries functions, nor what lies outside of
+        // the file.
         let object = open(&built.path());
-        let stubs: Vec<(u64, u64)> =
-            object.elf.sections.iter().filter(|s| s.name.starts_with(".plt")).map(|s| (s.address, s.address + s.size)).collect();
-        assert!(!stubs.is_empty() && stubs.into_iter().flat_map(|stub| built.all(stub)).all(|symbols| symbols.is_empty()));
-        assert_eq!(look_up(&built.path(), [(0, true), (0, false), (8, false), (u64::MAX, true)]), vec![vec![]; 4]);
+        let stubs: Vec<(u64, u64)> = object
+            .elf
+            .sections
+            .iter()
+            .filter(|s| s.name.starts_with(".plt"))
+            .map(|s| (s.address, s.address + s.size))
+            .collect();
+        assert!(
+            !stubs.is_empty()
+                && stubs
+                    .into_iter()
+                    .flat_map(|stub| built.all(stub))
+                    .all(|symbols| symbols.is_empty())
+        );
+        assert_eq!(
+            look_up(&built.path(), [(0, true), (0, false), (8, false), (u64::MAX, true)]),
+            vec![vec![]; 4]
+        );
     }
 
     #[test]
@@ -199,23 +263,51 @@ int main(int argc, char **) { return app::Box().work(argc); }
         for same in [module(&build_id(&path), 0), module("", object.inode)] {
             assert_eq!(found(same, [outer])[0].last().map(|symbol| &*symbol.name), Some("outer"));
         }
-        for other in [module("abcd", object.inode), module("abc", object.inode), module("é!", object.inode), module("", object.inode + 1)]
-        {
+        for other in [
+            module("abcd", object.inode),
+            module("abc", object.inode),
+            module("é!", object.inode),
+            module("", object.inode + 1),
+        ] {
             assert_eq!(found(other, [outer]), [vec![]]);
         }
         for path in ["/", "/dev/null", "", "[heap]", "/nowhere"] {
-            assert_eq!(found(Module { path: path.to_string(), ..module("abcd", 0) }, [outer]), [vec![]]);
+            assert_eq!(
+                found(Module { path: path.to_string(), ..module("abcd", 0) }, [outer]),
+                [vec![]]
+            );
         }
         // What has symbols keeps them.
         let frame = Frame {
             module: Some(0),
             address: outer.0,
-            symbols: vec![Symbol { name: "known".to_string(), ..Symbol::default() }],
+            symbols: vec![Symbol {
+                name: "known".to_string(),
+                file: Some("x.c".to_string()),
+                line: None,
+            }],
             returns: false,
         };
-        let mut recording = Recording { modules: vec![module("", object.inode)], frames: vec![frame.clone()], ..Recording::default() };
+        let mut recording = Recording {
+            modules: vec![module("", object.inode)],
+            frames: vec![frame.clone()],
+            ..Recording::default()
+        };
         symbolize(&mut recording, &[]);
-        assert_eq!(recording.frames, [frame]);
+        assert_eq!(recording.frames, std::slice::from_ref(&frame));
+        // A probed function keeps its name, and gets a place if its file is the one that was
+        // recorded.
+        recording.frames[0].symbols[0].file = None;
+        recording.modules = vec![module("", object.inode)];
+        symbolize(&mut recording, &[]);
+        let symbol = &recording.frames[0].symbols[0];
+        assert_eq!(symbol.name, "known");
+        assert!(
+            symbol.file.as_ref().is_some_and(|file| file.ends_with("a.c"))
+                && matches!(symbol.line, Some(5 | 6)),
+            "{symbol:?}"
+        );
+        assert_eq!(recording.frames[0].symbols.len(), 1);
     }
 
     #[test]
@@ -223,8 +315,13 @@ int main(int argc, char **) { return app::Box().work(argc); }
         let Some(elf) = crate::symbols::vdso::vdso() else { return };
         let id = elf.build_id().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
         let table = crate::symbols::table::Table::new(elf, &[]);
-        let address = table.sites().find(|site| site.iter().any(|symbol| symbol.name == "__vdso_gettimeofday")).unwrap()[0].address;
-        let module = |build_id| Module { path: "[vdso]".to_string(), build_id, ..Module::default() };
+        let address = table
+            .sites()
+            .find(|site| site.iter().any(|symbol| symbol.name == "__vdso_gettimeofday"))
+            .unwrap()[0]
+            .address;
+        let module =
+            |build_id| Module { path: "[vdso]".to_string(), build_id, ..Module::default() };
         let name = |build_id| text(&found(module(build_id), [(address + 1, true)])[0]);
         assert_eq!(name(id), "gettimeofday:0");
         assert_eq!(name("abcd".to_string()), "");
@@ -239,15 +336,28 @@ int main(int argc, char **) { return app::Box().work(argc); }
         let attempt = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
             let metadata = path.metadata().unwrap();
-            let (device, inode) = (std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata));
-            let module = Module { path: path.display().to_string(), build_id: String::new(), device, inode, ..Module::default() };
-            found(module, (range.0..range.1).map(|address| (address, true))).iter().filter(|symbols| symbols.len() > 1).count()
+            let (device, inode) = (
+                std::os::unix::fs::MetadataExt::dev(&metadata),
+                std::os::unix::fs::MetadataExt::ino(&metadata),
+            );
+            let module = Module {
+                path: path.display().to_string(),
+                build_id: String::new(),
+                device,
+                inode,
+                ..Module::default()
+            };
+            found(module, (range.0..range.1).map(|address| (address, true)))
+                .iter()
+                .filter(|symbols| symbols.len() > 1)
+                .count()
         };
         assert!(attempt(&whole) > 0);
         for end in (0..whole.len()).step_by(whole.len() / 64) {
             attempt(&whole[..end]);
         }
-        // Each part of the file is overwritten once, each time with something else, the debug information included.
+        // Each part of the file is overwritten once, each time with something else, the debug
+        // information included.
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for round in 0..256 {
             let mut bytes = whole.clone();

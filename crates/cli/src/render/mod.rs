@@ -1,17 +1,20 @@
 //! Reports as text.
 
-mod columns;
+pub(crate) mod columns;
+mod compare;
 mod diff;
-mod fields;
+mod end;
+pub(crate) mod fields;
 mod footer;
 mod histogram;
+mod outside;
 pub(crate) mod recording;
 mod table;
 mod tree;
 
+pub(crate) use compare::compare;
 pub(crate) use diff::diff;
-pub(crate) use fields::fields;
-pub(crate) use footer::{Share, footer};
+pub(crate) use footer::footer;
 pub(crate) use table::{Look, table};
 pub(crate) use tree::tree;
 

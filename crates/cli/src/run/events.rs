@@ -1,4 +1,5 @@
-//! What happens while the program runs: signals, its end, and the passing of time, one after the other.
+//! What happens while the program runs: signals, its end, and the passing of time, one after the
+//! other.
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -53,10 +54,17 @@ impl Events {
     pub(crate) fn next(&self, moment: Option<Instant>) -> Event {
         loop {
             // A day is for ever, and fits the structure.
-            let left = moment.map_or(Duration::from_secs(86_400), |moment| moment.saturating_duration_since(Instant::now()));
-            let timeout = libc::timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) };
+            let left = moment.map_or(Duration::from_secs(86_400), |moment| {
+                moment.saturating_duration_since(Instant::now())
+            });
+            let timeout = libc::timespec {
+                tv_sec: left.as_secs().cast_signed(),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
             // SAFETY: set and timeout live through the call; no details are asked for.
-            let signal = unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const timeout) };
+            let signal = unsafe {
+                libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const timeout)
+            };
             match signal {
                 libc::SIGCHLD => return Event::Child,
                 libc::SIGINT => return Event::Interrupt,

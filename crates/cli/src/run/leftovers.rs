@@ -1,76 +1,91 @@
-//! Files of runs that were killed. A run holds a lock on its segment, which the kernel gives back with the process, whatever its end was.
+//! Sockets of runs that were killed: nothing else of a run has a name.
 
 use crate::sys;
-use std::ffi::OsStr;
-use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
-use wire::Segment;
 
 pub(super) const PREFIX: &str = "trapline-";
-pub(super) const SEGMENT: &str = ".segment";
-pub(super) const LOG: &str = ".log";
-/// A segment as young as this may belong to a run that has not locked it yet.
+pub(super) const SOCKET: &str = ".socket";
+/// A socket as young as this may belong to a run that does not listen yet.
 const YOUNG: Duration = Duration::from_secs(10);
 
-/// Removes the segments of ours in `directory` that no run uses any more, and their logs. What cannot be looked at stays.
+/// Removes the sockets of ours in `directory` that nobody listens to any more. What cannot be
+/// looked at stays.
 pub(super) fn sweep(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_named(path, SEGMENT)) {
-        if let Some(log) = abandoned(&path) {
-            let _ = std::fs::remove_file(&path);
-            if is_named(&log, LOG) {
-                let _ = std::fs::remove_file(log);
-            }
-        }
+    for path in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_named(path) && is_abandoned(path))
+    {
+        let _ = std::fs::remove_file(&path);
     }
 }
 
-fn is_named(path: &Path, suffix: &str) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()) && name.as_bytes().ends_with(suffix.as_bytes()))
+fn is_named(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SOCKET.as_bytes())
 }
 
-/// The log of an abandoned segment, or an empty path if it has none; `None`: the segment is in use, or somebody else's.
-fn abandoned(path: &Path) -> Option<PathBuf> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    let old = metadata.modified().ok()?.elapsed().is_ok_and(|age| age >= YOUNG);
-    if !metadata.is_file() || metadata.uid() != sys::Ids::current().user || !old {
-        return None;
-    }
-    let file = File::options().read(true).write(true).open(path).ok()?;
-    if !sys::lock(&file) {
-        return None;
-    }
-    let log = Segment::from_file(&file).map(|segment| segment.log_path()).unwrap_or_default();
-    Some(PathBuf::from(OsStr::from_bytes(&log)))
+fn is_abandoned(path: &Path) -> bool {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return false };
+    let old =
+        metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= YOUNG);
+    let ours = metadata.file_type().is_socket() && metadata.uid() == sys::Ids::current().user;
+    ours && old
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{abandoned, sweep};
-    use crate::sys;
-    use std::fs::File;
-    use std::time::{Duration, SystemTime};
+    use super::{is_abandoned, sweep};
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    /// Lets a file be a minute old.
+    #[allow(unsafe_code)]
+    fn age(path: &Path) {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: no pointer but to the result, which may be null.
+        let now = unsafe { libc::time(std::ptr::null_mut()) };
+        let then = libc::timespec { tv_sec: now - 60, tv_nsec: 0 };
+        let times = [then, then];
+        // SAFETY: a terminated path and two times, which live through the call.
+        let result = unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) };
+        assert_eq!(result, 0);
+    }
 
     #[test]
-    fn what_nobody_holds_is_removed() {
+    fn what_nobody_listens_to_is_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let make = |name: &str, age: u64| {
-            let path = directory.path().join(name);
-            let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
-            (path, file)
-        };
-        let (left, _) = make("trapline-a.segment", 60);
-        let (held, file) = make("trapline-b.segment", 60);
-        assert!(sys::lock(&file));
-        let (young, _) = make("trapline-c.segment", 0);
-        let (other, _) = make("other.segment", 60);
-        assert!(abandoned(&held).is_none());
+        let path = |name: &str| directory.path().join(name);
+        drop(UnixListener::bind(path("trapline-left.socket")).unwrap());
+        let _held = UnixListener::bind(path("trapline-held.socket")).unwrap();
+        drop(UnixListener::bind(path("other.socket")).unwrap());
+        std::fs::write(path("trapline-file.socket"), b"").unwrap();
+        for name in
+            ["trapline-left.socket", "trapline-held.socket", "other.socket", "trapline-file.socket"]
+        {
+            age(&path(name));
+        }
+        drop(UnixListener::bind(path("trapline-young.socket")).unwrap());
+        assert!(!is_abandoned(&path("trapline-young.socket")), "it may not have begun to listen");
         sweep(directory.path());
-        assert!(!left.exists());
-        assert!(held.exists() && young.exists() && other.exists());
+        assert!(!path("trapline-left.socket").exists());
+        for name in [
+            "trapline-held.socket",
+            "other.socket",
+            "trapline-file.socket",
+            "trapline-young.socket",
+        ] {
+            assert!(path(name).exists(), "{name}");
+        }
     }
 }

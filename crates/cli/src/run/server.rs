@@ -1,17 +1,23 @@
-//! Answers agents: objects that appear during the run (dlopen, exec) are resolved here, out of process, and their functions added to the segment.
+//! Answers agents: objects that appear during the run (dlopen, exec) are resolved here, out of
+//! process, and their functions added to the segment.
 
-use super::tables::{Armed, Tables};
+use super::opened;
+use super::tables::{Armed, Tables, identity};
+use super::tend::tend;
+use crate::model::report::SkippedRow;
+use crate::out::say;
 use crate::resolve::Resolution;
-use crate::symbols::object::Object;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use wire::{Identity, Request};
+use wire::{Loss, Owner, Request};
 
-/// How long one look at the bell lasts. Every agent rings it; this is for those that died between asking and ringing.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Why functions are left out that came when the cells of a thread had reached their largest size.
+const NO_ROOM: &str =
+    "no room for more counters: choose fewer functions, or entry: instead of times";
+
+/// How long one look at the bell lasts. Every agent rings it; then there is the segment to be
+/// tended.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the server changes and the report reads.
 #[derive(Debug)]
@@ -22,7 +28,12 @@ pub(crate) struct State {
     /// Where the objects of the resolution are in the segment; none for those that had no room.
     places: Vec<Option<usize>>,
     /// Functions for which the segment had no room.
-    pub(crate) left_out: usize,
+    left_out: Vec<Armed>,
+    /// Questions about objects that could not be looked at.
+    unseen: u64,
+    /// The most questions that agents have said to have got no answer. Kept here: what stands in
+    /// the segment others may write to.
+    unanswered: u64,
 }
 
 /// The state, shared by who serves and who reports.
@@ -34,10 +45,18 @@ pub(crate) struct Server {
 impl Server {
     /// Puts all that is known into the segment.
     pub(crate) fn new(resolution: Resolution, tables: &Tables) -> Self {
-        let mut state = State { armed: Vec::new(), places: Vec::new(), left_out: 0, resolution };
+        let mut state = State {
+            armed: Vec::new(),
+            places: Vec::new(),
+            left_out: Vec::new(),
+            unseen: 0,
+            unanswered: 0,
+            resolution,
+        };
         for index in 0..state.resolution.objects.len() {
             state.add(index, tables);
         }
+        tables.segment.seal_start();
         Self { state: Mutex::new(state) }
     }
 
@@ -48,51 +67,77 @@ impl Server {
     /// Answers for as long as the process lives.
     pub(crate) fn serve(&self, tables: &Tables) -> ! {
         let mut seen = 0;
+        let space = Owner::current().space;
         loop {
             seen = tables.segment.wait_for_requests(seen, PATIENCE);
+            tend(tables, space);
+            self.state().note_unanswered(tables);
             for request in tables.segment.requests() {
+                let known = tables.segment.objects_len();
                 let answer = self.resolve(&request, tables);
                 tables.segment.answer(&request, answer);
+                if tables.segment.objects_len() > known
+                    && let Err(why) = tables.keep()
+                {
+                    say(&format!("{why:#}"));
+                }
             }
         }
     }
 
-    /// The place in the segment of the object that is asked for; added if it is new, also when nothing of it is to be probed, so that nobody asks again.
+    /// The place in the segment of the object that is asked for; added if it is new, also when
+    /// nothing of it is to be probed, so that nobody asks again. What is added is what was read:
+    /// whatever the question says, it brings nobody functions that are not in the file that they
+    /// have.
     fn resolve(&self, request: &Request, tables: &Tables) -> Option<usize> {
-        let asked = &request.object;
-        if let Some(known) = tables.segment.find_object(asked.dev, asked.ino, &asked.build_id) {
+        if let Some(known) = tables.segment.find_object(&request.object) {
             return Some(known);
         }
-        let object = open(asked, request.pid)?;
+        let Some(object) = opened::open(request) else {
+            self.state().unseen += 1;
+            return None;
+        };
+        let identity = identity(&object);
+        if let Some(known) = tables.segment.find_object(&identity) {
+            return Some(known);
+        }
         let state = &mut *self.state();
         let index = state.resolution.appeared(object);
         if index == state.places.len() {
             state.add(index, tables);
+            return state.places[index];
         }
-        state.places[index]
+        // A copy, or one that only its owner or name has changed of.
+        let same = state.places[index]?;
+        let (functions, plans) = (tables.segment.functions_of(same), tables.segment.plans_of(same));
+        tables.segment.add_object(&identity, functions, &plans).ok()
     }
 }
 
 impl State {
     /// Adds the object at `index`, the next one, to the segment.
     fn add(&mut self, index: usize, tables: &Tables) {
-        let (place, left_out) = tables.add(&self.resolution, index, &mut self.armed);
+        let place = tables.add(&self.resolution, index, &mut self.armed, &mut self.left_out);
         self.places.push(place);
-        self.left_out += left_out;
     }
-}
 
-/// The file that the process has mapped: by its path, or by its path as the process sees it.
-fn open(asked: &Identity, pid: u32) -> Option<Object> {
-    let path = Path::new(OsStr::from_bytes(&asked.path));
-    if !path.is_absolute() {
-        return None;
+    fn note_unanswered(&mut self, tables: &Tables) {
+        self.unanswered = self.unanswered.max(tables.segment.lost(Loss::Unanswered));
     }
-    let seen_by_process = PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path));
-    let same = |object: &Object| {
-        (object.device, object.inode) == (asked.dev, asked.ino)
-            || (!asked.build_id.is_empty() && object.elf.build_id() == Some(&asked.build_id[..]))
-    };
-    let usable = |opened: anyhow::Result<Result<Object, _>>| opened.ok()?.ok().filter(same);
-    usable(Object::open(path)).or_else(|| usable(Object::open_elsewhere(path, &seen_by_process)))
+
+    /// How many programs and libraries that were loaded nothing is known of: while there are some,
+    /// it is not known either what matches nothing.
+    pub(crate) fn unknown(&mut self, tables: &Tables) -> u64 {
+        self.note_unanswered(tables);
+        self.unseen.saturating_add(self.unanswered)
+    }
+
+    /// Functions for which there was no room, one by one.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = SkippedRow> {
+        self.left_out.iter().map(|at| SkippedRow {
+            object: self.resolution.objects[at.object].name().to_string(),
+            name: self.resolution.selections[at.object].functions[at.function].name.clone(),
+            reason: NO_ROOM.to_string(),
+        })
+    }
 }

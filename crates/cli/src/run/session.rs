@@ -1,42 +1,59 @@
 //! A run from its start to its end, whatever is done with what it counts.
 
+use super::agent::Place;
 use super::events::{Event, Events};
+use super::handout::Handout;
 use super::server::Server;
-use super::tables::{Names, Room, Tables};
-use super::{agent, child};
+use super::tables::{Room, Tables};
+use super::{agent, child, limits};
+use crate::clock::Clock;
 use crate::exit::{FAILED, USAGE};
 use crate::out::say;
 use crate::program::Program;
-use crate::report::Clock;
 use crate::resolve::Resolution;
 use crate::spec::Spec;
 use crate::symbols::libraries::{Environment, closure};
 use anyhow::Context;
 use std::ffi::OsString;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tempfile::TempPath;
 
 /// The code of a run without hits that was asked to have some.
 const NO_EVENTS: u8 = 1;
+
+/// Starts a thread that lives as long as the process.
+fn start(name: &str, f: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_string()).spawn(f);
+    thread.map(drop).context(
+        "cannot start a thread (ulimit -u says how many there may be, -d and -v their memory)",
+    )
+}
 
 /// A program that was started with the agent in it.
 #[derive(Debug)]
 pub(crate) struct Session {
     shared: Arc<(Server, Tables)>,
-    pub(crate) names: Names,
     pub(crate) clock: Clock,
     child: Child,
     events: Events,
+    /// How often an agent got the segment.
+    handed_out: Arc<AtomicU64>,
+    /// Programs that are executed during the run ask there for the segment.
+    _socket: TempPath,
+    /// Programs that are executed during the run load it, too.
+    _agent: Place,
 }
 
 /// What is done with the counters.
 pub(crate) trait Watch {
-    /// The tracing is over. Called once; the exit code is there if the program has ended.
+    /// The tracing is over. Called once; how the program ended is there if it has.
     ///
     /// # Errors
     /// End the run with trapline's own code.
-    fn over(&mut self, session: &Session, exit_code: Option<u8>) -> anyhow::Result<()>;
+    fn over(&mut self, session: &Session, end: Option<ExitStatus>) -> anyhow::Result<()>;
 
     /// An interval has passed.
     fn interval(&mut self, _session: &Session) {}
@@ -54,33 +71,47 @@ pub(crate) struct Times {
 }
 
 impl Session {
-    /// Resolves `specs`, makes the segment, starts the program. `prepare` gets the segment before any agent sees it.
+    /// Resolves `specs`, makes the segment, starts the program. `prepare` gets the segment before
+    /// any agent sees it.
     pub(crate) fn start(
         specs: &[String],
         command: &[OsString],
         room: &Room,
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let specs = Spec::parse_all(specs)?;
+        limits::check()?;
+        let specs = specs.iter().map(|text| Spec::parse(text)).collect();
         let program = Program::find(&command[0])?;
         let file = program.file;
         let libraries = closure(&program.object, &Environment::current());
-        let resolution = Resolution::new(std::iter::once(program.object).chain(libraries).collect(), specs)?;
+        agent::check_libraries(&file, &libraries)?;
+        let resolution =
+            Resolution::new(std::iter::once(program.object).chain(libraries).collect(), specs)?;
         for spec in resolution.unmatched() {
-            say(&format!("'{}': no such object is loaded at start; waiting for it to be opened", spec.text));
+            let why = resolution.waits_for(spec);
+            say(&format!("'{}': {why}; waiting for an object that is opened later", spec.text));
         }
         let place = agent::install()?;
-        let (tables, names) = Tables::create(&resolution, room)?;
+        let tables = Tables::create(&resolution, room)?;
         prepare(&tables)?;
         let server = Server::new(resolution, &tables);
+        tables.check_budget()?;
+        tables.keep()?;
         let shared = Arc::new((server, tables));
         let events = Events::watch();
-        let clock = Clock::start();
-        let child = child::spawn(&file, command, &place, names.path(), events.before())?;
+        let (handout, socket) = Handout::new()?;
+        let readable = shared.1.read_only()?;
+        // Before the program runs: where no thread can be had, there is nothing to undo. Nobody
+        // joins them: they end with the process.
         let serving = Arc::clone(&shared);
-        // Nobody joins it: it ends with the process.
-        std::thread::spawn(move || serving.0.serve(&serving.1));
-        Ok(Self { shared, names, clock, child, events })
+        start("server", move || serving.0.serve(&serving.1))?;
+        let handing = Arc::clone(&shared);
+        let handed_out = Arc::new(AtomicU64::new(0));
+        let times = Arc::clone(&handed_out);
+        start("handout", move || handout.serve(&readable, handing.1.counters(), &times))?;
+        let clock = Clock::start();
+        let child = child::spawn(&file, command, &place, &socket, events.before())?;
+        Ok(Self { shared, handed_out, _socket: socket, clock, child, events, _agent: place })
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -92,21 +123,28 @@ impl Session {
     }
 
     /// Waits for the child and whatever comes before its end; the exit code.
-    pub(crate) fn until_the_end(mut self, times: Times, require_events: bool, watch: &mut impl Watch) -> anyhow::Result<u8> {
+    pub(crate) fn until_the_end(
+        mut self,
+        times: Times,
+        require_events: bool,
+        watch: &mut impl Watch,
+    ) -> anyhow::Result<u8> {
         let started = self.clock.started();
         let end = times.duration.map(|duration| started + duration);
         let mut next = times.interval.map(|interval| started + interval);
         let (mut over, mut interrupts) = (false, 0);
-        let finish = |session: &Self, code, watch: &mut _, over: &mut bool| {
-            if std::mem::replace(over, true) { Ok(()) } else { Watch::over(watch, session, code) }
+        let finish = |session: &Self, end, watch: &mut _, over: &mut bool| {
+            if std::mem::replace(over, true) { Ok(()) } else { Watch::over(watch, session, end) }
         };
         loop {
             let moment = if over { None } else { [end, next].into_iter().flatten().min() };
             match self.events.next(moment) {
                 Event::Child => {
-                    if let Some(status) = self.child.try_wait().context("waiting for the program")? {
+                    if let Some(status) =
+                        self.child.try_wait().context("waiting for the program")?
+                    {
                         let code = child::code(status);
-                        finish(&self, Some(code), watch, &mut over)?;
+                        finish(&self, Some(status), watch, &mut over)?;
                         return Ok(self.exit_code(code, require_events, watch.hits()));
                     }
                 }
@@ -115,14 +153,17 @@ impl Session {
                     if interrupts > 1 {
                         return Ok(128 + libc::SIGINT as u8);
                     }
-                    // Where ^C comes from a terminal, the program has it too, and may be ending by it.
+                    // Where ^C comes from a terminal, the program has it too, and may be ending by
+                    // it.
                     finish(&self, None, watch, &mut over)?;
                 }
                 Event::Terminate(signal) => {
                     finish(&self, None, watch, &mut over)?;
                     return Ok(128 + signal as u8);
                 }
-                Event::Time if end.is_some_and(|end| Instant::now() >= end) => finish(&self, None, watch, &mut over)?,
+                Event::Time if end.is_some_and(|end| Instant::now() >= end) => {
+                    finish(&self, None, watch, &mut over)?
+                }
                 Event::Time => {
                     next = next.and_then(|next| times.interval.map(|interval| next + interval));
                     watch.interval(&self);
@@ -133,17 +174,38 @@ impl Session {
 
     /// The child's code, unless trapline has something to say.
     fn exit_code(&self, code: u8, require_events: bool, hits: u64) -> u8 {
-        let state = self.server().state();
-        let unmatched: Vec<&str> = state.resolution.unmatched().map(|spec| spec.text.as_str()).collect();
-        if self.tables().segment.processes_len() == 0 {
-            say("the agent was not loaded into the program: `trapline doctor` says why that can be");
-            return if code == 0 { FAILED } else { code };
+        let failed = if code == 0 { FAILED } else { code };
+        // Where there are hits there was an agent, whatever it said of itself.
+        if self.tables().segment.processes_len() == 0 && hits == 0 {
+            // Relaxed: no more than a number.
+            if self.handed_out.load(Ordering::Relaxed) == 0 {
+                say("the agent was not loaded into the program: \
+                    `trapline doctor` says why that can be");
+            } else {
+                say("the agent in the program has not said that it counts: \
+                    -v shows what it had to say");
+            }
+            return failed;
         }
+        let mut state = self.server().state();
+        let unknown = state.unknown(self.tables());
+        let unmatched: Vec<&str> =
+            state.resolution.unmatched().map(|spec| spec.text.as_str()).collect();
         if !unmatched.is_empty() {
-            unmatched
-                .iter()
-                .for_each(|spec| say(&format!("'{spec}' matched nothing: no such object was ever loaded, or it has no such function")));
-            return USAGE;
+            for spec in unmatched {
+                say(&if unknown == 0 {
+                    format!(
+                        "'{spec}' matched nothing: no object like that was heard of, or it has no \
+                            such function"
+                    )
+                } else {
+                    format!(
+                        "nothing was found for '{spec}', and {unknown} programs or libraries that \
+                            were loaded could not be looked at"
+                    )
+                });
+            }
+            return if unknown == 0 { USAGE } else { failed };
         }
         if require_events && hits == 0 && code == 0 {
             say("no hits, and --require-events was given");

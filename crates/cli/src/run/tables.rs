@@ -1,43 +1,63 @@
 //! The segment, and which of its functions is which of ours.
 
-use super::leftovers;
+use super::ended::Ended;
+use super::files::Files;
+use crate::exit::{Failure, USAGE};
+use crate::human;
+use crate::planning;
 use crate::resolve::Resolution;
 use crate::select::Function;
 use crate::spec::Kind;
+use crate::spec::Spec;
 use crate::symbols::object::Object;
 use crate::sys;
 use anyhow::Context;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use tempfile::{NamedTempFile, TempPath};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use wire::cell::{COUNT_BYTES, TIMED_BYTES};
 use wire::{Identity, Segment, Shape, Stacks};
 
-/// Threads that can count at the same time, of all processes together. The file is sparse: places that nobody takes cost nothing.
-const THREADS: usize = 4096;
+/// Threads that can count at the same time, of all processes together. Files are sparse, and
+/// targets map what they use: places that nobody takes cost nothing.
+const THREADS: usize = 1 << 14;
+/// Bytes of all blocks together: file systems have limits.
+const MOST_BYTES: usize = 1 << 43;
 /// Places for programs and libraries that appear during the run.
 const LATER_OBJECTS: usize = 1024;
-/// Places for their functions, when a spec could mean some.
-const LATER_FUNCTIONS: usize = 16_384;
+/// All functions that there can be: what bounds them is `--max-memory`.
+const FUNCTIONS: usize = 1 << 20;
 /// Largest cells of a thread that wire allows.
 const MOST_CELL_BYTES: usize = 1 << 30;
-/// What is free in /dev/shm must be at least this; else the segment goes to /tmp.
-const SHARED_MEMORY: u64 = 16 << 20;
+/// Cells are added in a block of at least so many bytes, where functions may come later.
+const LATER_CELL_BYTES: usize = 512 << 20;
 
-/// A function of the segment, by its index: the object in the resolution, and the function in that object's selection.
+/// Memory that a probed function takes in a process, as agents reckon.
+const BYTES_PER_SITE: u64 = 2048;
+/// Memory that an agent takes before it has armed anything.
+const AGENT_START: u64 = 3 << 20;
+/// What the first stack takes, with everything that is needed to walk it.
+const STACKS_START: u64 = 4 << 20;
+
+/// A function of the segment, by its index: the object in the resolution, and the function in that
+/// object's selection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Armed {
     pub(crate) object: usize,
     pub(crate) function: usize,
 }
 
-/// The segment, its file, and the functions in it.
+/// The segment, its files, and the functions in it.
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) segment: Segment,
-    file: File,
+    files: Files,
+    /// Functions that are in the user's file already, if there is one.
+    kept: AtomicUsize,
+    /// What ended threads have counted, where those are kept apart.
+    pub(super) ended: Mutex<Ended>,
 }
 
 /// What a segment is to have room for, besides the functions.
@@ -53,108 +73,153 @@ pub(crate) struct Room {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// The names of a run's files. They are removed when this is dropped, but for a segment of the user's; what is mapped stays.
-#[derive(Debug)]
-pub(crate) struct Names {
-    segment: Result<TempPath, PathBuf>,
-    log: Option<TempPath>,
-}
-
-impl Names {
-    /// The segment's.
-    pub(crate) fn path(&self) -> &Path {
-        match &self.segment {
-            Ok(path) => path,
-            Err(path) => path,
-        }
-    }
-
-    /// What agents wrote to their log.
-    pub(crate) fn log(&self) -> String {
-        self.log
-            .as_ref()
-            .and_then(|log| std::fs::read(log).ok())
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .unwrap_or_default()
-    }
-}
-
 impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
-    pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<(Self, Names)> {
+    ///
+    /// # Errors
+    /// Whatever keeps it from being made, and a budget that is too small for one thread.
+    pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<Self> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
-        let (functions, bytes) =
-            known.fold((0, 0), |(count, bytes), function| (count + 1, bytes + cell_bytes(kind(function, room.stacks))));
-        let later = if resolution.specs.iter().any(|spec| spec.object.is_some() && !spec.exclude) { LATER_FUNCTIONS } else { 0 };
-        let later_bytes = if room.stacks.is_some_and(|stacks| !stacks.timed) { COUNT_BYTES } else { TIMED_BYTES };
+        let bytes: usize = known.map(|function| cell_bytes(kind(function, room.stacks))).sum();
+        let later = resolution.specs.iter().any(Spec::names_objects);
+        let cells = if later { bytes + LATER_CELL_BYTES } else { bytes.max(TIMED_BYTES) };
+        let cell_bytes = cells.next_power_of_two().min(MOST_CELL_BYTES);
+        let files = room.file.as_deref().map_or_else(Files::in_memory, Files::named)?;
         let shape = Shape {
             objects: resolution.objects.len() + LATER_OBJECTS,
-            functions: (functions + later).max(1),
-            blocks: THREADS,
-            cell_bytes: (bytes + later * later_bytes).clamp(TIMED_BYTES, MOST_CELL_BYTES),
+            functions: FUNCTIONS,
+            blocks: THREADS.min(MOST_BYTES / cell_bytes),
+            cell_bytes,
             budget: room.budget,
             per_thread: room.per_thread,
+            scarce: files.scarce(),
             stacks: room.stacks,
         };
-        let (file, path) = match &room.file {
-            Some(path) => (own_file(path)?, Err(path.clone())),
-            None => {
-                let (file, path) = segment_file(room.stacks)?.into_parts();
-                (file, Ok(path))
-            }
-        };
-        let segment = Segment::create(&file, shape).context("cannot make the segment of counters")?;
-        let log = tempfile::Builder::new().prefix(leftovers::PREFIX).suffix(leftovers::LOG).tempfile().ok();
-        if let Some(log) = &log {
-            segment.set_log_path(log.path().as_os_str().as_bytes());
+        let segment = sys::with_file_size(|most| {
+            let needed = Segment::bytes_of(shape)?;
+            anyhow::ensure!(
+                needed <= most,
+                "a segment has up to {} (most of it never becomes memory), and files may have {}: \
+                    ulimit -f unlimited",
+                human::bytes(needed),
+                human::bytes(most)
+            );
+            Segment::create_in(files.parts(), shape).context("cannot make the segment of counters")
+        })?;
+        files.seal()?;
+        let this = Self { segment, files, kept: AtomicUsize::new(0), ended: Mutex::default() };
+        this.segment.set_measured(this.bytes());
+        Ok(this)
+    }
+
+    /// Refuses a budget in which not even one thread could count.
+    ///
+    /// # Errors
+    /// Says what is needed.
+    pub(super) fn check_budget(&self) -> anyhow::Result<()> {
+        let budget = self.segment.shape().budget;
+        let stacks = if self.segment.stacks().is_some() { STACKS_START } else { 0 };
+        let cells = self.segment.cells_len() as u64;
+        let sites = self.segment.functions_len() as u64 * BYTES_PER_SITE;
+        let needed = self.bytes() + cells + sites + stacks + AGENT_START;
+        if needed > budget {
+            let (needed, budget) = (human::bytes(needed), human::bytes(budget));
+            let functions = self.segment.functions_len();
+            let why = format!(
+                "--max-memory {budget} is too little for {functions} functions: one thread needs \
+                    {needed}"
+            );
+            return Err(Failure::error(
+                USAGE,
+                format!("{why}; choose fewer functions, or entry: instead of times"),
+            ));
         }
-        Ok((Self { segment, file }, Names { segment: path, log: log.map(NamedTempFile::into_temp_path) }))
+        Ok(())
     }
 
     /// A segment that a run has left.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::options().read(true).write(true).open(path).with_context(|| path.display().to_string())?;
-        let segment = Segment::from_file(&file).with_context(|| path.display().to_string())?;
-        Ok(Self { segment, file })
+        let files = Files::left(path)?;
+        let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
+        Ok(Self { segment, files, kept: AtomicUsize::new(0), ended: Mutex::default() })
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    /// The file of the counters.
+    pub(crate) fn counters(&self) -> &File {
+        self.files.parts().counters
+    }
+
+    /// Lets the user's file, if there is one, have what the tables have by now. By one caller at a
+    /// time.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub(super) fn keep(&self) -> anyhow::Result<()> {
+        let functions = self.segment.functions_len();
+        // Relaxed: callers come one after the other.
+        let kept = self.kept.load(Ordering::Relaxed);
+        self.files.keep(self.segment.tables_since(kept)).context("cannot write the segment")?;
+        self.kept.store(functions, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What agents get of the tables: it can only be read.
+    pub(super) fn read_only(&self) -> anyhow::Result<File> {
+        sys::read_only(self.files.parts().tables)
+            .context("the tables cannot be opened for reading (is /proc there?)")
     }
 
     /// Memory that holds the segment.
     pub(crate) fn bytes(&self) -> u64 {
-        self.file().metadata().map_or(0, |metadata| metadata.blocks() * 512)
+        self.files.bytes()
     }
 
-    /// Adds the object at `index` of `resolution` with its functions. What has no room any more is left out: how many functions that are.
-    pub(crate) fn add(&self, resolution: &Resolution, index: usize, armed: &mut Vec<Armed>) -> (Option<usize>, usize) {
+    /// What agents wrote to their log.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&self.segment.log_text()).into_owned()
+    }
+
+    /// Adds the object at `index` of `resolution` with its functions. What has no room any more is
+    /// left out.
+    pub(crate) fn add(
+        &self,
+        resolution: &Resolution,
+        index: usize,
+        armed: &mut Vec<Armed>,
+        left_out: &mut Vec<Armed>,
+    ) -> Option<usize> {
         let first = self.segment.functions_len();
         let place = self.segment.objects_len();
         let selection = &resolution.selections[index];
-        let mut left_out = 0;
         for (at, function) in selection.functions.iter().enumerate() {
             let kind = kind(function, self.segment.stacks());
-            let added =
-                self.segment.add_cell(cell_bytes(kind)).and_then(|cell| self.segment.add_function(place, &described(function, kind, cell)));
+            let added = self.segment.add_cell(cell_bytes(kind)).and_then(|cell| {
+                self.segment.add_function(place, &described(function, kind, cell))
+            });
             match added {
                 Ok(number) => {
-                    debug_assert_eq!(number, armed.len(), "functions are added here only, in order");
+                    debug_assert_eq!(
+                        number,
+                        armed.len(),
+                        "functions are added here only, in order"
+                    );
                     armed.push(Armed { object: index, function: at });
                 }
-                Err(_) => left_out += 1,
+                Err(_) => left_out.push(Armed { object: index, function: at }),
             }
         }
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
-        (self.segment.add_object(&identity(object), functions).ok(), left_out)
+        let plans = planning::catalogue(object, &selection.functions);
+        self.segment.add_object(&identity(object), functions, plans.bytes()).ok()
     }
 }
 
-fn identity(object: &Object) -> Identity {
+pub(super) fn identity(object: &Object) -> Identity {
     Identity {
         dev: object.device,
         ino: object.inode,
+        changed: object.changed,
         build_id: object.elf.build_id().unwrap_or(&[]).to_vec(),
         path: object.path.as_os_str().as_bytes().to_vec(),
     }
@@ -181,38 +246,4 @@ fn described(function: &Function, kind: wire::Kind, cell: u32) -> wire::Function
 
 fn cell_bytes(kind: wire::Kind) -> usize {
     if kind == wire::Kind::Count { COUNT_BYTES } else { TIMED_BYTES }
-}
-
-/// A file that the user names. One that is there is replaced: another run may have it mapped.
-fn own_file(path: &Path) -> anyhow::Result<File> {
-    let cannot = || format!("cannot make the segment {}", path.display());
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(cannot),
-        _ => {}
-    }
-    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(path).with_context(cannot)?;
-    sys::lock(&file);
-    Ok(file)
-}
-
-/// In shared memory, which is never written to a disk, or else in the directory for temporary files. Mode 0600.
-fn segment_file(stacks: Option<Stacks>) -> anyhow::Result<NamedTempFile> {
-    let shared = Path::new("/dev/shm");
-    let directories = [shared.to_path_buf(), std::env::temp_dir()];
-    let wanted = SHARED_MEMORY + stacks.map_or(0, |stacks| stacks.depot_bytes as u64);
-    let enough = |directory: &Path| directory != shared || sys::free_bytes(directory).is_some_and(|free| free >= wanted);
-    let mut last = None;
-    directories.iter().for_each(|directory| leftovers::sweep(directory));
-    for directory in directories.iter().filter(|directory| enough(directory)) {
-        match tempfile::Builder::new().prefix(leftovers::PREFIX).suffix(leftovers::SEGMENT).tempfile_in(directory) {
-            Ok(file) => {
-                // Tells later runs that this one is alive. Without it they may remove the name, which nobody needs but programs that are executed later.
-                sys::lock(file.as_file());
-                return Ok(file);
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    let error = last.unwrap_or_else(|| std::io::Error::other("no room"));
-    Err(error).context("no place for the segment in /dev/shm or /tmp; `trapline doctor` says more")
 }

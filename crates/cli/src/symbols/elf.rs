@@ -1,38 +1,33 @@
-//! A reader of 64-bit little-endian ELF files for x86-64 that trusts nothing it reads (System V ABI, gabi 4.1; x86-64 psABI).
+//! 64-bit little-endian ELF files for x86-64, as far as functions go: the crate `object` reads,
+//! this asks. Nothing of a file is believed.
 //!
-//! Headers are read once. Everything else is read where it is asked for, from a file that is mapped and not copied.
+//! Headers are read once. Everything else is read where it is asked for, from a file that is in
+//! memory and not copied.
 
+use crate::text::of_bytes;
+use object::elf::{self, Dyn64, FileHeader64, Rela64, SectionHeader64, Sym64};
+use object::pod::slice_from_bytes;
+use object::read::elf::{
+    Dyn as _, FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _, Sym as _,
+};
+use object::{LittleEndian as LE, ReadRef as _};
 use std::fmt;
 
-const HEADER: usize = 64;
-const PROGRAM_HEADER: usize = 56;
-const SECTION_HEADER: usize = 64;
-const SYMBOL: usize = 24;
+/// Bytes for names that are no UTF-8, in one table. A hostile one has many, all of them long.
+const FOREIGN_NAMES: usize = 16 << 20;
 
-pub(crate) const PT_LOAD: u32 = 1;
-pub(crate) const PT_DYNAMIC: u32 = 2;
-pub(crate) const PT_INTERP: u32 = 3;
-pub(crate) const PT_NOTE: u32 = 4;
-pub(crate) const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
-pub(crate) const SHT_SYMTAB: u32 = 2;
-pub(crate) const SHT_NOTE: u32 = 7;
-pub(crate) const SHT_NOBITS: u32 = 8;
-pub(crate) const SHT_DYNSYM: u32 = 11;
-pub(crate) const DT_NULL: u64 = 0;
-pub(crate) const DT_NEEDED: u64 = 1;
-pub(crate) const DT_STRTAB: u64 = 5;
-pub(crate) const DT_STRSZ: u64 = 10;
-pub(crate) const DT_SONAME: u64 = 14;
-pub(crate) const DT_RPATH: u64 = 15;
-pub(crate) const DT_RUNPATH: u64 = 29;
-const PF_X: u32 = 1;
-const ET_EXEC: u16 = 2;
-const ET_DYN: u16 = 3;
-const EM_X86_64: u16 = 62;
-const NT_GNU_BUILD_ID: u32 = 3;
-const NT_GNU_PROPERTY_TYPE_0: u32 = 5;
-const GNU_PROPERTY_X86_FEATURE_1_AND: u32 = 0xc000_0002;
-const GNU_PROPERTY_X86_FEATURE_1_SHSTK: u32 = 2;
+pub(crate) const PT_LOAD: u32 = elf::PT_LOAD.0;
+pub(crate) const PT_GNU_EH_FRAME: u32 = elf::PT_GNU_EH_FRAME.0;
+pub(crate) const SHT_SYMTAB: u32 = elf::SHT_SYMTAB.0;
+pub(crate) const SHT_DYNSYM: u32 = elf::SHT_DYNSYM.0;
+pub(crate) const DT_NEEDED: u64 = elf::DT_NEEDED.0 as u64;
+pub(crate) const DT_SONAME: u64 = elf::DT_SONAME.0 as u64;
+pub(crate) const DT_RPATH: u64 = elf::DT_RPATH.0 as u64;
+pub(crate) const DT_RUNPATH: u64 = elf::DT_RUNPATH.0 as u64;
+
+type Header = FileHeader64<LE>;
+type Dynamic = Dyn64<LE>;
+type Rela = Rela64<LE>;
 
 /// Why a file cannot be read as a program or library of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +70,12 @@ pub(crate) struct Segment {
     pub(crate) address: u64,
     pub(crate) file_size: u64,
     pub(crate) memory_size: u64,
+    align: u64,
 }
 
 impl Segment {
     pub(crate) fn executable(&self) -> bool {
-        self.kind == PT_LOAD && self.flags & PF_X != 0
+        self.kind == PT_LOAD && self.flags & elf::PF_X.0 != 0
     }
 
     /// Whether `address` lies in the part that comes from the file.
@@ -94,9 +90,12 @@ pub(crate) struct Section<'a> {
     pub(crate) kind: u32,
     pub(crate) address: u64,
     pub(crate) size: u64,
+    align: u64,
     link: u32,
     /// Empty when the file does not hold it.
     pub(crate) data: &'a [u8],
+    /// Whether `data` begins with a header that says how the rest is compressed.
+    pub(crate) compressed: bool,
 }
 
 /// One entry of a symbol table.
@@ -131,18 +130,16 @@ impl<'a> Elf<'a> {
             (Some(2), Some(2)) => return Err(BigEndian),
             _ => return Err(Corrupt("its header names no class")),
         }
-        if data.len() < HEADER {
-            return Err(Corrupt("truncated in its header"));
+        let header = Header::parse(data).map_err(|_| Corrupt("truncated in its header"))?;
+        let (kind, machine) = (header.e_type(LE), header.e_machine(LE));
+        if machine != elf::EM_X86_64 {
+            return Err(Machine(machine.0));
         }
-        let (kind, machine) = (u16_at(data, 16).unwrap_or(0), u16_at(data, 18).unwrap_or(0));
-        if machine != EM_X86_64 {
-            return Err(Machine(machine));
+        if kind != elf::ET_EXEC && kind != elf::ET_DYN {
+            return Err(Kind(kind.0));
         }
-        if kind != ET_EXEC && kind != ET_DYN {
-            return Err(Kind(kind));
-        }
-        let segments = segments(data)?;
-        Ok(Self { data, segments, sections: sections(data).unwrap_or_default() })
+        let segments = segments(header, data).ok_or(Corrupt("truncated in its program headers"))?;
+        Ok(Self { data, segments, sections: sections(header, data).unwrap_or_default() })
     }
 
     /// Whether all that the loader maps is there.
@@ -154,9 +151,13 @@ impl<'a> Elf<'a> {
         for load in loads {
             let end = load.offset.checked_add(load.file_size);
             if end.is_none_or(|end| end > self.data.len() as u64) {
-                return Err(Unreadable::Corrupt("truncated: a segment lies behind the end of the file"));
+                return Err(Unreadable::Corrupt(
+                    "truncated: a segment lies behind the end of the file",
+                ));
             }
-            if load.address.checked_add(load.memory_size).is_none_or(|end| end >= 1 << 47) || load.memory_size < load.file_size {
+            if load.address.checked_add(load.memory_size).is_none_or(|end| end >= 1 << 47)
+                || load.memory_size < load.file_size
+            {
                 return Err(Unreadable::Corrupt("a segment lies outside the address space"));
             }
         }
@@ -177,155 +178,206 @@ impl<'a> Elf<'a> {
 
     /// The bytes of the file that are loaded at `address`, up to the end of their segment.
     pub(crate) fn bytes_from(&self, address: u64) -> &'a [u8] {
-        let Some(segment) = self.segments.iter().find(|s| s.kind == PT_LOAD && s.holds(address)) else {
+        let Some(segment) = self.segments.iter().find(|s| s.kind == PT_LOAD && s.holds(address))
+        else {
             return &[];
         };
         let at = address - segment.address;
         let start = segment.offset.saturating_add(at);
-        slice(self.data, start, (segment.file_size - at).min((self.data.len() as u64).saturating_sub(start))).unwrap_or(&[])
+        slice(
+            self.data,
+            start,
+            (segment.file_size - at).min((self.data.len() as u64).saturating_sub(start)),
+        )
+        .unwrap_or(&[])
     }
 
-    /// The symbols of the first table of `kind`.
+    /// The symbols of the first table of `kind`. Without section headers, those that the loader
+    /// binds by are found as the loader finds them.
     pub(crate) fn symbols(&self, kind: u32) -> impl Iterator<Item = RawSymbol<'a>> + use<'a> {
-        let table = self.sections.iter().find(|section| section.kind == kind && !section.data.is_empty());
-        let entries = table.map_or(&[][..], |table| table.data);
-        let strings = table.and_then(|table| self.sections.get(table.link as usize)).map_or(&[][..], |strings| strings.data);
-        entries.chunks_exact(SYMBOL).filter_map(move |entry| {
+        let table =
+            self.sections.iter().find(|section| section.kind == kind && !section.data.is_empty());
+        let (entries, strings) = match table {
+            Some(table) => (
+                table.data,
+                self.sections.get(table.link as usize).map_or(&[][..], |strings| strings.data),
+            ),
+            None if kind == SHT_DYNSYM => self.dynamic_symbols(),
+            None => (&[][..], &[][..]),
+        };
+        let entries: &[Sym64<LE>] =
+            slice_from_bytes(entries, entries.len() / size_of::<Sym64<LE>>())
+                .map_or(&[], |(entries, _)| entries);
+        let mut room = FOREIGN_NAMES;
+        entries.iter().filter_map(move |entry| {
             Some(RawSymbol {
-                name: string_at(strings, u32_at(entry, 0)? as usize)?,
-                info: entry[4],
-                visibility: entry[5] & 3,
-                section: u16_at(entry, 6)?,
-                address: u64_at(entry, 8)?,
-                size: u64_at(entry, 16)?,
+                name: symbol_name(strings, entry.st_name(LE) as usize, &mut room)?,
+                info: entry.st_info().0,
+                visibility: entry.st_other().0 & 3,
+                section: entry.st_shndx(LE).0,
+                address: entry.st_value(LE),
+                size: entry.st_size(LE),
             })
         })
     }
 
+    /// The symbol table of `PT_DYNAMIC` and its strings. How long it is, only its hash table knows.
+    fn dynamic_symbols(&self) -> (&'a [u8], &'a [u8]) {
+        let dynamic = self.dynamic();
+        let value = |wanted: elf::DynamicTag| {
+            dynamic.iter().find(|&&(tag, _)| tag == wanted.0 as u64).map(|&(_, value)| value)
+        };
+        let count = match (value(elf::DT_HASH), value(elf::DT_GNU_HASH)) {
+            (Some(table), _) => u32_at(self.bytes_from(table), 4),
+            (None, Some(table)) => gnu_hash_symbols(self.bytes_from(table)),
+            (None, None) => None,
+        };
+        let (Some(table), Some(count)) = (value(elf::DT_SYMTAB), count) else { return (&[], &[]) };
+        let entries = self.bytes_from(table);
+        let size = (count as usize).saturating_mul(size_of::<Sym64<LE>>());
+        (&entries[..entries.len().min(size)], self.dynamic_strings(&dynamic))
+    }
+
+    /// The words that the loader fills with an address of the file's own: where each lies, and the
+    /// address.
+    pub(crate) fn relative(&self) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        let data = self.section(".rela.dyn").map_or(&[][..], |section| section.data);
+        let entries: &[Rela] = slice_from_bytes(data, data.len() / size_of::<Rela>())
+            .map_or(&[], |(entries, _)| entries);
+        entries
+            .iter()
+            .filter(|entry| entry.r_type(LE, false) == elf::R_X86_64_RELATIVE)
+            .map(|entry| (entry.r_offset.get(LE), entry.r_addend.get(LE).cast_unsigned()))
+    }
+
     pub(crate) fn interpreter(&self) -> Option<&'a str> {
-        let segment = self.segment(PT_INTERP)?;
+        let segment = self.segment(elf::PT_INTERP.0)?;
         string_at(slice(self.data, segment.offset, segment.file_size)?, 0)
     }
 
     /// The entries of the dynamic section up to its end.
     pub(crate) fn dynamic(&self) -> Vec<(u64, u64)> {
-        let bytes = self.segment(PT_DYNAMIC).and_then(|s| slice(self.data, s.offset, s.file_size)).unwrap_or(&[]);
-        bytes
-            .chunks_exact(16)
-            .filter_map(|entry| Some((u64_at(entry, 0)?, u64_at(entry, 8)?)))
-            .take_while(|&(tag, _)| tag != DT_NULL)
-            .collect()
+        let bytes = self
+            .segment(elf::PT_DYNAMIC.0)
+            .and_then(|s| slice(self.data, s.offset, s.file_size))
+            .unwrap_or(&[]);
+        let entries: &[Dynamic] = slice_from_bytes(bytes, bytes.len() / size_of::<Dynamic>())
+            .map_or(&[], |(entries, _)| entries);
+        let entries =
+            entries.iter().map(|entry| (entry.d_tag(LE).0.cast_unsigned(), entry.d_val(LE)));
+        entries.take_while(|&(tag, _)| tag != elf::DT_NULL.0.cast_unsigned()).collect()
     }
 
     /// The string table of the dynamic section.
     pub(crate) fn dynamic_strings(&self, dynamic: &[(u64, u64)]) -> &'a [u8] {
-        let value = |wanted| dynamic.iter().find(|&&(tag, _)| tag == wanted).map(|&(_, value)| value);
-        let Some(address) = value(DT_STRTAB) else {
+        let value =
+            |wanted| dynamic.iter().find(|&&(tag, _)| tag == wanted).map(|&(_, value)| value);
+        let Some(address) = value(elf::DT_STRTAB.0.cast_unsigned()) else {
             return &[];
         };
         let bytes = self.bytes_from(address);
-        &bytes[..bytes.len().min(usize::try_from(value(DT_STRSZ).unwrap_or(0)).unwrap_or(usize::MAX))]
+        &bytes[..bytes.len().min(
+            usize::try_from(value(elf::DT_STRSZ.0.cast_unsigned()).unwrap_or(0))
+                .unwrap_or(usize::MAX),
+        )]
     }
 
     /// The build identifier of the linker, if it wrote one.
     pub(crate) fn build_id(&self) -> Option<&'a [u8]> {
-        self.notes().find(|note| note.kind == NT_GNU_BUILD_ID && !note.data.is_empty()).map(|note| note.data)
+        let ids = self.notes().filter(|note| note.n_type(LE) == elf::NT_GNU_BUILD_ID);
+        ids.map(|note| note.desc()).find(|id| !id.is_empty())
     }
 
     /// Whether every part of it says that it works with a shadow stack.
     pub(crate) fn shadow_stack(&self) -> bool {
-        self.notes().filter(|note| note.kind == NT_GNU_PROPERTY_TYPE_0).any(|note| {
-            let mut rest = note.data;
-            while let (Some(kind), Some(size)) = (u32_at(rest, 0), u32_at(rest, 4)) {
-                if kind == GNU_PROPERTY_X86_FEATURE_1_AND {
-                    return u32_at(rest, 8).is_some_and(|bits| bits & GNU_PROPERTY_X86_FEATURE_1_SHSTK != 0);
-                }
-                let Some(next) = rest.get(8 + (size as usize).next_multiple_of(8)..) else { break };
-                rest = next;
-            }
-            false
+        self.notes().filter_map(|note| note.gnu_properties(LE)).any(|properties| {
+            let mut features = properties
+                .filter_map(Result::ok)
+                .filter(|p| p.pr_type() == elf::GNU_PROPERTY_X86_FEATURE_1_AND);
+            features
+                .next()
+                .and_then(|feature| feature.data_u32(LE).ok())
+                .is_some_and(|bits| bits & elf::GNU_PROPERTY_X86_FEATURE_1_SHSTK != 0)
         })
     }
 
     /// The notes of the owner "GNU".
-    fn notes(&self) -> impl Iterator<Item = Note<'a>> + use<'a> {
-        let sections = self.sections.iter().filter(|section| section.kind == SHT_NOTE).map(|section| section.data);
+    fn notes(&self) -> impl Iterator<Item = object::read::elf::Note<'a, Header>> + use<'a> {
+        let sections = self
+            .sections
+            .iter()
+            .filter(|section| section.kind == elf::SHT_NOTE.0)
+            .map(|section| (section.data, section.align));
+        let segments = self.segments.iter().filter(|segment| segment.kind == elf::PT_NOTE.0);
         let segments =
-            self.segments.iter().filter(|segment| segment.kind == PT_NOTE).filter_map(|s| slice(self.data, s.offset, s.file_size));
-        let areas: Vec<&[u8]> = sections.chain(segments).collect();
-        areas.into_iter().flat_map(|mut rest| {
-            std::iter::from_fn(move || {
-                let (owner, size, kind) = (u32_at(rest, 0)? as usize, u32_at(rest, 4)? as usize, u32_at(rest, 8)?);
-                let start = 12 + owner.checked_next_multiple_of(4)?;
-                let note = Note { gnu: rest.get(12..12 + owner)? == b"GNU\0", kind, data: rest.get(start..start.checked_add(size)?)? };
-                rest = rest.get(start + size.checked_next_multiple_of(4)?..).unwrap_or(&[]);
-                Some(note)
-            })
-            .filter(|note| note.gnu)
-        })
+            segments.filter_map(|s| Some((slice(self.data, s.offset, s.file_size)?, s.align)));
+        let areas: Vec<(&[u8], u64)> = sections.chain(segments).collect();
+        let notes = areas
+            .into_iter()
+            .filter_map(|(bytes, align)| NoteIterator::<Header>::new(LE, align, bytes).ok());
+        notes
+            .flat_map(|notes| notes.map_while(Result::ok))
+            .filter(|note| note.name() == elf::ELF_NOTE_GNU)
     }
 }
 
-struct Note<'a> {
-    gnu: bool,
-    kind: u32,
-    data: &'a [u8],
-}
-
-fn segments(data: &[u8]) -> Result<Vec<Segment>, Unreadable> {
-    let read = || {
-        let (table, size, count) = (u64_at(data, 32)?, u16_at(data, 54)?, u16_at(data, 56)?);
-        if usize::from(size) != PROGRAM_HEADER && count != 0 {
-            return None;
-        }
-        let table = slice(data, table, u64::from(count) * PROGRAM_HEADER as u64)?;
-        table
-            .chunks_exact(PROGRAM_HEADER)
-            .map(|header| {
-                Some(Segment {
-                    kind: u32_at(header, 0)?,
-                    flags: u32_at(header, 4)?,
-                    offset: u64_at(header, 8)?,
-                    address: u64_at(header, 16)?,
-                    file_size: u64_at(header, 32)?,
-                    memory_size: u64_at(header, 40)?,
-                })
-            })
-            .collect()
+fn segments(header: &Header, data: &[u8]) -> Option<Vec<Segment>> {
+    let headers = header.program_headers(LE, data).ok()?;
+    let segment = |header: &elf::ProgramHeader64<LE>| Segment {
+        kind: header.p_type(LE).0,
+        flags: header.p_flags(LE).0,
+        offset: header.p_offset(LE),
+        address: header.p_vaddr(LE),
+        file_size: header.p_filesz(LE),
+        memory_size: header.p_memsz(LE),
+        align: header.p_align(LE),
     };
-    read().ok_or(Unreadable::Corrupt("truncated in its program headers"))
+    Some(headers.iter().map(segment).collect())
 }
 
 /// None: there is no section table, or it is not whole. A program runs without one.
-fn sections(data: &[u8]) -> Option<Vec<Section<'_>>> {
-    let (table, size, count, names) = (u64_at(data, 40)?, u16_at(data, 58)?, u16_at(data, 60)?, u16_at(data, 62)?);
-    if usize::from(size) != SECTION_HEADER {
-        return None;
-    }
-    let headers = slice(data, table, u64::from(count) * SECTION_HEADER as u64)?;
-    let contents = |header: &[u8]| {
-        let kind = u32_at(header, 4)?;
-        if kind == SHT_NOBITS { Some(&[][..]) } else { slice(data, u64_at(header, 24)?, u64_at(header, 32)?) }
+fn sections<'a>(header: &Header, data: &'a [u8]) -> Option<Vec<Section<'a>>> {
+    let headers = header.section_headers(LE, data).ok()?;
+    let names = header.section_strings(LE, data, headers).unwrap_or_default();
+    let section = |header: &SectionHeader64<LE>| Section {
+        name: header
+            .name(LE, names)
+            .ok()
+            .and_then(|name| std::str::from_utf8(name).ok())
+            .unwrap_or(""),
+        kind: header.sh_type(LE).0,
+        address: header.sh_addr(LE),
+        size: header.sh_size(LE),
+        align: header.sh_addralign(LE),
+        link: header.sh_link(LE),
+        data: header.data(LE, data).unwrap_or(&[]),
+        compressed: header.compression(LE, data).is_ok_and(|header| header.is_some()),
     };
-    let strings = headers.chunks_exact(SECTION_HEADER).nth(usize::from(names)).and_then(contents).unwrap_or(&[]);
-    headers
-        .chunks_exact(SECTION_HEADER)
-        .map(|header| {
-            Some(Section {
-                name: string_at(strings, u32_at(header, 0)? as usize).unwrap_or(""),
-                kind: u32_at(header, 4)?,
-                address: u64_at(header, 16)?,
-                size: u64_at(header, 32)?,
-                link: u32_at(header, 40)?,
-                data: contents(header).unwrap_or(&[]),
-            })
-        })
-        .collect()
+    Some(headers.iter().map(section).collect())
 }
 
-pub(crate) fn slice(data: &[u8], offset: u64, size: u64) -> Option<&[u8]> {
-    let start = usize::try_from(offset).ok()?;
-    data.get(start..start.checked_add(usize::try_from(size).ok()?)?)
+/// How many symbols there are where only a hash table of GNU's is: one more than the last that a
+/// chain reaches.
+fn gnu_hash_symbols(table: &[u8]) -> Option<u32> {
+    let (buckets, first, bloom) = (u32_at(table, 0)?, u32_at(table, 4)?, u32_at(table, 8)?);
+    let start = 16_usize.checked_add((bloom as usize).checked_mul(8)?)?;
+    let chains = start.checked_add((buckets as usize).checked_mul(4)?)?;
+    let buckets = table.get(start..chains)?.chunks_exact(4);
+    let last = buckets.filter_map(|bucket| u32_at(bucket, 0)).max()?;
+    if last < first {
+        return Some(first);
+    }
+    // The last of a chain has the lowest bit.
+    (last..)
+        .find(|&symbol| {
+            let at = chains.saturating_add((symbol - first) as usize * 4);
+            u32_at(table, at).is_none_or(|hash| hash & 1 != 0)
+        })?
+        .checked_add(1)
+}
+
+fn slice(data: &[u8], offset: u64, size: u64) -> Option<&[u8]> {
+    data.read_bytes_at(offset, size).ok()
 }
 
 /// The string that starts at `at` and ends in a zero byte, if it is UTF-8.
@@ -335,14 +387,19 @@ pub(crate) fn string_at(strings: &[u8], at: usize) -> Option<&str> {
     std::str::from_utf8(&rest[..end]).ok()
 }
 
-fn u16_at(data: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(data.get(at..at.checked_add(2)?)?.try_into().ok()?))
+/// The name of a symbol. What is no UTF-8 is spelled with escapes, as far as there is `room`.
+fn symbol_name<'a>(strings: &'a [u8], at: usize, room: &mut usize) -> Option<&'a str> {
+    let rest = strings.get(at..)?;
+    let bytes = &rest[..rest.iter().position(|&byte| byte == 0)?];
+    if let Ok(name) = std::str::from_utf8(bytes) {
+        return Some(name);
+    }
+    // An escape takes four bytes for one.
+    *room = room.checked_sub(bytes.len() * 4)?;
+    // Lives as long as the names that are borrowed from the file: as long as the process.
+    Some(of_bytes(bytes).into_owned().leak())
 }
 
 pub(crate) fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u64_at(data: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(data.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }

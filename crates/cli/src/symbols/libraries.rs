@@ -1,13 +1,21 @@
-//! The libraries that the loader will map for a program, found as the loader finds them (ld.so(8)), without running it.
+//! The libraries that the loader will map for a program, found as the loader finds them (ld.so(8)),
+//! without running it.
 
 use super::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, string_at};
 use super::loader_cache::LoaderCache;
-use super::object::Object;
+use super::object::{Object, forms};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-const DEFAULT: &[&str] = &["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+const DEFAULT: &[&str] = &[
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+];
 
 /// The search as the program's environment sets it.
 #[derive(Debug, Default)]
@@ -20,19 +28,37 @@ pub(crate) struct Environment {
 
 impl Environment {
     pub(crate) fn current() -> Self {
-        Self { library_path: std::env::var_os("LD_LIBRARY_PATH"), preload: std::env::var_os("LD_PRELOAD") }
+        Self {
+            library_path: std::env::var_os("LD_LIBRARY_PATH"),
+            preload: std::env::var_os("LD_PRELOAD"),
+        }
+    }
+
+    /// The directories of LD_LIBRARY_PATH.
+    fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let list = self.library_path.as_deref().map(OsStr::as_bytes);
+        let all = list.into_iter().flat_map(|list| list.split(|&b| b == b':' || b == b';'));
+        all.map(|d| PathBuf::from(OsStr::from_bytes(if d.is_empty() { b"." } else { d })))
     }
 }
 
-/// Everything that `main` needs, directly or not, in the loader's order, with the loader itself. What is not found is left out: the loader will say so.
+/// Everything that `main` needs, directly or not, in the loader's order, with the loader itself.
+/// What is not found is left out: the loader will say so.
 pub(crate) fn closure(main: &Object, environment: &Environment) -> Vec<Object> {
     let cache = LoaderCache::read(Path::new("/etc/ld.so.cache"));
     let mut found: Vec<Object> = Vec::new();
     if let Some(preload) = &environment.preload {
-        for name in preload.as_bytes().split(|&byte| byte == b':' || byte == b' ').filter(|name| !name.is_empty()) {
+        for name in preload
+            .as_bytes()
+            .split(|&byte| byte == b':' || byte == b' ')
+            .filter(|name| !name.is_empty())
+        {
             let name = Path::new(OsStr::from_bytes(name)).to_path_buf();
-            let path =
-                if name.as_os_str().as_bytes().contains(&b'/') { Some(name) } else { default_search(&name.to_string_lossy(), &cache) };
+            let path = if name.as_os_str().as_bytes().contains(&b'/') {
+                Some(name)
+            } else {
+                default_search(&name.to_string_lossy(), &cache)
+            };
             path.into_iter().for_each(|path| add(&path, main, &mut found));
         }
     }
@@ -53,25 +79,25 @@ pub(crate) fn closure(main: &Object, environment: &Environment) -> Vec<Object> {
                 before.extend(paths(object, DT_RPATH));
                 before.extend(main_rpath.iter().cloned());
             }
-            if let Some(list) = &environment.library_path {
-                before.extend(
-                    list.as_bytes()
-                        .split(|&b| b == b':' || b == b';')
-                        .map(|d| PathBuf::from(OsStr::from_bytes(if d.is_empty() { b"." } else { d }))),
-                );
-            }
+            before.extend(environment.directories());
             before.extend(runpath);
             names(object).into_iter().map(|name| (name, before.clone())).collect::<Vec<_>>()
         };
         for (name, before) in needed {
-            if let Some(known) = found.iter_mut().find(|object| object.names.iter().any(|n| n == name)) {
+            if let Some(known) =
+                found.iter_mut().find(|object| object.names.iter().any(|n| n == name))
+            {
                 known.called(name);
                 continue;
             }
             let path = if name.contains('/') {
                 Some(PathBuf::from(name))
             } else {
-                before.iter().map(|directory| directory.join(name)).find(|path| path.is_file()).or_else(|| default_search(name, &cache))
+                before
+                    .iter()
+                    .map(|directory| directory.join(name))
+                    .find(|path| path.is_file())
+                    .or_else(|| default_search(name, &cache))
             };
             if let Some(path) = path {
                 add(&path, main, &mut found);
@@ -86,7 +112,10 @@ pub(crate) fn closure(main: &Object, environment: &Environment) -> Vec<Object> {
 }
 
 fn default_search(name: &str, cache: &LoaderCache) -> Option<PathBuf> {
-    cache.find(name).filter(|path| path.is_file()).or_else(|| DEFAULT.iter().map(|d| Path::new(d).join(name)).find(|path| path.is_file()))
+    cache
+        .find(name)
+        .filter(|path| path.is_file())
+        .or_else(|| DEFAULT.iter().map(|d| Path::new(d).join(name)).find(|path| path.is_file()))
 }
 
 fn add(path: &Path, main: &Object, found: &mut Vec<Object>) {
@@ -109,7 +138,10 @@ fn names(object: &Object) -> Vec<&'static str> {
 fn strings(object: &Object, wanted: u64) -> Vec<&'static str> {
     let dynamic = object.elf.dynamic();
     let strings = object.elf.dynamic_strings(&dynamic);
-    let at = dynamic.iter().filter(|&&(tag, _)| tag == wanted).filter_map(|&(_, at)| usize::try_from(at).ok());
+    let at = dynamic
+        .iter()
+        .filter(|&&(tag, _)| tag == wanted)
+        .filter_map(|&(_, at)| usize::try_from(at).ok());
     at.filter_map(|at| string_at(strings, at)).filter(|name| !name.is_empty()).collect()
 }
 
@@ -118,15 +150,25 @@ fn paths(object: &Object, tag: u64) -> Vec<PathBuf> {
     let origin = object.path.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
     let expand = |directory: &str| {
         let mut directory = directory.to_string();
-        for (token, value) in [("ORIGIN", origin.as_str()), ("LIB", "lib/x86_64-linux-gnu"), ("PLATFORM", "x86_64")] {
-            directory = directory.replace(&format!("${{{token}}}"), value).replace(&format!("${token}"), value);
+        for (token, value) in
+            [("ORIGIN", origin.as_str()), ("LIB", "lib/x86_64-linux-gnu"), ("PLATFORM", "x86_64")]
+        {
+            directory = directory
+                .replace(&format!("${{{token}}}"), value)
+                .replace(&format!("${token}"), value);
         }
         PathBuf::from(directory)
     };
-    strings(object, tag).iter().flat_map(|list| list.split(':')).filter(|d| !d.is_empty()).map(expand).collect()
+    strings(object, tag)
+        .iter()
+        .flat_map(|list| list.split(':'))
+        .filter(|d| !d.is_empty())
+        .map(expand)
+        .collect()
 }
 
-/// The file that a name means where no program is given: a path, a command in PATH, or a library that the loader knows.
+/// The file that a name means where no program is given: a path, a command in PATH, or a library
+/// that the loader knows.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if name.contains('/') {
@@ -136,4 +178,13 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|path| path.is_file());
     in_path.or_else(|| LoaderCache::read(Path::new("/etc/ld.so.cache")).like(name))
+}
+
+/// Whether a directory of LD_LIBRARY_PATH has a library that is called so, in any of its forms.
+pub(crate) fn in_library_path(name: &str, environment: &Environment) -> bool {
+    let entries = environment.directories().filter_map(|directory| directory.read_dir().ok());
+    entries
+        .flatten()
+        .flatten()
+        .any(|entry| forms(&entry.file_name().to_string_lossy()).any(|form| form == name))
 }

@@ -1,4 +1,5 @@
-//! `/etc/ld.so.cache`: where the loader finds libraries by name (format of glibc 2.2 and later, "glibc-ld.so.cache1.1").
+//! `/etc/ld.so.cache`: where the loader finds libraries by name (format of glibc 2.2 and later,
+//! "glibc-ld.so.cache1.1").
 
 use super::elf::{string_at, u32_at};
 use super::object::forms;
@@ -28,21 +29,28 @@ impl LoaderCache {
         Self { data }
     }
 
-    /// The library that every x86-64 machine takes; builds for newer processors are chosen by the loader at run time and reported by the agent.
+    /// The library that every x86-64 machine takes; builds for newer processors are chosen by the
+    /// loader at run time and reported by the agent.
     pub(crate) fn find(&self, soname: &str) -> Option<PathBuf> {
         self.entries().find(|(name, _)| *name == soname).map(|(_, path)| PathBuf::from(path))
     }
 
     /// The library that a person means: `libc.so.6`, `libc.so`, `libc` or `c`.
     pub(crate) fn like(&self, name: &str) -> Option<PathBuf> {
-        self.entries().find(|(soname, _)| forms(soname).any(|form| form == name)).map(|(_, path)| PathBuf::from(path))
+        self.entries()
+            .find(|(soname, _)| forms(soname).any(|form| form == name))
+            .map(|(_, path)| PathBuf::from(path))
     }
 
     fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         let count = u32_at(&self.data, 20).unwrap_or(0) as usize;
-        let entries = count.checked_mul(ENTRY).and_then(|size| self.data.get(HEADER..HEADER.checked_add(size)?)).unwrap_or(&[]);
+        let entries = count
+            .checked_mul(ENTRY)
+            .and_then(|size| self.data.get(HEADER..HEADER.checked_add(size)?))
+            .unwrap_or(&[]);
         entries.chunks_exact(ENTRY).filter_map(|entry| {
-            let baseline = u32_at(entry, 0)? == FLAGS && entry[16..24].iter().all(|&byte| byte == 0);
+            let baseline =
+                u32_at(entry, 0)? == FLAGS && entry[16..24].iter().all(|&byte| byte == 0);
             let name = string_at(&self.data, u32_at(entry, 4)? as usize)?;
             let path = string_at(&self.data, u32_at(entry, 8)? as usize)?;
             baseline.then_some((name, path))

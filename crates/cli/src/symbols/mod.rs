@@ -2,8 +2,11 @@
 
 #[cfg(test)]
 mod built_tests;
+pub(crate) mod debug_entries;
 pub(crate) mod debug_files;
 pub(crate) mod elf;
+mod go;
+pub(crate) mod inlined;
 pub(crate) mod libraries;
 mod loader_cache;
 mod mapped;
@@ -14,3 +17,4 @@ pub(crate) mod table;
 mod tests;
 pub(crate) mod unwind;
 pub(crate) mod vdso;
+pub(crate) mod versions;

@@ -1,11 +1,14 @@
 //! Which nameless pieces of code are parts of functions and no functions.
 //!
-//! GCC splits the unlikely half of a function off and puts it elsewhere, with an unwind entry of its own. In a stripped object nothing else tells it from a function, and where the
-//! half that jumps there has pushed nothing, not even the shape of its stack. What does: nobody calls it and nobody takes its address; it is only jumped to. A probe at its start must not be set as at a
+//! GCC splits the unlikely half of a function off and puts it elsewhere, with an unwind entry of
+//! its own. In a stripped object nothing else tells it from a function, and where the half that
+//! jumps there has pushed nothing, not even the shape of its stack. What does: nobody calls it and
+//! nobody takes its address; it is only jumped to. A probe at its start must not be set as at a
 //! function's, since the other half's red zone and registers are alive there.
 //!
-//! The code is not decoded: every byte is read as if an instruction could begin there. What that finds by mistake is harmless, since only targets that are exactly the start of an
-//! unwind entry count.
+//! The code is not decoded: every byte is read as if an instruction could begin there. What that
+//! finds by mistake is harmless, since only targets that are exactly the start of an unwind entry
+//! count.
 
 use super::elf::{Elf, PT_LOAD, u32_at};
 use super::unwind::Frame;
@@ -13,13 +16,12 @@ use super::unwind::Frame;
 const CALL: u8 = 0xe8;
 const JUMP: u8 = 0xe9;
 const LEA: u8 = 0x8d;
-/// `mov` of an immediate value to one of eight registers: how addresses are taken in programs that are not position-independent.
+/// `mov` of an immediate value to one of eight registers: how addresses are taken in programs that
+/// are not position-independent.
 const MOVE: u8 = 0xb8;
-/// The relocation that adds the load address.
-const RELATIVE: u32 = 8;
-const RELA: usize = 24;
 
-/// The starts of those of `frames` that other code jumps to, while nobody calls them or takes their address. A function that is only ever tail-called is among them.
+/// The starts of those of `frames` that other code jumps to, while nobody calls them or takes their
+/// address. A function that is only ever tail-called is among them.
 pub(super) fn only_jumped_to(elf: &Elf<'_>, frames: &[Frame]) -> Addresses {
     let mut starts = Addresses::covering(frames);
     frames.iter().for_each(|frame| starts.insert(frame.start));
@@ -33,22 +35,15 @@ pub(super) fn only_jumped_to(elf: &Elf<'_>, frames: &[Frame]) -> Addresses {
                 }
             });
         } else {
-            // Tables of pointers, where they need no relocation or have their value in place (DT_RELR).
+            // Tables of pointers, where they need no relocation or have their value in place
+            // (DT_RELR).
             let unaligned = segment.address.wrapping_neg() as usize % 8;
-            bytes
-                .get(unaligned..)
-                .unwrap_or(&[])
-                .chunks_exact(8)
-                .for_each(|word| referred.insert(u64::from_le_bytes(word.try_into().unwrap_or_default())));
+            bytes.get(unaligned..).unwrap_or(&[]).chunks_exact(8).for_each(|word| {
+                referred.insert(u64::from_le_bytes(word.try_into().unwrap_or_default()))
+            });
         }
     }
-    for section in elf.sections.iter().filter(|section| section.name == ".rela.dyn") {
-        for entry in section.data.chunks_exact(RELA).filter(|entry| u32_at(entry, 8) == Some(RELATIVE)) {
-            if let (Some(low), Some(high)) = (u32_at(entry, 16), u32_at(entry, 20)) {
-                referred.insert(u64::from(low) | u64::from(high) << 32);
-            }
-        }
-    }
+    elf.relative().for_each(|(_, target)| referred.insert(target));
     jumped.without(&referred);
     jumped
 }
@@ -60,7 +55,9 @@ fn each_target(address: u64, code: &[u8], mut see: impl FnMut(u64, bool)) {
             CALL => (at + 1, false),
             JUMP => (at + 1, true),
             0x0f if pair[1] & 0xf0 == 0x80 => (at + 2, true),
-            LEA if pair[1] & 0xc7 == 5 && at > 0 && matches!(code[at - 1], 0x48 | 0x4c) => (at + 2, false),
+            LEA if pair[1] & 0xc7 == 5 && at > 0 && matches!(code[at - 1], 0x48 | 0x4c) => {
+                (at + 2, false)
+            }
             byte if byte & 0xf8 == MOVE => {
                 if let Some(target) = u32_at(code, at + 1) {
                     see(u64::from(target), false);
@@ -70,7 +67,12 @@ fn each_target(address: u64, code: &[u8], mut see: impl FnMut(u64, bool)) {
             _ => continue,
         };
         if let Some(distance) = u32_at(code, relative) {
-            see(address.wrapping_add(relative as u64 + 4).wrapping_add_signed(i64::from(distance.cast_signed())), jump);
+            see(
+                address
+                    .wrapping_add(relative as u64 + 4)
+                    .wrapping_add_signed(i64::from(distance.cast_signed())),
+                jump,
+            );
         }
     }
 }
@@ -129,7 +131,10 @@ mod tests {
         code[40..45].copy_from_slice(&[0xbf, 0x34, 0x12, 0, 0]);
         let mut found = Vec::new();
         each_target(0x1000, &code, |target, jump| found.push((target, jump)));
-        assert_eq!(found, [(0x1010, false), (0x1000, false), (0x1000, true), (0x1024, true), (0x1234, false)]);
+        assert_eq!(
+            found,
+            [(0x1010, false), (0x1000, false), (0x1000, true), (0x1024, true), (0x1234, false)]
+        );
         each_target(0x1000, &[0xe8, 0, 0], |_, _| panic!("cut off"));
     }
 

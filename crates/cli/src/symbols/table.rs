@@ -1,9 +1,12 @@
-//! The functions of one object: symbols of all its tables, aliases merged, and unwind entries where there are no symbols.
+//! The functions of one object: symbols of all its tables, aliases merged, what Go's runtime knows
+//! of a program, and unwind entries where there are no symbols.
 
 use super::elf::{Elf, RawSymbol, SHT_DYNSYM, SHT_SYMTAB};
+use super::go::{self, GoFunction};
 use super::parts::only_jumped_to;
 use super::unwind::{Entered, Frame, frames};
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ops::Range;
 
 const STT_NOTYPE: u8 = 0;
@@ -32,7 +35,8 @@ pub(crate) struct Symbol<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SymbolKind {
-    /// The function behind it is chosen when the program starts. First, since it decides for all names of its address.
+    /// The function behind it is chosen when the program starts. First, since it decides for all
+    /// names of its address.
     Indirect,
     Function,
     /// A place in the code: ends what is before it, and no more.
@@ -68,10 +72,29 @@ impl<'a> Table<'a> {
                 symbols.extend(file.symbols(table).filter_map(|raw| code_symbol(&elf, &raw)));
             }
         }
-        let lookups: Vec<Range<u64>> =
-            elf.sections.iter().filter(|s| s.name.starts_with(".plt")).map(|s| s.address..s.address.saturating_add(s.size)).collect();
+        symbols.retain(|symbol| !go::is_no_code(symbol.name));
+        let named: HashSet<u64> = symbols.iter().map(|symbol| symbol.address).collect();
+        symbols.extend(
+            go::functions(&elf)
+                .iter()
+                .filter(|function| !named.contains(&function.address))
+                .map(go_symbol),
+        );
+        let lookups: Vec<Range<u64>> = elf
+            .sections
+            .iter()
+            .filter(|s| s.name.starts_with(".plt"))
+            .map(|s| s.address..s.address.saturating_add(s.size))
+            .collect();
         symbols.retain(|symbol| !lookups.iter().any(|plt| plt.contains(&symbol.address)));
-        symbols.sort_unstable_by(|a, b| (a.address, a.kind as u8, a.rank, a.name).cmp(&(b.address, b.kind as u8, b.rank, b.name)));
+        symbols.sort_unstable_by(|a, b| {
+            (a.address, a.kind as u8, a.rank, a.name).cmp(&(
+                b.address,
+                b.kind as u8,
+                b.rank,
+                b.name,
+            ))
+        });
         symbols.dedup_by(|a, b| a.address == b.address && a.name == b.name);
         Self { elf, symbols, frames: OnceCell::new(), spans: OnceCell::new() }
     }
@@ -81,18 +104,23 @@ impl<'a> Table<'a> {
         self.symbols.chunk_by(|a, b| a.address == b.address)
     }
 
-    /// The best name of the function that `address` lies in; the innermost, where one lies in another.
+    /// The best name of the function that `address` lies in; the innermost, where one lies in
+    /// another.
     pub(crate) fn name_at(&self, address: u64) -> Option<&'a str> {
         let spans = self.spans.get_or_init(|| self.spans());
         let before = spans.partition_point(|span| span.start <= address);
         let reaching = spans[..before].iter().rev().take_while(|span| span.reach > address);
-        reaching.take(MOST_NESTED).find(|span| span.end > address).map(|span| self.symbols[span.first].name)
+        reaching
+            .take(MOST_NESTED)
+            .find(|span| span.end > address)
+            .map(|span| self.symbols[span.first].name)
     }
 
     /// Where the nameless function begins that `address` lies in, from the unwind table.
     pub(crate) fn unnamed_at(&self, address: u64) -> Option<u64> {
         let frame = self.frame_at(address)?;
-        (self.elf.executable(address) && !self.lookups().any(|plt| plt.contains(&address))).then_some(frame.start)
+        (self.elf.executable(address) && !self.lookups().any(|plt| plt.contains(&address)))
+            .then_some(frame.start)
     }
 
     fn spans(&self) -> Vec<Span> {
@@ -121,7 +149,8 @@ impl<'a> Table<'a> {
         self.symbols.iter().any(|symbol| symbol.kind == SymbolKind::Function)
     }
 
-    /// Unwind entries that no symbol covers. Parts of functions are [`Entered::Jumped`], however they look.
+    /// Unwind entries that no symbol covers. Parts of functions are [`Entered::Jumped`], however
+    /// they look.
     pub(crate) fn unnamed(&self) -> Vec<Frame> {
         let lookups: Vec<Range<u64>> = self.lookups().collect();
         let mut covered = 0;
@@ -133,13 +162,19 @@ impl<'a> Table<'a> {
                     covered = covered.max(site[0].address + self.size(site).max(1));
                 }
             }
-            if frame.start >= covered && self.elf.executable(frame.start) && !lookups.iter().any(|plt| plt.contains(&frame.start)) {
+            if frame.start >= covered
+                && self.elf.executable(frame.start)
+                && !lookups.iter().any(|plt| plt.contains(&frame.start))
+            {
                 unnamed.push(*frame);
             }
         }
         if !unnamed.is_empty() {
             let parts = only_jumped_to(&self.elf, self.frames());
-            unnamed.iter_mut().filter(|frame| parts.contains(frame.start)).for_each(|frame| frame.entered = Entered::Jumped);
+            unnamed
+                .iter_mut()
+                .filter(|frame| parts.contains(frame.start))
+                .for_each(|frame| frame.entered = Entered::Jumped);
         }
         unnamed
     }
@@ -162,7 +197,12 @@ impl<'a> Table<'a> {
     /// Bytes behind `end` that belong to no function.
     pub(crate) fn padding(&self, end: u64) -> u64 {
         let room = (self.elf.bytes_from(end).len() as u64).min(MOST_PADDING);
-        if self.frames().partition_point(|frame| frame.start < end).checked_sub(1).is_some_and(|before| self.frames()[before].end > end) {
+        if self
+            .frames()
+            .partition_point(|frame| frame.start < end)
+            .checked_sub(1)
+            .is_some_and(|before| self.frames()[before].end > end)
+        {
             return 0;
         }
         self.next_start(end.wrapping_sub(1)).map_or(room, |next| (next - end).min(room))
@@ -186,8 +226,14 @@ impl<'a> Table<'a> {
 
     /// The first symbol or unwind entry behind `address`.
     fn next_start(&self, address: u64) -> Option<u64> {
-        let symbol = self.symbols.get(self.symbols.partition_point(|s| s.address <= address)).map(|s| s.address);
-        let frame = self.frames().get(self.frames().partition_point(|f| f.start <= address)).map(|f| f.start);
+        let symbol = self
+            .symbols
+            .get(self.symbols.partition_point(|s| s.address <= address))
+            .map(|s| s.address);
+        let frame = self
+            .frames()
+            .get(self.frames().partition_point(|f| f.start <= address))
+            .map(|f| f.start);
         match (symbol, frame) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -206,10 +252,20 @@ fn code_symbol<'a>(elf: &Elf<'_>, raw: &RawSymbol<'a>) -> Option<Symbol<'a>> {
         STT_NOTYPE => SymbolKind::Label,
         _ => return None,
     };
-    if raw.section == SHN_UNDEF || raw.section == SHN_ABS || raw.name.is_empty() || !elf.executable(raw.address) {
+    if raw.section == SHN_UNDEF
+        || raw.section == SHN_ABS
+        || raw.name.is_empty()
+        || !elf.executable(raw.address)
+    {
         return None;
     }
     Some(Symbol { address: raw.address, size: raw.size, name: raw.name, kind, rank: rank(raw) })
+}
+
+/// A function that only the table of Go's runtime names.
+fn go_symbol<'a>(function: &GoFunction<'a>) -> Symbol<'a> {
+    let GoFunction { address, size, name } = *function;
+    Symbol { address, size, name, kind: SymbolKind::Function, rank: 0 }
 }
 
 /// Global names without leading underscores are the ones people know.
@@ -220,7 +276,8 @@ fn rank(raw: &RawSymbol<'_>) -> u8 {
         _ => 0,
     };
     let mangled = raw.name.starts_with("_Z") || raw.name.starts_with("_R");
-    let underscores = if mangled { 0 } else { raw.name.bytes().take_while(|&b| b == b'_').count().min(8) as u8 };
+    let underscores =
+        if mangled { 0 } else { raw.name.bytes().take_while(|&b| b == b'_').count().min(8) as u8 };
     let hidden = u8::from(raw.visibility != 0);
     underscores * 8 + binding * 2 + hidden
 }

@@ -22,7 +22,10 @@ fn libc() -> Object {
 fn libc_has_malloc_with_its_size_and_the_better_name_first() {
     let libc = libc();
     let table = libc.table();
-    let site = table.sites().find(|site| site.iter().any(|symbol| symbol.name == "malloc")).expect("libc has malloc");
+    let site = table
+        .sites()
+        .find(|site| site.iter().any(|symbol| symbol.name == "malloc"))
+        .expect("libc has malloc");
     assert_eq!(site[0].name, "malloc");
     assert_eq!(site[0].kind, SymbolKind::Function);
     assert!((16..4096).contains(&table.size(site)), "{}", table.size(site));
@@ -33,7 +36,11 @@ fn libc_has_malloc_with_its_size_and_the_better_name_first() {
 #[test]
 fn an_indirect_function_is_known_as_one() {
     let libc = libc();
-    let site = libc.table().sites().find(|site| site.iter().any(|symbol| symbol.name == "strlen")).expect("libc has strlen");
+    let site = libc
+        .table()
+        .sites()
+        .find(|site| site.iter().any(|symbol| symbol.name == "strlen"))
+        .expect("libc has strlen");
     assert_eq!(site[0].kind, SymbolKind::Indirect);
 }
 
@@ -42,9 +49,13 @@ fn a_stripped_program_has_functions_without_names() {
     let object = open("/bin/true");
     let unnamed = object.table().unnamed();
     assert!(unnamed.len() > 10, "{}", unnamed.len());
-    assert!(unnamed.iter().all(|frame| frame.start < frame.end && object.elf.executable(frame.start)));
+    assert!(
+        unnamed.iter().all(|frame| frame.start < frame.end && object.elf.executable(frame.start))
+    );
     assert!(unnamed.windows(2).all(|pair| pair[0].start < pair[1].start));
-    assert!(unnamed.iter().filter(|frame| frame.entered == Entered::Called).count() * 2 > unnamed.len());
+    assert!(
+        unnamed.iter().filter(|frame| frame.entered == Entered::Called).count() * 2 > unnamed.len()
+    );
 }
 
 #[test]
@@ -55,7 +66,11 @@ fn padding_ends_where_something_begins() {
     for site in table.sites().filter(|site| site[0].kind == SymbolKind::Function).take(500) {
         let end = site[0].address + table.size(site);
         let behind = end..end + table.padding(end);
-        assert!(!starts.iter().any(|start| *start != end && behind.contains(start)), "{}", site[0].name);
+        assert!(
+            !starts.iter().any(|start| *start != end && behind.contains(start)),
+            "{}",
+            site[0].name
+        );
     }
 }
 
@@ -77,7 +92,10 @@ fn what_is_no_program_is_named() {
     assert_eq!(Elf::parse(b"#!/bin/sh\n").unwrap_err(), Unreadable::NotElf);
     assert_eq!(Elf::parse(b"").unwrap_err(), Unreadable::NotElf);
     assert!(matches!(Elf::parse(&program[..40]).unwrap_err(), Unreadable::Corrupt(_)));
-    assert!(matches!(Elf::parse(&program[..program.len() / 2]).unwrap().check_loadable().unwrap_err(), Unreadable::Corrupt(_)));
+    assert!(matches!(
+        Elf::parse(&program[..program.len() / 2]).unwrap().check_loadable().unwrap_err(),
+        Unreadable::Corrupt(_)
+    ));
     program[18] = 183;
     assert_eq!(Elf::parse(&program).unwrap_err(), Unreadable::Machine(183));
     program[4] = 1;
@@ -95,14 +113,15 @@ fn read_everything(data: &[u8]) -> usize {
     let mut functions = 0;
     for site in table.sites() {
         let size = table.size(site);
-        let _ = (table.padding(site[0].address.saturating_add(size)), table.entered(site[0].address));
+        let _ =
+            (table.padding(site[0].address.saturating_add(size)), table.entered(site[0].address));
         functions += 1;
     }
     functions + table.unnamed().len()
 }
 
 /// splitmix64: the same bytes each time.
-fn random(state: &mut u64) -> u64 {
+pub(super) fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -146,7 +165,10 @@ fn changed_files_are_survived() {
 
 #[test]
 fn libraries_are_found_as_the_loader_finds_them() {
-    let names: Vec<String> = closure(&open("/bin/sh"), &Environment::default()).iter().map(|object| object.name().to_string()).collect();
+    let names: Vec<String> = closure(&open("/bin/sh"), &Environment::default())
+        .iter()
+        .map(|object| object.name().to_string())
+        .collect();
     assert!(names.iter().any(|name| name == "libc.so.6"), "{names:?}");
     assert!(names.iter().any(|name| name.starts_with("ld-linux")), "{names:?}");
 }

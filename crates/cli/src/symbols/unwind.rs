@@ -1,7 +1,11 @@
-//! What the unwind table says about functions: where each begins and ends, and in what shape it is entered.
+//! What the unwind table says about functions: where each begins and ends, and in what shape it is
+//! entered.
 
 use super::elf::{Elf, PT_GNU_EH_FRAME};
-use gimli::{BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, LittleEndian, RegisterRule, UnwindContext, UnwindSection, X86_64};
+use gimli::{
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, LittleEndian, RegisterRule,
+    UnwindContext, UnwindSection, X86_64,
+};
 
 /// One description of the unwind table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,10 @@ pub(crate) fn frames(elf: &Elf<'_>) -> Vec<Frame> {
 }
 
 fn first_row(row: &gimli::UnwindTableRow<usize>) -> Entered {
-    let called = matches!(row.cfa(), CfaRule::RegisterAndOffset { register, offset: 8 } if *register == X86_64::RSP);
+    let called = matches!(
+        row.cfa(),
+        CfaRule::RegisterAndOffset { register, offset: 8 } if *register == X86_64::RSP
+    );
     match row.register(X86_64::RA) {
         Some(RegisterRule::Undefined) => Entered::Outermost,
         Some(RegisterRule::Offset(-8)) if called => Entered::Called,
@@ -85,7 +92,8 @@ fn table<'a>(elf: &Elf<'a>) -> Option<(u64, &'a [u8])> {
     }
     let header = elf.segment(PT_GNU_EH_FRAME)?;
     let bases = BaseAddresses::default().set_eh_frame_hdr(header.address);
-    let parsed = EhFrameHdr::new(elf.bytes_from(header.address), LittleEndian).parse(&bases, 8).ok()?;
+    let parsed =
+        EhFrameHdr::new(elf.bytes_from(header.address), LittleEndian).parse(&bases, 8).ok()?;
     let gimli::Pointer::Direct(address) = parsed.eh_frame_ptr() else {
         return None;
     };

@@ -1,5 +1,10 @@
 //! `trapline doctor`: what would stop a run here, and the command that fixes it.
 
+mod found;
+mod kernel_uprobes;
+mod output;
+mod trial;
+
 use crate::args::DoctorArgs;
 use crate::exit::{Failure, USAGE};
 use crate::out::Out;
@@ -8,20 +13,9 @@ use crate::run::agent::{self, Place};
 use crate::symbols::libraries::{Environment, closure};
 use crate::symbols::object::Object;
 use crate::sys;
+use found::Found::{self, Good, Less, Stops};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-
-/// What a check found.
-enum Found {
-    Good(String),
-    /// It works, with less.
-    Less(String, Option<String>),
-    /// Nothing can be traced; with the command that fixes it.
-    Stops(String, String),
-}
-
-use Found::{Good, Less, Stops};
 
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
     let mut findings: Vec<(&str, Found)> = vec![
@@ -30,13 +24,15 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
         ("clock", clock()),
         ("preload", preload()),
         ("agent file", agent_file()),
-        ("shared memory", shared_memory()),
+        ("counters", counters()),
         ("membarrier", membarrier()),
         ("rseq", rseq()),
         ("shadow stack", shadow_stack()),
         ("seccomp", seccomp("self")),
         ("ptrace_scope", ptrace_scope()),
-        ("kernel uprobes", kernel_uprobes()),
+        ("kernel uprobes", kernel_uprobes::kernel_uprobes()),
+        ("output", output::output()),
+        ("trial run", trial::trial()),
     ];
     if let Some(pid) = args.pid {
         findings.extend(process(pid)?);
@@ -44,7 +40,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
     if let Some(command) = args.command.first() {
         findings.extend(program(command));
     }
-    let mut out = Out::stdout();
+    let mut out = Out::stdout()?;
     let mut stops = 0;
     for (what, found) in findings {
         let (mark, text, fix) = match found {
@@ -64,6 +60,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<u8> {
         0 => "nothing here stops a run",
         _ => "a run is stopped here: see STOP",
     });
+    out.finish()?;
     Ok(u8::from(stops > 0))
 }
 
@@ -80,7 +77,9 @@ fn kernel() -> Found {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) < (4, 16) => Less(
-            format!("Linux {release} is older than 4.16: no barrier for patching while threads run"),
+            format!(
+                "Linux {release} is older than 4.16: no barrier for patching while threads run"
+            ),
             Some("boot a newer kernel".to_string()),
         ),
         _ => Good(format!("Linux {release}")),
@@ -89,18 +88,32 @@ fn kernel() -> Found {
 
 fn clock() -> Found {
     let info = read("/proc/cpuinfo").unwrap_or_default();
-    let flags: Vec<&str> = info.lines().find(|line| line.starts_with("flags")).unwrap_or("").split_whitespace().collect();
-    let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
+    let flags: Vec<&str> = info
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+        .unwrap_or_default();
     if flags.contains(&"constant_tsc") && flags.contains(&"nonstop_tsc") {
-        return Good(format!("the time-stamp counter is invariant (the kernel's clock source: {source})"));
+        return Good(format!(
+            "the time-stamp counter is invariant (the kernel's clock source: {source})"
+        ));
     }
-    let text = "the time-stamp counter is not said to be invariant: durations may be off when the processor changes its frequency";
-    Less(text.to_string(), Some("trapline stat 'entry:SPEC' -- CMD counts without a clock".to_string()))
+    let text = "the time-stamp counter is not said to be invariant: durations may be off when the \
+        processor changes its frequency";
+    Less(
+        text.to_string(),
+        Some("trapline stat 'entry:SPEC' -- CMD counts without a clock".to_string()),
+    )
 }
 
 fn preload() -> Found {
     match std::env::var_os("LD_PRELOAD").filter(|value| !value.is_empty()) {
-        Some(value) => Good(format!("LD_PRELOAD is set and will be kept: {}", value.to_string_lossy())),
+        Some(value) => {
+            Good(format!("LD_PRELOAD is set and will be kept: {}", value.to_string_lossy()))
+        }
         None => Good("LD_PRELOAD is free".to_string()),
     }
 }
@@ -108,42 +121,41 @@ fn preload() -> Found {
 fn agent_file() -> Found {
     match agent::install() {
         Ok(Place::File(path)) => Good(format!("the agent is at {}", path.display())),
-        Ok(Place::Memory(_)) => Less(
-            "no directory from which files can be executed: the agent is loaded from memory".to_string(),
+        Ok(Place::Memory { .. }) => Less(
+            "the agent is loaded from memory: programs in other user or process namespaces are not \
+             followed"
+                .to_string(),
             Some(format!("mount -o remount,exec {}", agent::DIRECTORY)),
         ),
-        Err(error) => Stops(
-            format!("the agent cannot be installed: {error:#}"),
-            "chmod 1777 /tmp, or set HOME to a directory that you own".to_string(),
-        ),
+        Err(error) => {
+            Stops(format!("the agent cannot be installed: {error:#}"), "chmod 1777 /tmp, or mount \
+                -t proc proc /proc".to_string())
+        }
     }
 }
 
-fn shared_memory() -> Found {
-    const ENOUGH: u64 = 64 << 20;
-    let free = |path: &str| sys::free_bytes(Path::new(path));
-    match (free("/dev/shm"), free("/tmp")) {
-        (Some(free), _) if free >= ENOUGH => Good(format!("{} free in /dev/shm", crate::human::bytes(free))),
-        (shm, Some(tmp)) if tmp >= ENOUGH => {
-            let shm = shm.map_or("is not there".to_string(), |free| format!("has {} free", crate::human::bytes(free)));
-            Less(format!("/dev/shm {shm}; counters go to /tmp"), Some("mount -o remount,size=1G /dev/shm".to_string()))
-        }
-        _ => Stops(
-            "less than 64 MiB free in /dev/shm and in /tmp".to_string(),
-            "mount -o remount,size=1G /dev/shm (docker run --shm-size=1g)".to_string(),
+fn counters() -> Found {
+    match sys::growing_memory_file(c"trapline-doctor") {
+        Ok(_) => Good("memory files, which no file system's size limits".to_string()),
+        Err(error) => Stops(
+            format!("no memory file can be made: {error}"),
+            "docker run --security-opt seccomp=unconfined".to_string(),
         ),
     }
 }
 
 fn membarrier() -> Found {
     match sys::membarrier_commands() {
-        Some(bits) if bits & sys::MEMBARRIER_SYNC_CORE != 0 => Good("private expedited with core serialisation".to_string()),
+        Some(bits) if bits & sys::MEMBARRIER_SYNC_CORE != 0 => {
+            Good("private expedited with core serialisation".to_string())
+        }
         Some(_) => Less(
             "no core serialisation: functions are armed only before threads run".to_string(),
             Some("boot Linux 4.16 or later".to_string()),
         ),
         None => Less(
-            "the system call is refused (seccomp?): functions are armed only before threads run".to_string(),
+            "the system call is refused (seccomp?): functions are armed only before threads run"
+                .to_string(),
             Some("docker run --security-opt seccomp=unconfined".to_string()),
         ),
     }
@@ -153,7 +165,10 @@ fn rseq() -> Found {
     if sys::rseq_known() {
         Good("the kernel has restartable sequences".to_string())
     } else {
-        Less("no restartable sequences (needs Linux 4.18): nothing that stat needs".to_string(), None)
+        Less(
+            "no restartable sequences (needs Linux 4.18): nothing that stat needs".to_string(),
+            None,
+        )
     }
 }
 
@@ -173,9 +188,14 @@ fn seccomp(process: &str) -> Found {
     match field(&status, "Seccomp:") {
         Some("0") | None => Good("no filter".to_string()),
         Some(_) => Less(
-            "a filter is active: the probe path makes no system call, the start of the agent needs mmap, mprotect, membarrier and futex"
+            "a filter is active: the probe path makes no system call, the start of the agent \
+                needs mmap, mprotect, membarrier and futex"
                 .to_string(),
-            Some("docker run --security-opt seccomp=unconfined, if the agent's log says that one was refused".to_string()),
+            Some(
+                "docker run --security-opt seccomp=unconfined, if the agent's log says that one \
+                was refused"
+                    .to_string(),
+            ),
         ),
     }
 }
@@ -191,25 +211,27 @@ fn ptrace_scope() -> Found {
     }
 }
 
-fn kernel_uprobes() -> Found {
-    let there =
-        ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/debug/tracing/uprobe_events"].iter().any(|path| fs::metadata(path).is_ok());
-    Good(if there { "available, for comparison" } else { "not available to this user; trapline does not need them" }.to_string())
-}
-
 fn process(pid: u32) -> anyhow::Result<Vec<(&'static str, Found)>> {
-    let status = read(&format!("/proc/{pid}/status")).ok_or_else(|| Failure::error(USAGE, format!("no process {pid}")))?;
-    let mut findings = vec![("process", Good(format!("{pid} is {}", field(&status, "Name:").unwrap_or("?"))))];
+    let status = read(&format!("/proc/{pid}/status"))
+        .ok_or_else(|| Failure::error(USAGE, format!("no process {pid}")))?;
+    let mut findings =
+        vec![("process", Good(format!("{pid} is {}", field(&status, "Name:").unwrap_or("?"))))];
     findings.push(("its seccomp", seccomp(&pid.to_string())));
     if field(&status, "x86_Thread_features:").is_some_and(|features| features.contains("shstk")) {
         findings.push((
             "its stack",
-            Stops("it runs with a shadow stack".to_string(), "start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off".to_string()),
+            Stops(
+                "it runs with a shadow stack".to_string(),
+                "start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off".to_string(),
+            ),
         ));
     }
     match fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(exe) => findings.extend(program(exe.as_os_str())),
-        Err(error) => findings.push(("its program", Stops(format!("cannot be read: {error}"), format!("sudo trapline doctor {pid}")))),
+        Err(error) => findings.push((
+            "its program",
+            Stops(format!("cannot be read: {error}"), format!("sudo trapline doctor {pid}")),
+        )),
     }
     findings.push((
         "start",
@@ -232,12 +254,21 @@ fn program(command: &std::ffi::OsStr) -> Vec<(&'static str, Found)> {
     };
     let mut findings = vec![("program", Good(program.object.path.display().to_string()))];
     if program.object.elf.shadow_stack() {
-        findings
-            .push(("shadow stack", Good("built to work with one; used only where GLIBC_TUNABLES or the kernel turns it on".to_string())));
+        findings.push((
+            "shadow stack",
+            Good(
+                "built to work with one; used only where GLIBC_TUNABLES or the kernel turns it on"
+                    .to_string(),
+            ),
+        ));
     }
     findings.push(("symbols", symbols(&program.object)));
     let libraries = closure(&program.object, &Environment::current());
-    let without: Vec<&str> = libraries.iter().filter(|library| library.table().sites().next().is_none()).map(Object::name).collect();
+    let without: Vec<&str> = libraries
+        .iter()
+        .filter(|library| library.table().sites().next().is_none())
+        .map(Object::name)
+        .collect();
     if !without.is_empty() {
         findings.push(("libraries", Less(format!("no symbols in {}", without.join(", ")), None)));
     }
@@ -251,10 +282,12 @@ fn symbols(object: &Object) -> Found {
         *kinds.entry(site[0].kind == crate::symbols::table::SymbolKind::Function).or_default() += 1;
     }
     let (named, unnamed) = (kinds.get(&true).copied().unwrap_or(0), table.unnamed().len());
-    let from = object.debug_file().map(|file| format!(" (with {})", file.display())).unwrap_or_default();
+    let from =
+        object.debug_file().map(|file| format!(" (with {})", file.display())).unwrap_or_default();
     let text = format!("{named} functions with names, {unnamed} without{from}");
     if unnamed > named {
-        let fix = "install its debug symbols (Debian: apt install PACKAGE-dbgsym), or build it without strip";
+        let fix = "install its debug symbols (Debian: apt install PACKAGE-dbgsym), or build it \
+            without strip";
         return Less(format!("{text}: those are called func@0x1234"), Some(fix.to_string()));
     }
     Good(text)

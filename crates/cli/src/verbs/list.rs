@@ -3,15 +3,18 @@
 use crate::args::ListArgs;
 use crate::exit::{Failure, NOT_FOUND, USAGE};
 use crate::human;
-use crate::out::Out;
+use crate::out::{Out, width};
+use crate::planning;
 use crate::program::{Program, interpreted};
+use crate::render::columns::within;
 use crate::resolve::Resolution;
 use crate::select::Function;
 use crate::spec::{Kind, Spec};
 use crate::symbols::libraries::{Environment, closure, find};
 use crate::symbols::object::Object;
+use crate::text::visible;
+use patch::Decision;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -25,39 +28,53 @@ pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
         }
         None => objects_named_by(&mut texts)?,
     };
-    let resolution = Resolution::new(objects, Spec::parse_all(&texts)?)?;
+    let resolution =
+        Resolution::new(objects, texts.iter().map(|text| Spec::parse(text)).collect())?;
     if let Some(spec) = resolution.unmatched().next() {
-        let object = spec.object.as_ref().map_or("", |object| object.text());
+        let object = spec
+            .pattern()
+            .and_then(|reading| reading.object.as_ref())
+            .map_or("", |object| object.text());
         return Err(Failure::error(
             USAGE,
-            format!("'{}': {object} is not loaded at start; name the file, as in: trapline list /path/to/{object}", spec.text),
+            format!(
+                "'{}': {object} is not loaded at start; name the file, as in: trapline list \
+                    /path/to/{object}",
+                spec.text
+            ),
         ));
     }
+    let mut out = Out::stdout()?;
+    let width = if args.wide { None } else { width(&std::io::stdout()) };
     if args.verbose {
-        print_methods(&resolution)
+        print_methods(&resolution, &mut out, width)
     } else {
-        print_names(&resolution)
+        print_names(&resolution, &mut out, width)
     }
+    out.finish()?;
     Ok(0)
 }
 
-/// Without a command, the objects are what the arguments name: paths, and the object parts of specs. Arguments that are paths alone are taken out.
+/// Without a command, the objects are what the arguments name: paths, and the object parts of
+/// specs. Arguments that are paths alone are taken out.
 fn objects_named_by(texts: &mut Vec<String>) -> anyhow::Result<Vec<Object>> {
     let mut objects = Vec::new();
-    let mut open = |path: &Path, name: &str| -> anyhow::Result<()> {
+    fn open(objects: &mut Vec<Object>, path: &Path, name: &str) -> anyhow::Result<()> {
         let path = &*interpreted(path.to_path_buf())?;
-        let mut object =
-            Object::open(path)?.map_err(|why| Failure::error(crate::exit::CANNOT_EXECUTE, format!("{}: {why}", path.display())))?;
+        let mut object = Object::open(path)?.map_err(|why| {
+            Failure::error(crate::exit::CANNOT_EXECUTE, format!("{}: {why}", path.display()))
+        })?;
         object.called(name);
         objects.push(object);
         Ok(())
-    };
+    }
     let mut wrong = None;
     texts.retain(|text| {
-        // A word without ':' that is the name of a program or library can only be meant as one: there is no object yet that could have such a function.
+        // A word without ':' that is the name of a program or library can only be meant as one:
+        // there is no object yet that could have such a function.
         let path = if text.contains(':') || text.contains(['*', '?']) { None } else { find(text) };
         if let Some(path) = &path
-            && let Err(error) = open(path, text)
+            && let Err(error) = open(&mut objects, path, text)
         {
             wrong = Some(error);
         }
@@ -66,32 +83,51 @@ fn objects_named_by(texts: &mut Vec<String>) -> anyhow::Result<Vec<Object>> {
     if let Some(error) = wrong {
         return Err(error);
     }
-    for spec in texts.iter().map(|text| Spec::parse(text)).collect::<anyhow::Result<Vec<_>>>()? {
-        let Some(pattern) = spec.object.filter(|_| !spec.exclude) else { continue };
+    let named = objects.len();
+    let mut unknown = None;
+    for spec in texts.iter().map(|text| Spec::parse(text)) {
+        let Some(pattern) = spec
+            .pattern()
+            .filter(|reading| !reading.measure.exclude)
+            .and_then(|reading| reading.object.as_ref())
+        else {
+            continue;
+        };
+        // Each once: many specs may name it.
+        if objects.iter().any(|object| object.is(pattern)) {
+            continue;
+        }
         match find(pattern.text()) {
-            Some(path) => open(&path, pattern.text())?,
+            Some(path) => open(&mut objects, &path, pattern.text())?,
             None => {
-                return Err(Failure::error(
-                    NOT_FOUND,
-                    format!("'{}': no program or library {}; name its path, or a program behind --", spec.text, pattern.text()),
-                ));
+                unknown = unknown.or_else(|| Some((spec.text.clone(), pattern.text().to_string())))
             }
         }
+    }
+    // With a program that was named, it may be a name of one of its functions.
+    if let Some((spec, object)) = unknown.filter(|_| named == 0) {
+        let message = format!(
+            "'{}': no program or library {}; name its path, or a program behind --",
+            visible(&spec),
+            visible(&object)
+        );
+        return Err(Failure::error(NOT_FOUND, message));
     }
     if objects.is_empty() {
         return Err(Failure::error(
             USAGE,
-            "of which program? name its path, as in: trapline list /usr/bin/ls, or a command: trapline list 'libc:*alloc' -- ls",
+            "of which program? name its path, as in: trapline list /usr/bin/ls, or a command: \
+                trapline list 'libc:*alloc' -- ls",
         ));
     }
     Ok(objects)
 }
 
-fn print_names(resolution: &Resolution) {
-    let mut out = Out::stdout();
+fn print_names(resolution: &Resolution, out: &mut Out, width: Option<usize>) {
     for (object, selection) in resolution.objects.iter().zip(&resolution.selections) {
         for function in &selection.functions {
-            out.line(&format!("{}:{}", object.name(), function.name));
+            let name = format!("{}:{}", object.name(), function.name);
+            out.line(&width.map_or_else(|| name.clone(), |width| within(&name, width)));
         }
     }
 }
@@ -103,13 +139,13 @@ enum Verdict {
     Not(String),
 }
 
-fn print_methods(resolution: &Resolution) {
-    let mut out = Out::stdout();
+fn print_methods(resolution: &Resolution, out: &mut Out, width: Option<usize>) {
     let mut counts = [0_u64; 3];
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     for (object, selection) in resolution.objects.iter().zip(&resolution.selections) {
-        for function in &selection.functions {
-            let (which, method, cost, note) = match verdict(object, function) {
+        let decisions = planning::decide(object, &selection.functions);
+        for (function, decision) in selection.functions.iter().zip(decisions) {
+            let (which, method, cost, note) = match verdict(object, function, decision) {
                 Verdict::Detour(cost, note) => (0, "detour", Some(cost), note),
                 Verdict::Breakpoint(cost, note) => (1, "breakpoint", Some(cost), note),
                 Verdict::Not(reason) => {
@@ -118,12 +154,24 @@ fn print_methods(resolution: &Resolution) {
                 }
             };
             counts[which] += 1;
-            out.line(&row(method, cost, object, &function.name, &note));
+            out.line(&row(
+                method,
+                cost,
+                &format!("{}:{}", object.name(), function.name),
+                &note,
+                width,
+            ));
         }
         for skipped in &selection.skipped {
             counts[2] += 1;
             *reasons.entry(skipped.reason.clone()).or_default() += 1;
-            out.line(&row("none", None, object, &skipped.name, &skipped.reason));
+            out.line(&row(
+                "none",
+                None,
+                &format!("{}:{}", object.name(), skipped.name),
+                &skipped.reason,
+                width,
+            ));
         }
     }
     let [detours, breakpoints, none] = counts.map(human::grouped);
@@ -133,17 +181,20 @@ fn print_methods(resolution: &Resolution) {
     }
 }
 
-fn row(method: &str, cost: Option<f64>, object: &Object, name: &str, note: &str) -> String {
-    let cost = cost.map_or_else(String::new, |cost| if cost < 10.0 { format!("{cost:.1} ns") } else { human::time(cost) });
-    let mut line = format!("{method:<10} {cost:>8}  {}:{name}", object.name());
-    if !note.is_empty() {
-        let _ = write!(line, "  ({note})");
-    }
-    line
+fn row(method: &str, cost: Option<f64>, name: &str, note: &str, width: Option<usize>) -> String {
+    let cost = cost.map_or_else(String::new, |cost| {
+        if cost < 10.0 { format!("{cost:.1} ns") } else { human::time(cost) }
+    });
+    let before = format!("{method:<10} {cost:>8}  ");
+    let note = if note.is_empty() { String::new() } else { format!("  ({note})") };
+    let used = before.chars().count() + note.chars().count();
+    let name =
+        width.map_or_else(|| name.to_string(), |width| within(name, width.saturating_sub(used)));
+    format!("{before}{name}{note}")
 }
 
-fn verdict(object: &Object, function: &Function) -> Verdict {
-    let plan = match plan(object, function) {
+fn verdict(object: &Object, function: &Function, decision: Decision) -> Verdict {
+    let plan = match decision {
         Ok(plan) => plan,
         Err(refusal) => return Verdict::Not(refusal.to_string()),
     };
@@ -163,14 +214,4 @@ fn verdict(object: &Object, function: &Function) -> Verdict {
             Verdict::Breakpoint(cost, notes.join("; "))
         }
     }
-}
-
-/// What the agent would decide, from the file alone.
-fn plan(object: &Object, function: &Function) -> Result<patch::Plan, patch::Refusal> {
-    let bytes = object.elf.bytes_from(function.address);
-    let size = usize::try_from(function.size).unwrap_or(usize::MAX).min(bytes.len());
-    let end = size.saturating_add(usize::try_from(function.padding).unwrap_or(0)).min(bytes.len());
-    let site = u32::try_from(function.offset).map_err(|_| patch::Refusal::Empty)?;
-    let whole = patch::Function { address: function.address, code: &bytes[..size], after: &bytes[size..end], site };
-    patch::plan(&whole, &patch::Options::default())
 }

@@ -1,54 +1,93 @@
 //! `trapline stat`: a run from its start to the report.
 
 use crate::args::StatArgs;
-use crate::exit::{Failure, USAGE};
-use crate::out::{Out, say};
+use crate::human;
+use crate::model::diff;
+use crate::model::origin::Origin;
+use crate::model::report::Report;
+use crate::out::{Out, colours, say, width};
 use crate::render;
-use crate::report::collect::{Wanted, collect, interval};
-use crate::report::counters::Counters;
-use crate::report::{Report, diff};
+use crate::report::collect::{Shown, Wanted, collect, interval};
 use crate::run::session::{Session, Times, Watch};
 use crate::run::snapshot;
 use crate::run::tables::Room;
+use crate::target::Target;
+use crate::text;
 use anyhow::Context;
-use std::fs::File;
-use std::io::IsTerminal;
-use std::time::Instant;
+use std::process::ExitStatus;
 
 /// Rows of an interval of `-i`.
 const INTERVAL_ROWS: usize = 10;
 
 pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
+    let target = |default| args.output.as_deref().map_or(default, Target::of);
     if let Some([before, after]) = args.diff.as_deref() {
-        return compare(args, diff::read(before)?, diff::read(after)?);
+        return compare(args, &target(Target::Stdout), diff::read(before)?, diff::read(after)?);
     }
-    if args.interval.is_some() && args.output.is_none() && (args.json || args.field_separator.is_some()) {
-        return Err(Failure::error(USAGE, "-i and -j (or -x) would be mixed on stderr; write the report to a file with -o"));
-    }
-    let room = Room { budget: args.max_memory, per_thread: args.per_thread, ..Room::default() };
-    let mut out = None;
-    // Not before the specs are known to mean something: a report that is there already is not emptied for nothing.
+    let target = target(Target::Stderr);
+    let origin = Origin::now(&args.command, args.specs.all());
+    let room = Room {
+        budget: args.max_memory,
+        per_thread: args.per_thread || args.per_process,
+        ..Room::default()
+    };
+    let mut live = None;
+    // Not before the specs are known to mean something: a report that is there already is not
+    // emptied for nothing.
     let session = Session::start(&args.specs.all(), &args.command, &room, |_| {
-        out = Some(output(args)?);
+        target.check()?;
+        live = args.interval.map(|_| Live::open(args, &target)).transpose()?;
         Ok(())
     })?;
-    let out = out.map_or_else(|| output(args), Ok)?;
-    let before = (session.clock.started(), Vec::new());
+    let before = Shown::nothing(session.clock.started());
     let times = Times { duration: args.duration, interval: args.interval };
-    session.until_the_end(times, args.require_events, &mut Stat { args, out, before, hits: 0 })
+    let mut stat = Stat { args, target, live, origin, before, hits: 0 };
+    session.until_the_end(times, args.require_events, &mut stat)
 }
 
-/// Tables on stderr or in a file.
+/// Where the lines of `-i` go.
+enum Live {
+    /// Tables for who looks on, apart from the report where that goes to a file.
+    Tables(Out),
+    /// A stream for programs, which the report ends.
+    Stream(Out),
+}
+
+impl Live {
+    fn open(args: &StatArgs, target: &Target) -> anyhow::Result<Self> {
+        if args.json || args.field_separator.is_some() {
+            let mut out = target.open()?;
+            if let Some(separator) = &args.field_separator {
+                out = out.separated_by(separator);
+            }
+            args.field_separator
+                .iter()
+                .for_each(|separator| out.line(&render::fields::head(separator)));
+            return Ok(Self::Stream(out));
+        }
+        let out = if target.is_file() { Out::stderr() } else { target.open() };
+        out.map(Self::Tables)
+    }
+
+    fn out(&mut self) -> &mut Out {
+        match self {
+            Self::Tables(out) | Self::Stream(out) => out,
+        }
+    }
+}
+
+/// A report on stderr or in a file.
 struct Stat<'a> {
     args: &'a StatArgs,
-    out: Out,
-    /// The last interval's counters.
-    before: (Instant, Vec<Counters>),
+    target: Target,
+    live: Option<Live>,
+    origin: Origin,
+    before: Shown,
     hits: u64,
 }
 
 impl Watch for Stat<'_> {
-    fn over(&mut self, session: &Session, exit_code: Option<u8>) -> anyhow::Result<()> {
+    fn over(&mut self, session: &Session, end: Option<ExitStatus>) -> anyhow::Result<()> {
         let elapsed = session.clock.started().elapsed();
         let tables = session.tables();
         let counters = snapshot::all(tables);
@@ -59,37 +98,64 @@ impl Watch for Stat<'_> {
             sort: args.sort,
             histogram: args.hist,
             per_thread: args.per_thread,
+            per_process: args.per_process,
+            min_calls: args.min_calls,
             elapsed,
             ns_per_tick: session.clock.ns_per_tick(),
-            exit_code,
+            end,
         };
-        let (report, shares) = collect(&state, tables, &counters, wanted);
-        for line in rendered(args, &report, &shares) {
-            self.out.line(&line);
-        }
-        self.out.flush();
-        if args.verbose {
-            session.names.log().lines().for_each(|line| say(&format!("agent: {line}")));
-        }
+        let (mut report, shares) = collect(&state, tables, &counters, wanted);
+        report.run = self.origin.clone();
         self.hits = report.hits;
+        let mut lines = self.rendered(&report)?;
+        if !args.json {
+            let footer = render::footer(&report, &shares, args.verbose);
+            lines.extend(if args.field_separator.is_some() {
+                render::fields::comments(&footer)
+            } else {
+                footer
+            });
+        }
+        self.write(&lines)?;
+        if args.verbose {
+            tables.log().lines().for_each(|line| say(&format!("agent: {line}")));
+        }
         Ok(())
     }
 
     fn interval(&mut self, session: &Session) {
-        let now = Instant::now();
-        let counters = snapshot::all(session.tables());
         let state = session.server().state();
-        let report = interval(&state, &counters, &self.before.1, self.args.sort, now - self.before.0, session.clock.ns_per_tick());
-        let at = crate::human::time(now.duration_since(session.clock.started()).as_nanos() as f64);
-        let look = render::Look { limit: self.args.limit.min(INTERVAL_ROWS), all: false, bold: false };
-        let mut lines = vec![format!("-- after {at}: {} hits", crate::human::grouped(report.hits))];
-        lines.extend(render::table(&report, look));
-        // The report may go elsewhere; live lines are for who looks on.
-        let mut live = (self.args.output.is_some()).then(|| Out::to(Box::new(std::io::stderr())));
-        let to = live.as_mut().unwrap_or(&mut self.out);
-        lines.iter().for_each(|line| to.line(line));
-        to.flush();
-        self.before = (now, counters);
+        let mut report = interval(
+            &state,
+            session.tables(),
+            &mut self.before,
+            self.args.sort,
+            session.clock.ns_per_tick(),
+        );
+        report.run = self.origin.clone();
+        report.functions.retain(|row| row.calls >= self.args.min_calls);
+        let lines = match &self.live {
+            // What cannot be rendered here is an error at the end, too.
+            Some(Live::Stream(_)) => self.rendered(&report).unwrap_or_default(),
+            _ => {
+                let since = self.before.when.duration_since(session.clock.started());
+                let at = human::time(since.as_nanos() as f64);
+                let look = render::Look {
+                    limit: self.args.limit.min(INTERVAL_ROWS),
+                    all: false,
+                    bold: false,
+                    width: if self.args.wide { None } else { width(&std::io::stderr()) },
+                };
+                let mut lines =
+                    vec![format!("-- after {at}: {} hits", human::grouped(report.hits))];
+                lines.extend(render::table(&report, look));
+                lines
+            }
+        };
+        if let Some(out) = self.live.as_mut().map(Live::out) {
+            lines.iter().for_each(|line| out.line(line));
+            out.flush();
+        }
     }
 
     fn hits(&self) -> u64 {
@@ -97,38 +163,52 @@ impl Watch for Stat<'_> {
     }
 }
 
-fn rendered(args: &StatArgs, report: &Report, shares: &[render::Share]) -> Vec<String> {
-    if args.json {
-        return vec![serde_json::to_string(report).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))];
+impl Stat<'_> {
+    /// The report without what stands below it.
+    fn rendered(&self, report: &Report) -> anyhow::Result<Vec<String>> {
+        let args = self.args;
+        if args.json {
+            return Ok(vec![text::to_json(report).context("writing JSON")?]);
+        }
+        if let Some(separator) = &args.field_separator {
+            let mut lines = render::fields::fields(report, separator, args.all);
+            if self.live.is_none() {
+                lines.insert(0, render::fields::head(separator));
+            }
+            return Ok(lines);
+        }
+        let on_stderr = self.target == Target::Stderr;
+        let bold = on_stderr && colours(&std::io::stderr());
+        let width = if on_stderr && !args.wide { width(&std::io::stderr()) } else { None };
+        Ok(render::table(report, render::Look { limit: args.limit, all: args.all, bold, width }))
     }
-    if let Some(separator) = &args.field_separator {
-        return render::fields(report, separator, args.all);
+
+    /// Writes the report: where the stream is, or whole.
+    fn write(&mut self, lines: &[String]) -> anyhow::Result<()> {
+        match self.live.take() {
+            Some(Live::Stream(mut out)) => {
+                lines.iter().for_each(|line| out.line(line));
+                return out.finish();
+            }
+            Some(Live::Tables(out)) => out.finish()?,
+            None => {}
+        }
+        self.target.write(text::lines(lines, self.args.field_separator.as_deref()).as_bytes())
     }
-    let bold =
-        args.output.is_none() && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut lines = render::table(report, render::Look { limit: args.limit, all: args.all, bold });
-    lines.extend(render::footer(report, shares, args.verbose));
-    lines
 }
 
-fn output(args: &StatArgs) -> anyhow::Result<Out> {
-    Ok(match &args.output {
-        None => Out::to(Box::new(std::io::stderr())),
-        Some(path) => Out::to(Box::new(File::create(path).with_context(|| format!("cannot write the report to {}", path.display()))?)),
-    })
-}
-
-fn compare(args: &StatArgs, before: Report, after: Report) -> anyhow::Result<u8> {
-    let changes = diff::changes(before, after);
-    let mut out = match &args.output {
-        None => Out::stdout(),
-        Some(_) => output(args)?,
+fn compare(args: &StatArgs, target: &Target, before: Report, after: Report) -> anyhow::Result<u8> {
+    let changes = diff::changes(before, after, args.sort, args.min_calls);
+    let lines = if args.json {
+        vec![text::to_json(&changes).context("writing JSON")?]
+    } else {
+        render::diff(
+            &changes,
+            if args.all { usize::MAX } else { args.limit },
+            &args.columns,
+            args.sort,
+        )
     };
-    if args.json {
-        out.line(&serde_json::to_string(&changes).context("writing JSON")?);
-        return Ok(0);
-    }
-    let limit = if args.all { usize::MAX } else { args.limit };
-    render::diff(&changes, limit).iter().for_each(|line| out.line(line));
+    target.write(text::lines(&lines, None).as_bytes())?;
     Ok(0)
 }

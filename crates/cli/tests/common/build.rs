@@ -1,4 +1,5 @@
-//! Targets: C, C++, Rust and assembly programs under `tests/targets`, compiled once per content and flags.
+//! Targets: C, C++, Rust and assembly programs under `tests/targets`, compiled once per content and
+//! flags.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -27,14 +28,20 @@ pub(crate) fn sources() -> PathBuf {
 }
 
 impl Target {
-    /// The program from `tests/targets/SOURCE`; the language follows from the suffix. Optimised unless `flags` say otherwise.
+    /// The program from `tests/targets/SOURCE`; the language follows from the suffix. Optimised
+    /// unless `flags` say otherwise.
     pub(crate) fn new(source: &str) -> Self {
         Self::from_path(&sources().join(source))
     }
 
     /// The same for a source file elsewhere (a generated one).
     pub(crate) fn from_path(source: &Path) -> Self {
-        let name = source.file_stem().expect("a source file has a name").to_str().expect("in UTF-8").to_owned();
+        let name = source
+            .file_stem()
+            .expect("a source file has a name")
+            .to_str()
+            .expect("in UTF-8")
+            .to_owned();
         Self { source: source.to_owned(), name, flags: Vec::new(), shared: false }
     }
 
@@ -59,7 +66,9 @@ impl Target {
     /// Compiles the program, unless this was done before, and gives its path: `.../NAME-HASH/NAME`.
     pub(crate) fn build(&self) -> PathBuf {
         let mut hasher = DefaultHasher::new();
-        let read = |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let read = |path: &Path| {
+            fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        };
         read(&self.source).hash(&mut hasher);
         read(&sources().join("target.h")).hash(&mut hasher);
         (USUAL, &self.flags, self.shared, &self.name).hash(&mut hasher);
@@ -69,9 +78,14 @@ impl Target {
         if file.exists() {
             return file;
         }
-        // Made under a name of its own and moved in place in one step: other tests may be at the same.
+        // Made under a name of its own and moved in place in one step: other tests may be at the
+        // same.
         static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let draft = cache.join(format!("draft-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed)));
+        let draft = cache.join(format!(
+            "draft-{}-{}",
+            std::process::id(),
+            SERIAL.fetch_add(1, Ordering::Relaxed)
+        ));
         fs::create_dir_all(&draft).expect("the target directory is writable");
         self.compile(&draft.join(&self.name));
         if fs::rename(&draft, &directory).is_err() {
@@ -85,7 +99,8 @@ impl Target {
         let suffix = self.source.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
         let mut command = match suffix {
             "rs" => {
-                let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+                let mut command =
+                    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
                 command.args(["--edition", "2024", "-O"]);
                 command
             }
@@ -106,8 +121,14 @@ impl Target {
         }
         // Libraries and the like follow the source.
         command.arg(&self.source).args(&self.flags).arg("-o").arg(output);
-        let result = command.output().unwrap_or_else(|error| panic!("{command:?}: {error} (scripts/test tools installs what is missing)"));
-        assert!(result.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&result.stderr));
+        let result = command.output().unwrap_or_else(|error| {
+            panic!("{command:?}: {error} (scripts/test tools installs what is missing)")
+        });
+        assert!(
+            result.status.success(),
+            "{command:?}:\n{}",
+            String::from_utf8_lossy(&result.stderr)
+        );
     }
 
     /// The case that runs this program without arguments.

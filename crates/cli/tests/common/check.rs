@@ -1,4 +1,5 @@
-//! A program run bare and probed must do the same, and the report must have counted what the program did.
+//! A program run bare and probed must do the same, and the report must have counted what the
+//! program did.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,14 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// The modes in which every target must be right.
-    pub(crate) const USUAL: [Self; 6] = [Self::Timed, Self::Counted, Self::Returned, Self::Everything, Self::Recorded, Self::RecordedTime];
+    pub(crate) const USUAL: [Self; 6] = [
+        Self::Timed,
+        Self::Counted,
+        Self::Returned,
+        Self::Everything,
+        Self::Recorded,
+        Self::RecordedTime,
+    ];
 
     /// Options of `trapline record`; none: it is `trapline stat`.
     fn record(self) -> Option<&'static [&'static str]> {
@@ -144,20 +152,41 @@ impl Case {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("report.json");
         let mut command = self.prepare(trapline());
-        command.args(["stat", "-j", "-o"]).arg(&file).args(specs).arg("--").arg(&self.program).args(&self.arguments);
+        command
+            .args(["stat", "-j", "-o"])
+            .arg(&file)
+            .args(specs)
+            .arg("--")
+            .arg(&self.program)
+            .args(&self.arguments);
         let finished = run(&mut command, &self.input);
         (finished, Report::read(&file))
     }
 
     /// Runs the program under `trapline record` with `specs` and `options`.
-    pub(crate) fn recorded(&self, specs: &[String], options: &[&str]) -> (Finished, Result<Report, String>) {
+    pub(crate) fn recorded(
+        &self,
+        specs: &[String],
+        options: &[&str],
+    ) -> (Finished, Result<Report, String>) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("recording.tlp");
         let mut command = self.prepare(trapline());
-        command.args(["record", "-o"]).arg(&file).args(options).args(specs).arg("--").arg(&self.program).args(&self.arguments);
+        command
+            .args(["record", "-o"])
+            .arg(&file)
+            .args(options)
+            .args(specs)
+            .arg("--")
+            .arg(&self.program)
+            .args(&self.arguments);
         let mut finished = run(&mut command, &self.input);
         // What it says of the recording goes to stderr.
-        finished.stderr = finished.stderr.split_inclusive('\n').filter(|line| !line.starts_with("trapline: ")).collect();
+        finished.stderr = finished
+            .stderr
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("trapline: "))
+            .collect();
         (finished, Recording::read(&file).and_then(|recording| recording.report()))
     }
 
@@ -177,7 +206,8 @@ impl Case {
             bare.stdout,
             bare.stderr
         );
-        let object = self.program.file_name().expect("a program has a name").to_str().expect("in UTF-8");
+        let object =
+            self.program.file_name().expect("a program has a name").to_str().expect("in UTF-8");
         let runs: Vec<(Vec<String>, Option<&[&str]>)> = match &self.specs {
             Some(specs) => vec![(specs.clone(), None)],
             None => self.modes.iter().map(|mode| (mode.specs(object), mode.record())).collect(),
@@ -189,7 +219,11 @@ impl Case {
                 None => self.probed(&specs),
                 Some(options) => self.recorded(&specs, options),
             };
-            let mut found = if self.same_output || probed.code != self.code { differences(&bare, &probed) } else { Vec::new() };
+            let mut found = if self.same_output || probed.code != self.code {
+                differences(&bare, &probed)
+            } else {
+                Vec::new()
+            };
             match report {
                 Err(error) => found.push(error),
                 Ok(report) => {
@@ -199,7 +233,12 @@ impl Case {
                 }
             }
             if !found.is_empty() {
-                let _ = writeln!(problems, "\n{} {:?} with {specs:?} {record:?}:", self.program.display(), self.arguments);
+                let _ = writeln!(
+                    problems,
+                    "\n{} {:?} with {specs:?} {record:?}:",
+                    self.program.display(),
+                    self.arguments
+                );
                 for problem in found {
                     let _ = writeln!(problems, "  - {problem}");
                 }
@@ -209,7 +248,8 @@ impl Case {
         reports
     }
 
-    /// Runs the program bare and with its specs, compares output and losses but no counts, and gives the report.
+    /// Runs the program bare and with its specs, compares output and losses but no counts, and
+    /// gives the report.
     pub(crate) fn check_output_only(&self) -> Report {
         let bare = self.bare();
         let specs = self.specs.clone().expect("specs of its own");
@@ -227,12 +267,24 @@ impl Case {
         let mut wrong = Vec::new();
         for line in output.lines() {
             let words: Vec<&str> = line.split(' ').collect();
-            let ([kind @ ("calls" | "sum"), name, number], true) = (words.as_slice(), words.len() == 3) else { continue };
+            let ([kind @ ("calls" | "sum"), name, number], true) =
+                (words.as_slice(), words.len() == 3)
+            else {
+                continue;
+            };
             let Ok(expected) = number.parse::<u64>() else { continue };
-            let counted = if *kind == "sum" { report.sum(|function| function.starts_with(name)) } else { report.calls(name) };
+            let counted = if *kind == "sum" {
+                report.sum(|function| function.starts_with(name))
+            } else {
+                report.calls(name)
+            };
             if counted != expected {
                 let skipped = report.skipped(name);
-                let why = if skipped.is_empty() { String::new() } else { format!(" (skipped: {})", skipped.join(", ")) };
+                let why = if skipped.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (skipped: {})", skipped.join(", "))
+                };
                 wrong.push(format!("{name}: {counted} calls counted, {expected} made{why}"));
             }
         }
@@ -252,11 +304,20 @@ pub(crate) fn differences(bare: &Finished, probed: &Finished) -> Vec<String> {
         found.push(format!("exit code {} bare, {} probed", bare.code, probed.code));
     }
     // The one thing that the tool says on its own: that a SPEC waits for a library.
-    let errors: String =
-        probed.stderr.split_inclusive('\n').filter(|line| !(line.starts_with("trapline: '") && line.contains("waiting for it"))).collect();
-    for (stream, bare, probed) in [("output", &bare.stdout, &probed.stdout), ("errors", &bare.stderr, &errors)] {
+    let waits = |line: &&str| {
+        line.starts_with("trapline: '")
+            && line.contains("; waiting for an object that is opened later")
+    };
+    let errors: String = probed.stderr.split_inclusive('\n').filter(|line| !waits(line)).collect();
+    for (stream, bare, probed) in
+        [("output", &bare.stdout, &probed.stdout), ("errors", &bare.stderr, &errors)]
+    {
         if bare != probed {
-            found.push(format!("{stream} differ\n--- bare\n{}\n--- probed\n{}\n---", shorten(bare), shorten(probed)));
+            found.push(format!(
+                "{stream} differ\n--- bare\n{}\n--- probed\n{}\n---",
+                shorten(bare),
+                shorten(probed)
+            ));
         }
     }
     found

@@ -3,14 +3,15 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// A hang is one after this long. No verdict depends on it: everything here takes seconds even on a busy machine.
-const HANG: Duration = Duration::from_secs(240);
+/// A hang is one after this long. No verdict depends on it: everything here takes seconds even on a
+/// busy machine.
+const HANG: Duration = Duration::from_secs(480);
 
 /// What became of a program.
 pub(crate) struct Finished {
@@ -37,7 +38,10 @@ pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
 fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if name_text.starts_with("TRAPLINE") || name_text.starts_with("LD_") || name_text.starts_with("CARGO") {
+        if name_text.starts_with("TRAPLINE")
+            || name_text.starts_with("LD_")
+            || name_text.starts_with("CARGO")
+        {
             command.env_remove(&name);
         }
     }
@@ -63,7 +67,9 @@ impl Running {
     /// Whether it has hung and was killed.
     fn hung(&mut self) -> bool {
         let _ = self.end_of_watch.send(());
-        self.watchdog.take().is_some_and(|watchdog| watchdog.join().expect("the watchdog does not panic"))
+        self.watchdog
+            .take()
+            .is_some_and(|watchdog| watchdog.join().expect("the watchdog does not panic"))
     }
 
     /// Feeds and drains the child until it has ended; kills what is left of its process group.
@@ -84,13 +90,24 @@ impl Running {
         // Whatever the program left in its process group would keep the pipes open.
         let (stdout, stderr) = collect(&stdout, &stderr).unwrap_or_else(|| {
             kill_group(self.id());
-            collect(&stdout, &stderr).unwrap_or_else(|| panic!("{}: something outside its process group keeps its output open", self.what))
+            collect(&stdout, &stderr).unwrap_or_else(|| {
+                panic!("{}: something outside its process group keeps its output open", self.what)
+            })
         });
         kill_group(self.id());
         let _ = feeder.join();
-        assert!(!self.hung(), "{}: hangs\n--- its output\n{stdout}\n--- its errors\n{stderr}", self.what);
+        assert!(
+            !self.hung(),
+            "{}: hangs\n--- its output\n{stdout}\n--- its errors\n{stderr}",
+            self.what
+        );
         let signal = status.signal();
-        Finished { code: status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), signal, stdout, stderr }
+        Finished {
+            code: status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)),
+            signal,
+            stdout,
+            stderr,
+        }
     }
 }
 
@@ -128,7 +145,8 @@ pub(crate) fn start(command: &mut Command) -> Running {
     Running { child, what: format!("{command:?}"), end_of_watch, watchdog: Some(watchdog) }
 }
 
-/// Lets ^C and the like have their effect on the child, also where the tests were started in the background of a shell, which has them ignored.
+/// Lets ^C and the like have their effect on the child, also where the tests were started in the
+/// background of a shell, which has them ignored.
 #[allow(unsafe_code)]
 fn heed_interrupts(command: &mut Command) {
     let heed = || {
@@ -142,9 +160,13 @@ fn heed_interrupts(command: &mut Command) {
     unsafe { command.pre_exec(heed) };
 }
 
-fn collect(stdout: &mpsc::Receiver<String>, stderr: &mpsc::Receiver<String>) -> Option<(String, String)> {
+fn collect(
+    stdout: &mpsc::Receiver<String>,
+    stderr: &mpsc::Receiver<String>,
+) -> Option<(String, String)> {
     let patience = Duration::from_secs(10);
-    // An answer that was taken must not be lost when the other one is late: the readers answer again and again.
+    // An answer that was taken must not be lost when the other one is late: the readers answer
+    // again and again.
     Some((stdout.recv_timeout(patience).ok()?, stderr.recv_timeout(patience).ok()?))
 }
 
@@ -173,6 +195,21 @@ pub(crate) fn send_signal(process: i32, signal: i32) {
     unsafe { libc::kill(process, signal) };
 }
 
+/// Puts what was built where it is found in a mount namespace in which /tmp is another one: the
+/// project itself may lie there. A shell command for the namespace, before all others.
+pub(crate) fn bind_built() -> String {
+    format!("mount --bind '{}' /mnt", built().display())
+}
+
+/// Where a program that was built is after [`bind_built`].
+pub(crate) fn bound(program: &Path) -> PathBuf {
+    Path::new("/mnt").join(program.strip_prefix(built()).expect("it was built"))
+}
+
+fn built() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target directory")
+}
+
 /// Whether this test runs as root.
 #[allow(unsafe_code)]
 pub(crate) fn is_root() -> bool {
@@ -191,6 +228,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Makes `path` and everything under it accessible to all.
 pub(crate) fn open_to_all(path: &Path) {
-    let status = Command::new("chmod").arg("-R").arg("a+rX").arg(path).status().expect("chmod is there");
+    let status =
+        Command::new("chmod").arg("-R").arg("a+rX").arg(path).status().expect("chmod is there");
     assert!(status.success());
 }

@@ -22,7 +22,10 @@ fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 20_000).expect("below 20,000");
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| first + TAKEN.fetch_add(1, Ordering::Relaxed)).take(10_000).find(free).expect("some port is free")
+    std::iter::repeat_with(|| first + TAKEN.fetch_add(1, Ordering::Relaxed))
+        .take(10_000)
+        .find(free)
+        .expect("some port is free")
 }
 
 impl Server {
@@ -33,13 +36,18 @@ impl Server {
             None => program("env"),
             Some(specs) => {
                 let mut command = trapline();
-                command.args(["stat", "-j", "-o"]).arg(directory.join("report")).args(specs).arg("--");
+                command
+                    .args(["stat", "-j", "-o"])
+                    .arg(directory.join("report"))
+                    .args(specs)
+                    .arg("--");
                 command
             }
         })
     }
 
-    /// Starts `redis-server` by a command that runs what is appended to it. It is told the directory that the server works in.
+    /// Starts `redis-server` by a command that runs what is appended to it. It is told the
+    /// directory that the server works in.
     pub(crate) fn start_by(command: impl FnOnce(&Path) -> Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
@@ -47,7 +55,19 @@ impl Server {
         command.arg("redis-server");
         let port_text = port.to_string();
         command
-            .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--logfile", "log", "--enable-debug-command", "yes", "--dir"])
+            .args([
+                "--port",
+                &port_text,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--logfile",
+                "log",
+                "--enable-debug-command",
+                "yes",
+                "--dir",
+            ])
             .arg(directory.path());
         let mut server = Self { running: start(&mut command), port, directory };
         wait_until("redis-server answers", || {
@@ -59,7 +79,8 @@ impl Server {
     }
 
     fn errors(&mut self) -> String {
-        let mut text = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let mut text =
+            std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         if let Some(mut stderr) = self.running.child.stderr.take() {
             let _ = stderr.read_to_string(&mut text);
         }
@@ -151,7 +172,8 @@ impl Client {
         text
     }
 
-    /// Sum of all commands executed so far, by the server's own statistics: INFO itself is not in it.
+    /// Sum of all commands executed so far, by the server's own statistics: INFO itself is not in
+    /// it.
     pub(crate) fn executed(&mut self) -> u64 {
         let text = self.ask(&["INFO", "commandstats"]);
         let calls = text

@@ -15,7 +15,8 @@ impl Report {
     /// If there is none, or not one JSON object.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("no report: {error}"))?;
-        let value: Value = serde_json::from_str(&text).map_err(|error| format!("the report is not JSON: {error}:\n{text}"))?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| format!("the report is not JSON: {error}:\n{text}"))?;
         Ok(Self(value))
     }
 
@@ -38,20 +39,35 @@ impl Report {
         self.sum(|other| other == name)
     }
 
+    /// A time of the function of this name, in nanoseconds.
+    pub(crate) fn time(&self, name: &str, column: &str) -> u64 {
+        let function = self.functions().iter().find(|f| f["name"].as_str() == Some(name));
+        let time = function.and_then(|f| f[column].as_f64());
+        time.unwrap_or_else(|| panic!("no {column} of {name}")) as u64
+    }
+
     /// Why functions of this name were skipped.
     pub(crate) fn skipped(&self, name: &str) -> Vec<String> {
-        self.array("skipped").iter().filter(|s| s["name"].as_str() == Some(name)).map(|s| s["reason"].to_string()).collect()
+        self.array("skipped")
+            .iter()
+            .filter(|s| s["name"].as_str() == Some(name))
+            .map(|s| s["reason"].to_string())
+            .collect()
     }
 
     /// How many functions were armed.
     pub(crate) fn armed(&self) -> u64 {
-        self.0["armed"].as_object().map_or(0, |methods| methods.values().filter_map(Value::as_u64).sum())
+        self.0["armed"]
+            .as_object()
+            .map_or(0, |methods| methods.values().filter_map(Value::as_u64).sum())
     }
 
     /// Hits that were lost, by reason, without zeros.
     pub(crate) fn lost(&self) -> Vec<(String, u64)> {
         let lost = self.0["lost"].as_object().into_iter().flatten();
-        lost.filter_map(|(reason, n)| Some((reason.clone(), n.as_u64()?))).filter(|(_, n)| *n > 0).collect()
+        lost.filter_map(|(reason, n)| Some((reason.clone(), n.as_u64()?)))
+            .filter(|(_, n)| *n > 0)
+            .collect()
     }
 
     /// What holds in every report.
@@ -71,6 +87,12 @@ impl Report {
             }
             if number("p50_ns") > number("p90_ns") || number("p90_ns") > number("p99_ns") {
                 problems.push(format!("{function}: percentiles are out of order"));
+            }
+            if number("p99_ns") > number("max_ns") {
+                problems.push(format!("{function}: a percentile passes the maximum"));
+            }
+            if number("max_ns").is_none() && number("running").is_none() {
+                problems.push(format!("{function}: nobody knows how many calls run"));
             }
         }
         if self.0["hits"].as_u64().is_some_and(|n| n < hits) {

@@ -1,8 +1,10 @@
 //! Programs that a test needs and a machine may lack.
 
+pub(crate) use super::missing::missing;
 use std::path::PathBuf;
 
-/// The path of `name`, or nothing: then the test says that it is skipped. With CI set, nothing may be missing.
+/// The path of `name`, or nothing: then the test says that it is skipped. With CI set, nothing may
+/// be missing.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     // Debian's own programs before whatever a user has put in front of them.
     let path = std::env::var("PATH").unwrap_or_default();
@@ -15,14 +17,4 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
         missing(name);
     }
     found
-}
-
-/// Says that a test is skipped because `what` is missing.
-///
-/// # Panics
-///
-/// With CI set.
-pub(crate) fn missing(what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{what} is missing, and in CI nothing may be skipped (scripts/test tools installs it)");
-    eprintln!("SKIPPED: {what} is missing (as root, scripts/test tools installs it)");
 }

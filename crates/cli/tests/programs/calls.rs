@@ -18,6 +18,32 @@ fn recursion_100_000() {
     Target::new("recursion.c").case().arg("100000").check();
 }
 
+/// The total is that of outermost calls. With one of those it is the longest call; no clock
+/// decides.
+#[test]
+fn total_times_of_recursive_functions() {
+    let once = Target::new("recursion_total.c").case().modes(&[Mode::Timed, Mode::Everything]);
+    for report in once.check() {
+        for name in ["t_down", "t_even", "t_fib"] {
+            let (total, longest) = (report.time(name, "total_ns"), report.time(name, "max_ns"));
+            assert!(total.abs_diff(longest) <= 1, "{name}: {total} in all, {longest} at most");
+        }
+        for name in ["t_down", "t_even", "t_odd", "t_fib"] {
+            let (total, all) = (report.time(name, "total_ns"), report.time("t_all", "total_ns"));
+            assert!(total <= all + 1, "{name}: {total} inside of {all}");
+            assert!(report.time(name, "self_ns") <= total + 1, "{name}");
+        }
+    }
+    let threads = Target::new("recursion_total.c").case().arg("3").modes(&[Mode::Timed]);
+    for report in threads.check() {
+        for name in ["t_down", "t_even", "t_odd", "t_fib"] {
+            let (total, all) = (report.time(name, "total_ns"), report.time("t_all", "total_ns"));
+            assert!(total <= all + 3, "{name}: {total} inside of {all}");
+            assert!(total > 0, "{name}: each thread has its own outermost call");
+        }
+    }
+}
+
 #[test]
 fn mutual_recursion() {
     Target::new("mutual_recursion.c").check();
@@ -54,17 +80,21 @@ fn coroutines() {
     Target::new("coroutines.c").case().modes(&[Mode::WithLibc]).check();
 }
 
-/// setjmp and its kin, vfork, getcontext, swapcontext, dlopen and dlsym as targets: entries are counted, and they work.
+/// setjmp and its kin, vfork, getcontext, swapcontext, dlopen and dlsym as targets: entries are
+/// counted, and they work.
 #[test]
 fn functions_that_keep_their_callers_frame() {
     let target = Target::new("setjmp_family.c");
     target.check();
-    let family = ["_setjmp", "__sigsetjmp", "*longjmp*", "getcontext", "setcontext", "vfork", "dl*"];
-    let specs: Vec<String> = family.iter().map(|name| format!("libc.so.6:{name}")).chain(["t_*".to_owned()]).collect();
+    let family =
+        ["_setjmp", "__sigsetjmp", "*longjmp*", "getcontext", "setcontext", "vfork", "dl*"];
+    let specs: Vec<String> =
+        family.iter().map(|name| format!("libc.so.6:{name}")).chain(["t_*".to_owned()]).collect();
     let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
     let reports = target.case().specs(&specs).check();
-    // Each of 50 rounds enters each of them once; the C library takes one _setjmp of its own around main. _setjmp goes on in __sigsetjmp, and so does what dlopen does to catch errors
-    // (with glibc 2.36 a debugger's breakpoint counts 450 after the start of main).
+    // Each of 50 rounds enters each of them once; the C library takes one _setjmp of its own around
+    // main. _setjmp goes on in __sigsetjmp, and so does what dlopen does to catch errors (with
+    // glibc 2.36 a debugger's breakpoint counts 450 after the start of main).
     for (name, expected) in [
         ("_setjmp", 50..=51),
         ("__sigsetjmp", 100..=1000),
@@ -79,13 +109,15 @@ fn functions_that_keep_their_callers_frame() {
     target.case().modes(&[Mode::WithLibc]).check();
 }
 
-/// Far more frames are left by longjmp and exceptions than there are return probes at a time: none may stay taken.
+/// Far more frames are left by longjmp and exceptions than there are return probes at a time: none
+/// may stay taken.
 #[test]
 fn deep_frames_dropped_again_and_again() {
     Target::new("deep_unwind.cpp").check();
 }
 
-/// More open calls than return probes: the deepest ones are counted without a time, and the program dies of its own mistake only.
+/// More open calls than return probes: the deepest ones are counted without a time, and the program
+/// dies of its own mistake only.
 #[test]
 fn a_stack_overflow() {
     Target::new("overflow.c").case().code(5).may_lose("depth").check();

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::common::process::{send_signal, start, wait_until};
+use crate::common::process::{run, send_signal, start, wait_until};
 use crate::common::{Report, Target, trapline};
 
 #[test]
@@ -43,8 +43,15 @@ pub(crate) fn child_named(parent: i32, name: &str) -> Option<i32> {
     None
 }
 
-/// Runs `ticks` under the tool, kills it with `signal` after its first line, and gives the report and the tool's exit code.
-fn killed(specs: &[&str], argument: &str, first_line: &str, signal: i32, until: impl Fn() -> bool) -> (Report, i32) {
+/// Runs `ticks` under the tool, kills it with `signal` after its first line, and gives the report
+/// and the tool's exit code.
+fn killed(
+    specs: &[&str],
+    argument: &str,
+    first_line: &str,
+    signal: i32,
+    until: impl Fn() -> bool,
+) -> (Report, i32) {
     let program = Target::new("ticks.c").build();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("report");
@@ -60,11 +67,15 @@ fn killed(specs: &[&str], argument: &str, first_line: &str, signal: i32, until: 
         panic!("the program said {line:?}, the tool {errors}");
     }
     wait_until("the program has worked", until);
-    let target = child_named(running.id(), "ticks").expect("the tool started the program as its child");
+    let target =
+        child_named(running.id(), "ticks").expect("the tool started the program as its child");
     send_signal(target, signal);
     running.child.stdout = Some(output.into_inner());
     let finished = running.finish(b"");
-    (Report::read(&file).unwrap_or_else(|error| panic!("{error}\n{}", finished.stderr)), finished.code)
+    (
+        Report::read(&file).unwrap_or_else(|error| panic!("{error}\n{}", finished.stderr)),
+        finished.code,
+    )
 }
 
 /// Everything counted until then is in the report.
@@ -79,21 +90,30 @@ fn kill_9_at_rest() {
 
 fn finished_calls(file: &Path) -> Vec<u64> {
     let bytes = std::fs::read(file).unwrap_or_default();
-    (0..3).filter_map(|i| Some(u64::from_ne_bytes(bytes.get(64 * i..64 * i + 8)?.try_into().ok()?))).collect()
+    (0..3)
+        .filter_map(|i| Some(u64::from_ne_bytes(bytes.get(64 * i..64 * i + 8)?.try_into().ok()?)))
+        .collect()
 }
 
-/// Killed while three threads run: each may have one call that was counted and not finished, and no finished one is missing.
+/// Killed while three threads run: each may have one call that was counted and not finished, and no
+/// finished one is missing.
 #[test]
 fn kill_9_in_mid_run() {
     for specs in [&["t_*"][..], &["entry:t_*"], &[]] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("counters");
-        let busy = || finished_calls(&file).len() == 3 && finished_calls(&file).iter().all(|&n| n > 20_000);
-        let (report, code) = killed(specs, file.to_str().expect("in UTF-8"), "running", libc::SIGKILL, busy);
+        let busy = || {
+            finished_calls(&file).len() == 3 && finished_calls(&file).iter().all(|&n| n > 20_000)
+        };
+        let (report, code) =
+            killed(specs, file.to_str().expect("in UTF-8"), "running", libc::SIGKILL, busy);
         assert_eq!(code, 137);
         let finished: u64 = finished_calls(&file).iter().sum();
         let counted = report.calls("t_tick");
-        assert!((finished..=finished + 3).contains(&counted), "{specs:?}: {counted} counted, {finished} finished");
+        assert!(
+            (finished..=finished + 3).contains(&counted),
+            "{specs:?}: {counted} counted, {finished} finished"
+        );
     }
 }
 
@@ -104,13 +124,53 @@ fn terminated_in_mid_run() {
     assert_eq!((code, report.calls("t_tick")), (143, 123_456));
 }
 
+/// `main` never returns: it has no times, and the report says that it runs.
+#[test]
+fn calls_that_still_run() {
+    let (report, _) = killed(&["t_*", "main"], "rest", "resting", libc::SIGTERM, || true);
+    let function = |name: &str| {
+        let mut functions = report.functions().iter();
+        functions.find(|function| function["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+    };
+    let main = function("main");
+    assert_eq!((&main["calls"], &main["running"]), (&1.into(), &1.into()));
+    for time in ["p50_ns", "p90_ns", "p99_ns", "max_ns", "total_ns", "self_ns"] {
+        assert!(main[time].is_null() && function("t_tick")[time].is_u64(), "{time}");
+    }
+    assert_eq!(function("t_tick")["running"], 0);
+}
+
+/// Of functions that are called once, each percentile is that call.
+#[test]
+fn percentiles_of_one_call() {
+    let program = Target::new("waits.c").build();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("report");
+    let mut command = trapline();
+    command.args(["stat", "-j", "-o"]).arg(&file).args(["t_*", "--"]).arg(&program);
+    run(&mut command, b"x");
+    let report = Report::read(&file).expect("a report");
+    for name in ["t_wait", "t_through_pointer"] {
+        let times = ["p50_ns", "p90_ns", "p99_ns", "max_ns", "total_ns"]
+            .map(|time| report.time(name, time));
+        assert!(times[0] > 0 && times.iter().all(|time| *time == times[0]), "{name}: {times:?}");
+    }
+}
+
 /// ^C, which goes to the whole process group: the report comes.
 #[test]
 fn interrupted() {
     let program = Target::new("ticks.c").build();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("report");
-    let mut running = start(trapline().args(["stat", "-j", "-o"]).arg(&file).args(["t_*", "--"]).arg(&program).arg("rest"));
+    let mut running = start(
+        trapline()
+            .args(["stat", "-j", "-o"])
+            .arg(&file)
+            .args(["t_*", "--"])
+            .arg(&program)
+            .arg("rest"),
+    );
     let mut output = BufReader::new(running.child.stdout.take().expect("piped"));
     let mut line = String::new();
     output.read_line(&mut line).expect("the program writes a line");

@@ -1,4 +1,5 @@
-//! What a program finds around itself is what it finds bare: environment, descriptors, streams, allocator, system call filter.
+//! What a program finds around itself is what it finds bare: environment, descriptors, streams,
+//! allocator, system call filter.
 
 use crate::common::process::run;
 use crate::common::{Case, Mode, Target, process, tools, trapline};
@@ -7,7 +8,11 @@ use crate::common::{Case, Mode, Target, process, tools, trapline};
 fn env_prints_the_same() {
     let env = tools::find("env").expect("coreutils");
     Case::new(&env).specs(&["libc.so.6:getenv"]).check();
-    Case::new(&env).env("LD_PRELOAD", "libm.so.6").env("LD_BIND_NOW", "1").specs(&["libc.so.6:getenv"]).check();
+    Case::new(&env)
+        .env("LD_PRELOAD", "libm.so.6")
+        .env("LD_BIND_NOW", "1")
+        .specs(&["libc.so.6:getenv"])
+        .check();
     let sh = tools::find("sh").expect("a shell");
     let script = "env; echo $$ | tr -d '0-9'; env -i env; exec env";
     Case::new(&sh).arg("-c").arg(script).specs(&["libc.so.6:getenv"]).check();
@@ -33,7 +38,8 @@ fn streams_pass_through() {
     Target::new("copy.c").check();
 }
 
-/// The report goes to standard error, behind the program's own, when no file is named; standard output is the program's alone.
+/// The report goes to standard error, behind the program's own, when no file is named; standard
+/// output is the program's alone.
 #[test]
 fn the_report_stays_out_of_the_output() {
     let case = Target::new("mutual_recursion.c").case();
@@ -41,7 +47,12 @@ fn the_report_stays_out_of_the_output() {
     let program = Target::new("mutual_recursion.c").build();
     let probed = run(trapline().args(["stat", "t_*", "--"]).arg(&program), b"");
     assert_eq!((probed.code, probed.stdout), (0, bare.stdout));
-    assert!(probed.stderr.contains("t_fib") && probed.stderr.contains("57313") | probed.stderr.contains("57,313"), "{}", probed.stderr);
+    assert!(
+        probed.stderr.contains("t_fib")
+            && probed.stderr.contains("57313") | probed.stderr.contains("57,313"),
+        "{}",
+        probed.stderr
+    );
 }
 
 #[test]
@@ -51,12 +62,46 @@ fn the_programs_own_malloc() {
     target.case().specs(&[]).check();
 }
 
-/// The kernel's strict mode takes the time stamp counter away as well, so entries can be counted there, but nothing timed.
+/// The kernel's strict mode takes the time stamp counter away as well, so entries can be counted
+/// there, but nothing timed.
 #[test]
 fn next_to_no_system_call_allowed() {
     let target = Target::new("seccomp.c");
     target.case().arg("filter").code(21).check();
     target.case().arg("strict").modes(&[Mode::Counted]).code(21).check();
+    target.case().arg("sandbox").code(21).check();
+}
+
+/// At its end a program makes one system call, and probed no other one.
+#[test]
+fn no_system_call_allowed_at_the_end() {
+    let target = Target::new("sandboxes.c");
+    let ends = [
+        "exit",
+        "return",
+        "_exit",
+        "quick_exit",
+        "thread exits",
+        "atexit",
+        "at_quick_exit",
+        "destructor",
+        "writable",
+        "own code",
+    ];
+    for end in ends {
+        target.case().arg(end).code(21).check();
+    }
+}
+
+/// What we need beyond what the program does itself was there before, or is done without.
+#[test]
+fn no_system_call_allowed_but_the_programs_own() {
+    let target = Target::new("sandboxes.c").flags(&["-pthread"]);
+    for how in
+        ["threads", "pthread_exit", "new threads", "signals", "deep", "fork", "exec", "dlopen"]
+    {
+        target.case().arg(how).code(21).check();
+    }
 }
 
 #[test]
@@ -77,7 +122,12 @@ fn a_relative_path_and_a_deleted_directory() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::copy(&program, directory.path().join("copy")).expect("a copy");
     let report = directory.path().join("report");
-    let finished = run(trapline().args(["stat", "-j", "-o", "report", "t_*", "--", "./copy"]).current_dir(directory.path()), b"");
+    let finished = run(
+        trapline()
+            .args(["stat", "-j", "-o", "report", "t_*", "--", "./copy"])
+            .current_dir(directory.path()),
+        b"",
+    );
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     assert_eq!(crate::common::Report::read(&report).expect("a report").calls("t_fib"), 57_313);
 }

@@ -27,9 +27,15 @@ fn cpp_exceptions_through_the_runtime() {
 #[test]
 fn exceptions_that_end_the_program() {
     let target = Target::new("throw_end.cpp");
-    for (how, code) in
-        [("uncaught", 134), ("noexcept", 134), ("destructor", 134), ("handler", 42), ("exit", 43), ("quick", 44), ("now", 45)]
-    {
+    for (how, code) in [
+        ("uncaught", 134),
+        ("noexcept", 134),
+        ("destructor", 134),
+        ("handler", 42),
+        ("exit", 43),
+        ("quick", 44),
+        ("now", 45),
+    ] {
         target.case().arg(how).code(code).check();
     }
 }
@@ -54,23 +60,45 @@ fn a_debuggers_backtrace() {
     for specs in [&["t_*"][..], &["entry:t_*"], &[]] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = trapline();
-        command.args(["stat", "-j", "-o"]).arg(directory.path().join("report")).args(specs).arg("--").arg(Target::new("waits.c").build());
+        command
+            .args(["stat", "-j", "-o"])
+            .arg(directory.path().join("report"))
+            .args(specs)
+            .arg("--")
+            .arg(Target::new("waits.c").build());
         let mut running = start(&mut command);
         let mut output = BufReader::new(running.child.stdout.take().expect("piped"));
         let mut line = String::new();
         output.read_line(&mut line).expect("the program writes a line");
         let process = line.trim().strip_prefix("process ").expect("its number").to_owned();
-        let seen =
-            run(Command::new(&gdb).args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "backtrace", "-p", &process]), b"");
+        let seen = run(
+            Command::new(&gdb).args([
+                "-nx",
+                "-batch",
+                "-iex",
+                "set debuginfod enabled off",
+                "-ex",
+                "backtrace",
+                "-p",
+                &process,
+            ]),
+            b"",
+        );
         running.child.stdout = Some(output.into_inner());
         assert_eq!(running.finish(b"").code, 5);
         if seen.stderr.contains("ptrace: Operation not permitted") {
             eprintln!("SKIPPED: this user may not attach a debugger (kernel.yama.ptrace_scope)");
             return;
         }
-        let names: Vec<&str> =
-            seen.stdout.lines().filter_map(|line| line.split([' ', '(']).find(|word| word.starts_with("t_") || *word == "main")).collect();
-        let expected = ["t_wait", "t_level", "t_level", "t_level", "t_level", "t_through_pointer", "main"];
+        let names: Vec<&str> = seen
+            .stdout
+            .lines()
+            .filter_map(|line| {
+                line.split([' ', '(']).find(|word| word.starts_with("t_") || *word == "main")
+            })
+            .collect();
+        let expected =
+            ["t_wait", "t_level", "t_level", "t_level", "t_level", "t_through_pointer", "main"];
         assert_eq!(names, expected, "{specs:?}\n{}\n{}", seen.stdout, seen.stderr);
     }
 }

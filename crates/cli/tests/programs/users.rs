@@ -19,7 +19,8 @@ fn as_nobody() {
         to
     };
     let trapline = copy(env!("CARGO_BIN_EXE_trapline").as_ref(), "trapline");
-    for (source, arguments) in [("threads.c", &[][..]), ("fork.c", &[]), ("recursion.c", &["1000"])] {
+    for (source, arguments) in [("threads.c", &[][..]), ("fork.c", &[]), ("recursion.c", &["1000"])]
+    {
         let program = copy(&Target::new(source).build(), source.trim_end_matches(".c"));
         open_to_all(directory.path());
         let out = tempfile::tempdir().expect("a temporary directory");
@@ -37,13 +38,26 @@ fn as_nobody() {
         let bare = run(nobody().arg(&program).args(arguments), b"");
         for spec in [&["t_*"][..], &[]] {
             let probed = run(
-                nobody().arg(&trapline).args(["stat", "-j", "-o"]).arg(&report).args(spec).arg("--").arg(&program).args(arguments),
+                nobody()
+                    .arg(&trapline)
+                    .args(["stat", "-j", "-o"])
+                    .arg(&report)
+                    .args(spec)
+                    .arg("--")
+                    .arg(&program)
+                    .args(arguments),
                 b"",
             );
-            assert_eq!((probed.code, &probed.stdout, &probed.stderr), (bare.code, &bare.stdout, &bare.stderr), "{source} {spec:?}");
+            assert_eq!(
+                (probed.code, &probed.stdout, &probed.stderr),
+                (bare.code, &bare.stdout, &bare.stderr),
+                "{source} {spec:?}"
+            );
             let report = Report::read(&report).expect("a report");
             for line in bare.stdout.lines() {
-                if let Some((name, number)) = line.strip_prefix("calls ").and_then(|rest| rest.split_once(' ')) {
+                if let Some((name, number)) =
+                    line.strip_prefix("calls ").and_then(|rest| rest.split_once(' '))
+                {
                     assert_eq!(report.calls(name).to_string(), number, "{source} {spec:?}: {name}");
                 }
             }

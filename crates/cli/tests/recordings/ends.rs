@@ -14,7 +14,9 @@ fn until_it_runs(running: &mut crate::common::process::Running) {
 }
 
 fn hits(recording: &Recording) -> u64 {
-    recording.calls(|names| names.ends_with(&["main".to_owned(), "t_one".to_owned(), "t_leaf".to_owned()]))
+    recording.calls(|names| {
+        names.ends_with(&["main".to_owned(), "t_one".to_owned(), "t_leaf".to_owned()])
+    })
 }
 
 #[test]
@@ -42,16 +44,24 @@ fn the_recording_is_written_at_interrupt_and_the_program_goes_on() {
     send_signal(running.id(), libc::SIGINT);
     wait_until("the recording is written", || file.exists());
     assert!(hits(&read(&file)) >= 100_001);
-    assert!(running.child.try_wait().expect("ours").is_none(), "the program goes on, and trapline with it");
+    assert!(
+        running.child.try_wait().expect("ours").is_none(),
+        "the program goes on, and trapline with it"
+    );
 }
 
-/// Everything is in the segment: it can be reported while the program runs, and after both were killed.
+/// Everything is in the segment: it can be reported while the program runs, and after both were
+/// killed.
 #[test]
 fn a_trapline_that_is_killed() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let segment = directory.path().join("segment");
     let mut command = trapline();
-    command.args(["record", "t_leaf", "--segment"]).arg(&segment).arg("-o").arg(directory.path().join("never.tlp"));
+    command
+        .args(["record", "t_leaf", "--segment"])
+        .arg(&segment)
+        .arg("-o")
+        .arg(directory.path().join("never.tlp"));
     command.arg("--").arg(callers()).arg("forever");
     let mut running = start(&mut command);
     until_it_runs(&mut running);

@@ -1,4 +1,5 @@
-//! `trapline record` and `trapline report` from end to end: known stacks, ends of all kinds, full memory, formats, and what is refused.
+//! `trapline record` and `trapline report` from end to end: known stacks, ends of all kinds, full
+//! memory, formats, and what is refused.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,6 +10,7 @@ mod known;
 mod namespaces;
 mod outputs;
 mod refused;
+mod threads;
 
 use common::{Recording, Target, trapline};
 use std::path::{Path, PathBuf};
@@ -23,7 +25,14 @@ fn record(options: &[&str], specs: &[&str], arguments: &[&str]) -> (Recording, S
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("recording.tlp");
     let mut command = trapline();
-    command.args(["record", "-o"]).arg(&file).args(options).args(specs).arg("--").arg(callers()).args(arguments);
+    command
+        .args(["record", "-o"])
+        .arg(&file)
+        .args(options)
+        .args(specs)
+        .arg("--")
+        .arg(callers())
+        .args(arguments);
     let finished = common::process::run(&mut command, b"");
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     (read(&file), finished.stderr)

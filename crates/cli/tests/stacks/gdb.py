@@ -1,6 +1,8 @@
-# Runs the program in gdb and writes how often each stack was met at the first instruction of each of some functions.
-# Given by the caller: FUNCTIONS, names; OUT, where to write: lines of JSON, [count, [[file name, address in the file, whether it is no return address], ...]] with the innermost frame first, then "whole".
-# Given nothing but addresses, gdb takes no function's prologue for skipped.
+# Runs the program in gdb and writes how often each stack was met at the first instruction of each
+# of some functions. Given by the caller: FUNCTIONS, names; OUT, where to write: lines of JSON,
+# [count, [[file name, address in the file, whether it is no return address], ...]] with the
+# innermost frame first, then "whole". Given nothing but addresses, gdb takes no function's prologue
+# for skipped.
 import json
 import os
 import struct
@@ -48,7 +50,8 @@ class Maps:
                         except (OSError, ValueError, struct.error):
                             self.wanted[path] = None
                     if self.wanted[path] is not None:
-                        self.ranges.append((start, end, os.path.basename(path), begin - self.wanted[path]))
+                        bias = begin - self.wanted[path]
+                        self.ranges.append((start, end, os.path.basename(path), bias))
 
     def place(self, pc):
         for start, end, name, bias in self.ranges:
@@ -59,7 +62,8 @@ class Maps:
 
 MAPS = Maps()
 STACKS = Counter()
-# Frames that are not on the stack: of functions inlined into others, and of functions that are gone by a tail call (gdb knows of them by debug information).
+# Frames that are not on the stack: of functions inlined into others, and of functions that are gone
+# by a tail call (gdb knows of them by debug information).
 NOT_ON_STACK = (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME)
 
 

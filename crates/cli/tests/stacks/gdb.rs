@@ -13,16 +13,29 @@ use crate::common::tools;
 pub(crate) fn available() -> bool {
     let Some(gdb) = tools::find("gdb") else { return false };
     let mut command = program(gdb);
-    command.args(["-batch", "-nx", "-ex", "python print('it has Python')", "-ex", "starti", "-ex", "kill", "--args", "/bin/true"]);
+    command.args([
+        "-batch",
+        "-nx",
+        "-ex",
+        "python print('it has Python')",
+        "-ex",
+        "starti",
+        "-ex",
+        "kill",
+        "--args",
+        "/bin/true",
+    ]);
     let finished = run(&mut command, b"");
-    let works = finished.stdout.contains("it has Python") && finished.stdout.contains("Program stopped");
+    let works =
+        finished.stdout.contains("it has Python") && finished.stdout.contains("Program stopped");
     if !works {
         tools::missing("a gdb that has Python and may trace");
     }
     works
 }
 
-/// The command that runs in gdb what is appended to it, and writes the stacks of `functions` to `out`.
+/// The command that runs in gdb what is appended to it, and writes the stacks of `functions` to
+/// `out`.
 pub(crate) fn command(functions: &[&str], out: &Path) -> Command {
     let mut command = program(tools::find("gdb").expect("it was there"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stacks/gdb.py");
@@ -39,8 +52,11 @@ pub(crate) fn command(functions: &[&str], out: &Path) -> Command {
 /// What gdb has written.
 pub(crate) fn read(out: &Path, finished: &Finished) -> Stacks {
     let context = || format!("gdb:\n{}\n{}", finished.stdout, finished.stderr);
-    let text = std::fs::read_to_string(out).unwrap_or_else(|error| panic!("{error}\n{}", context()));
-    let lines = text.strip_suffix("\"whole\"\n").unwrap_or_else(|| panic!("the list of stacks is cut off\n{}", context()));
+    let text =
+        std::fs::read_to_string(out).unwrap_or_else(|error| panic!("{error}\n{}", context()));
+    let lines = text
+        .strip_suffix("\"whole\"\n")
+        .unwrap_or_else(|| panic!("the list of stacks is cut off\n{}", context()));
     let place = |frame: &Value| Place {
         file: frame[0].as_str().unwrap_or_default().to_owned(),
         address: frame[1].as_u64().expect("an address"),
@@ -50,12 +66,14 @@ pub(crate) fn read(out: &Path, finished: &Finished) -> Stacks {
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
         let mut stack: Stack = line[1].as_array().expect("frames").iter().map(place).collect();
-        // glibc's start of a context (`makecontext`) has unwind information that knows of a caller, but there is none. gdb takes it at its word, and what it finds behind is an address of data. No program here
-        // has code that belongs to no file.
+        // glibc's start of a context (`makecontext`) has unwind information that knows of a caller,
+        // but there is none. gdb takes it at its word, and what it finds behind is an address of
+        // data. No program here has code that belongs to no file.
         stack.truncate(stack.iter().position(|place| place.file.is_empty()).unwrap_or(stack.len()));
         *stacks.entry(stack).or_default() += line[0].as_u64().expect("a count");
     }
-    let broken = stacks.keys().find(|stack| stack.iter().any(|place| place.file.starts_with("gdb: ")));
+    let broken =
+        stacks.keys().find(|stack| stack.iter().any(|place| place.file.starts_with("gdb: ")));
     assert!(broken.is_none(), "gdb cannot follow {broken:?}\n{}", context());
     assert!(!stacks.is_empty(), "no hits\n{}", context());
     stacks

@@ -11,4 +11,5 @@ mod python;
 mod recorded;
 mod redis;
 mod rust;
+mod split;
 mod stack;

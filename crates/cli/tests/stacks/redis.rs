@@ -23,8 +23,19 @@ fn commands(client: &mut Client) {
             &["LRANGE", "list", "0", "-1"],
             &["SORT", "list", "BY", "a*", "GET", "b*"],
             &["STRLEN", "a"],
-            &["EVAL", "redis.call('SET', KEYS[1], ARGV[1]); return redis.call('GET', KEYS[1])", "1", "d", &text],
-            &["EVAL", "local t = {3, 1, 2}; table.sort(t, function(x, y) redis.pcall('GET', 'a'); return x < y end); return t", "0"],
+            &[
+                "EVAL",
+                "redis.call('SET', KEYS[1], ARGV[1]); return redis.call('GET', KEYS[1])",
+                "1",
+                "d",
+                &text,
+            ],
+            &[
+                "EVAL",
+                "local t = {3, 1, 2}; table.sort(t, function(x, y) redis.pcall('GET', 'a'); \
+                    return x < y end); return t",
+                "0",
+            ],
             &["MULTI"],
             &["SET", "e", &text],
             &["GET", "e"],
@@ -65,9 +76,17 @@ fn functions_of_commands() {
         return;
     }
     let expected = in_gdb();
-    for options in [&["redis-server:setGenericCommand", "redis-server:lookupKeyReadWithFlags"][..], &["--weight", "time", "redis-server:*"]]
-    {
+    for options in [
+        &["redis-server:setGenericCommand", "redis-server:lookupKeyReadWithFlags"][..],
+        &["--weight", "time", "redis-server:*"],
+    ] {
         let recorded = recorded(&[&["--stack", "dwarf:254"], options].concat());
-        compare::same(&format!("redis-server {options:?}"), &recorded, &FUNCTIONS, &expected, |_| true);
+        compare::same(
+            &format!("redis-server {options:?}"),
+            &recorded,
+            &FUNCTIONS,
+            &expected,
+            |_| true,
+        );
     }
 }

@@ -10,13 +10,20 @@ pub(crate) struct Place {
     pub(crate) file: String,
     /// The address as the file's symbols have it.
     pub(crate) address: u64,
-    /// Whether the instruction itself is meant: the innermost frame's, or one that a signal has interrupted. All others are return addresses.
+    /// Whether the instruction itself is meant: the innermost frame's, or one that a signal has
+    /// interrupted. All others are return addresses.
     pub(crate) exact: bool,
 }
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{:#x}{}", self.file, self.address, if self.exact { "" } else { " (return address)" })
+        write!(
+            f,
+            "{}+{:#x}{}",
+            self.file,
+            self.address,
+            if self.exact { "" } else { " (return address)" }
+        )
     }
 }
 

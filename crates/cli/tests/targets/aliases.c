@@ -1,4 +1,5 @@
-/* One function under three names, and a local function whose name another file's function has, too. */
+/* One function under three names, and a local function whose name another file's function has, too.
+ */
 #include "target.h"
 T long t_first_name(long n) { return n + 1; }
 extern long t_second_name(long) __attribute__((alias("t_first_name")));

@@ -1,4 +1,5 @@
-/* Arguments and results of every class: registers, stack, vectors, x87, complex, structs by value and by memory, variadic doubles. */
+/* Arguments and results of every class: registers, stack, vectors, x87, complex, structs by value
+ * and by memory, variadic doubles. */
 #include "target.h"
 #include <complex.h>
 #include <immintrin.h>
@@ -9,8 +10,13 @@ typedef struct { double a; long b; } Mixed;
 typedef struct { long a[6]; } Big;
 typedef struct { char c[3]; } Tiny;
 
-T long t_ten(long a, long b, long c, long d, long e, long f, long g, long h, long i, long j) { return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h + 9 * i + 10 * j; }
-T double t_doubles(double a, double b, double c, double d, double e, double f, double g, double h, double i, double j) { return a - b + c - d + e - f + g - h + i - j; }
+T long t_ten(long a, long b, long c, long d, long e, long f, long g, long h, long i, long j) {
+    return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h + 9 * i + 10 * j;
+}
+T double t_doubles(double a, double b, double c, double d, double e, double f, double g, double h,
+                   double i, double j) {
+    return a - b + c - d + e - f + g - h + i - j;
+}
 T float t_float(float a, int b) { return a * b; }
 T long double t_long_double(long double a) { return a * 2; }
 T _Complex double t_complex(_Complex double z) { return z * z; }
@@ -22,7 +28,9 @@ T Tiny t_tiny(Tiny t) { t.c[2] = t.c[0]; return t; }
 T __int128 t_int128(__int128 a, __int128 b) { return a * b; }
 T __m128d t_xmm(__m128d a, __m128d b) { return _mm_add_pd(a, b); }
 T __attribute__((target("avx"))) __m256d t_ymm(__m256d a, __m256d b) { return _mm256_mul_pd(a, b); }
-T __attribute__((target("avx512f"))) __m512d t_zmm(__m512d a, __m512d b) { return _mm512_sub_pd(a, b); }
+T __attribute__((target("avx512f"))) __m512d t_zmm(__m512d a, __m512d b) {
+    return _mm512_sub_pd(a, b);
+}
 
 T double t_variadic(int n, ...)
 {
@@ -94,7 +102,9 @@ int main(void)
         }
     }
     puts(text);
-    const char *all[] = {"t_ten", "t_doubles", "t_float", "t_long_double", "t_complex", "t_complex_long", "t_pair", "t_mixed", "t_big", "t_tiny", "t_int128", "t_xmm", "t_variadic", "t_format"};
+    const char *all[] = {"t_ten",          "t_doubles", "t_float",    "t_long_double", "t_complex",
+                         "t_complex_long", "t_pair",    "t_mixed",    "t_big",         "t_tiny",
+                         "t_int128",       "t_xmm",     "t_variadic", "t_format"};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         calls(all[i], N);
     calls("t_ymm", avx);

@@ -16,7 +16,8 @@ static void append(void *pc)
         CHECK(dladdr((void *)append, &info));
         self = strdup(info.dli_fname);
     }
-    if (!dladdr((char *)pc - 1, &info) || !info.dli_sname || strcmp(info.dli_fname, self) || info.dli_sname[0] == '_')
+    if (!dladdr((char *)pc - 1, &info) || !info.dli_sname || strcmp(info.dli_fname, self) ||
+        info.dli_sname[0] == '_')
         return;
     snprintf(line, sizeof line, " %s", info.dli_sname);
     strncat(text, line, sizeof text - strlen(text) - 1);

@@ -1,4 +1,5 @@
-/* Copies standard input to standard output through a probed function, and says on standard error how much, and what the streams are. */
+/* Copies standard input to standard output through a probed function, and says on standard error
+ * how much, and what the streams are. */
 #include "target.h"
 #include <sys/stat.h>
 
@@ -23,6 +24,8 @@ int main(void)
     struct stat streams[3];
     for (int i = 0; i < 3; i++)
         CHECK(!fstat(i, &streams[i]));
-    fprintf(stderr, "%lu bytes, terminals %d %d %d, kinds %o %o %o\n", bytes, isatty(0), isatty(1), isatty(2), streams[0].st_mode & S_IFMT, streams[1].st_mode & S_IFMT, streams[2].st_mode & S_IFMT);
+    fprintf(stderr, "%lu bytes, terminals %d %d %d, kinds %o %o %o\n", bytes, isatty(0), isatty(1),
+            isatty(2), streams[0].st_mode & S_IFMT, streams[1].st_mode & S_IFMT,
+            streams[2].st_mode & S_IFMT);
     return (int)(bytes % 100);
 }

@@ -1,4 +1,5 @@
-/* makecontext/swapcontext: coroutines whose probed frames interleave, are left hanging, and whose stacks go away. */
+/* makecontext/swapcontext: coroutines whose probed frames interleave, are left hanging, and whose
+ * stacks go away. */
 #include "target.h"
 #include <sys/mman.h>
 #include <ucontext.h>

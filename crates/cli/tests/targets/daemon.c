@@ -1,5 +1,6 @@
-/* A daemon by double fork: the program that was started ends, the daemon goes on in a session of its own. It has done its work
- * before the first process ends, and says in a file that it lives on. */
+/* A daemon by double fork: the program that was started ends, the daemon goes on in a session of
+ * its own. It has done its work before the first process ends, and says in a file that it lives on.
+ */
 #include "target.h"
 #include <fcntl.h>
 #include <sys/wait.h>

@@ -1,4 +1,5 @@
-// Exceptions and longjmp out of very deep recursion, again and again: more frames are dropped than there are return probes.
+// Exceptions and longjmp out of very deep recursion, again and again: more frames are dropped than
+// there are return probes.
 #include "target.h"
 #include <csetjmp>
 #include <pthread.h>

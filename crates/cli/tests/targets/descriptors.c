@@ -1,4 +1,5 @@
-/* File descriptors are the program's own: the ones it starts with, the numbers it gets, and closing all of them, as daemons do. */
+/* File descriptors are the program's own: the ones it starts with, the numbers it gets, and closing
+ * all of them, as daemons do. */
 #include "target.h"
 #include <dirent.h>
 #include <fcntl.h>

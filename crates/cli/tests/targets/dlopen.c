@@ -1,5 +1,5 @@
-/* Libraries opened and closed 200 times, two of them in turn at the same address; constructors and destructors are counted, too.
- * Arguments: the paths of the two plugins. */
+/* Libraries opened and closed 200 times, two of them in turn at the same address; constructors and
+ * destructors are counted, too. Arguments: the paths of the two plugins. */
 #include "target.h"
 #include <dlfcn.h>
 

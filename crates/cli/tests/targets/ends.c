@@ -1,4 +1,5 @@
-/* Ways to end, with calls made before: an exit code, a signal, exec of another program, a closed pipe. */
+/* Ways to end, with calls made before: an exit code, a signal, exec of another program, a closed
+ * pipe. */
 #include "target.h"
 #include <signal.h>
 #include <sys/resource.h>

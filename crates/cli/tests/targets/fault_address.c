@@ -1,5 +1,6 @@
-/* A handler of SIGSEGV that looks at the instruction pointer and the registers: a fault in a relocated instruction is one at its
- * original place. It repairs a register and retries, or skips to the next instruction, which may lie in the displaced bytes. */
+/* A handler of SIGSEGV that looks at the instruction pointer and the registers: a fault in a
+ * relocated instruction is one at its original place. It repairs a register and retries, or skips
+ * to the next instruction, which may lie in the displaced bytes. */
 #include "target.h"
 #include <signal.h>
 #include <setjmp.h>
@@ -33,20 +34,24 @@ static void handler(int signal, siginfo_t *info, void *context)
     else if (signal == SIGFPE && mode == 0)
         regs[REG_RSI] = 5;
     else if (mode == 1)
-        regs[REG_RIP] += signal == SIGSEGV && base == (uintptr_t)t_short ? 2 : signal == SIGSEGV && base == (uintptr_t)t_second ? 2 : signal == SIGSEGV || signal == SIGFPE ? 3 : 2;
+        regs[REG_RIP] += signal == SIGSEGV && base == (uintptr_t)t_short    ? 2
+                         : signal == SIGSEGV && base == (uintptr_t)t_second ? 2
+                         : signal == SIGSEGV || signal == SIGFPE            ? 3
+                                                                            : 2;
     else
         siglongjmp(out, 1);
 }
 
-#define TRY(name, expression)                                                                       \
-    do {                                                                                            \
-        base = (uintptr_t)name;                                                                     \
-        offset = -1;                                                                                \
-        volatile long result = -7;                                                                  \
-        if (!sigsetjmp(out, 1))                                                                     \
-            result = (long)(expression);                                                            \
-        if (i == 0)                                                                                 \
-            printf("%s mode %ld: fault at +%ld, result %ld\n", #name, mode, offset, mode == 1 ? result & 0xff : result); \
+#define TRY(name, expression)                                                                      \
+    do {                                                                                           \
+        base = (uintptr_t)name;                                                                    \
+        offset = -1;                                                                               \
+        volatile long result = -7;                                                                 \
+        if (!sigsetjmp(out, 1))                                                                    \
+            result = (long)(expression);                                                           \
+        if (i == 0)                                                                                \
+            printf("%s mode %ld: fault at +%ld, result %ld\n", #name, mode, offset,                \
+                   mode == 1 ? result & 0xff : result);                                            \
     } while (0)
 
 int main(void)

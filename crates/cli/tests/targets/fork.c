@@ -1,4 +1,5 @@
-/* fork in the middle of nested probed frames: both processes return through all of them, and both are counted. */
+/* fork in the middle of nested probed frames: both processes return through all of them, and both
+ * are counted. */
 #include "target.h"
 #include <pthread.h>
 #include <sys/wait.h>

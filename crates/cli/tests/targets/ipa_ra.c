@@ -1,12 +1,14 @@
-/* Local functions at -O2: the compiler knows which registers the callee leaves alone (-fipa-ra) and keeps values in the others,
- * though the calling convention calls them dead. */
+/* Local functions at -O2: the compiler knows which registers the callee leaves alone (-fipa-ra) and
+ * keeps values in the others, though the calling convention calls them dead. */
 #include "target.h"
 
 static __attribute__((noinline, noclone)) long t_keeps_most(long a) { return a * 3; }
 static __attribute__((noinline, noclone)) double t_keeps_vectors(double a) { return a + 1; }
 static __attribute__((noinline, noclone)) void t_only_store(long *p) { *p += 1; }
 static long box;
-static __attribute__((noinline, noclone)) void t_nothing(void) { __asm__ volatile("" : : : "memory"); }
+static __attribute__((noinline, noclone)) void t_nothing(void) {
+    __asm__ volatile("" : : : "memory");
+}
 
 #define N 5000
 int main(int argc, char **argv)

@@ -1,4 +1,5 @@
-// Calls before main and after it: constructors, static objects, thread_local destructors, atexit, on_exit, destructors.
+// Calls before main and after it: constructors, static objects, thread_local destructors, atexit,
+// on_exit, destructors.
 #include "target.h"
 #include <thread>
 

@@ -1,4 +1,5 @@
-/* Uses a library that is linked at build time: its constructor runs before main, its destructor after. */
+/* Uses a library that is linked at build time: its constructor runs before main, its destructor
+ * after. */
 #include "target.h"
 
 static long events[3];

@@ -1,4 +1,5 @@
-// Names as people write them: namespaces, overloads, templates, methods, operators, anonymous namespaces, a local static function.
+// Names as people write them: namespaces, overloads, templates, methods, operators, anonymous
+// namespaces, a local static function.
 #include "target.h"
 namespace app {
 struct Box {
@@ -23,7 +24,8 @@ int main()
     for (long i = 0; i < 100; i++) {
         app::Box a(i), b(2);
         app::Box c = a + b;
-        sum += c.work(1) + c.work(2, 3) + app::twice(i) + (long)app::twice(0.5) + app::hidden(i) + local_one(i);
+        sum += c.work(1) + c.work(2, 3) + app::twice(i) + (long)app::twice(0.5) + app::hidden(i) +
+               local_one(i);
     }
     printf("sum %ld\n", sum);
 }

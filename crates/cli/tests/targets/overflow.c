@@ -1,5 +1,6 @@
-/* Recursion without end: the stack overflows, a handler on another stack says so. The depth at which it happens is the same bare and probed
- * but for what signal frames took; it is more than there are return probes. */
+/* Recursion without end: the stack overflows, a handler on another stack says so. The depth at
+ * which it happens is the same bare and probed but for what signal frames took; it is more than
+ * there are return probes. */
 #include "target.h"
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,5 +1,6 @@
-/* The program brings its own malloc, and its functions are probed: the agent must not call them. How often they run is the same bare and
- * probed, and malloc, free and their kin in the report are exactly that. */
+/* The program brings its own malloc, and its functions are probed: the agent must not call them.
+ * How often they run is the same bare and probed, and malloc, free and their kin in the report are
+ * exactly that. */
 #include "target.h"
 #include <pthread.h>
 
@@ -28,7 +29,11 @@ T void *realloc(void *p, size_t size)
     }
     return out;
 }
-T void *aligned_alloc(size_t alignment, size_t size) { (void)alignment; COUNT(mallocs); return take(size); }
+T void *aligned_alloc(size_t alignment, size_t size) {
+    (void)alignment;
+    COUNT(mallocs);
+    return take(size);
+}
 
 static void *thread(void *unused)
 {
@@ -53,7 +58,8 @@ int main(void)
         free(strdup("text"));
         free(calloc(3, 5));
     }
-    /* All at once, on small stacks: when glibc uses a stack again, or gives it back, it calls free once for each object with thread-local variables, and the agent is one. */
+    /* All at once, on small stacks: when glibc uses a stack again, or gives it back, it calls free
+     * once for each object with thread-local variables, and the agent is one. */
     pthread_t ids[10];
     pthread_attr_t small;
     CHECK(!pthread_attr_init(&small) && !pthread_attr_setstacksize(&small, 256 << 10));
@@ -61,7 +67,8 @@ int main(void)
         CHECK(!pthread_create(&ids[i], &small, thread, NULL));
     for (int i = 0; i < 10; i++)
         CHECK(!pthread_join(ids[i], NULL));
-    unsigned long m = mallocs - early[0], f = frees - early[1], c = callocs - early[2], r = reallocs - early[3];
+    unsigned long m = mallocs - early[0], f = frees - early[1], c = callocs - early[2],
+                  r = reallocs - early[3];
     calls("malloc", m);
     calls("free", f);
     calls("calloc", c);

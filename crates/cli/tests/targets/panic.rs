@@ -1,4 +1,5 @@
-//! Rust panics through probed frames: caught by `catch_unwind`, with destructors, resumed, in threads; a last one that nobody catches.
+//! Rust panics through probed frames: caught by `catch_unwind`, with destructors, resumed, in
+//! threads; a last one that nobody catches.
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -73,14 +74,16 @@ fn main() {
     }
     let died = std::thread::spawn(|| t_deep(4, 4)).join().is_err();
     println!("sum {sum} dropped {} thread died {died}", DROPPED.load(Relaxed));
-    // One more that ends the program with exit code 101; the names of the frames that it passes go to standard error.
+    // One more that ends the program with exit code 101; the names of the frames that it passes go
+    // to standard error.
     println!("calls t_panic {}", PANICS.load(Relaxed) + 1);
     println!("calls t_deep {}", DEEPS.load(Relaxed) + 4);
     println!("calls t_catch 4000");
     println!("calls t_resume 100");
     std::panic::set_hook(Box::new(|info| {
         let trace = std::backtrace::Backtrace::force_capture().to_string();
-        for name in trace.lines().filter_map(|line| line.split(": ").nth(1)).filter(|name| name.starts_with("t_")) {
+        let names = trace.lines().filter_map(|line| line.split(": ").nth(1));
+        for name in names.filter(|name| name.starts_with("t_")) {
             eprintln!("{name}");
         }
         eprintln!("{:?}", info.payload().downcast_ref::<String>());

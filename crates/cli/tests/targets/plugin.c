@@ -1,4 +1,5 @@
-/* A library that is opened and closed again and again. Built twice with different work at the same addresses (-DFACTOR). */
+/* A library that is opened and closed again and again. Built twice with different work at the same
+ * addresses (-DFACTOR). */
 #include "target.h"
 
 extern void plugin_event(int what, long value);
@@ -13,5 +14,9 @@ T long t_plugin_work(long n)
 /* The same bytes, at an address where the other plugin has something else. */
 T long t_plugin_three(long n) { return t_plugin_helper(n) - 1; }
 #endif
-__attribute__((constructor)) T void t_plugin_constructor(void) { plugin_event(1, t_plugin_helper(2)); }
-__attribute__((destructor)) T void t_plugin_destructor(void) { plugin_event(2, t_plugin_helper(state)); }
+__attribute__((constructor)) T void t_plugin_constructor(void) {
+    plugin_event(1, t_plugin_helper(2));
+}
+__attribute__((destructor)) T void t_plugin_destructor(void) {
+    plugin_event(2, t_plugin_helper(state));
+}

@@ -1,5 +1,5 @@
-/* As root: into an empty root directory, then to an unprivileged user; threads and children afterwards are counted as ever.
- * Argument: the empty directory. */
+/* As root: into an empty root directory, then to an unprivileged user; threads and children
+ * afterwards are counted as ever. Argument: the empty directory. */
 #include "target.h"
 #include <grp.h>
 #include <pthread.h>

@@ -1,5 +1,6 @@
-/* A sampling profiler inside the program: a timer interrupts it every 200 us, the handler unwinds from where it was. Every sample has to lie in a
- * mapped object and to reach the thread's first function, wherever in a probe it fell. */
+/* A sampling profiler inside the program: a timer interrupts it every 200 us, the handler unwinds
+ * from where it was. Every sample has to lie in a mapped object and to reach the thread's first
+ * function, wherever in a probe it fell. */
 #include "target.h"
 #include <dlfcn.h>
 #include <signal.h>
@@ -67,7 +68,8 @@ int main(void)
     struct itimerval off = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &off, NULL);
     CHECK(samples > 0);
-    printf("samples outside of any object %lu, that do not reach the first function %lu\n", strange, broken);
+    printf("samples outside of any object %lu, that do not reach the first function %lu\n", strange,
+           broken);
     calls("t_nest", 4 * ROUNDS);
     calls("t_leaf", 2 * ROUNDS);
     calls("t_short", (ROUNDS + 255) / 256);

@@ -1,5 +1,6 @@
-/* Functions that look at, keep or copy their caller's frame, taken as targets themselves: setjmp and its kin, getcontext,
- * swapcontext, vfork, dlopen, dlsym. They are called as often as the last lines say and must work as ever. */
+/* Functions that look at, keep or copy their caller's frame, taken as targets themselves: setjmp
+ * and its kin, getcontext, swapcontext, vfork, dlopen, dlsym. They are called as often as the last
+ * lines say and must work as ever. */
 #include "target.h"
 #include <dlfcn.h>
 #include <setjmp.h>
@@ -49,7 +50,8 @@ T int t_symbols(void)
 {
     void *self = dlopen(NULL, RTLD_NOW);
     CHECK(self);
-    int found = dlsym(self, "getpid") == dlsym(RTLD_DEFAULT, "getpid") && dlsym(RTLD_NEXT, "getpid");
+    int found =
+        dlsym(self, "getpid") == dlsym(RTLD_DEFAULT, "getpid") && dlsym(RTLD_NEXT, "getpid");
     CHECK(!dlclose(self));
     return found;
 }
@@ -58,7 +60,8 @@ int main(void)
 {
     int sum = 0;
     for (int i = 0; i < 50; i++)
-        sum += t_twice() * 10000 + t_signal() * 1000 + t_context() * 100 + t_vfork() * 10 + t_symbols();
+        sum += t_twice() * 10000 + t_signal() * 1000 + t_context() * 100 + t_vfork() * 10 +
+               t_symbols();
     printf("sum %d\n", sum);
     calls("t_twice", 50);
     calls("t_signal", 50);

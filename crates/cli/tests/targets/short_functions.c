@@ -34,7 +34,10 @@ int main(void)
         CHECK(t_packed4(i) == i);
         CHECK(t_packed_jump(i) == i);
         CHECK(t_packed_push(i) == i);
-        __asm__ volatile("cmp $250, %1\n call t_packed_carry" : "=&a"(carry) : "r"(i) : "cc", "memory");
+        __asm__ volatile("cmp $250, %1\n call t_packed_carry"
+                         : "=&a"(carry)
+                         : "r"(i)
+                         : "cc", "memory");
         CHECK(carry == (i < 250 ? -1 : 0));
         CHECK(t_packed_last(i) == i);
     }

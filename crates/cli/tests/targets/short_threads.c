@@ -1,4 +1,5 @@
-/* 10,000 threads that live for a few calls, up to sixteen at a time, joined and detached, some on the smallest stacks there are. */
+/* 10,000 threads that live for a few calls, up to sixteen at a time, joined and detached, some on
+ * the smallest stacks there are. */
 #include "target.h"
 #include <pthread.h>
 #include <semaphore.h>

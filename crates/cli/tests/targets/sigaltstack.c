@@ -1,5 +1,5 @@
-/* A handler on an alternate stack calls probed functions while probed frames are open on the main stack, and another handler
- * interrupts it there. Stack addresses of the two are in no order. */
+/* A handler on an alternate stack calls probed functions while probed frames are open on the main
+ * stack, and another handler interrupts it there. Stack addresses of the two are in no order. */
 #include "target.h"
 #include <signal.h>
 #include <sys/mman.h>
@@ -42,7 +42,9 @@ int main(void)
     for (int where = 0; where < 2; where++) {
         /* Once from a low address, once from a high one. */
         static char low[1 << 16];
-        char *stack = where ? mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : low;
+        char *stack =
+            where ? mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                  : low;
         stack_t alternate = {.ss_sp = stack, .ss_size = 1 << 16};
         struct sigaction action = {.sa_handler = t_outer_handler, .sa_flags = SA_ONSTACK};
         CHECK(!sigaltstack(&alternate, NULL));

@@ -1,5 +1,6 @@
-/* The program's own view of signals: dispositions and masks are what it set, for SIGTRAP and SIGILL, too; probed functions, by trap as by
- * detour, run under full masks and in handlers that block everything. */
+/* The program's own view of signals: dispositions and masks are what it set, for SIGTRAP and
+ * SIGILL, too; probed functions, by trap as by detour, run under full masks and in handlers that
+ * block everything. */
 #include "target.h"
 #include <pthread.h>
 #include <signal.h>
@@ -24,7 +25,8 @@ static void on_trap(int signal) { traps += signal == SIGTRAP && use(4) == 8; }
 static void on_ill(int signal, siginfo_t *info, void *context)
 {
     ucontext_t *u = context;
-    ills += signal == SIGILL && info->si_addr == (void *)u->uc_mcontext.gregs[REG_RIP] && use(2) == 4;
+    ills +=
+        signal == SIGILL && info->si_addr == (void *)u->uc_mcontext.gregs[REG_RIP] && use(2) == 4;
     u->uc_mcontext.gregs[REG_RIP] += 2;
 }
 
@@ -34,14 +36,17 @@ static const char *disposition(int signal)
     CHECK(!sigaction(signal, NULL, &old));
     if (old.sa_flags & SA_SIGINFO)
         return "siginfo handler";
-    return old.sa_handler == SIG_DFL ? "default" : old.sa_handler == SIG_IGN ? "ignored" : "handler";
+    return old.sa_handler == SIG_DFL   ? "default"
+           : old.sa_handler == SIG_IGN ? "ignored"
+                                       : "handler";
 }
 
 static void show(const char *when)
 {
     sigset_t mask;
     CHECK(!pthread_sigmask(SIG_SETMASK, NULL, &mask));
-    printf("%s: trap %s, ill %s, segv %s; blocked:", when, disposition(SIGTRAP), disposition(SIGILL), disposition(SIGSEGV));
+    printf("%s: trap %s, ill %s, segv %s; blocked:", when, disposition(SIGTRAP),
+           disposition(SIGILL), disposition(SIGSEGV));
     for (int i = 1; i < 65; i++)
         if (sigismember(&mask, i) == 1)
             printf(" %d", i);
@@ -67,7 +72,8 @@ int main(void)
     sigfillset(&action.sa_mask);
     CHECK(!sigaction(SIGTRAP, &action, NULL));
     CHECK(!sigaction(SIGTRAP, NULL, &old));
-    CHECK(old.sa_handler == on_trap && old.sa_flags & SA_RESTART && sigismember(&old.sa_mask, SIGUSR1) == 1);
+    CHECK(old.sa_handler == on_trap && old.sa_flags & SA_RESTART &&
+          sigismember(&old.sa_mask, SIGUSR1) == 1);
     for (int i = 0; i < 50; i++) {
         raise(SIGTRAP);
         __asm__ volatile("int3");
@@ -100,7 +106,8 @@ int main(void)
     raise(SIGUSR1);
     CHECK(use(5) == 10);
     CHECK(!sigpending(&pending));
-    printf("pending: trap %d usr1 %d\n", sigismember(&pending, SIGTRAP), sigismember(&pending, SIGUSR1));
+    printf("pending: trap %d usr1 %d\n", sigismember(&pending, SIGTRAP),
+           sigismember(&pending, SIGUSR1));
     pthread_t id;
     CHECK(!pthread_create(&id, NULL, thread, NULL) && !pthread_join(id, NULL));
     int got = 0;

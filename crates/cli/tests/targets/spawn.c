@@ -1,6 +1,6 @@
-/* Ways to start another program: vfork + exec, posix_spawn, system, popen, exec with its own, an empty and a changed environment,
- * fexecve, exec from a thread. The started program is this one again: it is counted, too, and finds exactly the environment that it
- * was given. */
+/* Ways to start another program: vfork + exec, posix_spawn, system, popen, exec with its own, an
+ * empty and a changed environment, fexecve, exec from a thread. The started program is this one
+ * again: it is counted, too, and finds exactly the environment that it was given. */
 #include "target.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -145,7 +145,8 @@ int main(int argc, char **argv)
     }
     printf("sum %d\n", sum);
     fflush(stdout);
-    /* Each round: 3 x 3 and 3 in vfork itself, 4, 5, 3 x 6, 7, 8, 9. The shell's pipeline decides popen's status. */
+    /* Each round: 3 x 3 and 3 in vfork itself, 4, 5, 3 x 6, 7, 8, 9. The shell's pipeline decides
+     * popen's status. */
     calls("t_work", 3 * (9 + 3 + 4 + 5 + 18 + 7 + 8 + 9));
     calls("t_child", 3 * 11);
     calls("t_vfork", 9);

@@ -1,5 +1,6 @@
-// One function, t_leaf, called from wherever code can be called from. Every way of calling it leaves a stack of its own shape; the test
-// compares each frame of each with what gdb sees. Nothing here depends on time or on addresses.
+// One function, t_leaf, called from wherever code can be called from. Every way of calling it
+// leaves a stack of its own shape; the test compares each frame of each with what gdb sees. Nothing
+// here depends on time or on addresses.
 #include "target.h"
 
 #include <alloca.h>
@@ -82,16 +83,28 @@ template <typename Number> struct Nest<Number, 0> {
 };
 
 // Lambdas.
-T int through_function(const std::function<int(int)> &f, int n) { int got = f(n); STAY; return got; }
+T int through_function(const std::function<int(int)> &f, int n) {
+    int got = f(n);
+    STAY;
+    return got;
+}
 
 T int lambdas() {
     int sum = 0;
     std::function<int(int)> inner = [&sum](int n) { t_leaf(n); STAY; return sum += n; };
-    std::function<int(int)> outer = [&inner](int n) { int got = through_function(inner, n + 1); STAY; return got; };
+    std::function<int(int)> outer = [&inner](int n) {
+        int got = through_function(inner, n + 1);
+        STAY;
+        return got;
+    };
     for (int n = 0; n < 3; n++) through_function(outer, n);
     std::vector<int> numbers(20);
     std::iota(numbers.begin(), numbers.end(), 0);
-    std::sort(numbers.begin(), numbers.end(), [](int a, int b) { t_leaf(6); STAY; return (a * 7 % 20) < (b * 7 % 20); });
+    std::sort(numbers.begin(), numbers.end(), [](int a, int b) {
+        t_leaf(6);
+        STAY;
+        return (a * 7 % 20) < (b * 7 % 20);
+    });
     return sum + numbers[3];
 }
 
@@ -156,7 +169,8 @@ T int many_arguments(int a, int b, int c, int d, int e, int f, int g, int h, int
     return a + b + c + d + e + f + g + h + i;
 }
 
-// Exceptions: the leaf runs in constructors, in destructors on the way, in handlers, and behind a rethrow.
+// Exceptions: the leaf runs in constructors, in destructors on the way, in handlers, and behind a
+// rethrow.
 struct Trouble : std::runtime_error {
     T Trouble(const char *text) : std::runtime_error(text) { t_leaf(10); STAY; }
 };
@@ -210,14 +224,17 @@ T int jumps() {
     return rounds;
 }
 
-// Signals: sent by the thread itself, and faults at exact places in functions with frames that change on the way.
+// Signals: sent by the thread itself, and faults at exact places in functions with frames that
+// change on the way.
 #define FAULTY(name, text) extern "C" void name(void); ASM_FUNCTION(name, text)
 FAULTY(fault_first, "ud2\n ret");
-FAULTY(fault_behind_push, "push %rbx\n .cfi_adjust_cfa_offset 8\n ud2\n pop %rbx\n .cfi_adjust_cfa_offset -8\n ret");
-FAULTY(fault_behind_pop, "push %rbx\n .cfi_adjust_cfa_offset 8\n pop %rbx\n .cfi_adjust_cfa_offset -8\n ud2\n ret");
-FAULTY(fault_in_frame,
-       "push %rbp\n .cfi_def_cfa_offset 16\n .cfi_offset 6, -16\n mov %rsp, %rbp\n .cfi_def_cfa_register 6\n sub $48, %rsp\n ud2\n leave\n "
-       ".cfi_def_cfa 7, 8\n ret");
+FAULTY(fault_behind_push,
+       "push %rbx\n .cfi_adjust_cfa_offset 8\n ud2\n pop %rbx\n .cfi_adjust_cfa_offset -8\n ret");
+FAULTY(fault_behind_pop,
+       "push %rbx\n .cfi_adjust_cfa_offset 8\n pop %rbx\n .cfi_adjust_cfa_offset -8\n ud2\n ret");
+FAULTY(fault_in_frame, "push %rbp\n .cfi_def_cfa_offset 16\n .cfi_offset 6, -16\n mov %rsp, %rbp\n "
+                       ".cfi_def_cfa_register 6\n sub $48, %rsp\n ud2\n leave\n "
+                       ".cfi_def_cfa 7, 8\n ret");
 
 T void handler(int signal, siginfo_t *, void *context) {
     t_leaf(17);
@@ -307,7 +324,8 @@ T int all() {
     both.reset();
     sum += Nest<int, 3>::go(1) + static_cast<int>(Nest<double, 2>::go(1.5));
     sum += lambdas() + callbacks();
-    sum += sized(17) + aligned(5) + aligned_and_sized(40) + many_arguments(1, 2, 3, 4, 5, 6, 7, 8, 9);
+    sum +=
+        sized(17) + aligned(5) + aligned_and_sized(40) + many_arguments(1, 2, 3, 4, 5, 6, 7, 8, 9);
     for (int n = 0; n < 4; n++) sum += catcher(n);
     sum += tails();
     STAY;

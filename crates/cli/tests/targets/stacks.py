@@ -1,4 +1,5 @@
-# Calls int("...") from several depths. A Python function that calls another one stays in one C frame; what goes through C code does not.
+# Calls int("...") from several depths. A Python function that calls another one stays in one C
+# frame; what goes through C code does not.
 import ctypes, functools
 
 def leaf(n):

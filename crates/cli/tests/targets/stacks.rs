@@ -1,4 +1,5 @@
-//! One function, t_leaf, called from wherever Rust calls functions from: every way leaves a stack of its own shape, which the test compares with gdb's.
+//! One function, t_leaf, called from wherever Rust calls functions from: every way leaves a stack
+//! of its own shape, which the test compares with gdb's.
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -44,7 +45,8 @@ impl Shape for Box<dyn Shape> {
 }
 
 fn shapes() -> u64 {
-    let inner: Vec<Box<dyn Shape>> = vec![Box::new(Square(3)), Box::new(Nested(vec![Square(4), Square(5)]))];
+    let nested = Nested(vec![Square(4), Square(5)]);
+    let inner: Vec<Box<dyn Shape>> = vec![Box::new(Square(3)), Box::new(nested)];
     black_box(Box::new(Nested(inner)) as Box<dyn Shape>).twice(6)
 }
 
@@ -60,7 +62,9 @@ fn closures() -> u64 {
     numbers.sort_by_key(|n| t_leaf(*n));
     numbers.sort_unstable_by(|a, b| t_leaf(*b).cmp(&t_leaf(*a)));
     let map: BTreeMap<u64, u64> = numbers.iter().map(|n| (t_leaf(*n), *n)).collect();
-    generic(&boxed, 3u8) + generic(boxed, 4u32) + map.values().rev().take_while(|n| t_leaf(**n) > 20).sum::<u64>()
+    generic(&boxed, 3u8)
+        + generic(boxed, 4u32)
+        + map.values().rev().take_while(|n| t_leaf(**n) > 20).sum::<u64>()
 }
 
 struct Guard(u64);
@@ -85,7 +89,8 @@ fn caught(n: u64) -> u64 {
         t_leaf(7);
         resume_unwind(payload)
     }));
-    again.map_or_else(|payload| t_leaf(payload.downcast_ref::<&str>().map_or(0, |text| text.len() as u64)), |()| 0)
+    let len = |text: &&str| text.len() as u64;
+    again.map_or_else(|payload| t_leaf(payload.downcast_ref::<&str>().map_or(0, len)), |()| 0)
 }
 
 static LAZY: LazyLock<u64> = LazyLock::new(|| t_leaf(8));
@@ -121,7 +126,8 @@ fn main() {
                 })
             })
             .collect();
-        sum += threads.into_iter().map(|thread| thread.join().expect("it catches its panics")).sum::<u64>();
+        let ends = threads.into_iter().map(|thread| thread.join().expect("it catches its panics"));
+        sum += ends.sum::<u64>();
         sum += std::thread::scope(|scope| scope.spawn(|| t_leaf(round)).join().expect("no panic"));
         assert!(std::thread::spawn(|| panics(2)).join().is_err());
     }

@@ -26,7 +26,8 @@ int main(int argc, char **argv) {
             before = now;
         }
     }
-    /* Without this the test tests nothing. (The first time, something else may be loaded along with it.) */
+    /* Without this the test tests nothing. (The first time, something else may be loaded along with
+     * it.) */
     CHECK(same > 3);
     return 0;
 }

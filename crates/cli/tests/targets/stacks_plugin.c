@@ -1,4 +1,5 @@
-/* A library that is loaded in the place of another one: the same code at the same addresses, but frames of another size (ROOM). */
+/* A library that is loaded in the place of another one: the same code at the same addresses, but
+ * frames of another size (ROOM). */
 #include "target.h"
 
 extern void t_leaf(int n);

@@ -1,10 +1,12 @@
-/* A state machine of mutual tail calls, a million transitions on one return address. Each state counts itself. */
+/* A state machine of mutual tail calls, a million transitions on one return address. Each state
+ * counts itself. */
 #include "target.h"
 
 unsigned long count[4];
-#define STATE(n, next, odd)                                                                                                  \
-    ASM_FUNCTION(t_state##n, "incq count+8*" #n "(%rip)\n dec %rdi\n js 1f\n test $1, %dil\n jnz t_state" #odd                     \
-                              "\n jmp t_state" #next "\n 1: lea " #n "(%rsi), %rax\n ret\n .p2align 4,0x90")
+#define STATE(n, next, odd)                                                                        \
+    ASM_FUNCTION(t_state##n,                                                                       \
+                 "incq count+8*" #n "(%rip)\n dec %rdi\n js 1f\n test $1, %dil\n jnz t_state" #odd \
+                 "\n jmp t_state" #next "\n 1: lea " #n "(%rsi), %rax\n ret\n .p2align 4,0x90")
 STATE(0, 1, 2);
 STATE(1, 2, 3);
 STATE(2, 3, 0);

@@ -1,5 +1,6 @@
-/* Threads that end within probed frames: pthread_exit, pthread_cancel (deferred and asynchronous), with clean-up handlers and
- * destructors of thread-specific data that call probed functions; and the program ends while threads are inside calls. */
+/* Threads that end within probed frames: pthread_exit, pthread_cancel (deferred and asynchronous),
+ * with clean-up handlers and destructors of thread-specific data that call probed functions; and
+ * the program ends while threads are inside calls. */
 #include "target.h"
 #include <pthread.h>
 #include <sched.h>
@@ -19,7 +20,8 @@ T void t_destructor(void *value)
 {
     t_work();
     __atomic_add_fetch(&destroyed, 1, __ATOMIC_SEQ_CST);
-    /* A few more rounds: destructors run again while values are set, after other libraries' destructors. */
+    /* A few more rounds: destructors run again while values are set, after other libraries'
+     * destructors. */
     if ((long)value < 4)
         pthread_setspecific(key, (void *)((long)value + 1));
 }
@@ -98,7 +100,8 @@ int main(void)
     for (int i = 0; i < N; i++) {
         pthread_t id;
         void *result;
-        CHECK(!pthread_create(&id, NULL, t_exits, NULL) && !pthread_join(id, &result) && result == (void *)7);
+        CHECK(!pthread_create(&id, NULL, t_exits, NULL) && !pthread_join(id, &result) &&
+              result == (void *)7);
         cancelled(t_waits);
         (void)cancelled;
     }

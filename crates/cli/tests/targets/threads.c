@@ -1,4 +1,5 @@
-/* Eight threads with exact counts, each calling as often as its number says; short functions by trap, too. */
+/* Eight threads with exact counts, each calling as often as its number says; short functions by
+ * trap, too. */
 #include "target.h"
 #include <pthread.h>
 

@@ -1,4 +1,5 @@
-// C++ exceptions through probed frames: destructors run, nested and rethrown, kept in an exception_ptr, carried across threads.
+// C++ exceptions through probed frames: destructors run, nested and rethrown, kept in an
+// exception_ptr, carried across threads.
 #include "target.h"
 #include <exception>
 #include <future>

@@ -1,5 +1,5 @@
-// Exceptions that end the program: uncaught, through noexcept, thrown by a destructor during unwinding; a terminate handler
-// that exits; exit() and quick_exit() called within probed frames.
+// Exceptions that end the program: uncaught, through noexcept, thrown by a destructor during
+// unwinding; a terminate handler that exits; exit() and quick_exit() called within probed frames.
 #include "target.h"
 #include <exception>
 #include <stdexcept>
@@ -25,7 +25,8 @@ int main(int argc, char **argv)
 {
     CHECK(argc == 2);
     std::string_view how = argv[1];
-    calls("t_throw", how == "uncaught" || how == "noexcept" || how == "destructor" || how == "handler");
+    calls("t_throw",
+          how == "uncaught" || how == "noexcept" || how == "destructor" || how == "handler");
     fflush(stdout);
     if (how == "uncaught")
         t_throw();

@@ -1,5 +1,6 @@
-/* Runs until it is killed. With "rest" it makes 123,456 calls, says so and rests; otherwise it calls as fast as it can in three threads
- * and keeps the number of finished calls in the file named by the argument, which outlives it. */
+/* Runs until it is killed. With "rest" it makes 123,456 calls, says so and rests; otherwise it
+ * calls as fast as it can in three threads and keeps the number of finished calls in the file named
+ * by the argument, which outlives it. */
 #include "target.h"
 #include <fcntl.h>
 #include <pthread.h>

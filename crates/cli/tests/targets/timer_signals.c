@@ -1,6 +1,8 @@
-/* A timer fires every 200 us into threads that call probed functions, and its handler calls them, too: each instruction of the entry
- * and return paths is interrupted sooner or later. How often the handler runs is the machine's affair; that every call is counted
- * is not: the program keeps its own counts. The numbers differ from run to run, so the harness compares the counts, not the output. */
+/* A timer fires every 200 us into threads that call probed functions, and its handler calls them,
+ * too: each instruction of the entry and return paths is interrupted sooner or later. How often the
+ * handler runs is the machine's affair; that every call is counted is not: the program keeps its
+ * own counts. The numbers differ from run to run, so the harness compares the counts, not the
+ * output. */
 #include "target.h"
 #include <pthread.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 //! A fixed bit for each object.
 
-use crate::list::{FreeList, Pushed, Taken, sealed::Sealed, until_empty_twice};
+use crate::list::{FreeList, Taken, sealed::Sealed, until_empty_twice};
 use crate::plan::{Plan, Spread};
 use crate::{BuildError, memory};
 use alloc::boxed::Box;
@@ -12,23 +12,28 @@ const BITS: u32 = 32;
 const FREE_MASK: u64 = (1 << BITS) - 1;
 const VERSION: u64 = 1 << BITS;
 
-/// The home bitmap: every object has a bit in a word that belongs to one CPU's slot, set while the object is free.
+/// The home bitmap: every object has a bit in a word that belongs to one CPU's slot, set while the
+/// object is free.
 ///
-/// Push is one wait-free addition: it sets the bit (which is 0, as the object is out) and counts the version. Pop finds the first bit of a word of its slot and clears it by one
-/// compare-and-swap. An object always goes home, so a thread that pushes what another CPU popped pays for that CPU's line, and the slots never get out of balance.
+/// Push is one wait-free addition: it sets the bit (which is 0, as the object is out) and counts
+/// the version. Pop finds the first bit of a word of its slot and clears it by one
+/// compare-and-swap. An object always goes home, so a thread that pushes what another CPU popped
+/// pays for that CPU's line, and the slots never get out of balance.
 #[derive(Debug)]
 pub struct Bitmap {
     /// `[version:32 | free:32]`, each on lines of its own.
     words: Box<[CachePadded<AtomicU64>]>,
     slots: Box<[CachePadded<Slot>]>,
-    /// Objects per word: a power of two, at most 32, fewer in pools that would not have a word per slot otherwise.
+    /// Objects per word: a power of two, at most 32, fewer in pools that would not have a word per
+    /// slot otherwise.
     log2_per_word: u32,
     spread: Spread,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// The word where the last pop of this slot found something: within its own words. A hint, hence Relaxed.
+    /// The word where the last pop of this slot found something: within its own words. A hint,
+    /// hence Relaxed.
     word: AtomicU32,
     first: u32,
     end: u32,
@@ -50,7 +55,8 @@ impl FreeList for Bitmap {
         })?;
         let first = |slot: usize| (u64::from(count) * slot as u64 / u64::from(plan.slots)) as u32;
         let slots = memory::slice(plan.slots as usize, |slot| {
-            // A slot without words of its own (fewer words than CPUs) looks at the next one's first.
+            // A slot without words of its own (fewer words than CPUs) looks at the next one's
+            // first.
             let (first, end) = (first(slot).min(count - 1), first(slot + 1));
             CachePadded::new(Slot { word: AtomicU32::new(first), first, end })
         })?;
@@ -68,12 +74,14 @@ impl FreeList for Bitmap {
     }
 
     #[inline]
-    fn push(&self, index: u32) -> Pushed {
+    fn push(&self, index: u32) -> u32 {
         let bit = 1u64 << (index & ((1 << self.log2_per_word) - 1));
-        // SeqCst, here and in `take`: a pop that ends in `None` compares all words twice and needs one order of their changes. Release among it pairs with
-        // the Acquire of the pop that takes the object.
-        self.words[(index >> self.log2_per_word) as usize].fetch_add(VERSION + bit, Ordering::SeqCst);
-        Pushed { slot: self.spread.here(), closed: false }
+        // SeqCst, here and in `take`: a pop that ends in `None` compares all words twice and needs
+        // one order of their changes. Release among it pairs with the Acquire of the pop that takes
+        // the object.
+        self.words[(index >> self.log2_per_word) as usize]
+            .fetch_add(VERSION + bit, Ordering::SeqCst);
+        self.spread.here()
     }
 }
 
@@ -84,7 +92,12 @@ impl Bitmap {
         let cell = &self.words[word as usize];
         let mut now = cell.load(Ordering::SeqCst);
         while now & FREE_MASK != 0 {
-            match cell.compare_exchange_weak(now, now & (now - 1), Ordering::SeqCst, Ordering::SeqCst) {
+            match cell.compare_exchange_weak(
+                now,
+                now & (now - 1),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            ) {
                 Ok(_) => return Ok((word << self.log2_per_word) + now.trailing_zeros()),
                 Err(other) => now = other,
             }
@@ -110,7 +123,9 @@ impl Bitmap {
             let count = self.words.len() as u32;
             for word in (*first..count).chain(0..*first) {
                 match self.take(word) {
-                    Ok(index) => return Ok(Taken { index, slot, stolen: !(*first..*end).contains(&word) }),
+                    Ok(index) => {
+                        return Ok(Taken { index, slot, stolen: !(*first..*end).contains(&word) });
+                    }
                     Err(version) => versions = versions.wrapping_add(version),
                 }
             }

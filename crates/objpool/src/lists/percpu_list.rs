@@ -1,6 +1,6 @@
 //! A free list per CPU, pushed and popped by compare-and-swap.
 
-use crate::list::{FreeList, Pushed, Taken, sealed::Sealed, until_empty_twice};
+use crate::list::{FreeList, Taken, sealed::Sealed, until_empty_twice};
 use crate::plan::{Plan, Spread};
 use crate::tagged::TaggedStack;
 use crate::{BuildError, memory};
@@ -8,10 +8,12 @@ use alloc::boxed::Box;
 use percpu::CachePadded;
 use percpu::sync::atomic::AtomicU64;
 
-/// One tagged LIFO list per CPU: what a reviewer of the kernel's ring array asked for ("why not a per-CPU freelist?").
+/// One tagged LIFO list per CPU: what a reviewer of the kernel's ring array asked for ("why not a
+/// per-CPU freelist?").
 ///
-/// Push goes to the list of the CPU it runs on, pop takes from there first and then from the others. One compare-and-swap each, normally on a line that no other CPU touches.
-/// A 39-bit tag excludes ABA, so there are no reference counts.
+/// Push goes to the list of the CPU it runs on, pop takes from there first and then from the
+/// others. One compare-and-swap each, normally on a line that no other CPU touches. A 39-bit tag
+/// excludes ABA, so there are no reference counts.
 #[derive(Debug)]
 pub struct PerCpuList {
     stacks: Box<[CachePadded<TaggedStack>]>,
@@ -46,10 +48,10 @@ impl FreeList for PerCpuList {
     }
 
     #[inline]
-    fn push(&self, index: u32) -> Pushed {
+    fn push(&self, index: u32) -> u32 {
         let slot = self.spread.here();
         self.stacks[slot as usize].push(&self.links, index + 1);
-        Pushed { slot, closed: false }
+        slot
     }
 }
 
@@ -63,7 +65,9 @@ impl PerCpuList {
             let (before, from) = self.stacks.split_at(slot as usize);
             for (distance, stack) in from.iter().chain(before).enumerate() {
                 match stack.pop(&self.links) {
-                    Ok(entry) => return Ok(Taken { index: entry - 1, slot, stolen: distance != 0 }),
+                    Ok(entry) => {
+                        return Ok(Taken { index: entry - 1, slot, stolen: distance != 0 });
+                    }
                     Err(version) => versions = versions.wrapping_add(version),
                 }
             }

@@ -1,13 +1,16 @@
-//! A place to run a few instructions with chosen registers: memory far from everything else, a way in, and ways out (a thunk for every exit, a signal handler for every fault). It can step.
+//! A place to run a few instructions with chosen registers: memory far from everything else, a way
+//! in, and ways out (a thunk for every exit, a signal handler for every fault). It can step.
 //!
 //! Only one thread may use it at a time.
-#![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // test machinery: raw memory throughout, all of it in the mapping that `Arena::new` makes
+// test machinery: raw memory throughout, all of it in the mapping that `Arena::new` makes
+#![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
 use patch::Registers;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
-/// The mapping: nothing else is within 2^40 bytes, so that wild accesses of random instructions fault.
+/// The mapping: nothing else is within 2^40 bytes, so that wild accesses of random instructions
+/// fault.
 pub(crate) const BASE: u64 = 0x2000_0000_0000;
 /// Original code.
 pub(crate) const CODE: u64 = BASE + 0x1000;
@@ -40,18 +43,26 @@ core::arch::global_asm!(
     "mov [rip + patch_test_target], rax",
     "push [rdi + 136]",
     "popfq",
-    "pxor xmm0, xmm0; pxor xmm1, xmm1; pxor xmm2, xmm2; pxor xmm3, xmm3; pxor xmm4, xmm4; pxor xmm5, xmm5; pxor xmm6, xmm6; pxor xmm7, xmm7",
+    "pxor xmm0, xmm0; pxor xmm1, xmm1; pxor xmm2, xmm2; pxor xmm3, xmm3; pxor xmm4, xmm4; pxor \
+        xmm5, xmm5; pxor xmm6, xmm6; pxor xmm7, xmm7",
     "movq xmm8, [rdi]; movq xmm9, [rdi + 8]; movq xmm10, [rdi + 16]; movq xmm11, [rdi + 24]",
-    "movq xmm12, [rdi + 48]; movq xmm13, [rdi + 56]; movq xmm14, [rdi + 64]; movq xmm15, [rdi + 72]",
-    "mov rax, [rdi]; mov rcx, [rdi + 8]; mov rdx, [rdi + 16]; mov rbx, [rdi + 24]; mov rsp, [rdi + 32]; mov rbp, [rdi + 40]; mov rsi, [rdi + 48]",
-    "mov r8, [rdi + 64]; mov r9, [rdi + 72]; mov r10, [rdi + 80]; mov r11, [rdi + 88]; mov r12, [rdi + 96]; mov r13, [rdi + 104]; mov r14, [rdi + 112]; mov r15, [rdi + 120]",
+    "movq xmm12, [rdi + 48]; movq xmm13, [rdi + 56]",
+    "movq xmm14, [rdi + 64]; movq xmm15, [rdi + 72]",
+    "mov rax, [rdi]; mov rcx, [rdi + 8]; mov rdx, [rdi + 16]; mov rbx, [rdi + 24]; mov rsp, [rdi \
+        + 32]; mov rbp, [rdi + 40]; mov rsi, [rdi + 48]",
+    "mov r8, [rdi + 64]; mov r9, [rdi + 72]; mov r10, [rdi + 80]; mov r11, [rdi + 88]; mov r12, \
+        [rdi + 96]; mov r13, [rdi + 104]; mov r14, [rdi + 112]; mov r15, [rdi + 120]",
     "mov rdi, [rdi + 56]",
     "jmp [rip + patch_test_target]",
     "patch_test_exit:",
-    "mov [rip + patch_test_out], rax; mov [rip + patch_test_out + 8], rcx; mov [rip + patch_test_out + 16], rdx; mov [rip + patch_test_out + 24], rbx",
-    "mov [rip + patch_test_out + 32], rsp; mov [rip + patch_test_out + 40], rbp; mov [rip + patch_test_out + 48], rsi; mov [rip + patch_test_out + 56], rdi",
-    "mov [rip + patch_test_out + 64], r8; mov [rip + patch_test_out + 72], r9; mov [rip + patch_test_out + 80], r10; mov [rip + patch_test_out + 88], r11",
-    "mov [rip + patch_test_out + 96], r12; mov [rip + patch_test_out + 104], r13; mov [rip + patch_test_out + 112], r14; mov [rip + patch_test_out + 120], r15",
+    "mov [rip + patch_test_out], rax; mov [rip + patch_test_out + 8], rcx; mov [rip + \
+        patch_test_out + 16], rdx; mov [rip + patch_test_out + 24], rbx",
+    "mov [rip + patch_test_out + 32], rsp; mov [rip + patch_test_out + 40], rbp; mov [rip + \
+        patch_test_out + 48], rsi; mov [rip + patch_test_out + 56], rdi",
+    "mov [rip + patch_test_out + 64], r8; mov [rip + patch_test_out + 72], r9; mov [rip + \
+        patch_test_out + 80], r10; mov [rip + patch_test_out + 88], r11",
+    "mov [rip + patch_test_out + 96], r12; mov [rip + patch_test_out + 104], r13; mov [rip + \
+        patch_test_out + 112], r14; mov [rip + patch_test_out + 120], r15",
     "mov rsp, [rip + patch_test_host]",
     "pushfq; pop [rip + patch_test_out + 136]",
     "patch_test_resume:",
@@ -104,7 +115,8 @@ const NOTHING: Registers = Registers {
     rflags: 0,
 };
 
-static RECORDING: Shared = Shared(UnsafeCell::new(Recording { fault: 0, steps: 0, trace: [NOTHING; STEPS] }));
+static RECORDING: Shared =
+    Shared(UnsafeCell::new(Recording { fault: 0, steps: 0, trace: [NOTHING; STEPS] }));
 
 /// How a run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,12 +158,17 @@ fn from_context(context: &libc::ucontext_t) -> Registers {
     }
 }
 
-extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_signal(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
     const TRAP_TRACE: i32 = 2;
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let recording = unsafe { &mut *RECORDING.0.get() };
     let registers = from_context(context);
-    let inside = (CODE..CODE + 0x1000).contains(&registers.rip) || (RELOCATED..RELOCATED + 0x1000).contains(&registers.rip);
+    let inside = (CODE..CODE + 0x1000).contains(&registers.rip)
+        || (RELOCATED..RELOCATED + 0x1000).contains(&registers.rip);
     if signal == libc::SIGTRAP && unsafe { (*info).si_code } == TRAP_TRACE {
         if !inside {
             return;
@@ -184,7 +201,11 @@ impl Arena {
             protect(STACK, STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE);
             protect(EXIT, 0x1000, libc::PROT_READ | libc::PROT_WRITE);
             let stack: &'static mut [u8] = Box::leak(vec![0; 1 << 16].into_boxed_slice());
-            let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+            let alternate = libc::stack_t {
+                ss_sp: stack.as_mut_ptr().cast(),
+                ss_flags: 0,
+                ss_size: stack.len(),
+            };
             assert_eq!(libc::sigaltstack(&alternate, std::ptr::null_mut()), 0);
             for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP] {
                 let mut action: libc::sigaction = std::mem::zeroed();
@@ -221,7 +242,10 @@ impl Arena {
 
     pub(crate) fn read(&self, range: Range<u64>) -> Vec<u8> {
         assert!(range.start >= BASE && range.end <= BASE + BYTES);
-        unsafe { std::slice::from_raw_parts(range.start as *const u8, (range.end - range.start) as usize) }.to_vec()
+        unsafe {
+            std::slice::from_raw_parts(range.start as *const u8, (range.end - range.start) as usize)
+        }
+        .to_vec()
     }
 
     /// Runs from `registers.rip` until a thunk or a fault.

@@ -1,19 +1,23 @@
-//! The broken twin of [`Gate::close`](super::Gate::close): without the membarrier, a visitor and a sequence in progress take the same entry.
+//! The broken twin of [`Gate::close`](super::Gate::close): without the membarrier, a visitor and a
+//! sequence in progress take the same entry.
 #![allow(unsafe_code)]
 
 use super::lifo::{Lifo, LifoSlot};
-use super::{Gate, Ordering, VISITOR, available};
+use super::{Closed, Gate, Ordering, VISITOR, available};
 use crate::CachePadded;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::hint::spin_loop;
 use std::thread;
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
-fn close_without_fence(gate: &Gate) {
+fn close_without_fence(gate: &Gate) -> Closed<'_> {
     gate.update(Ordering::SeqCst, |state| (state & !(VISITOR - 1)) + VISITOR);
+    Closed { gate }
 }
 
-/// Keeps this thread on the `n`-th CPU that it may use: on one CPU the switch between the threads would abort the sequence, as the fence does.
+/// Keeps this thread on the `n`-th CPU that it may use: on one CPU the switch between the threads
+/// would abort the sequence, as the fence does.
 fn pin(n: usize) {
     // SAFETY: an all-zero cpu_set_t is the empty set.
     let (mut allowed, mut one): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { core::mem::zeroed() };
@@ -21,7 +25,9 @@ fn pin(n: usize) {
     let r = unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &mut allowed) };
     assert_eq!(r, 0, "which CPUs may be used");
     // SAFETY: every number is below CPU_SETSIZE.
-    let cpu = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) }).nth(n);
+    let cpu = (0..libc::CPU_SETSIZE as usize)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) })
+        .nth(n);
     let Some(cpu) = cpu else { return };
     // SAFETY: `cpu` is below CPU_SETSIZE.
     unsafe { libc::CPU_SET(cpu, &mut one) };
@@ -30,95 +36,102 @@ fn pin(n: usize) {
     assert_eq!(r, 0, "pin to cpu {cpu}");
 }
 
-/// How often an entry was in two hands, until the first conflict or the time is up: one thread installs and splits a long list, one visits.
+/// Far enough from each other that a walk along their links waits for the caches at each step.
+const DISTANCE: u32 = 512;
+const ENTRIES: u32 = 250;
+
+/// Whether an entry ever was in two hands, in as many attempts as `go_on` allows.
 ///
-/// Splitting follows every link inside of the sequence, which takes longer than a line needs from CPU to CPU. A pop is over before the visitor's compare-and-swap
-/// can arrive, and shows the missing fence only when an interrupt hits it.
-fn conflicts(close: fn(&Gate), limit: Duration) -> u32 {
-    const ENTRIES: u32 = 250;
-    let slots: Vec<_> = (0..crate::cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect();
-    let links: Vec<_> = (0..=ENTRIES).map(|_| AtomicU64::new(0)).collect();
-    let owned: Vec<_> = (0..=ENTRIES).map(|_| AtomicBool::new(true)).collect();
+/// One thread splits its whole list, one visits and takes the top entry. Splitting follows every
+/// link inside of the sequence, some microseconds in which nothing but the fence disturbs it (a
+/// stop in the middle, by whatever means, would abort it, as the fence does); and the two wait for
+/// each other before each attempt, so that the visit falls into the sequence whenever both of them
+/// have a processor.
+fn conflict(close: fn(&Gate) -> Closed<'_>, mut go_on: impl FnMut() -> bool + Send) -> bool {
+    let slots: Vec<_> =
+        (0..crate::cpu::count()).map(|_| CachePadded::new(LifoSlot::default())).collect();
+    let links: Vec<_> = (0..=ENTRIES * DISTANCE).map(|_| AtomicU64::new(0)).collect();
     let gate = Gate::new();
-    let lifo = Lifo::new(&slots, &links, &gate, 255);
-    let conflicts = AtomicU32::new(0);
-    let stop = AtomicBool::new(false);
-    let take = |entry: u32| {
-        if owned[entry as usize].swap(true, Ordering::AcqRel) {
-            conflicts.fetch_add(1, Ordering::Relaxed);
-            stop.store(true, Ordering::Relaxed);
+    // SAFETY: all three are new and used by this view alone. (The twin breaks `Gate::close`, on
+    // purpose.)
+    let lifo = unsafe { Lifo::new(&slots, &links, &gate, 255) };
+    // The attempt for which the visitor waits, that the owner has begun, and that is over.
+    let (ready, begun, over) = (&AtomicU32::new(0), &AtomicU32::new(0), &AtomicU32::new(0));
+    let visitors = &AtomicU32::new(0);
+    let stop = &AtomicBool::new(false);
+    let until = |counter: &AtomicU32, attempt: u32| {
+        let mut looks = 0u32;
+        while counter.load(Ordering::Acquire) < attempt && !stop.load(Ordering::Relaxed) {
+            looks += 1;
+            // Hot, or the moment is over; but not for ever, where processors are few.
+            if looks.is_multiple_of(1 << 14) { thread::yield_now() } else { spin_loop() }
         }
+        !stop.load(Ordering::Relaxed)
     };
-    // What the visitor took goes back through the owner, or everything would soon lie in the visitor's own list.
-    let returned = AtomicU32::new(0);
-    let goes_on = || !stop.load(Ordering::Relaxed);
     thread::scope(|s| {
-        s.spawn(|| {
+        let owner = s.spawn(move || {
             pin(1);
-            let mut mine: Vec<u32> = (1..=ENTRIES).collect();
-            while goes_on() {
+            let mut mine: Vec<u32> = (1..=ENTRIES).map(|i| i * DISTANCE).collect();
+            for attempt in 1.. {
+                if !go_on() {
+                    break;
+                }
                 let mut chain = None;
                 for entry in mine.drain(..) {
-                    chain = Some(lifo.prepend(entry, chain));
-                    owned[entry as usize].store(false, Ordering::Release);
+                    // SAFETY: `mine` lists what belongs to this thread; the chain is made of it.
+                    chain = Some(unsafe { lifo.prepend(entry, chain) });
                 }
-                if let Some(chain) = chain {
-                    while lifo.install(chain).is_err() && goes_on() {}
+                // SAFETY: as above. The list is empty and the gate open, or becomes so.
+                while unsafe { lifo.install(chain.expect("all are here")) }.is_err() {}
+                if !until(ready, attempt) {
+                    break;
                 }
-                // The visitor makes the list shorter, and refuses sequences now and then: split what is there.
-                let split = loop {
-                    let len = lifo.len(crate::cpu::current());
-                    match lifo.split(len.max(1)) {
-                        Ok((chain, _)) => break Some(chain),
-                        Err(_) if len > 0 && goes_on() => {}
-                        Err(_) => break None,
-                    }
-                };
-                if let Some(chain) = split {
+                begun.store(attempt, Ordering::Release);
+                let split = lifo.split(ENTRIES);
+                if !until(over, attempt) {
+                    break;
+                }
+                if let Ok((chain, _)) = split {
                     let mut entry = chain.head;
                     for _ in 0..chain.len {
-                        take(entry);
                         mine.push(entry);
                         entry = lifo.next(entry);
                     }
                 }
-                match returned.swap(0, Ordering::Acquire) {
-                    0 => {}
-                    entry => mine.push(entry),
+                let visitors = visitors.load(Ordering::Relaxed);
+                if mine.contains(&visitors) {
+                    stop.store(true, Ordering::Relaxed);
+                    return true;
                 }
+                mine.extend((visitors != 0).then_some(visitors));
+                // What neither took.
+                mine.extend(std::iter::from_fn(|| lifo.pop().ok().map(|(entry, _)| entry)));
+                assert_eq!(mine.len(), ENTRIES as usize, "all are somewhere");
             }
+            stop.store(true, Ordering::Relaxed);
+            false
         });
         pin(0);
-        let end = Instant::now() + limit;
-        let mut jitter = 1u32;
-        while goes_on() {
-            // Otherwise the two can fall into step, with every visit between two sequences.
-            jitter = jitter.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (0..jitter >> 22).for_each(|_| std::hint::spin_loop());
-            close(&gate);
-            let chain = (0..slots.len()).find_map(|slot| lifo.steal(slot, 1));
-            if let Some(chain) = chain {
-                take(chain.head);
+        for attempt in 1.. {
+            ready.store(attempt, Ordering::Release);
+            if !until(begun, attempt) {
+                break;
             }
-            gate.open();
-            if let Some(chain) = chain {
-                returned.store(chain.head, Ordering::Release);
-            }
-            while returned.load(Ordering::Relaxed) != 0 && goes_on() && Instant::now() < end {
-                std::hint::spin_loop();
-            }
-            if Instant::now() >= end {
-                stop.store(true, Ordering::Relaxed);
-            }
+            let closed = close(&gate);
+            let chain = (0..slots.len()).find_map(|slot| lifo.steal(&closed, slot, 1));
+            drop(closed);
+            visitors.store(chain.map_or(0, |chain| chain.head), Ordering::Relaxed);
+            over.store(attempt, Ordering::Release);
         }
-    });
-    conflicts.load(Ordering::Relaxed)
+        owner.join().expect("no panic")
+    })
 }
 
 #[test]
 fn a_closed_gate_keeps_owners_out() {
     if available() {
-        assert_eq!(conflicts(Gate::close, Duration::from_millis(500)), 0);
+        let end = Instant::now() + Duration::from_millis(500);
+        assert!(!conflict(Gate::close, || Instant::now() < end));
     }
 }
 
@@ -126,8 +139,11 @@ fn a_closed_gate_keeps_owners_out() {
 fn twin_without_the_fence_lets_two_take_one_entry() {
     // On one CPU the switch between the threads aborts the sequence, as the fence would.
     if available() && thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
-        // From the beginning again and again: about one time in a hundred no conflict ever comes, and mostly one comes in milliseconds.
-        let found = (0..20).any(|_| conflicts(close_without_fence, Duration::from_secs(1)) != 0);
+        let mut attempts = 0;
+        let found = conflict(close_without_fence, || {
+            attempts += 1;
+            attempts <= 20_000
+        });
         assert!(found, "no entry was taken twice");
     }
 }

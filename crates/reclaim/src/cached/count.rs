@@ -1,11 +1,14 @@
 //! The shared word of a counted object: who caches it, and how many references there are besides.
 //!
-//! One signed word, `users * 2^40 + refs`. `users` is the number of cache entries that hold the object; each has a signed delta of its own. `refs` is the rest, and may be
-//! negative: references taken in one thread's entry can be given back to the word. The number of references is `refs` plus all deltas.
+//! One signed word, `users * 2^40 + refs`. `users` is the number of cache entries that hold the
+//! object; each has a signed delta of its own. `refs` is the rest, and may be negative: references
+//! taken in one thread's entry can be given back to the word. The number of references is `refs`
+//! plus all deltas.
 //!
-//! The object is dead when the word is 0: no user, so no delta is unknown, and no reference. As both numbers are in one word, exactly one addition makes it 0. (Kept apart,
-//! two threads that drop at once can each see the other's half undone, or both see all of it done: free twice, or never.) While there is a user the word is at
-//! least 2^39 away from 0, whatever the references do.
+//! The object is dead when the word is 0: no user, so no delta is unknown, and no reference. As
+//! both numbers are in one word, exactly one addition makes it 0. (Kept apart, two threads that
+//! drop at once can each see the other's half undone, or both see all of it done: free twice, or
+//! never.) While there is a user the word is at least 2^39 away from 0, whatever the references do.
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
 use percpu::sync::atomic::{AtomicI64, Ordering};
@@ -45,8 +48,9 @@ impl Count {
             too_many();
         }
         let change = users * USER + refs;
-        // Release: what was done with the object under these references comes before its end. Acquire, for the one who ends it: pairs with the Release of all others.
-        // One read-modify-write for both, because "0" is only known afterwards.
+        // Release: what was done with the object under these references comes before its end.
+        // Acquire, for the one who ends it: pairs with the Release of all others. One
+        // read-modify-write for both, because "0" is only known afterwards.
         let now = self.0.fetch_add(change, Ordering::AcqRel).wrapping_add(change);
         if Self::refs_of(now).abs() >= MOST_REFS {
             too_many();
@@ -66,7 +70,8 @@ impl Count {
     }
 }
 
-/// 2^38 references: somebody forgets them in a loop. There is no error to return from a `clone`, and going on would free the object under its users.
+/// 2^38 references: somebody forgets them in a loop. There is no error to return from a `clone`,
+/// and going on would free the object under its users.
 #[cold]
 #[inline(never)]
 fn too_many() -> ! {

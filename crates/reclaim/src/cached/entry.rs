@@ -12,13 +12,16 @@
 //! | cached, requested, revoking | empty | owner | it owes the count its delta and the user |
 //! | committed | empty | owner | it owes the count what `taken` lacks of its delta: its last touch, or nothing |
 //!
-//! `delta` is written by the owner only. `taken` is written by the flusher that has the lock, before it tries to commit. Nobody waits for anybody.
+//! `delta` is written by the owner only. `taken` is written by the flusher that has the lock,
+//! before it tries to commit. Nobody waits for anybody.
 //!
 //! # A touch against a flush
-//! The owner adds to its delta without a locked instruction and without saying that it is going to: store the delta, `light()`, look at the word again. The flusher marks the
-//! word, `heavy()`, reads the delta. If the owner's fence comes first, the flusher reads a delta with the touch in it. If the flusher's comes first, the owner sees the mark and
-//! settles with what the flusher says it has taken. Both can be the case; then `taken` contains the touch, and nothing is left to settle. So a thread may sleep anywhere
-//! in a touch, before or after its store, and be flushed.
+//! The owner adds to its delta without a locked instruction and without saying that it is going to:
+//! store the delta, `light()`, look at the word again. The flusher marks the word, `heavy()`, reads
+//! the delta. If the owner's fence comes first, the flusher reads a delta with the touch in it. If
+//! the flusher's comes first, the owner sees the mark and settles with what the flusher says it has
+//! taken. Both can be the case; then `taken` contains the touch, and nothing is left to settle. So
+//! a thread may sleep anywhere in a touch, before or after its store, and be flushed.
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
 use super::count::Owed;
@@ -59,14 +62,16 @@ impl Entry {
         if self.word.load(Ordering::Relaxed) != object {
             return Touch::Missed;
         }
-        // Release pairs with the Acquire in `commit`: who frees the object for this thread does so after what the thread did with it.
+        // Release pairs with the Acquire in `commit`: who frees the object for this thread does so
+        // after what the thread did with it.
         self.delta.store(self.delta.load(Ordering::Relaxed) + by, Ordering::Release);
         // Pairs with `heavy()` between `revoke` and `commit`.
         fences.light();
         if self.word.load(Ordering::Relaxed) == object { Touch::Done } else { Touch::Marked }
     }
 
-    /// Owner: empties the entry, whatever state it is in. The caller makes the change to the object's count.
+    /// Owner: empties the entry, whatever state it is in. The caller makes the change to the
+    /// object's count.
     pub fn empty(&self) -> Option<Owed> {
         // Acquire pairs with the Release in `commit`: `taken` is what the flusher owes.
         let mut word = self.word.load(Ordering::Acquire);
@@ -76,7 +81,8 @@ impl Entry {
             }
             let (object, delta) = (word & !STATE, self.delta.load(Ordering::Relaxed));
             if word & STATE == COMMITTED {
-                // Nobody else changes it now. Release pairs with the Acquire of the next flusher, which must find this entry's `taken` settled.
+                // Nobody else changes it now. Release pairs with the Acquire of the next flusher,
+                // which must find this entry's `taken` settled.
                 self.word.store(0, Ordering::Release);
                 break Owed { object, users: 0, refs: delta - self.taken.load(Ordering::Relaxed) };
             }
@@ -94,7 +100,14 @@ impl Entry {
         self.word.load(Ordering::Relaxed) & STATE != CACHED
     }
 
-    /// Owner: caches `object`, with `delta` references counted here. The entry is empty, and the object's count has been given the user.
+    /// Owner: whether the entry is not empty, whatever its state, because of `object`.
+    pub fn holds(&self, object: usize) -> bool {
+        // Relaxed: only the owner makes it another object's; `empty` looks again.
+        self.word.load(Ordering::Relaxed) & !STATE == object
+    }
+
+    /// Owner: caches `object`, with `delta` references counted here. The entry is empty, and the
+    /// object's count has been given the user.
     pub fn fill(&self, object: usize, delta: i64) {
         self.delta.store(delta, Ordering::Relaxed);
         // Release pairs with the Acquire in `revoke`: the flusher reads this delta or a later one.
@@ -104,10 +117,16 @@ impl Entry {
     /// Anyone: makes the owner's next touch of `object` empty the entry.
     pub fn request(&self, object: usize) {
         // Relaxed: a failure means that it is cached elsewhere, or marked already.
-        let _ = self.word.compare_exchange(object | CACHED, object | REQUESTED, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.word.compare_exchange(
+            object | CACHED,
+            object | REQUESTED,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
     }
 
-    /// A flusher with the lock: marks the entry if it caches `only` (or anything). Between this and [`commit`](Self::commit) comes `heavy()`.
+    /// A flusher with the lock: marks the entry if it caches `only` (or anything). Between this and
+    /// [`commit`](Self::commit) comes `heavy()`.
     pub fn revoke(&self, only: Option<usize>) {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -117,15 +136,21 @@ impl Entry {
             }
             // Revoking already: a flusher that a fork left behind.
             // Acquire pairs with the Release in `fill`.
-            match self.word.compare_exchange(word, object | REVOKING, Ordering::Acquire, Ordering::Relaxed) {
+            match self.word.compare_exchange(
+                word,
+                object | REVOKING,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
         }
     }
 
-    /// The same flusher, after `heavy()`: takes over the delta of an entry that it revoked, as it is now, unless the owner was faster. The caller makes the change to the object's count, which the
-    /// user that it takes over keeps alive until then.
+    /// The same flusher, after `heavy()`: takes over the delta of an entry that it revoked, as it
+    /// is now, unless the owner was faster. The caller makes the change to the object's count,
+    /// which the user that it takes over keeps alive until then.
     pub fn commit(&self) -> Option<Owed> {
         // Relaxed: only this flusher makes an entry revoking.
         let word = self.word.load(Ordering::Relaxed);
@@ -137,7 +162,12 @@ impl Entry {
         self.taken.store(delta, Ordering::Relaxed);
         let object = word & !STATE;
         // Release pairs with the Acquire in `empty`: the owner sees `taken`.
-        let committed = self.word.compare_exchange(word, object | COMMITTED, Ordering::Release, Ordering::Relaxed);
+        let committed = self.word.compare_exchange(
+            word,
+            object | COMMITTED,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
         committed.ok().map(|_| Owed { object, users: -1, refs: delta })
     }
 }

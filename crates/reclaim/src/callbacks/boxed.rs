@@ -17,7 +17,8 @@ struct Boxed<T> {
 }
 
 unsafe fn drop_boxed<T>(head: NonNull<Head>) {
-    // SAFETY: `defer_drop` made the head as the first field of a boxed `Boxed<T>`, which this callback now owns.
+    // SAFETY: `defer_drop` made the head as the first field of a boxed `Boxed<T>`, which this
+    // callback now owns.
     drop(unsafe { Box::from_raw(head.cast::<Boxed<T>>().as_ptr()) });
 }
 
@@ -26,7 +27,8 @@ impl Callbacks {
     pub(crate) fn defer_drop<T: Send + 'static>(&self, value: Box<T>, periods: &impl GracePeriods) {
         let boxed = Box::into_raw(Box::new(Boxed { head: Head::new(), value }));
         if let Some(boxed) = NonNull::new(boxed) {
-            // SAFETY: the head is new, lives until `drop_boxed` frees it, and `T: Send` lets another thread drop the value.
+            // SAFETY: the head is new, lives until `drop_boxed` frees it, and `T: Send` lets
+            // another thread drop the value.
             unsafe { self.push(boxed.cast(), drop_boxed::<T>) };
         }
         // Relaxed: only how often matters.

@@ -1,34 +1,50 @@
 //! A thread's share of the hazard slots, and what others may know of its rounds.
 //!
 //! # Who writes what
-//! `slots[i]`: the holder of slot i. `claims`: see `claims.rs`. `moved` bit i: cleared by the owner when it takes slot i, set by the holder when it
-//! detaches. `holders[i]`: by the holder at detach (null) and attach (its own main block); meaningful while bit i of `moved` is set and slot i is held.
-//! `next`, `reads`, `shard`, `batch_mask`, `round`: the owning thread, its signal handlers, and in a fork child the adopter.
+//! `slots[i]`: the holder of slot i. `claims`: see `claims.rs`. `moved` bit i: cleared by the owner
+//! when it takes slot i, set by the holder when it detaches. `holders[i]`: by the holder at detach
+//! (null) and attach (its own main block); meaningful while bit i of `moved` is set and slot i is
+//! held. `next`, `reads`, `shard`, `batch_mask`, `round`: the owning thread, its signal handlers,
+//! and in a fork child the adopter.
 //!
 //! # Fork
-//! A slot counts in a fork child if its holder came along: the owner of the block unless the slot was moved, then the thread that attached it. A detached slot that nobody
-//! has attached yet always counts, because whoever finds the token may attach it.
+//! A slot counts in a fork child if its holder came along: the owner of the block unless the slot
+//! was moved, then the thread that attached it. A detached slot that nobody has attached yet always
+//! counts, because whoever finds the token may attach it.
 
 use super::claims::{Claims, SLOTS};
 use super::head::Head;
 use super::owner::Shares;
 use super::slot::{Seen, Slot};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 use percpu::{Record, Registry};
 
-/// Slots 0..SCOPED of a thread's first block are a stack for `scope`; the others, and all of further blocks, by kept holders.
+/// Slots 0..SCOPED of a thread's first block are a stack for `scope`; the others, and all of
+/// further blocks, by kept holders.
 pub(super) const SCOPED: usize = 4;
 
-/// Retired objects are spread over this many lists per domain.
+/// Objects that threads retire are spread over this many lists per domain.
 pub(super) const SHARDS: usize = 16;
+
+/// The list of what deleters retire: the shard of a thread while it is inside a round.
+pub(super) const BY_DELETERS: usize = SHARDS;
+
+/// The same for the rounds of a barrier, which goes on until this list is empty.
+pub(super) const BY_BARRIERS: usize = SHARDS + 1;
+
+pub(super) const LISTS: usize = SHARDS + 2;
 
 pub(super) type BlockRef = &'static Record<Block>;
 
-/// All blocks of the process. Slots belong to the process, not to a domain: a holder cannot be of the wrong domain.
+/// All blocks of the process. Slots belong to the process, not to a domain: a holder cannot be of
+/// the wrong domain.
 static BLOCKS: Registry<Block> = Registry::new();
 
-/// See the module's text. The slots have a line of their own: reclaimers read it, and nothing else in the block is of interest to them in the ordinary case.
+/// See the module's text. The slots have a line of their own: reclaimers read it, and nothing else
+/// in the block is of interest to them in the ordinary case.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(super) struct Block {
@@ -39,7 +55,7 @@ pub(super) struct Block {
     pub(super) next: AtomicPtr<Record<Block>>,
     /// Whether slots of this block have been used: see [`Block::begin_to_read`].
     reads: AtomicBool,
-    /// Which list of a domain this thread retires to.
+    /// Which list of a domain this thread retires to: below [`LISTS`].
     pub(super) shard: AtomicUsize,
     /// See `Domain::add`; a power of two less one.
     pub(super) batch_mask: AtomicU64,
@@ -49,15 +65,18 @@ pub(super) struct Block {
 
 const _: () = assert!(size_of::<[Slot; SLOTS]>() == 64, "the slots fill one cache line");
 
-/// What a thread's round has in hand, so that others can wait for it and a fork child can take it over.
+/// What a thread's round has in hand, so that others can wait for it and a fork child can take it
+/// over.
 #[derive(Debug)]
 pub(super) struct RoundFrame {
-    /// 0: no round; else the domain's address, with a count of rounds in the low bits (see `FRAME_COUNT`).
+    /// 0: no round; else the domain's address, with a count of rounds in the low bits (see
+    /// `FRAME_COUNT`).
     pub(super) domain: AtomicUsize,
     /// Rounds so far.
     pub(super) count: AtomicUsize,
-    /// What was taken from each list of the domain, then from `kept`; advanced before a deleter runs.
-    pub(super) lists: [AtomicPtr<Head>; SHARDS + 1],
+    /// What was taken from each list of the domain, then from `kept`; advanced before a deleter
+    /// runs.
+    pub(super) lists: [AtomicPtr<Head>; LISTS + 1],
     /// What turned out to be protected.
     pub(super) kept: AtomicPtr<Head>,
     /// The owner of the object whose deleter is running, or null.
@@ -72,7 +91,7 @@ impl Default for RoundFrame {
         Self {
             domain: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
-            lists: [const { AtomicPtr::new(ptr::null_mut()) }; SHARDS + 1],
+            lists: [const { AtomicPtr::new(ptr::null_mut()) }; LISTS + 1],
             kept: AtomicPtr::new(ptr::null_mut()),
             owner: AtomicPtr::new(ptr::null_mut()),
         }
@@ -111,7 +130,8 @@ pub(super) fn all() -> impl Iterator<Item = BlockRef> {
     BLOCKS.iter()
 }
 
-/// Calls `f` with everything that a slot of this process protects; returns the number of slots in existence.
+/// Calls `f` with everything that a slot of this process protects; returns the number of slots in
+/// existence.
 pub(super) fn for_each_protected(mut f: impl FnMut(Seen)) -> usize {
     let mut slots = 0;
     for block in all() {
@@ -127,9 +147,31 @@ pub(super) fn for_each_protected(mut f: impl FnMut(Seen)) -> usize {
     slots
 }
 
+/// Whether the thread whose first block is `main`, and which owns `main` and what `is_own` says,
+/// protects the object at this address itself.
+pub(super) fn is_protected_by(
+    main: BlockRef,
+    is_own: impl Fn(BlockRef) -> bool,
+    address: usize,
+) -> bool {
+    all().any(|block| {
+        let announces = |slot: &Slot| slot.seen() == Seen::Object(address);
+        let mut found = block.slots.iter().enumerate().filter(|(_, slot)| announces(slot));
+        found.any(|(index, _)| {
+            // Acquire as in `counts`.
+            if block.moved.load(Ordering::Acquire) & (1 << index) == 0 {
+                is_own(block)
+            } else {
+                ptr::eq(block.holders[index].load(Ordering::Acquire), main)
+            }
+        })
+    })
+}
+
 /// Whether the holder of a slot exists in this process.
 fn counts(block: BlockRef, index: usize) -> bool {
-    // Acquire pairs with the Release in `detach`: who sees the slot moved sees its holder. Outside of a fork child every answer is "yes" whatever the order.
+    // Acquire pairs with the Release in `detach`: who sees the slot moved sees its holder. Outside
+    // of a fork child every answer is "yes" whatever the order.
     if block.moved.load(Ordering::Acquire) & (1 << index) == 0 {
         return block.is_alive();
     }
@@ -149,7 +191,8 @@ impl Block {
     /// Takes a slot for a kept holder; the calling thread owns the block.
     pub(super) fn take(&self) -> Option<usize> {
         let index = self.claims.take()?;
-        // Relaxed: the slot is empty and this thread's; another thread hears of it through `detach` only.
+        // Relaxed: the slot is empty and this thread's; another thread hears of it through `detach`
+        // only.
         if self.moved.load(Ordering::Relaxed) & (1 << index) != 0 {
             self.moved.fetch_and(!(1 << index), Ordering::Relaxed);
         }
@@ -163,7 +206,8 @@ impl Block {
         self.moved.fetch_or(1 << index, Ordering::Release);
     }
 
-    /// Before the first use of a slot. Threads that only retire do not come here, and make no round pay for them.
+    /// Before the first use of a slot. Threads that only retire do not come here, and make no round
+    /// pay for them.
     pub(super) fn begin_to_read(&self) {
         if !self.reads.load(Ordering::Relaxed) {
             self.reads.store(true, Ordering::Relaxed);
@@ -213,7 +257,8 @@ pub(super) fn abandon(block: BlockRef, is_main: bool) {
     }
 }
 
-/// In a fork child, for a block of a thread that came along: takes back the slots that it had handed to threads that did not.
+/// In a fork child, for a block of a thread that came along: takes back the slots that it had
+/// handed to threads that did not.
 pub(super) fn take_back_from_dead(block: BlockRef) {
     let moved = block.moved.load(Ordering::Acquire) & block.claims.held();
     for index in (0..SLOTS).filter(|i| moved & (1 << i) != 0) {
@@ -223,12 +268,14 @@ pub(super) fn take_back_from_dead(block: BlockRef) {
     }
 }
 
-/// In a fork child, for a block that the caller has just adopted: forgets the slots whose holders were left behind.
+/// In a fork child, for a block that the caller has just adopted: forgets the slots whose holders
+/// were left behind.
 pub(super) fn forget_dead_holders(block: BlockRef) {
     let moved = block.moved.load(Ordering::Acquire);
     let mut gone = 0;
     for index in 0..SLOTS {
-        let held_here = moved & (1 << index) != 0 && holder_exists(block.holders[index].load(Ordering::Acquire));
+        let held_here = moved & (1 << index) != 0
+            && holder_exists(block.holders[index].load(Ordering::Acquire));
         if !held_here {
             block.slots[index].free();
             gone |= 1 << index;

@@ -1,8 +1,10 @@
 //! Which slots of a block are in use, and when the block itself can go.
 //!
-//! One word: bits 0..8 "slot is free", bit 31 "the block has no owner any more". The owning thread takes slots, any thread gives them back. A thread that exits while
-//! one of its slots is held elsewhere (handed off, leaked, in a static) cannot release the block; it leaves that to whoever gives the last slot back.
-//! Because both facts are in one word, exactly one operation makes it "no owner and all free".
+//! One word: bits 0..8 "slot is free", bit 31 "the block has no owner any more". The owning thread
+//! takes slots, any thread gives them back. A thread that exits while one of its slots is held
+//! elsewhere (handed off, leaked, in a static) cannot release the block; it leaves that to whoever
+//! gives the last slot back. Because both facts are in one word, exactly one operation makes it "no
+//! owner and all free".
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
 use percpu::sync::atomic::{AtomicU32, Ordering};
@@ -23,9 +25,11 @@ pub struct Claims(AtomicU32);
 pub struct LastOne(pub bool);
 
 impl Claims {
-    /// Puts the word into its starting state: `free` is a bit set of the slots that can be taken. The caller has just acquired the block.
+    /// Puts the word into its starting state: `free` is a bit set of the slots that can be taken.
+    /// The caller has just acquired the block.
     pub fn reset(&self, free: u32) {
-        // Relaxed: nobody else uses the block yet; slots reach other threads only through a hand-off, which orders this.
+        // Relaxed: nobody else uses the block yet; slots reach other threads only through a
+        // hand-off, which orders this.
         self.0.store(free, Ordering::Relaxed);
     }
 
@@ -37,8 +41,14 @@ impl Claims {
             if index as usize >= SLOTS {
                 return None;
             }
-            // Acquire pairs with the Release in `give`: the former holder's last write to the slot comes before ours.
-            match self.0.compare_exchange_weak(free, free & !(1 << index), Ordering::Acquire, Ordering::Relaxed) {
+            // Acquire pairs with the Release in `give`: the former holder's last write to the slot
+            // comes before ours.
+            match self.0.compare_exchange_weak(
+                free,
+                free & !(1 << index),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(index as usize),
                 Err(now) => free = now,
             }
@@ -50,7 +60,8 @@ impl Claims {
         self.give_back(1 << index)
     }
 
-    /// The owner is gone (or goes now): nobody takes slots any more. `slots` are given back with it.
+    /// The owner is gone (or goes now): nobody takes slots any more. `slots` are given back with
+    /// it.
     pub fn orphan(&self, slots: u32) -> LastOne {
         self.give_back(slots | ORPHAN)
     }
@@ -62,7 +73,8 @@ impl Claims {
     }
 
     fn give_back(&self, bits: u32) -> LastOne {
-        // Release pairs with the Acquire in `take`, and with the Acquire here of the one who gives back last and releases the block.
+        // Release pairs with the Acquire in `take`, and with the Acquire here of the one who gives
+        // back last and releases the block.
         let before = self.0.fetch_or(bits, Ordering::AcqRel);
         let after = before | bits;
         LastOne(after == ALL | ORPHAN && before != after)

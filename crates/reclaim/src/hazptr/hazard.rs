@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::block::{self, BlockRef};
-use super::slot::Slot;
+use super::slot::{Slot, is_no_object};
 use super::thread;
 use crate::asymmetric::{Asymmetric, Fences, unlikely};
 use core::fmt;
@@ -11,10 +11,13 @@ use core::ops::{Deref, DerefMut};
 use core::ptr;
 use percpu::sync::atomic::AtomicPtr;
 
-/// A hazard slot, to protect one object at a time. Got from a [`HazardPointer`] or from [`scope`](super::scope).
+/// A hazard slot, to protect one object at a time. Got from a [`HazardPointer`] or from
+/// [`scope`](super::scope).
 ///
-/// The reference that a `protect` returns borrows the `Hazard`, so that neither a later `protect` nor [`reset`](Self::reset) can end the protection under it.
-/// Two `Hazard`s of the same kind can exchange what they protect by [`core::mem::swap`]: the slots change hands, and no protection is ever copied from one slot to another.
+/// The reference that a `protect` returns borrows the `Hazard`, so that neither a later `protect`
+/// nor [`reset`](Self::reset) can end the protection under it. Two `Hazard`s of the same kind can
+/// exchange what they protect by [`core::mem::swap`]: the slots change hands, and no protection is
+/// ever copied from one slot to another.
 ///
 /// ```compile_fail,E0499
 /// # use reclaim::hazptr::HazardPointer;
@@ -40,12 +43,14 @@ pub struct Hazard<'s> {
     pub(super) block: BlockRef,
     pub(super) index: usize,
     slot: MarkedSlot,
-    /// Invariant, so that the slots of two scopes cannot be exchanged; a raw pointer, so that it stays on its thread.
+    /// Invariant, so that the slots of two scopes cannot be exchanged; a raw pointer, so that it
+    /// stays on its thread.
     _scope: PhantomData<*mut &'s ()>,
 }
 
-/// A slot's address, marked in the top bit (clear in addresses of user space) where `light()` has to be a full fence. One word, because behind a fence the compiler loads
-/// whatever it needs of a holder again.
+/// A slot's address, marked in the top bit (clear in addresses of user space) where `light()` has
+/// to be a full fence. One word, because behind a fence the compiler loads whatever it needs of a
+/// holder again.
 #[derive(Clone, Copy)]
 struct MarkedSlot(*const Slot);
 
@@ -76,28 +81,41 @@ impl MarkedSlot {
 }
 
 impl Hazard<'_> {
-    /// A hazard for slot `index`, which the caller has to itself and has marked as idle if it is one of the scopes'.
+    /// A hazard for slot `index`, which the caller has to itself and has marked as idle if it is
+    /// one of the scopes'.
     #[inline(always)]
     pub(super) fn new(block: BlockRef, index: usize, fences: Asymmetric) -> Self {
-        Self { block, index, slot: MarkedSlot::new(&block.slots[index], fences), _scope: PhantomData }
+        Self {
+            block,
+            index,
+            slot: MarkedSlot::new(&block.slots[index], fences),
+            _scope: PhantomData,
+        }
     }
 
-    /// Protects the object that `src` points to; `None` when that is null. Loops while writers change `src` between its two looks; each turn means that a writer got on.
+    /// Protects the object that `src` points to; `None` when that is null. Loops while writers
+    /// change `src` between its two looks; each turn means that a writer got on.
     ///
     /// # Context
-    /// Signal-safe on a hazard that the handler made; never allocates, never blocks, makes no system call.
+    /// Signal-safe on a hazard that the handler made; never allocates, never blocks, makes no
+    /// system call.
     ///
     /// # Safety
-    /// Whatever non-null pointer `src` holds meanwhile points to a valid `T`, which is unlinked from `src` before it is retired, to a [`Domain`](super::Domain) or by way of
-    /// [`synchronize`](super::synchronize), and which other threads may share (`T: Sync`, or the caller's care).
+    /// Whatever non-null pointer `src` holds meanwhile points to a valid `T`, which is unlinked
+    /// from `src` before it is retired, to a [`Domain`](super::Domain) or by way of
+    /// [`synchronize`](super::synchronize), and which other threads may share (`T: Sync`, or the
+    /// caller's care). A `T` of size zero lies where `Box` has put it, or where an object could
+    /// lie: not at the last two addresses.
     #[inline(always)]
     pub unsafe fn protect<T>(&mut self, src: &AtomicPtr<T>) -> Option<&T> {
         let p = self.protect_ptr(src);
-        // SAFETY: null, or announced and then found in `src` again: not retired by then, and not reclaimed while announced. The borrow of `self` keeps it announced.
+        // SAFETY: null, or announced and then found in `src` again: not retired by then, and not
+        // reclaimed while announced. The borrow of `self` keeps it announced.
         unsafe { p.as_ref() }
     }
 
-    /// Protects `p`, which the caller has loaded from `src` (and perhaps examined) before; one attempt.
+    /// Protects `p`, which the caller has loaded from `src` (and perhaps examined) before; one
+    /// attempt.
     ///
     /// # Errors
     /// What `src` holds by now, if that is not `p`. Nothing is protected then.
@@ -108,7 +126,11 @@ impl Hazard<'_> {
     /// # Safety
     /// As for [`protect`](Self::protect).
     #[inline(always)]
-    pub unsafe fn try_protect<T>(&mut self, p: *mut T, src: &AtomicPtr<T>) -> Result<Option<&T>, *mut T> {
+    pub unsafe fn try_protect<T>(
+        &mut self,
+        p: *mut T,
+        src: &AtomicPtr<T>,
+    ) -> Result<Option<&T>, *mut T> {
         let (slot, fences) = self.slot.split();
         match slot.try_protect(p, src, fences) {
             // SAFETY: as in `protect`.
@@ -122,8 +144,10 @@ impl Hazard<'_> {
 
     /// As [`protect`](Self::protect), in a bounded number of steps whatever writers do.
     ///
-    /// While it runs (three instructions) it protects every object there is, so that rounds of reclaiming that look at that moment free nothing. Prefer `protect` unless
-    /// a reader has a deadline: a thread that is preempted right there holds up all reclaiming until it runs again.
+    /// While it runs (three instructions) it protects every object there is, so that rounds of
+    /// reclaiming that look at that moment free nothing. Prefer `protect` unless a reader has a
+    /// deadline: a thread that is preempted right there holds up all reclaiming until it runs
+    /// again.
     ///
     /// # Context
     /// As for [`protect`](Self::protect).
@@ -141,11 +165,13 @@ impl Hazard<'_> {
         unsafe { p.as_ref() }
     }
 
-    /// Announces `p` and does nothing else: for structures that have checks of their own, such as marked pointers. After it, look again whether `p` is still reachable, with
-    /// an `Acquire` load; only then is `p` protected.
+    /// Announces `p` and does nothing else: for structures that have checks of their own, such as
+    /// marked pointers. After it, look again whether `p` is still reachable, with an `Acquire`
+    /// load; only then is `p` protected. Null, and addresses where no object can be (the last two
+    /// of the address space), protect nothing.
     #[inline(always)]
     pub fn announce<T>(&mut self, p: *const T) {
-        if p.is_null() {
+        if is_no_object(p) {
             return self.slot.get().idle();
         }
         let (slot, fences) = self.slot.split();
@@ -179,10 +205,12 @@ impl fmt::Debug for Hazard<'_> {
     }
 }
 
-/// A hazard slot for keeps: for a thread that protects objects again and again, or across function calls.
+/// A hazard slot for keeps: for a thread that protects objects again and again, or across function
+/// calls.
 ///
-/// Taking one costs two locked instructions; keep it. For a protection inside one function [`scope`](super::scope) is cheaper. As many as memory allows. It stays on
-/// its thread; [`Protected::detach`](super::Protected::detach) takes a protection to another.
+/// Taking one costs two locked instructions; keep it. For a protection inside one function
+/// [`scope`](super::scope) is cheaper. As many as memory allows. It stays on its thread;
+/// [`Protected::detach`](super::Protected::detach) takes a protection to another.
 ///
 /// # Examples
 /// ```
@@ -230,11 +258,15 @@ impl HazardPointer {
     /// A holder with a slot of this thread.
     ///
     /// # Context
-    /// Signal-safe after [`percpu::init`]; no malloc. One `mmap` when all slots ever made are in use.
+    /// Signal-safe after [`percpu::init`]; no malloc. One `mmap` when all slots ever made are in
+    /// use.
     ///
     /// # Panics
     /// When the kernel has no memory for a slot; see [`try_new`](Self::try_new).
-    #[expect(clippy::new_without_default, reason = "a default value that takes a slot would surprise")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default value that takes a slot would surprise"
+    )]
     pub fn new() -> Self {
         match Self::try_new() {
             Ok(holder) => holder,

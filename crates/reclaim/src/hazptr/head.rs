@@ -8,9 +8,11 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-/// The part of an object that links it while it is retired. Embedding one makes retiring free of allocation. 32 bytes.
+/// The part of an object that links it while it is retired. Embedding one makes retiring free of
+/// allocation. 32 bytes.
 ///
-/// Untouched until the object is retired; then written by the retiring thread, afterwards by whoever has the list that it is on.
+/// Untouched until the object is retired; then written by the retiring thread, afterwards by
+/// whoever has the list that it is on.
 pub struct Head(UnsafeCell<MaybeUninit<Links>>);
 
 #[derive(Clone, Copy)]
@@ -26,15 +28,18 @@ struct Links {
 pub(crate) type Deleter = unsafe fn(*mut Head);
 
 const _: () = assert!(size_of::<Head>() == 32, "documented size");
-const _: () = assert!(align_of::<Head>() >= 8, "`Stack` leaves out the three low bits of a head's address");
+const _: () =
+    assert!(align_of::<Head>() >= 8, "`Stack` leaves out the three low bits of a head's address");
 
-// SAFETY: a shared reference to a `Head` gives access to nothing; its contents are reached through the raw pointers of the lists, one thread at a time.
+// SAFETY: a shared reference to a `Head` gives access to nothing; its contents are reached through
+// the raw pointers of the lists, one thread at a time.
 unsafe impl Sync for Head {}
 // SAFETY: likewise; the object that it lies in is `Send` by `Retirable`.
 unsafe impl Send for Head {}
 
 impl Head {
-    /// A head that is on no list. Costs nothing: its contents are written when the object is retired.
+    /// A head that is on no list. Costs nothing: its contents are written when the object is
+    /// retired.
     #[inline(always)]
     pub const fn new() -> Self {
         Self(UnsafeCell::new(MaybeUninit::uninit()))
@@ -43,8 +48,14 @@ impl Head {
     /// Writes down what has to be done with the object later.
     ///
     /// # Safety
-    /// `this` points to a head that is on no list, and no other thread will touch it before it is on one.
-    pub(crate) unsafe fn prepare(this: *mut Self, object: *mut (), deleter: Deleter, owner: Option<OwnerRef>) {
+    /// `this` points to a head that is on no list, and no other thread will touch it before it is
+    /// on one.
+    pub(crate) unsafe fn prepare(
+        this: *mut Self,
+        object: *mut (),
+        deleter: Deleter,
+        owner: Option<OwnerRef>,
+    ) {
         // SAFETY: `this` points to a head, as the caller promises.
         let links = unsafe { Self::links(this) };
         // SAFETY: the caller has the head to itself.
@@ -52,7 +63,8 @@ impl Head {
     }
 
     /// # Safety
-    /// `this` points to a head on a list that the calling thread has to itself (or is about to push).
+    /// `this` points to a head on a list that the calling thread has to itself (or is about to
+    /// push).
     #[inline]
     pub(crate) unsafe fn next(this: *mut Self) -> *mut Self {
         // SAFETY: `this` points to a head, as the caller promises.
@@ -98,14 +110,16 @@ impl Head {
     /// Runs the deleter; the head is usually gone afterwards.
     ///
     /// # Safety
-    /// The head was [prepared](Self::prepare), is off every list, and no reader protects its object.
+    /// The head was [prepared](Self::prepare), is off every list, and no reader protects its
+    /// object.
     #[inline]
     pub(crate) unsafe fn reclaim(this: *mut Self) {
         // SAFETY: `this` points to a head, as the caller promises.
         let links = unsafe { Self::links(this) };
         // SAFETY: the caller's promise.
         let deleter = unsafe { (*links).deleter };
-        // SAFETY: whoever retired the object promised that the deleter may run on it once nobody protects it.
+        // SAFETY: whoever retired the object promised that the deleter may run on it once nobody
+        // protects it.
         unsafe { deleter(this) };
     }
 
@@ -131,12 +145,15 @@ impl fmt::Debug for Head {
     }
 }
 
-/// An object with a [`Head`] inside, so that [`Domain::retire`](super::Domain::retire) needs no memory. Implement it with [`retirable!`](crate::retirable).
+/// An object with a [`Head`] inside, so that [`Domain::retire`](super::Domain::retire) needs no
+/// memory. Implement it with [`retirable!`](crate::retirable).
 ///
-/// `Send`, because the deleter runs on whichever thread reclaims; `'static`, because that is some time later.
+/// `Send`, because the deleter runs on whichever thread reclaims; `'static`, because that is some
+/// time later.
 ///
 /// # Safety
-/// [`head`](Self::head) returns the address of a `Head` inside `*this`, the same each time, without reading or writing the object, and nothing else uses that head.
+/// [`head`](Self::head) returns the address of a `Head`, aligned, inside `*this`, the same each
+/// time, without reading or writing the object, and nothing else uses that head.
 pub unsafe trait Retirable: Send + Sized + 'static {
     /// The address of the head inside the object.
     fn head(this: *mut Self) -> *mut Head;
@@ -148,7 +165,18 @@ pub unsafe trait Retirable: Send + Sized + 'static {
     unsafe fn reclaim(this: *mut Self);
 }
 
-/// Implements [`Retirable`](crate::hazptr::Retirable) for a struct that has a [`Head`](crate::hazptr::Head) field and lives in a `Box`.
+/// For the expansion of [`retirable!`](crate::retirable).
+#[cfg(feature = "alloc")]
+#[doc(hidden)]
+pub mod private {
+    pub use alloc::boxed::Box;
+}
+
+/// Implements [`Retirable`](crate::hazptr::Retirable) for a struct that has a
+/// [`Head`](crate::hazptr::Head) field and lives in a `Box`.
+///
+/// `retirable!(Type, field)`; for a generic type its parameters come first, in brackets:
+/// `retirable!(impl[T: Send + 'static] Type<T>, field)`.
 ///
 /// # Examples
 /// ```
@@ -160,22 +188,65 @@ pub unsafe trait Retirable: Send + Sized + 'static {
 /// }
 /// reclaim::retirable!(Route, head);
 /// # let _ = Route { head: Head::new(), port: 1 }.port;
+///
+/// struct Node<K, const N: usize> {
+///     keys: [K; N],
+///     head: Head,
+/// }
+/// reclaim::retirable!(impl[K: Send + 'static, const N: usize] Node<K, N>, head);
+/// # let _ = Node { keys: [1_u8; 4], head: Head::new() }.keys;
+/// ```
+///
+/// A head that is not aligned, in a packed struct, is refused, of generic types as well:
+/// ```compile_fail,E0793
+/// #[repr(C, packed)]
+/// struct Packed {
+///     tag: u8,
+///     head: reclaim::hazptr::Head,
+/// }
+/// reclaim::retirable!(Packed, head);
+/// ```
+/// ```compile_fail,E0793
+/// #[repr(packed(4))]
+/// struct Packed<T> {
+///     tag: T,
+///     head: reclaim::hazptr::Head,
+/// }
+/// reclaim::retirable!(impl[T: Send + 'static] Packed<T>, head);
+/// ```
+///
+/// So is a field that only leads to a head:
+/// ```compile_fail,E0308
+/// struct Far {
+///     head: Box<reclaim::hazptr::Head>,
+/// }
+/// reclaim::retirable!(Far, head);
 /// ```
 #[cfg(feature = "alloc")]
 #[macro_export]
 macro_rules! retirable {
-    ($object:ty, $head:ident) => {
-        // SAFETY: the address of a field of type `Head` (checked by the return type) is computed without touching the object.
-        unsafe impl $crate::hazptr::Retirable for $object {
+    (impl[$($parameters:tt)*] $object:ty, $head:ident) => {
+        // SAFETY: the address of a field of type `Head`, aligned (`check` sees to both), is
+        // computed without touching the object.
+        unsafe impl<$($parameters)*> $crate::hazptr::Retirable for $object {
             fn head(this: *mut Self) -> *mut $crate::hazptr::Head {
-                // SAFETY: `this` points to an object, as all callers of this trait have it; no reference is made.
-                unsafe { &raw mut (*this).$head }
+                // Never called. It compiles for a field of the object itself, of type `Head`, to
+                // which a reference can be made: an aligned one.
+                let _check = |object: &Self| -> *const $crate::hazptr::Head {
+                    let Self { $head: head, .. } = object;
+                    &raw const *head
+                };
+                this.wrapping_byte_add(::core::mem::offset_of!(Self, $head)).cast()
             }
 
             unsafe fn reclaim(this: *mut Self) {
-                // SAFETY: the object came from a `Box` (promised to `retire`), and nobody else has it.
+                // SAFETY: the object came from a `Box` (promised to `retire`), and nobody else has
+                // it.
                 drop(unsafe { $crate::hazptr::private::Box::from_raw(this) });
             }
         }
+    };
+    ($object:ty, $head:ident) => {
+        $crate::retirable!(impl[] $object, $head);
     };
 }

@@ -4,6 +4,7 @@
 use super::domain::Domain;
 use super::scope::read;
 use super::wait::synchronize;
+use super::wake::Wake;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -11,16 +12,10 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 
 /// How long garbage from signal handlers, which wake nobody, waits at most.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// How a retiring thread wakes the helper. Protected by a hazard pointer like any other object, because retiring threads use it while the helper may be stopped.
-#[derive(Debug)]
-pub(super) struct Wake {
-    thread: Thread,
-}
 
 /// A running helper thread; dropping it stops the thread and waits for it.
 #[derive(Debug)]
@@ -34,14 +29,20 @@ impl Domain {
     /// Starts the helper thread of a domain with [`Policy::Helper`](super::Policy::Helper).
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when the domain has one; otherwise what the system says about starting a thread.
+    /// [`io::ErrorKind::AlreadyExists`] when the domain has one; otherwise what the system says
+    /// about starting a thread.
     pub fn spawn_helper(&'static self) -> io::Result<Helper> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let thread = thread::Builder::new().name(String::from("hazptr-helper")).spawn(move || self.help(&seen))?;
+        let thread = thread::Builder::new()
+            .name(String::from("hazptr-helper"))
+            .spawn(move || self.help(&seen))?;
         let wake = Box::into_raw(Box::new(Wake { thread: thread.thread().clone() }));
         // Release pairs with the Acquire in `protect`.
-        let won = self.helper.compare_exchange(ptr::null_mut(), wake, Ordering::Release, Ordering::Relaxed).is_ok();
+        let won = self
+            .helper
+            .compare_exchange(ptr::null_mut(), wake, Ordering::Release, Ordering::Relaxed)
+            .is_ok();
         if !won {
             // SAFETY: just made and published nowhere.
             drop(unsafe { Box::from_raw(wake) });
@@ -54,15 +55,16 @@ impl Domain {
     fn help(&self, stop: &AtomicBool) {
         // Relaxed: `stop` carries no data.
         while !stop.load(Ordering::Relaxed) {
-            self.round_if_due();
+            self.round_if_fresh();
             thread::park_timeout(LOOK_EVERY);
         }
-        self.reclaim();
+        self.round_alone();
     }
 
     /// Wakes the helper; false if there is none.
     pub(super) fn wake_helper(&self) -> bool {
-        // SAFETY: `helper` holds pointers from boxes, unlinked in `Helper::drop`, which waits before it frees them; `Thread` is `Sync`.
+        // SAFETY: `helper` holds pointers from boxes, unlinked in `Helper::drop`, which waits
+        // before it frees them; `Thread` is `Sync`.
         unsafe { read(&self.helper, |wake| wake.inspect(|w| w.thread.unpark()).is_some()) }
     }
 }
@@ -75,7 +77,8 @@ impl Drop for Helper {
             stop_and_join(&self.stop, thread);
         }
         synchronize(wake);
-        // SAFETY: from a box, unlinked by the swap, which only the one `Helper` of the domain does; nobody looks at it any more.
+        // SAFETY: from a box, unlinked by the swap, which only the one `Helper` of the domain does;
+        // nobody looks at it any more.
         drop(unsafe { Box::from_raw(wake) });
     }
 }
@@ -83,6 +86,6 @@ impl Drop for Helper {
 fn stop_and_join(stop: &AtomicBool, thread: JoinHandle<()>) {
     stop.store(true, Ordering::Relaxed);
     thread.thread().unpark();
-    // A deleter that panicked has said so on the helper's thread.
+    // `help` does not panic: it catches what deleters throw.
     let _ = thread.join();
 }

@@ -1,7 +1,8 @@
 //! Lists of retired objects: pushed by anyone at any time, taken whole by a reclaimer.
 //!
-//! Nothing is ever popped singly, so the ABA problem does not arise: a push links to whatever is on top when its compare-and-swap succeeds, and a
-//! take replaces the top by "empty". Both are lock-free and signal-safe.
+//! Nothing is ever popped singly, so the ABA problem does not arise: a push links to whatever is on
+//! top when its compare-and-swap succeeds, and a take replaces the top by "empty". Both are
+//! lock-free and signal-safe.
 #![allow(unsafe_code)]
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
@@ -12,7 +13,8 @@ use percpu::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const ADDRESS_BITS: u32 = 49;
 const MAX_COUNT: u64 = (1 << (64 - ADDRESS_BITS)) - 1;
 
-/// A list that knows its length. One word: `[length:15 | address >> 3:49]`, so that one compare-and-swap counts and links.
+/// A list that knows its length. One word: `[length:15 | address >> 3:49]`, so that one
+/// compare-and-swap counts and links.
 #[derive(Debug)]
 pub struct Stack {
     word: AtomicU64,
@@ -59,8 +61,10 @@ impl Stack {
             // SAFETY: the head is not on a list yet, so it is still ours.
             unsafe { Head::set_next(head, top) };
             let next = (count + 1) << ADDRESS_BITS | address;
-            // Release pairs with the Acquire in `take`: the taker sees the head as written, and the unlinking of the object before it.
-            match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
+            // Release pairs with the Acquire in `take`: the taker sees the head as written, and the
+            // unlinking of the object before it.
+            match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => return Ok(count + 1),
                 Err(now) => word = now,
             }
@@ -70,10 +74,19 @@ impl Stack {
     /// Takes everything: the first head and the length.
     #[inline]
     pub fn take(&self) -> (*mut Head, u64) {
-        // Acquire pairs with the Release in `push`; pushes that follow it are read-modify-writes and continue its release sequence. Release pairs with the Acquire of
-        // the next `take`: the takes of a list have one order, and a later one sees that the earlier taker had entered a round. `barrier` rests on it, which is why an
-        // empty list is swapped too.
+        // Acquire pairs with the Release in `push`; pushes that follow it are read-modify-writes
+        // and continue its release sequence. Release pairs with the Acquire of the next `take`: the
+        // takes of a list have one order, and a later one sees that the earlier taker had entered a
+        // round. `barrier` rests on it, which is why an empty list is swapped too.
         unpack(self.word.swap(0, Ordering::AcqRel))
+    }
+
+    /// Whether nothing is on the list. False may be old, true is as good as to take nothing: an
+    /// object pushed before is then in the hand of a round that began before, and that is seen.
+    #[cfg_attr(loom, allow(dead_code, reason = "for domains, which models do without"))]
+    pub fn is_empty(&self) -> bool {
+        // Acquire pairs with the Release in `take`, for what is said above.
+        self.word.load(Ordering::Acquire) == 0
     }
 
     /// The length at some moment.

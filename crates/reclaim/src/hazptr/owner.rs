@@ -1,7 +1,8 @@
 //! Owners: retired objects that have to be gone together (folly calls them cohorts).
 //!
-//! An owner is a counter of the objects that were retired in its name and not reclaimed yet. The handle and each object have a share in it; whoever gives up the last
-//! share frees it. So dropping the handle early is safe: its objects are then reclaimed like any others.
+//! An owner is a counter of the objects that were retired in its name and not reclaimed yet. The
+//! handle and each object have a share in it; whoever gives up the last share frees it. So dropping
+//! the handle early is safe: its objects are then reclaimed like any others.
 #![allow(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, reason = "models have no domains"))]
 
@@ -21,7 +22,7 @@ pub(crate) struct Shares {
 }
 
 /// One object's share, as kept in its head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OwnerRef(NonNull<Shares>);
 
 impl OwnerRef {
@@ -43,8 +44,9 @@ impl OwnerRef {
     pub(crate) unsafe fn done(self) {
         // SAFETY: the share keeps the counter alive.
         let shares = unsafe { self.0.as_ref() };
-        // Release pairs with the Acquire in `Owner::pending`: who sees the objects gone sees all that their deleters did. Acquire pairs with the other Releases
-        // here, for the last one, who frees the counter.
+        // Release pairs with the Acquire in `Owner::pending`: who sees the objects gone sees all
+        // that their deleters did. Acquire pairs with the other Releases here, for the last one,
+        // who frees the counter.
         if shares.shares.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: that was the last share.
             unsafe { free(self.0) };
@@ -64,9 +66,11 @@ unsafe fn free(shares: NonNull<Shares>) {
     let _ = shares;
 }
 
-/// A group of retired objects that can be waited for: everything that one probe, plug-in or connection has retired.
+/// A group of retired objects that can be waited for: everything that one probe, plug-in or
+/// connection has retired.
 ///
-/// Retire into it with [`Domain::retire_for`](super::Domain::retire_for), wait with [`Domain::reclaim_owner`](super::Domain::reclaim_owner).
+/// Retire into it with [`Domain::retire_for`](super::Domain::retire_for), wait with
+/// [`Domain::reclaim_owner`](super::Domain::reclaim_owner).
 #[derive(Debug)]
 pub struct Owner(OwnerRef);
 
@@ -92,9 +96,15 @@ impl Owner {
         self.shares().shares.load(Ordering::Acquire) & !HANDLE
     }
 
+    /// To be compared with the shares of objects; no share itself.
+    pub(crate) fn as_ref(&self) -> OwnerRef {
+        self.0
+    }
+
     /// A share for one more object.
     pub(crate) fn share(&self) -> OwnerRef {
-        // Relaxed: the object is handed over by the list that it goes on, and the counter cannot vanish while the handle is there.
+        // Relaxed: the object is handed over by the list that it goes on, and the counter cannot
+        // vanish while the handle is there.
         self.shares().shares.fetch_add(1, Ordering::Relaxed);
         self.0
     }

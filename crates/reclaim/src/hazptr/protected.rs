@@ -1,7 +1,8 @@
 //! A protected object that can be kept, moved, and handed to another thread.
 //!
-//! A hand-off moves no announcement from slot to slot (a round that read the new slot before and the old one after would miss it): the slot itself changes hands. It stays
-//! where it is, in a block of the thread that made it, and is given back there by whoever drops it.
+//! A hand-off moves no announcement from slot to slot (a round that read the new slot before and
+//! the old one after would miss it): the slot itself changes hands. It stays where it is, in a
+//! block of the thread that made it, and is given back there by whoever drops it.
 #![allow(unsafe_code)]
 
 use super::hazard::HazardPointer;
@@ -12,7 +13,8 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use percpu::sync::atomic::AtomicPtr;
 
-/// A holder together with the object it protects: a reference without a borrow. Dropping it ends the protection and gives the slot back.
+/// A holder together with the object it protects: a reference without a borrow. Dropping it ends
+/// the protection and gives the slot back.
 ///
 /// Moving it moves the protection, which is how a traversal passes `current` on to `previous`.
 ///
@@ -39,7 +41,8 @@ pub struct Protected<T> {
 }
 
 impl HazardPointer {
-    /// As [`protect`](super::Hazard::protect), giving up the holder to the result. The holder comes back if `src` is null.
+    /// As [`protect`](super::Hazard::protect), giving up the holder to the result. The holder comes
+    /// back if `src` is null.
     ///
     /// # Errors
     /// The holder, when `src` is null.
@@ -79,7 +82,8 @@ impl<T> Deref for Protected<T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: `protect_owned` protected the object in the slot that `self` holds, and the slot was not touched since.
+        // SAFETY: `protect_owned` protected the object in the slot that `self` holds, and the slot
+        // was not touched since.
         unsafe { self.object.as_ref() }
     }
 }
@@ -90,7 +94,8 @@ impl<T: fmt::Debug> fmt::Debug for Protected<T> {
     }
 }
 
-/// A protected object on its way between threads. Dropping it ends the protection; in a fork child it goes on counting, because it may be found and attached there.
+/// A protected object on its way between threads. Dropping it ends the protection; in a fork child
+/// it goes on counting, because it may be found and attached there.
 ///
 /// `T` must be shareable, because the thread that published the object may still look at it:
 /// ```compile_fail,E0277
@@ -117,7 +122,8 @@ impl<T> Detached<T> {
     /// Signal-safe in a thread that has used hazard pointers before; never allocates there.
     pub fn attach(self) -> Protected<T> {
         let this = ManuallyDrop::new(self);
-        // Without a block of its own (no memory) the thread leaves the slot detached, which protects as well and is only kept longer in a fork child.
+        // Without a block of its own (no memory) the thread leaves the slot detached, which
+        // protects as well and is only kept longer in a fork child.
         if let Some(main) = thread::main_block() {
             this.block.attach(this.index, main);
         }

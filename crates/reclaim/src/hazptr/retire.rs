@@ -1,7 +1,8 @@
-//! Retiring: the ways to put an unlinked object on a domain's lists, and what runs when it comes off them.
+//! Retiring: the ways to put an unlinked object on a domain's lists, and what runs when it comes
+//! off them.
 #![allow(unsafe_code)]
 
-use super::block::SHARDS;
+use super::block::LISTS;
 use super::domain::Domain;
 use super::head::{Deleter, Head, Retirable};
 use super::lists::Refused;
@@ -16,13 +17,20 @@ impl Domain {
     /// Retires an object: it is reclaimed ([`Retirable::reclaim`]) once nobody protects it.
     ///
     /// # Context
-    /// Allocates nothing itself and takes no lock. May run deleters, of this object and of others, under [`Policy::Inline`](super::Policy::Inline) (and `Helper` at twice the limit): not for
-    /// signal handlers, which use [`retire_deferred`](Self::retire_deferred). One system call per round.
+    /// Allocates nothing itself and takes no lock. May run deleters, of this object and of others,
+    /// under [`Policy::Inline`](super::Policy::Inline) (and `Helper` at twice the limit): not for
+    /// signal handlers, which use [`retire_deferred`](Self::retire_deferred). One system call per
+    /// round.
+    ///
+    /// # Panics
+    /// When a deleter that it runs does, after the others have run: the first panic goes on here.
     ///
     /// # Safety
-    /// - `object` is valid and no new reader can find it: it was unlinked from everything that readers load from.
+    /// - `object` is valid and no new reader can find it: it was unlinked from everything that
+    ///   readers load from.
     /// - Readers access it only while a hazard slot protects it.
-    /// - It is retired once, and [`Retirable::reclaim`] may be called on it (for [`retirable!`](crate::retirable): it came from a `Box`).
+    /// - It is retired once, and [`Retirable::reclaim`] may be called on it (for
+    ///   [`retirable!`](crate::retirable): it came from a `Box`).
     ///
     /// # Examples
     /// ```
@@ -36,7 +44,8 @@ impl Domain {
     /// }
     /// reclaim::retirable!(Route, head);
     ///
-    /// let current = AtomicPtr::new(Box::into_raw(Box::new(Route { head: Head::new(), port: 80 })));
+    /// let route = Box::new(Route { head: Head::new(), port: 80 });
+    /// let current = AtomicPtr::new(Box::into_raw(route));
     /// // Unlink, then retire.
     /// let old = current.swap(ptr::null_mut(), Ordering::AcqRel);
     /// // SAFETY: `old` came from a box, is unlinked, and is retired once.
@@ -50,12 +59,14 @@ impl Domain {
         }
     }
 
-    /// As [`retire`](Self::retire), but only puts the object on its list: no deleter runs, whatever the policy.
+    /// As [`retire`](Self::retire), but only puts the object on its list: no deleter runs, whatever
+    /// the policy.
     ///
     /// The next `retire`, [`reclaim`](Self::reclaim) or helper does the rest.
     ///
     /// # Context
-    /// Signal-safe in a thread that has used hazard pointers before, or after [`percpu::init`]; lock-free; never allocates, makes no system call.
+    /// Signal-safe in a thread that has used hazard pointers before, or after [`percpu::init`];
+    /// lock-free; never allocates, makes no system call.
     ///
     /// # Safety
     /// As for [`retire`](Self::retire).
@@ -65,9 +76,11 @@ impl Domain {
         unsafe { self.add(T::head(object), object.cast(), reclaim_as::<T>, None) };
     }
 
-    /// As [`retire`](Self::retire), with a deleter of the caller's instead of [`Retirable::reclaim`]: back to a pool, say.
+    /// As [`retire`](Self::retire), with a deleter of the caller's instead of
+    /// [`Retirable::reclaim`]: back to a pool, say.
     ///
-    /// `deleter` captures nothing (checked at compile time): it gets the object, and whatever else it needs it finds there.
+    /// `deleter` captures nothing (checked at compile time): it gets the object, and whatever else
+    /// it needs it finds there.
     ///
     /// # Context
     /// As for [`retire`](Self::retire).
@@ -75,16 +88,27 @@ impl Domain {
     /// # Safety
     /// As for [`retire`](Self::retire), where `deleter` takes the place of [`Retirable::reclaim`].
     #[inline]
-    pub unsafe fn retire_with<T: Retirable, F: Fn(*mut T) + Copy + Send + 'static>(&self, object: *mut T, deleter: F) {
-        const { assert!(size_of::<F>() == 0, "the deleter must not capture anything: there is no room for it in a head") };
+    pub unsafe fn retire_with<T: Retirable, F: Fn(*mut T) + Copy + Send + 'static>(
+        &self,
+        object: *mut T,
+        deleter: F,
+    ) {
+        const {
+            assert!(
+                size_of::<F>() == 0,
+                "the deleter must not capture anything: there is no room for it in a head"
+            )
+        };
         let _ = deleter;
-        // SAFETY: the caller's promises are those of `add`; a value of the zero-sized `F` was given.
+        // SAFETY: the caller's promises are those of `add`; a value of the zero-sized `F` was
+        // given.
         if unsafe { self.add(T::head(object), object.cast(), delete_with::<T, F>, None) } {
             self.relieve();
         }
     }
 
-    /// As [`retire`](Self::retire), in the name of `owner`, for [`reclaim_owner`](Self::reclaim_owner).
+    /// As [`retire`](Self::retire), in the name of `owner`, for
+    /// [`reclaim_owner`](Self::reclaim_owner).
     ///
     /// # Context
     /// As for [`retire`](Self::retire).
@@ -94,12 +118,14 @@ impl Domain {
     #[inline]
     pub unsafe fn retire_for<T: Retirable>(&self, object: *mut T, owner: &Owner) {
         // SAFETY: the caller's promises are those of `add`; the share is this object's.
-        if unsafe { self.add(T::head(object), object.cast(), reclaim_as::<T>, Some(owner.share())) } {
+        if unsafe { self.add(T::head(object), object.cast(), reclaim_as::<T>, Some(owner.share())) }
+        {
             self.relieve();
         }
     }
 
-    /// Retires an object that has no [`Head`] inside; it is dropped with its box once nobody protects it.
+    /// Retires an object that has no [`Head`] inside; it is dropped with its box once nobody
+    /// protects it.
     ///
     /// # Context
     /// Allocates 32 bytes for the head, else as for [`retire`](Self::retire).
@@ -121,10 +147,14 @@ impl Domain {
     /// ```
     #[cfg(feature = "alloc")]
     pub unsafe fn retire_box<T: Send + 'static>(&self, object: *mut T) {
-        let ticket = Box::into_raw(Box::new(Ticket { head: Head::new(), object: core::marker::PhantomData::<T> }));
+        let ticket = Box::into_raw(Box::new(Ticket {
+            head: Head::new(),
+            object: core::marker::PhantomData::<T>,
+        }));
         // SAFETY: the ticket was just made; no reference to it exists.
         let head = unsafe { &raw mut (*ticket).head };
-        // SAFETY: the caller's promises are those of `add`; the ticket's head is used for this object only.
+        // SAFETY: the caller's promises are those of `add`; the ticket's head is used for this
+        // object only.
         if unsafe { self.add(head, object.cast(), delete_ticket::<T>, None) } {
             self.relieve();
         }
@@ -133,17 +163,27 @@ impl Domain {
     /// Puts an object on this thread's list. True: the domain has reached its limit.
     ///
     /// # Safety
-    /// As for [`retire`](Self::retire); `head` lies where `deleter` looks for it, is used for nothing else, and `deleter` may be called with it.
+    /// As for [`retire`](Self::retire); `head` lies where `deleter` looks for it, is used for
+    /// nothing else, and `deleter` may be called with it.
     #[inline]
-    unsafe fn add(&self, head: *mut Head, object: *mut (), deleter: Deleter, owner: Option<OwnerRef>) -> bool {
+    unsafe fn add(
+        &self,
+        head: *mut Head,
+        object: *mut (),
+        deleter: Deleter,
+        owner: Option<OwnerRef>,
+    ) -> bool {
+        debug_assert!(head.is_aligned(), "a head where alignment has been forgone");
         // SAFETY: the object is retired once, so nobody else touches its head.
         unsafe { Head::prepare(head, object, deleter, owner) };
         let (shard, mask) = match thread::main_block() {
-            Some(block) => (block.shard.load(Ordering::Relaxed), block.batch_mask.load(Ordering::Relaxed)),
+            Some(block) => {
+                (block.shard.load(Ordering::Relaxed), block.batch_mask.load(Ordering::Relaxed))
+            }
             None => (0, thread::batch() as u64 - 1),
         };
         // SAFETY: the head was prepared and is on no list.
-        match unsafe { self.shards[shard % SHARDS].push(head) } {
+        match unsafe { self.lists[shard.min(LISTS - 1)].push(head) } {
             Ok(len) if len & mask != 0 => false,
             Ok(_) => self.count(mask as usize + 1),
             Err(Refused) => {
@@ -169,7 +209,8 @@ unsafe fn reclaim_as<T: Retirable>(head: *mut Head) {
 unsafe fn delete_with<T, F: Fn(*mut T)>(head: *mut Head) {
     // SAFETY: the caller's promise.
     let object = unsafe { Head::object(head) };
-    // SAFETY: `F` is zero-sized (asserted in `retire_with`), `Copy` and `Send`, and a value of it was given: this is another copy.
+    // SAFETY: `F` is zero-sized (asserted in `retire_with`), `Copy` and `Send`, and a value of it
+    // was given: this is another copy.
     let deleter = unsafe { core::mem::MaybeUninit::<F>::zeroed().assume_init() };
     deleter(object.cast());
 }

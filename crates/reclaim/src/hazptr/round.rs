@@ -1,15 +1,19 @@
-//! One round: take what is retired, look at every slot, free what is not protected, put the rest back.
+//! One round: take what is retired, look at every slot, free what is not protected, put the rest
+//! back.
 //!
-//! Several rounds of one domain can run at once, on different threads: each has in hand what it took, and nobody waits. A thread runs one round at a time: what a
-//! deleter retires goes on the lists and waits. No lock is held while deleters run, because there is none.
+//! Several rounds of one domain can run at once, on different threads: each has in hand what it
+//! took, and nobody waits. A thread runs one round at a time: what a deleter retires goes on the
+//! lists and waits. No lock is held while deleters run, because there is none.
 //!
-//! What a round has in hand hangs in its thread's [`RoundFrame`], not on its stack: if a deleter panics, the rest goes back to the domain; if another thread
-//! forks, the child takes it over.
+//! What a round has in hand hangs in its thread's [`RoundFrame`], not on its stack: if a deleter
+//! panics, the round goes on with the rest (or, where a panic cannot be caught, gives it back to
+//! the domain); if another thread forks, the child takes it over.
 #![allow(unsafe_code)]
 
-use super::block::{self, BlockRef, FRAME_COUNT, RoundFrame, SHARDS};
+use super::block::{self, BY_DELETERS, BlockRef, FRAME_COUNT, LISTS, RoundFrame};
 use super::domain::Domain;
 use super::head::Head;
+use super::order::{Kind, Order};
 use super::owner::OwnerRef;
 use super::slot::Seen;
 use super::snapshot::Snapshot;
@@ -21,7 +25,10 @@ use core::sync::atomic::{Ordering, fence};
 /// A round in progress. Dropping it ends the round, by return or by panic.
 struct Entered<'a> {
     domain: &'a Domain,
+    block: BlockRef,
     frame: &'static RoundFrame,
+    /// The list to which the thread retires otherwise.
+    shard: usize,
     /// Deleters run since `pending` was last lowered.
     uncounted: usize,
     reclaimed: usize,
@@ -31,9 +38,15 @@ struct Entered<'a> {
 const COUNT_EVERY: usize = 64;
 
 impl Domain {
-    /// What `RoundFrame::domain` holds in the low bits is a count, so the address has to leave them alone.
+    /// What `RoundFrame::domain` holds in the low bits is a count, so the address has to leave them
+    /// alone.
     fn frame_word(&self, count: usize) -> usize {
-        const { assert!(align_of::<Self>() > FRAME_COUNT, "the low bits of a domain's address are free for the count") };
+        const {
+            assert!(
+                align_of::<Self>() > FRAME_COUNT,
+                "the low bits of a domain's address are free for the count"
+            )
+        };
         ptr::from_ref(self).addr() | (count & FRAME_COUNT)
     }
 
@@ -42,29 +55,49 @@ impl Domain {
         word & !FRAME_COUNT == ptr::from_ref(self).addr()
     }
 
-    /// Runs a round; returns how many objects it freed. 0 when this thread is inside a round already, or has no memory for its first block.
+    /// Runs a round; returns how many objects it freed. 0 when this thread is inside a round
+    /// already, or has no memory for its first block. The first panic of a deleter goes on.
     pub(super) fn round(&self) -> usize {
+        let mut order = Order::of(Kind::Ordinary);
+        let reclaimed = self.run_round(&mut order);
+        order.panics.resume();
+        reclaimed
+    }
+
+    /// As [`round`](Self::round), with the panics for the caller.
+    pub(super) fn run_round(&self, order: &mut Order) -> usize {
         let Some(block) = thread::main_block() else { return 0 };
         if thread::is_new_fork_child() {
             self.adopt(block);
         }
-        let Some(mut round) = Entered::enter(self, block) else { return 0 };
-        round.take();
+        let Some(mut round) = Entered::enter(self, block, order.kind) else { return 0 };
+        round.take(order.kind);
         make_readers_fence(block);
         let mut snapshot = Snapshot::default();
-        round.look(&mut snapshot);
+        let slots = round.look(&mut snapshot);
+        self.looked(slots, snapshot.everything());
         if snapshot.everything() {
-            // The reader behind the wildcard may be stalled there: not waited for. All that was taken goes back when `round` is dropped.
+            // The reader behind the wildcard may be stalled there: not waited for. All that was
+            // taken goes back when `round` is dropped.
             self.counts.wildcard_rounds.fetch_add(1, Ordering::Relaxed);
         } else {
-            round.free(&snapshot);
+            let Order { watched, is_self_protected, panics, .. } = order;
+            let before = panics.count();
+            // After a panic the frame's lists are what is left.
+            while !panics.catch(|| *is_self_protected |= round.free(&snapshot, *watched)) {
+                round.frame.end_share();
+            }
+            let panicked = panics.count() - before;
+            self.counts.panicked.fetch_add(panicked, Ordering::Relaxed);
         }
         round.reclaimed
     }
 
-    /// In a fork child: forgets the slots of the threads that did not come along and takes over what their rounds had in hand.
+    /// In a fork child: forgets the slots of the threads that did not come along and takes over
+    /// what their rounds had in hand.
     ///
-    /// An object whose deleter was running in such a thread, or that it had taken and not yet hung in its frame (two instructions), is leaked.
+    /// An object whose deleter was running in such a thread, or that it had taken and not yet hung
+    /// in its frame (two instructions), is leaked.
     #[cold]
     fn adopt(&self, own: BlockRef) {
         block::all().filter(|b| b.is_alive()).for_each(block::take_back_from_dead);
@@ -75,8 +108,10 @@ impl Domain {
             let frame = &dead.round;
             let word = frame.domain.load(Ordering::Relaxed);
             if word != 0 {
-                // Another domain may have died with its thread's stack: what was in hand there goes to the global one, which `barrier` and `reclaim_owner` of a
-                // fork child include. Its count there starts from nothing; that of the other domain stays too high, which makes its rounds smaller.
+                // Another domain may have died with its thread's stack: what was in hand there goes
+                // to the global one, which `barrier` and `reclaim_owner` of a fork child include.
+                // Its count there starts from nothing; that of the other domain stays too high,
+                // which makes its rounds smaller.
                 if self.is_round_of_this(word) {
                     frame.give_back_to(self);
                 } else {
@@ -97,9 +132,16 @@ impl RoundFrame {
         for list in self.lists.iter().chain([&self.kept]) {
             let first = list.load(Ordering::Relaxed);
             list.store(ptr::null_mut(), Ordering::Relaxed);
-            // SAFETY: what hangs in a frame is its round's alone; the caller is that round, or adopted it.
+            // SAFETY: what hangs in a frame is its round's alone; the caller is that round, or
+            // adopted it.
             count += unsafe { domain.kept.push_all(first) };
         }
+        self.end_share();
+        count
+    }
+
+    /// Gives up the share in its owner of the object whose deleter did not return.
+    fn end_share(&self) {
         if let Some(owner) = ptr::NonNull::new(self.owner.load(Ordering::Relaxed)) {
             self.owner.store(ptr::null_mut(), Ordering::Relaxed);
             // SAFETY: `delete` stored what `as_ptr` gave it.
@@ -107,61 +149,81 @@ impl RoundFrame {
             // SAFETY: `owner` is non-null while the share of the object in hand was not given up.
             unsafe { share.done() };
         }
-        count
     }
 }
 
 impl<'a> Entered<'a> {
-    fn enter(domain: &'a Domain, block: BlockRef) -> Option<Self> {
+    fn enter(domain: &'a Domain, block: BlockRef, kind: Kind) -> Option<Self> {
         let frame = &block.round;
         if frame.domain.load(Ordering::Relaxed) != 0 {
             return None;
         }
-        // Only this thread and its signal handlers write the word, and a handler's round is over when we go on.
+        // Only this thread and its signal handlers write the word, and a handler's round is over
+        // when we go on.
         let count = frame.count.load(Ordering::Relaxed).wrapping_add(1);
         frame.count.store(count, Ordering::Relaxed);
         // Relaxed: published to `wait_for_rounds` by the Release in `take` of the lists.
         frame.domain.store(domain.frame_word(count), Ordering::Relaxed);
         domain.counts.rounds.fetch_add(1, Ordering::Relaxed);
-        Some(Self { domain, frame, uncounted: 0, reclaimed: 0 })
+        // Relaxed: the thread's own.
+        let shard = block.shard.load(Ordering::Relaxed);
+        block.shard.store(kind.shard(), Ordering::Relaxed);
+        Some(Self { domain, block, frame, shard, uncounted: 0, reclaimed: 0 })
     }
 
-    /// Takes all lists of the domain.
-    fn take(&mut self) {
+    /// Takes the lists of the domain.
+    fn take(&mut self, kind: Kind) {
         let batch = thread::batch() as u64;
-        for (list, shard) in self.frame.lists.iter().zip(&self.domain.shards) {
-            let (first, len) = shard.take();
+        let lists = self.frame.lists.iter().zip(&self.domain.lists).enumerate();
+        for (index, (list, shared)) in lists.filter(|(index, _)| kind.takes(*index)) {
+            if index >= BY_DELETERS {
+                if shared.is_empty() {
+                    continue;
+                }
+                // Before the list is taken: see `wait.rs`. Relaxed, released by the taking.
+                self.domain.counts.followed[index - BY_DELETERS].fetch_add(1, Ordering::Relaxed);
+            }
+            let (first, len) = shared.take();
             list.store(first, Ordering::Relaxed);
             if len % batch != 0 {
                 self.domain.counts.pending.fetch_add((len % batch) as usize, Ordering::Relaxed);
             }
         }
-        self.frame.lists[SHARDS].store(self.domain.kept.take(), Ordering::Relaxed);
+        if kind != Kind::Follow {
+            self.frame.lists[LISTS].store(self.domain.kept.take(), Ordering::Relaxed);
+        }
     }
 
-    /// Reads every slot.
-    fn look(&self, snapshot: &mut Snapshot) {
+    /// Reads every slot; returns how many there are.
+    fn look(&self, snapshot: &mut Snapshot) -> usize {
         let slots = block::for_each_protected(|seen| snapshot.add(seen));
         snapshot.seal();
-        self.domain.set_limit(slots);
+        slots
     }
 
-    /// Frees what `snapshot` does not protect.
-    fn free(&mut self, snapshot: &Snapshot) {
+    /// Frees what `snapshot` does not protect. Whether it met an object of the `watched` owner that
+    /// this thread protects.
+    fn free(&mut self, snapshot: &Snapshot, watched: Option<OwnerRef>) -> bool {
+        let mut is_self_protected = false;
         for list in &self.frame.lists {
             let mut head = list.load(Ordering::Relaxed);
             // SAFETY: the list was taken, so it is ours; the head is not null.
             let mut next = if head.is_null() { head } else { unsafe { Head::next(head) } };
             while !head.is_null() {
-                // Loaded one object ahead: the line of the next head is on its way while the deleter of this one runs.
-                // SAFETY: as above.
+                // Loaded one object ahead: the line of the next head is on its way while the
+                // deleter of this one runs. SAFETY: as above.
                 let after = if next.is_null() { next } else { unsafe { Head::next(next) } };
-                // Off the list before the deleter runs: after a panic, and in a fork child, the list is what is left. Release orders the two for the child.
+                // Off the list before the deleter runs: after a panic, and in a fork child, the
+                // list is what is left. Release orders the two for the child.
                 list.store(next, Ordering::Relaxed);
                 fence(Ordering::Release);
                 // SAFETY: as above.
                 let address = unsafe { Head::object(head) }.addr();
                 if snapshot.protects(address, || is_protected(address)) {
+                    // SAFETY: as above.
+                    let owner = unsafe { Head::owner(head) };
+                    is_self_protected |=
+                        watched.is_some() && watched == owner && thread::protects(address);
                     // SAFETY: the head is off its list and ours.
                     unsafe { Head::set_next(head, self.frame.kept.load(Ordering::Relaxed)) };
                     self.frame.kept.store(head, Ordering::Relaxed);
@@ -172,6 +234,7 @@ impl<'a> Entered<'a> {
                 next = after;
             }
         }
+        is_self_protected
     }
 
     /// Runs one deleter.
@@ -184,11 +247,13 @@ impl<'a> Entered<'a> {
         if let Some(owner) = owner {
             self.frame.owner.store(owner.as_ptr(), Ordering::Relaxed);
         }
-        // SAFETY: it was retired, which is the promise that it may be reclaimed when nobody protects it; the snapshot, taken after `heavy()`, says so.
+        // SAFETY: it was retired, which is the promise that it may be reclaimed when nobody
+        // protects it; the snapshot, taken after `heavy()`, says so.
         unsafe { Head::reclaim(head) };
         if let Some(owner) = owner {
             self.frame.owner.store(ptr::null_mut(), Ordering::Relaxed);
-            // SAFETY: the share of the object that is gone, given up here or, if the deleter panics, in `give_back_to`.
+            // SAFETY: the share of the object that is gone, given up here or, if the deleter
+            // panics, in `end_share`.
             unsafe { owner.done() };
         }
         if self.uncounted == COUNT_EVERY {
@@ -206,19 +271,27 @@ impl<'a> Entered<'a> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.count();
+        // Relaxed: the thread's own.
+        self.block.shard.store(self.shard, Ordering::Relaxed);
         self.frame.give_back_to(self.domain);
-        // Release pairs with the Acquire in `wait_for_rounds`: who sees the round over sees what its deleters did and what it gave back.
+        // Release pairs with the Acquire in `wait_for_rounds`: who sees the round over sees what
+        // its deleters did and what it gave back.
         self.frame.domain.store(0, Ordering::Release);
     }
 }
 
-/// Between taking the objects and looking at the slots. Pairs with `light()` in the readers: see `slot.rs`.
+/// Between taking the objects and looking at the slots. Pairs with `light()` in the readers: see
+/// `slot.rs`.
 ///
-/// That takes a system call, unless no other thread has ever used a slot: a thread fences after it has said that it is going to (`Block::begin_to_read`), so either we
-/// find that below, or whatever it loads afterwards is not one of the objects that we have taken. Slots of our own blocks are ours unless we have handed one on.
+/// That takes a system call, unless no other thread has ever used a slot: a thread fences after it
+/// has said that it is going to (`Block::begin_to_read`), so either we find that below, or whatever
+/// it loads afterwards is not one of the objects that we have taken. Slots of our own blocks are
+/// ours unless we have handed one on.
 fn make_readers_fence(own: BlockRef) {
     fence(Ordering::SeqCst);
-    if block::all().any(|b| b.reads() && b.is_alive() && (b.has_moved_slots() || !thread::is_in_chain(own, b))) {
+    if block::all()
+        .any(|b| b.reads() && b.is_alive() && (b.has_moved_slots() || !thread::is_in_chain(own, b)))
+    {
         Asymmetric::new().heavy();
     }
 }
@@ -253,7 +326,8 @@ mod tests {
         let stats = domain.stats();
         assert_eq!((stats.unreclaimed, stats.reclaimed), (20_000, 0));
         assert_eq!(stats.rounds, stats.wildcard_rounds);
-        // The step between rounds grows with what is there: 13/16 of the limit, then each time 1/16 more.
+        // The step between rounds grows with what is there: 13/16 of the limit, then each time 1/16
+        // more.
         assert!((10..100).contains(&stats.rounds), "{} rounds for 20,000 objects", stats.rounds);
 
         // A barrier cannot tell what the reader is about to get: it waits.

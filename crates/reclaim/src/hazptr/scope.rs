@@ -1,9 +1,11 @@
 //! Protections that last for one closure: the cheapest way from "no holder" to an object.
 //!
-//! A thread's first slots are a stack: those in use come first, and the first free one (null) is the next to take. A scope takes slots by marking them as idle, and frees them
-//! when its closure is done. That the closures nest is what makes this right without a locked instruction, also when a signal handler opens scopes of its own at any
-//! point, between our look at a slot and our mark included: by the time we go on, the slot is as it was. There is no depth to keep, because to read back a counter that was
-//! just stored is slower than to look at a slot.
+//! A thread's first slots are a stack: those in use come first, and the first free one (null) is
+//! the next to take. A scope takes slots by marking them as idle, and frees them when its closure
+//! is done. That the closures nest is what makes this right without a locked instruction, also when
+//! a signal handler opens scopes of its own at any point, between our look at a slot and our mark
+//! included: by the time we go on, the slot is as it was. There is no depth to keep, because to
+//! read back a counter that was just stored is slower than to look at a slot.
 
 use super::block::{BlockRef, SCOPED};
 use super::hazard::{Hazard, HazardPointer};
@@ -11,14 +13,17 @@ use super::thread;
 use crate::asymmetric::Asymmetric;
 use percpu::sync::atomic::AtomicPtr;
 
-/// Runs `f` with a hazard slot, which is emptied and taken back afterwards. For one protection, [`read`] is cheaper still.
+/// Runs `f` with a hazard slot, which is emptied and taken back afterwards. For one protection,
+/// [`read`] is cheaper still.
 ///
 /// # Context
-/// Signal-safe in a thread that has used hazard pointers before, or after [`percpu::init`]. No malloc, no lock. A `longjmp` or `pthread_cancel` out of `f` loses
-/// the slot. `f` has to end on the stack and thread that it began on: no switch to another coroutine inside.
+/// Signal-safe in a thread that has used hazard pointers before, or after [`percpu::init`]. No
+/// malloc, no lock. A `longjmp` or `pthread_cancel` out of `f` loses the slot. `f` has to end on
+/// the stack and thread that it began on: no switch to another coroutine inside.
 ///
 /// # Panics
-/// When the thread's first use, or a depth of more than four, finds the kernel without memory for slots.
+/// When the thread's first use, or a depth of more than four, finds the kernel without memory for
+/// slots.
 ///
 /// # Examples
 /// ```
@@ -32,7 +37,8 @@ use percpu::sync::atomic::AtomicPtr;
 /// assert_eq!(seen, Some(7));
 /// ```
 ///
-/// Neither the slot nor what it protects leaves the scope, and slots of two scopes cannot be exchanged:
+/// Neither the slot nor what it protects leaves the scope, and slots of two scopes cannot be
+/// exchanged:
 /// ```compile_fail
 /// # use reclaim::hazptr;
 /// # use std::sync::atomic::AtomicPtr;
@@ -66,13 +72,20 @@ pub fn scope<R>(f: impl for<'s> FnOnce(&mut Hazard<'s>) -> R) -> R {
 #[inline(always)]
 pub fn scope_array<const N: usize, R>(f: impl for<'s> FnOnce(&mut [Hazard<'s>; N]) -> R) -> R {
     match thread::fast_block() {
-        Some(block) if N <= SCOPED && block.slots[0].is_free() => scope_at(block, 0, Asymmetric::COMPILER, f),
+        Some(block) if N <= SCOPED && block.slots[0].is_free() => {
+            scope_at(block, 0, Asymmetric::COMPILER, f)
+        }
         _ => nested_scope(f),
     }
 }
 
 #[inline(always)]
-fn scope_at<const N: usize, R>(block: BlockRef, first: usize, fences: Asymmetric, f: impl for<'s> FnOnce(&mut [Hazard<'s>; N]) -> R) -> R {
+fn scope_at<const N: usize, R>(
+    block: BlockRef,
+    first: usize,
+    fences: Asymmetric,
+    f: impl for<'s> FnOnce(&mut [Hazard<'s>; N]) -> R,
+) -> R {
     for i in 0..N {
         block.slots[first + i].idle();
     }
@@ -107,7 +120,9 @@ fn scope_at<const N: usize, R>(block: BlockRef, first: usize, fences: Asymmetric
 pub unsafe fn read<T, R>(src: &AtomicPtr<T>, f: impl FnOnce(Option<&T>) -> R) -> R {
     match thread::fast_block() {
         // SAFETY: the caller's promise.
-        Some(block) if block.slots[0].is_free() => unsafe { read_at(block, 0, Asymmetric::COMPILER, src, f) },
+        Some(block) if block.slots[0].is_free() => unsafe {
+            read_at(block, 0, Asymmetric::COMPILER, src, f)
+        },
         // SAFETY: likewise.
         _ => unsafe { nested_read(src, f) },
     }
@@ -117,8 +132,15 @@ pub unsafe fn read<T, R>(src: &AtomicPtr<T>, f: impl FnOnce(Option<&T>) -> R) ->
 /// As for [`read`].
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn read_at<T, R>(block: BlockRef, first: usize, fences: Asymmetric, src: &AtomicPtr<T>, f: impl FnOnce(Option<&T>) -> R) -> R {
-    // Not marked as idle first: the announcement does that. If it is null, nothing is protected, and `f` may use the slot for its own scopes.
+unsafe fn read_at<T, R>(
+    block: BlockRef,
+    first: usize,
+    fences: Asymmetric,
+    src: &AtomicPtr<T>,
+    f: impl FnOnce(Option<&T>) -> R,
+) -> R {
+    // Not marked as idle first: the announcement does that. If it is null, nothing is protected,
+    // and `f` may use the slot for its own scopes.
     let _leave = Leave::<1> { block, first };
     let p = block.slots[first].protect(src, fences);
     // SAFETY: as in `Hazard::protect`; the slot is emptied by `_leave`, after `f`.
@@ -148,7 +170,8 @@ fn free_slots<const N: usize>() -> Option<(BlockRef, usize)> {
     (0..(SCOPED + 1).saturating_sub(N)).find(|&i| block.slots[i].is_free()).map(|i| (block, i))
 }
 
-/// A scope inside of a scope, or a thread's first, or where `light()` is a full fence. Beyond the stack it pays for kept holders.
+/// A scope inside of a scope, or a thread's first, or where `light()` is a full fence. Beyond the
+/// stack it pays for kept holders.
 #[inline(never)]
 fn nested_scope<const N: usize, R>(f: impl for<'s> FnOnce(&mut [Hazard<'s>; N]) -> R) -> R {
     if let Some((block, first)) = free_slots::<N>() {

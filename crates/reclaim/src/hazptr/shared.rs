@@ -1,34 +1,18 @@
-//! A pointer cell without unsafe code in its use: one current value, readers that never wait, old values reclaimed when nobody reads them.
+//! A pointer cell without unsafe code in its use: one current value, readers that never wait, old
+//! values reclaimed when nobody reads them.
 #![allow(unsafe_code)]
 
 use super::domain::Domain;
 use super::hazard::Hazard;
-use super::head::Head;
+use super::node::{self, Node};
 use alloc::boxed::Box;
 use core::fmt;
 use core::ptr;
 use percpu::sync::atomic::{AtomicPtr, Ordering};
 
-/// A value with the head that retires it.
-struct Node<T> {
-    value: T,
-    head: Head,
-}
-
-// SAFETY: `head` is a field, reached without touching the node.
-unsafe impl<T: Send + 'static> super::Retirable for Node<T> {
-    fn head(this: *mut Self) -> *mut Head {
-        // SAFETY: `this` points to a node; no reference is made.
-        unsafe { &raw mut (*this).head }
-    }
-
-    unsafe fn reclaim(this: *mut Self) {
-        // SAFETY: all nodes come from boxes, and the domain calls this once.
-        drop(unsafe { Box::from_raw(this) });
-    }
-}
-
-/// A cell that holds at most one `T`, replaced as a whole. Replaced values go to the [global domain](Domain::global).
+/// A cell that holds at most one `T`, replaced as a whole. Replaced values go to the [global
+/// domain](Domain::global). Who wants to have what was replaced, or to compare and exchange, takes
+/// [`AtomicOwned`](super::AtomicOwned).
 ///
 /// # Examples
 /// ```
@@ -52,7 +36,8 @@ unsafe impl<T: Send + 'static> super::Retirable for Node<T> {
 /// println!("{seen:?}");
 /// ```
 ///
-/// Values are dropped on whichever thread reclaims, so they have to be `Send`; readers share them, so they have to be `Sync`:
+/// Values are dropped on whichever thread reclaims, so they have to be `Send`; readers share them,
+/// so they have to be `Sync`:
 /// ```compile_fail,E0277
 /// reclaim::hazptr::Shared::new(std::rc::Rc::new(1));
 /// ```
@@ -77,7 +62,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
     /// As for [`Hazard::protect`].
     #[inline(always)]
     pub fn load<'h>(&self, hazard: &'h mut Hazard<'_>) -> Option<&'h T> {
-        // SAFETY: `current` holds pointers from boxes; they are unlinked before they are retired, in `replace` and `drop`.
+        // SAFETY: `current` holds pointers from boxes; they are unlinked before they are retired,
+        // in `replace` and `drop`.
         unsafe { hazard.protect(&self.current) }.map(|node| &node.value)
     }
 
@@ -97,7 +83,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
         self.replace(ptr::null_mut());
     }
 
-    /// Replaces the value by what `next` makes of it, again and again until no other writer came between. `None` from `next` leaves the cell as it is.
+    /// Replaces the value by what `next` makes of it, again and again until no other writer came
+    /// between. `None` from `next` leaves the cell as it is.
     ///
     /// # Context
     /// Allocates; may run deleters (see [`Domain::retire`]).
@@ -108,7 +95,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
             let old = seen.map_or(ptr::null_mut(), |node| ptr::from_ref(node).cast_mut());
             let Some(value) = next(seen.map(|node| &node.value)) else { return };
             let new = boxed(value);
-            // Release pairs with the Acquire in `protect`. That `old` is protected rules out that it was freed and its address used again.
+            // Release pairs with the Acquire in `protect`. That `old` is protected rules out that
+            // it was freed and its address used again.
             match self.current.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(old) => {
                     hazard.reset();
@@ -127,14 +115,13 @@ impl<T: Send + Sync + 'static> Shared<T> {
 }
 
 fn boxed<T>(value: T) -> *mut Node<T> {
-    Box::into_raw(Box::new(Node { value, head: Head::new() }))
+    Box::into_raw(Node::boxed(value))
 }
 
 fn retire<T: Send + 'static>(old: *mut Node<T>) {
-    if !old.is_null() {
-        // SAFETY: from a box; the caller unlinked it and has it from that, so it is retired once.
-        unsafe { Domain::global().retire(old) };
-    }
+    // SAFETY: null or from a box; the caller unlinked it and has it from that, so it is retired
+    // once.
+    unsafe { node::retire(old, Domain::global()) };
 }
 
 impl<T: Send + Sync + 'static> Drop for Shared<T> {

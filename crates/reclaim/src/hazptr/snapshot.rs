@@ -1,9 +1,11 @@
 //! The protected addresses of one round, without allocating.
 //!
-//! A round asks "is this object protected?" for a thousand objects while only a few slots are in use. Addresses go into a small sorted table behind a bit filter that
-//! answers nearly every "no" with one load. When more slots are in use than the table holds, the filter stays and the slots themselves are read again for the few
-//! objects that it lets through: an object that was protected at the first reading and is not at the second has been let go meanwhile, because nobody
-//! can announce an unlinked object anew and a protection never moves from one slot to another.
+//! A round asks "is this object protected?" for a thousand objects while only a few slots are in
+//! use. Addresses go into a small sorted table behind a bit filter that answers nearly every "no"
+//! with one load. When more slots are in use than the table holds, the filter stays and the slots
+//! themselves are read again for the few objects that it lets through: an object that was protected
+//! at the first reading and is not at the second has been let go meanwhile, because nobody can
+//! announce an unlinked object anew and a protection never moves from one slot to another.
 #![cfg_attr(not(loom), allow(unreachable_pub, reason = "public for models"))]
 
 use super::slot::Seen;
@@ -28,7 +30,8 @@ impl Default for Snapshot {
     }
 }
 
-/// The filter's word and bit for an address. Fibonacci hashing: objects of one size class differ in few, low bits.
+/// The filter's word and bit for an address. Fibonacci hashing: objects of one size class differ in
+/// few, low bits.
 #[inline]
 fn place(address: usize) -> (usize, u64) {
     let bit = (address >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> FILTER_SHIFT;
@@ -63,7 +66,8 @@ impl Snapshot {
         self.everything
     }
 
-    /// Whether `address` is protected. `recheck` reads the slots again and is asked only when the table was too small.
+    /// Whether `address` is protected. `recheck` reads the slots again and is asked only when the
+    /// table was too small.
     #[inline]
     pub fn protects(&self, address: usize, recheck: impl FnOnce() -> bool) -> bool {
         if self.len == 0 {
@@ -78,7 +82,11 @@ impl Snapshot {
 
     #[cold]
     fn protects_slow(&self, address: usize, recheck: impl FnOnce() -> bool) -> bool {
-        if self.len > TABLE { recheck() } else { self.table[..self.len].binary_search(&address).is_ok() }
+        if self.len > TABLE {
+            recheck()
+        } else {
+            self.table[..self.len].binary_search(&address).is_ok()
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A thread's blocks: found through one thread-local pointer, made at first use, given up at exit, adopted after a fork.
+//! A thread's blocks: found through one thread-local pointer, made at first use, given up at exit,
+//! adopted after a fork.
 
 use super::block::{self, Block, BlockRef, SCOPED, SHARDS};
 use super::claims::SLOTS;
@@ -11,16 +12,21 @@ use percpu::tls::{self, Key};
 const KEPT_IN_MAIN: u32 = ((1 << SLOTS) - 1) & !((1 << SCOPED) - 1);
 /// At most so many retired objects of a domain are not in its counters.
 pub(super) const UNCOUNTED: usize = 32;
-const _: () =
-    assert!(UNCOUNTED >= SHARDS && UNCOUNTED.is_power_of_two() && SHARDS.is_power_of_two(), "a batch is at least 1, and a power of two");
+const _: () = assert!(
+    UNCOUNTED >= SHARDS && UNCOUNTED.is_power_of_two() && SHARDS.is_power_of_two(),
+    "a batch is at least 1, and a power of two"
+);
 
 const KEPT_IN_OTHERS: u32 = (1 << SLOTS) - 1;
 
-/// Set in the thread-local pointer while the thread has not used a slot yet, and for ever where `light()` has to be a full fence. Addresses of user space have the top bit
-/// clear, so one signed comparison with zero tells a block that can be used as it is, with a compiler fence, from no block and from one that needs more.
+/// Set in the thread-local pointer while the thread has not used a slot yet, and for ever where
+/// `light()` has to be a full fence. Addresses of user space have the top bit clear, so one signed
+/// comparison with zero tells a block that can be used as it is, with a compiler fence, from no
+/// block and from one that needs more.
 const MARK: usize = 1 << (usize::BITS - 1);
 
-/// This thread's first block, if it has used slots of it before and a compiler fence is enough here.
+/// This thread's first block, if it has used slots of it before and a compiler fence is enough
+/// here.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn fast_block() -> Option<BlockRef> {
@@ -50,26 +56,33 @@ pub(super) fn own() -> Option<BlockRef> {
     unsafe { block.as_ref() }
 }
 
-/// Whether this thread is inside a round, that is, in a deleter (or in a signal handler that interrupted one).
+/// Whether this thread is inside a round, that is, in a deleter (or in a signal handler that
+/// interrupted one).
 pub(super) fn in_round() -> bool {
     own().is_some_and(|block| block.round.domain.load(Ordering::Relaxed) != 0)
 }
 
+#[allow(unsafe_code)]
 #[cold]
 #[inline(never)]
 fn make_main_block() -> Option<BlockRef> {
-    tls::on_thread_exit(exit);
+    // Without the exit function the thread's blocks would never serve another thread.
+    if !tls::on_thread_exit(exit) || !tls::arm_exit() {
+        return None;
+    }
     let block = block::acquire(KEPT_IN_MAIN)?;
     block.shard.store(next_shard(), Ordering::Relaxed);
     block.batch_mask.store(batch() as u64 - 1, Ordering::Relaxed);
-    // A signal handler may have made one meanwhile. In the one instruction between this look and `set` it can still do so; its block is then only found by
-    // reclaimers, which is right for the holders in it, and is not given back.
+    // A signal handler may have made one meanwhile. In the one instruction between this look and
+    // `set` it can still do so; its block is then only found by reclaimers, which is right for the
+    // holders in it, and is not given back.
     if let Some(there) = own() {
         block::abandon(block, true);
         return Some(there);
     }
-    tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().map_addr(|a| a | MARK).cast());
-    tls::arm_exit();
+    // SAFETY: the key is this module's, whose readers expect null or a block, with a mark or
+    // without.
+    unsafe { tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().map_addr(|a| a | MARK).cast()) };
     Some(block)
 }
 
@@ -90,11 +103,13 @@ pub(super) fn batch() -> usize {
 }
 
 /// This thread's first block, for using its slots.
+#[allow(unsafe_code)]
 pub(super) fn reading_block() -> Option<BlockRef> {
     let block = main_block()?;
     block.begin_to_read();
     if !Asymmetric::new().is_symmetric() {
-        tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().cast());
+        // SAFETY: as in `make_main_block`.
+        unsafe { tls::set(Key::Hazptr, ptr::from_ref(block).cast_mut().cast()) };
     }
     Some(block)
 }
@@ -113,7 +128,8 @@ pub(super) fn take_slot() -> Option<(BlockRef, usize)> {
     more.begin_to_read();
     let index = more.take()?;
     let more_ptr = ptr::from_ref(more).cast_mut();
-    // Relaxed throughout: the chain is this thread's; the compare-and-swap is for signal handlers that add a block between our load and store.
+    // Relaxed throughout: the chain is this thread's; the compare-and-swap is for signal handlers
+    // that add a block between our load and store.
     let mut first = main.next.load(Ordering::Relaxed);
     loop {
         more.next.store(first, Ordering::Relaxed);
@@ -129,16 +145,25 @@ pub(super) fn is_in_chain(main: BlockRef, block: BlockRef) -> bool {
     core::iter::successors(Some(main), |b| following(b)).any(|b| ptr::eq(b, block))
 }
 
+/// Whether this thread protects the object at this address, as far as it knows: a token on its way
+/// between threads is nobody's.
+pub(super) fn protects(address: usize) -> bool {
+    own().is_some_and(|main| block::is_protected_by(main, |b| is_in_chain(main, b), address))
+}
+
 #[allow(unsafe_code)]
 fn following(block: BlockRef) -> Option<BlockRef> {
     // SAFETY: null, or a record of a static registry.
     unsafe { block.next.load(Ordering::Relaxed).as_ref() }
 }
 
-/// Runs when the thread ends. Holders that outlive it (detached, leaked, in a later destructor) keep their protection and their block.
+/// Runs when the thread ends. Holders that outlive it (detached, leaked, in a later destructor)
+/// keep their protection and their block.
+#[allow(unsafe_code)]
 extern "C" fn exit() {
     let Some(main) = own() else { return };
-    tls::set(Key::Hazptr, ptr::null_mut());
+    // SAFETY: the key is this module's; null is a thread without a block.
+    unsafe { tls::set(Key::Hazptr, ptr::null_mut()) };
     let mut next = following(main);
     block::abandon(main, true);
     while let Some(block) = next {
@@ -147,11 +172,13 @@ extern "C" fn exit() {
     }
 }
 
-/// Whether the fork generation has changed since the last call that said so: true once per fork child, for one caller.
+/// Whether the fork generation has changed since the last call that said so: true once per fork
+/// child, for one caller.
 pub(super) fn is_new_fork_child() -> bool {
     static SEEN: AtomicU64 = AtomicU64::new(1);
     let now = percpu::fork::generation();
     let seen = SEEN.load(Ordering::Relaxed);
-    // Relaxed: the caller that wins adopts records one by one, each by a compare-and-swap of its own.
+    // Relaxed: the caller that wins adopts records one by one, each by a compare-and-swap of its
+    // own.
     now != seen && SEEN.compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }

@@ -3,11 +3,15 @@
 use super::counter::{Counter, Options, Sound};
 use super::error::Error;
 use core::fmt;
+use core::mem;
 
-/// A reference count whose `get` and `put` write no line that another CPU writes, until it is killed.
+/// A reference count whose `get` and `put` write no line that another CPU writes, until it is
+/// killed.
 ///
-/// `F` is called once each time that the count reaches zero: on the thread that put the last reference, before that call returns `Ok(true)`. It must not free the
-/// memory of the `PercpuRef` itself, which is still in use; whoever got the `Ok(true)` may.
+/// `F` is called once each time that the count reaches zero: on the thread that put the last
+/// reference, before that call returns `Ok(true)`. It must not free the memory of the `PercpuRef`
+/// itself, which is still in use; whoever got the `Ok(true)` may. If it panics, the panic goes on
+/// in that caller, and the count stays at zero.
 ///
 /// # Examples
 /// ```
@@ -47,13 +51,16 @@ impl<F: Fn()> PercpuRef<F> {
         Self { counter: Counter::new(options), release }
     }
 
-    /// Takes a reference. For callers that hold one already (or whose object is not killed meanwhile).
+    /// Takes a reference. For callers that hold one already (or whose object is not killed
+    /// meanwhile).
     ///
     /// # Context
-    /// Signal-safe after [`percpu::init`]; no allocation, no system call. Per-CPU mode: one plain add. Atomic mode: one compare-and-swap loop.
+    /// Signal-safe after [`percpu::init`]; no allocation, no system call. Per-CPU mode: one plain
+    /// add. Atomic mode: one compare-and-swap loop.
     ///
     /// # Errors
     /// [`Error::Zero`]: the count was at zero, which only atomic mode can tell.
+    /// [`Error::Overflow`].
     #[inline(always)]
     pub fn get(&self) -> Result<(), Error> {
         self.counter.get(1)
@@ -62,7 +69,7 @@ impl<F: Fn()> PercpuRef<F> {
     /// Takes `n` references.
     ///
     /// # Context
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get); more than 32 are taken from the shared word in every mode.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -71,7 +78,8 @@ impl<F: Fn()> PercpuRef<F> {
         self.counter.get(n)
     }
 
-    /// Takes a reference unless the count is at zero. For callers that hold none but know the memory to be there (an RCU section, say).
+    /// Takes a reference unless the count is at zero. For callers that hold none but know the
+    /// memory to be there (an RCU section, say).
     ///
     /// # Context
     /// As [`get`](Self::get).
@@ -80,7 +88,7 @@ impl<F: Fn()> PercpuRef<F> {
         self.counter.try_get(1)
     }
 
-    /// Takes `n` references unless the count is at zero.
+    /// Takes `n` references unless the count is at zero, or would overflow.
     ///
     /// # Context
     /// As [`get`](Self::get).
@@ -89,7 +97,8 @@ impl<F: Fn()> PercpuRef<F> {
         self.counter.try_get(n)
     }
 
-    /// Takes a reference unless the count was killed. It may still succeed while [`kill`](Self::kill) runs, and fails everywhere once that has confirmed.
+    /// Takes a reference unless the count was killed. It may still succeed while
+    /// [`kill`](Self::kill) runs, and fails everywhere once that has confirmed.
     ///
     /// # Context
     /// As [`get`](Self::get).
@@ -104,7 +113,8 @@ impl<F: Fn()> PercpuRef<F> {
     /// As [`get`](Self::get), as far as `F` is.
     ///
     /// # Errors
-    /// [`Error::Underflow`]: there was none. In per-CPU mode a put too many is not seen here, but by the switch to atomic mode ([`Error::Unbalanced`]).
+    /// [`Error::Underflow`]: there was none. In per-CPU mode a put too many is not seen here, but
+    /// by the switch to atomic mode ([`Error::Unbalanced`]).
     #[inline(always)]
     pub fn put(&self) -> Result<bool, Error> {
         self.put_many(1)
@@ -126,31 +136,48 @@ impl<F: Fn()> PercpuRef<F> {
         Ok(last)
     }
 
-    /// Starts the end: no new reference to a live object, atomic mode from here on, and the first reference is put. True: it was the last.
+    /// Starts the end: no new reference to a live object, atomic mode from here on, and the first
+    /// reference is put. True: it was the last.
     ///
     /// # Context
-    /// May wait for another switch of modes, so not for signal handlers. One or two system calls (0.4 to 9 µs); without restartable sequences, an RCU grace period.
+    /// May wait for another switch of modes, so not for signal handlers. One or two system calls
+    /// (0.4 to 9 µs); without restartable sequences, an RCU grace period.
     ///
     /// # Errors
-    /// [`Error::AlreadyDead`] for all callers but one; [`Error::Unbalanced`] (the count is dead then, and never released); [`Error::InsideRcuSection`]; [`Error::Abandoned`].
+    /// [`Error::AlreadyDead`] for all callers but one; [`Error::Unbalanced`] (the count is dead
+    /// then, and never released); [`Error::InsideRcuSection`]; [`Error::Abandoned`].
     pub fn kill(&self) -> Result<bool, Error> {
         self.kill_and_confirm(|| ())
     }
 
-    /// [`kill`](Self::kill) that calls `confirm` when [`try_get_live`](Self::try_get_live) fails everywhere, and before the first reference is put.
+    /// [`kill`](Self::kill) that calls `confirm` when [`try_get_live`](Self::try_get_live) fails
+    /// everywhere, and before the first reference is put.
     ///
     /// # Context
     /// As [`kill`](Self::kill).
     ///
     /// # Errors
     /// As [`kill`](Self::kill); then `confirm` was not called.
+    ///
+    /// # Panics
+    /// When `confirm` does; the first reference is put all the same.
     pub fn kill_and_confirm(&self, confirm: impl FnOnce()) -> Result<bool, Error> {
+        struct First<'a, F: Fn()>(&'a PercpuRef<F>);
+        impl<F: Fn()> Drop for First<'_, F> {
+            fn drop(&mut self) {
+                // An error says that somebody has put too often, which is not this caller's.
+                let _ = self.0.put();
+            }
+        }
         self.counter.kill()?;
+        let first = First(self);
         confirm();
+        mem::forget(first);
         self.put()
     }
 
-    /// Leaves per-CPU mode until [`switch_to_percpu`](Self::switch_to_percpu): from here on the count is exact. The caller holds a reference, or the count is live.
+    /// Leaves per-CPU mode until [`switch_to_percpu`](Self::switch_to_percpu): from here on the
+    /// count is exact. The caller holds a reference, or the count is live.
     ///
     /// # Context
     /// As [`kill`](Self::kill).
@@ -178,7 +205,8 @@ impl<F: Fn()> PercpuRef<F> {
     /// As [`switch_to_percpu`](Self::switch_to_percpu).
     ///
     /// # Errors
-    /// [`Error::NotDead`], [`Error::NotZero`], [`Error::NotReinitable`], [`Error::Unbalanced`], [`Error::Abandoned`].
+    /// [`Error::NotDead`], [`Error::NotZero`], [`Error::NotReinitable`], [`Error::Unbalanced`],
+    /// [`Error::Abandoned`].
     pub fn reinit(&self) -> Result<(), Error> {
         self.counter.reinit()
     }
@@ -189,7 +217,8 @@ impl<F: Fn()> PercpuRef<F> {
     /// As [`switch_to_percpu`](Self::switch_to_percpu).
     ///
     /// # Errors
-    /// [`Error::NotDead`], [`Error::Zero`], [`Error::NotReinitable`], [`Error::Unbalanced`], [`Error::Abandoned`].
+    /// [`Error::NotDead`], [`Error::Zero`], [`Error::NotReinitable`], [`Error::Unbalanced`],
+    /// [`Error::Abandoned`].
     pub fn resurrect(&self) -> Result<(), Error> {
         self.counter.resurrect()
     }

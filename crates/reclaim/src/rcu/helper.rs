@@ -14,8 +14,10 @@ const BUSY: Duration = Duration::from_micros(100);
 
 /// A thread that runs the callbacks of a domain, so that those who queue them never have to.
 ///
-/// It looks every 10 ms, every 0.1 ms while callbacks wait, and stops when this is dropped, which waits for the callback that it is in and leaves the rest queued.
-/// A fork child has no helper: start another one there.
+/// It looks every 10 ms, every 0.1 ms while callbacks wait, and stops when this is dropped, which
+/// waits for the callback that it is in and leaves the rest queued. A fork child has no helper:
+/// start another one there. A callback that panics does not end it: the panic is reported by the
+/// hook, counted ([`Domain::panicked_callbacks`]), and the next callback runs.
 ///
 /// # Examples
 /// ```
@@ -42,7 +44,9 @@ impl Helper {
     pub fn spawn(domain: &'static Domain) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("rcu-callbacks".into()).spawn(move || work(domain, &seen))?;
+        let thread = thread::Builder::new()
+            .name("rcu-callbacks".into())
+            .spawn(move || work(domain, &seen))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -53,7 +57,7 @@ impl Drop for Helper {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A callback's panic is the program's, and has been reported by the thread.
+            // `work` does not panic: it catches what callbacks throw.
             let _ = thread.join();
         }
     }
@@ -61,7 +65,7 @@ impl Drop for Helper {
 
 fn work(domain: &Domain, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        if domain.run_callbacks() == 0 {
+        if domain.run_callbacks_alone() == 0 {
             thread::park_timeout(if domain.has_callbacks() { BUSY } else { IDLE });
         }
     }

@@ -1,4 +1,5 @@
-//! What differs between processors: adding one to a word that only this thread writes, undisturbed by its own signal handlers.
+//! What differs between processors: adding one to a word that only this thread writes, undisturbed
+//! by its own signal handlers.
 
 #[cfg(all(target_arch = "x86_64", not(percpu_no_asm), not(loom), not(miri)))]
 mod x86_64;

@@ -1,10 +1,14 @@
 //! How many sections were ever begun and ended: four sums over all CPUs.
 //!
-//! A section of index `i` is counted in `begun[i]` where it begins and in `ended[i]` where it ends, which may be another CPU and another thread. The sums only grow,
-//! and wrap; sections of an index are open while its two sums differ.
+//! A section of index `i` is counted in `begun[i]` where it begins and in `ended[i]` where it ends,
+//! which may be another CPU and another thread. The sums only grow, and wrap; sections of an index
+//! are open while its two sums differ.
 //!
 //! A cell is written by restartable sequences only or by atomic instructions only.
-#![cfg_attr(not(loom), allow(unreachable_pub, reason = "models reach these types through `srcu::model`"))]
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "models reach these types through `srcu::model`")
+)]
 
 use percpu::rseq::{self, Gate};
 use percpu::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +24,8 @@ pub trait Counters: Send + Sync + 'static {
     fn end(&self, index: usize);
     /// How many began.
     fn begun(&self, index: usize) -> u64;
-    /// How many ended (Acquire): the beginnings of these are in every sum of `begun` that is taken later.
+    /// How many ended (Acquire): the beginnings of these are in every sum of `begun` that is taken
+    /// later.
     fn ended(&self, index: usize) -> u64;
     /// Forgets all sections. The caller is alone with the counters.
     fn forget(&self);
@@ -56,13 +61,19 @@ impl Counters for Atomic {
     }
 
     fn begun(&self, index: usize) -> u64 {
-        // Relaxed: ordered by the fence in `Machine::is_drained`, and by the Acquire of the `ended` before it.
-        self.lines.iter().fold(0, |sum, line| sum.wrapping_add(line.begun[index].load(Ordering::Relaxed)))
+        // Relaxed: ordered by the fence in `Machine::is_drained`, and by the Acquire of the `ended`
+        // before it.
+        self.lines
+            .iter()
+            .fold(0, |sum, line| sum.wrapping_add(line.begun[index].load(Ordering::Relaxed)))
     }
 
     fn ended(&self, index: usize) -> u64 {
-        // Acquire pairs with the Release in `end`, and through it with the `begin` of the same section.
-        self.lines.iter().fold(0, |sum, line| sum.wrapping_add(line.ended[index].load(Ordering::Acquire)))
+        // Acquire pairs with the Release in `end`, and through it with the `begin` of the same
+        // section.
+        self.lines
+            .iter()
+            .fold(0, |sum, line| sum.wrapping_add(line.ended[index].load(Ordering::Acquire)))
     }
 
     fn forget(&self) {
@@ -72,7 +83,8 @@ impl Counters for Atomic {
     }
 }
 
-/// Counters for plain adds inside restartable sequences, with [`Atomic`] ones beside them for threads that have none.
+/// Counters for plain adds inside restartable sequences, with [`Atomic`] ones beside them for
+/// threads that have none.
 #[derive(Debug)]
 pub(super) struct Sequenced {
     begun: [PerCpu<AtomicU64>; 2],
@@ -86,7 +98,9 @@ impl Sequenced {
     #[cold]
     #[inline(never)]
     fn begin_slow(&self, index: usize) {
-        if !(rseq::register_thread() && rseq::add(&self.gate, self.begun[index].as_slice(), 1).is_ok()) {
+        if !(rseq::register_thread()
+            && rseq::add(&self.gate, self.begun[index].as_slice(), 1).is_ok())
+        {
             self.others.begin(index);
         }
     }
@@ -94,7 +108,9 @@ impl Sequenced {
     #[cold]
     #[inline(never)]
     fn end_slow(&self, index: usize) {
-        if !(rseq::register_thread() && rseq::add(&self.gate, self.ended[index].as_slice(), 1).is_ok()) {
+        if !(rseq::register_thread()
+            && rseq::add(&self.gate, self.ended[index].as_slice(), 1).is_ok())
+        {
             self.others.end(index);
         }
     }
@@ -103,7 +119,12 @@ impl Sequenced {
 impl Counters for Sequenced {
     fn new() -> Self {
         let cells = || PerCpu::new(|_| AtomicU64::new(0));
-        Self { begun: [cells(), cells()], ended: [cells(), cells()], gate: CachePadded::new(Gate::new()), others: Atomic::new() }
+        Self {
+            begun: [cells(), cells()],
+            ended: [cells(), cells()],
+            gate: CachePadded::new(Gate::new()),
+            others: Atomic::new(),
+        }
     }
 
     #[inline(always)]
@@ -115,7 +136,8 @@ impl Counters for Sequenced {
 
     #[inline(always)]
     fn end(&self, index: usize) {
-        // A sequence is compiled for x86-64 only, where its store is a Release and its assembly is a compiler fence.
+        // A sequence is compiled for x86-64 only, where its store is a Release and its assembly is
+        // a compiler fence.
         if rseq::add(&self.gate, self.ended[index].as_slice(), 1).is_err() {
             self.end_slow(index);
         }
@@ -123,12 +145,16 @@ impl Counters for Sequenced {
 
     fn begun(&self, index: usize) -> u64 {
         // Relaxed: as in `Atomic::begun`.
-        self.begun[index].iter().fold(self.others.begun(index), |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
+        self.begun[index].iter().fold(self.others.begun(index), |sum, cell| {
+            sum.wrapping_add(cell.load(Ordering::Relaxed))
+        })
     }
 
     fn ended(&self, index: usize) -> u64 {
         // Acquire pairs with the commit of the sequence in `end`.
-        self.ended[index].iter().fold(self.others.ended(index), |sum, cell| sum.wrapping_add(cell.load(Ordering::Acquire)))
+        self.ended[index].iter().fold(self.others.ended(index), |sum, cell| {
+            sum.wrapping_add(cell.load(Ordering::Acquire))
+        })
     }
 
     fn forget(&self) {

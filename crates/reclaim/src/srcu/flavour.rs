@@ -1,4 +1,5 @@
-//! The two kinds of domain, which differ in who pays for the order between a reader's count and its loads.
+//! The two kinds of domain, which differ in who pays for the order between a reader's count and its
+//! loads.
 
 use super::counters::{Atomic, Counters};
 use super::machine::Protocol;
@@ -6,7 +7,8 @@ use super::per_thread::PerThread;
 use crate::policy::Fences;
 use core::fmt;
 
-/// A kind of [`Srcu`](super::Srcu) domain: [`Normal`] or [`Fast`]. Part of the domain's type, so that a domain cannot mix them.
+/// A kind of [domain](super::SrcuDomain): [`Normal`] or [`Fast`]. Part of the domain's type, so
+/// that a domain cannot mix them.
 pub trait Flavour: sealed::Flavour {}
 
 pub(super) mod sealed {
@@ -17,11 +19,13 @@ pub(super) mod sealed {
     }
 }
 
-/// Readers fence, with a locked instruction; a grace period makes no system call and disturbs no other CPU.
+/// Readers fence, with a locked instruction; a grace period makes no system call and disturbs no
+/// other CPU.
 #[derive(Debug)]
 pub enum Normal {}
 
-/// Readers count with a plain add in their thread's record and do not fence; a grace period makes two `membarrier` system calls, which interrupt the other CPUs.
+/// Readers count with a plain add in their thread's record and do not fence; a grace period makes
+/// two `membarrier` system calls, which interrupt the other CPUs.
 #[derive(Debug)]
 pub enum Fast {}
 
@@ -34,7 +38,8 @@ impl sealed::Flavour for Normal {
 impl Protocol for Normal {}
 
 impl Fences for Normal {
-    /// Comes right after the count, which on x86-64 is a locked instruction and thereby a full barrier of the processor: what is missing is the compiler's half.
+    /// Comes right after the count, which on x86-64 is a locked instruction and thereby a full
+    /// barrier of the processor: what is missing is the compiler's half.
     #[inline(always)]
     fn light() {
         #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -58,7 +63,8 @@ impl sealed::Flavour for Fast {
 impl Protocol for Fast {}
 
 impl Fences for Fast {
-    /// Comes right after the count, which takes this path only where `percpu::fence::light` is a compiler fence, and has called that function elsewhere.
+    /// Comes right after the count, which takes this path only where `percpu::fence::light` is a
+    /// compiler fence, and has called that function elsewhere.
     #[inline(always)]
     fn light() {
         percpu::sync::atomic::compiler_fence(percpu::sync::atomic::Ordering::SeqCst);

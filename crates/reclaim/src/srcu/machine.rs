@@ -1,7 +1,8 @@
 //! Grace periods of one domain, without a thread that drives them.
 //!
 //! # The state
-//! One number that grows and wraps: `4 * period + phase`. Anybody moves it, by compare-and-swap, as far as it goes; who stalls in the middle holds up nobody.
+//! One number that grows and wraps: `4 * period + phase`. Anybody moves it, by compare-and-swap, as
+//! far as it goes; who stalls in the middle holds up nobody.
 //!
 //! | phase | meaning | ends when |
 //! |---|---|---|
@@ -9,21 +10,30 @@
 //! | 3 | before the flip: stragglers of the last period may be on the index that readers do not begin on | no section of that index is open |
 //! | 0 | after the flip: readers begin on the other index | no section of the old index is open: the period is over |
 //!
-//! Readers begin on the parity of `period`, which the step from 3 to 0 changes: that is the flip. (1 is skipped; phases are numbered so that the index is one bit.) In both
-//! working phases the index that readers do *not* begin on is drained.
+//! Readers begin on the parity of `period`, which the step from 3 to 0 changes: that is the flip.
+//! (1 is skipped; phases are numbered so that the index is one bit.) In both working phases the
+//! index that readers do *not* begin on is drained.
 //!
 //! # Why both indices
-//! A reader may read the state, stall for as long as it likes, and count itself on an index that was flipped away meanwhile. Flipping only helps that the draining ends;
-//! what makes it right is that each index was seen drained once since the period began.
+//! A reader may read the state, stall for as long as it likes, and count itself on an index that
+//! was flipped away meanwhile. Flipping only helps that the draining ends; what makes it right is
+//! that each index was seen drained once since the period began.
 //!
 //! # Why an index seen drained has no old reader
-//! Say a reader of this index found an object that was unlinked before the period began. It counted its beginning, fenced, then loaded the pointer, and did not see the
-//! unlinking, which came before the `heavy()` of the check; so its fence came first, and `begun`, summed after `heavy()`, has it. `ended`, summed
-//! *before*, has it only if the section is over. Every other section in `ended` is in `begun` too, because its beginning happened before its end. So while the
-//! section is open, `begun` is ahead of `ended`. Summed in the other order, a section that began and ended in between would make up for the open one.
+//! Say a reader of this index found an object that was unlinked before the period began. It counted
+//! its beginning, fenced, then loaded the pointer, and did not see the unlinking, which came before
+//! the `heavy()` of the check; so its fence came first, and `begun`, summed after `heavy()`, has
+//! it. `ended`, summed *before*, has it only if the section is over. Every other section in `ended`
+//! is in `begun` too, because its beginning happened before its end. So while the section is open,
+//! `begun` is ahead of `ended`. Summed in the other order, a section that began and ended in
+//! between would make up for the open one.
 //!
-//! The algorithm is that of Linux `kernel/rcu/srcutree.c` (`srcu_readers_active_idx_check`, `srcu_flip`), with the state machine made lock-free.
-#![cfg_attr(not(loom), allow(unreachable_pub, reason = "models reach these types through `srcu::model`"))]
+//! The algorithm is that of Linux `kernel/rcu/srcutree.c` (`srcu_readers_active_idx_check`,
+//! `srcu_flip`), with the state machine made lock-free.
+#![cfg_attr(
+    not(loom),
+    allow(unreachable_pub, reason = "models reach these types through `srcu::model`")
+)]
 
 use super::counters::Counters;
 use crate::policy::Fences;
@@ -31,7 +41,8 @@ use core::marker::PhantomData;
 use percpu::CachePadded;
 use percpu::sync::atomic::{AtomicU64, Ordering};
 
-/// The fences of a flavour. The two constants are true for every real one; models set them to see the argument above fail.
+/// The fences of a flavour. The two constants are true for every real one; models set them to see
+/// the argument above fail.
 pub trait Protocol: Fences {
     /// `ended` is summed before `begun`.
     const ENDED_FIRST: bool = true;
@@ -71,7 +82,12 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
     /// `periods` is how many are to have passed; any number will do.
     pub fn new(periods: u64) -> Self {
         let start = periods.wrapping_mul(PERIOD) | IDLE;
-        Self { state: CachePadded::new(AtomicU64::new(start)), wanted: AtomicU64::new(start), counters: C::new(), _protocol: PhantomData }
+        Self {
+            state: CachePadded::new(AtomicU64::new(start)),
+            wanted: AtomicU64::new(start),
+            counters: C::new(),
+            _protocol: PhantomData,
+        }
     }
 
     /// Begins a section and returns its index.
@@ -94,7 +110,8 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
     /// The state at which what was unlinked so far is out of reach. Starts nothing.
     #[inline]
     pub fn cookie(&self) -> u64 {
-        // Orders the caller's unlinking before the load; pairs, through the state that the cookie names, with `light` in `enter`.
+        // Orders the caller's unlinking before the load; pairs, through the state that the cookie
+        // names, with `light` in `enter`.
         P::full();
         // The idle state that follows the next period to begin.
         let state = self.state.load(Ordering::Relaxed);
@@ -104,21 +121,28 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
     /// Whether the state was reached; does nothing about it.
     #[inline]
     pub fn is_elapsed(&self, cookie: u64) -> bool {
-        // Acquire pairs with the Release in `step`: sections that a check saw ended are past for the caller too.
+        // Acquire pairs with the Release in `step`: sections that a check saw ended are past for
+        // the caller too.
         !before(self.state.load(Ordering::Acquire), cookie)
     }
 
     /// Asks for the state, and begins a period if none is in progress.
     pub fn want(&self, cookie: u64) {
         let state = self.state.load(Ordering::Relaxed);
-        // A cookie of another domain may be far ahead: to ask for it would keep the machine running for nothing.
+        // A cookie of another domain may be far ahead: to ask for it would keep the machine running
+        // for nothing.
         if before(state.wrapping_add(2 * PERIOD), cookie) {
             return;
         }
         let mut wanted = self.wanted.load(Ordering::Relaxed);
         while before(wanted, cookie) {
             // Relaxed: says only how far to go.
-            match self.wanted.compare_exchange_weak(wanted, cookie, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.wanted.compare_exchange_weak(
+                wanted,
+                cookie,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => break,
                 Err(now) => wanted = now,
             }
@@ -128,7 +152,8 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
         }
     }
 
-    /// Moves the machine as far as it goes without waiting. True: the state was reached, with full ordering.
+    /// Moves the machine as far as it goes without waiting. True: the state was reached, with full
+    /// ordering.
     pub fn poll(&self, cookie: u64) -> bool {
         if !self.is_elapsed(cookie) {
             self.want(cookie);
@@ -150,7 +175,8 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
     /// At most two periods are driven: a cookie is at most that far ahead.
     fn advance(&self, target: u64) {
         loop {
-            // Acquire pairs with the Release in `step`: what was unlinked before the period began is unlinked for the `heavy` below too.
+            // Acquire pairs with the Release in `step`: what was unlinked before the period began
+            // is unlinked for the `heavy` below too.
             let state = self.state.load(Ordering::Acquire);
             if !before(state, target) {
                 return;
@@ -167,10 +193,12 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
         }
     }
 
-    /// To the next phase, on the strength of a check that began when the state was `from`. Whoever loses the race finds it done: the state never comes back.
+    /// To the next phase, on the strength of a check that began when the state was `from`. Whoever
+    /// loses the race finds it done: the state never comes back.
     fn step(&self, from: u64) {
         let to = from.wrapping_add(if from & PHASE == AFTER_FLIP { IDLE - AFTER_FLIP } else { 1 });
-        // Release pairs with the Acquire loads of the state; Acquire makes the chain of earlier steps whole.
+        // Release pairs with the Acquire loads of the state; Acquire makes the chain of earlier
+        // steps whole.
         let _ = self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -178,7 +206,8 @@ impl<P: Protocol, C: Counters> Machine<P, C> {
     fn is_drained(&self, index: usize) -> bool {
         let (ended, begun) = if P::ENDED_FIRST {
             let ended = self.counters.ended(index);
-            // A look without the fence first: it may err only towards "still open", and spares a blocked poll the system call.
+            // A look without the fence first: it may err only towards "still open", and spares a
+            // blocked poll the system call.
             if self.counters.begun(index) != ended {
                 return false;
             }

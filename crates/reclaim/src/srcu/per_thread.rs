@@ -1,29 +1,24 @@
-//! Section counters in each thread's own record, which nobody else writes: a plain add, no fence, no restartable sequence.
+//! Section counters in each thread's own record, which nobody else writes: a plain add, no fence,
+//! no restartable sequence.
 //!
 //! # Slots
-//! A thread's record has counters for [`SLOTS`] domains. A domain takes a slot when it is made and gives it back when it is dropped; one that finds none falls back to
-//! [`Sequenced`] counters, per CPU.
+//! A thread's record has counters for [`SLOTS`] domains. A domain takes a slot when it is made and
+//! gives it back when it is dropped; one that finds none falls back to [`Sequenced`] counters, per
+//! CPU.
 //!
-//! Counters are never set back: a domain that begins on a used slot finds both sums of each index equal, and from there on only their difference counts. A domain that is
-//! dropped with sections open (leaked guards) keeps its slot for ever, because for its successor they would stay open.
+//! Counters are never set back: a domain that begins on a used slot finds both sums of each index
+//! equal, and from there on only their difference counts. A domain that is dropped with sections
+//! open (leaked guards) keeps its slot for ever, because for its successor they would stay open.
 
 use super::arch::add_one;
 use super::counters::{Counters, Sequenced};
+use super::sections::{SLOTS, Sections};
 use crate::rcu::{self, ReaderState};
 use percpu::Record;
-use percpu::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use percpu::sync::atomic::{AtomicU32, Ordering};
 
-/// How many fast domains can have counters in the threads' records: what fits into 512 bytes beside the rest.
-pub(crate) const SLOTS: usize = 15;
-
-const _: () = assert!(size_of::<Record<ReaderState>>() <= 512, "a thread's record stays within 512 bytes");
-
-/// One domain's counters in one thread's record. Written by the thread and its signal handlers only.
-#[derive(Debug, Default)]
-pub(crate) struct Sections {
-    begun: [AtomicU64; 2],
-    ended: [AtomicU64; 2],
-}
+const _: () =
+    assert!(size_of::<Record<ReaderState>>() <= 512, "a thread's record stays within 512 bytes");
 
 /// Bit `n`: slot `n` is taken.
 #[cfg(not(loom))]
@@ -88,15 +83,18 @@ impl Counters for PerThread {
     }
 
     fn begun(&self, index: usize) -> u64 {
-        // Relaxed: ordered by the fence in `Machine::is_drained`, and by the Acquire of the `ended` before it.
+        // Relaxed: ordered by the fence in `Machine::is_drained`, and by the Acquire of the `ended`
+        // before it.
         let fallback = self.fallback.as_ref().map_or(0, |f| f.begun(index));
-        self.all().fold(fallback, |sum, one| sum.wrapping_add(one.begun[index].load(Ordering::Relaxed)))
+        self.all()
+            .fold(fallback, |sum, one| sum.wrapping_add(one.begun[index].load(Ordering::Relaxed)))
     }
 
     fn ended(&self, index: usize) -> u64 {
         let fallback = self.fallback.as_ref().map_or(0, |f| f.ended(index));
         // Acquire pairs with the Release in `add_one`.
-        self.all().fold(fallback, |sum, one| sum.wrapping_add(one.ended[index].load(Ordering::Acquire)))
+        self.all()
+            .fold(fallback, |sum, one| sum.wrapping_add(one.ended[index].load(Ordering::Acquire)))
     }
 
     fn forget(&self) {
@@ -114,7 +112,8 @@ impl Counters for PerThread {
 impl Drop for PerThread {
     fn drop(&mut self) {
         if self.slot < SLOTS && (0..2).all(|index| self.ended(index) == self.begun(index)) {
-            // Release pairs with the Acquire in `take_slot`: the successor finds the sums as they are now.
+            // Release pairs with the Acquire in `take_slot`: the successor finds the sums as they
+            // are now.
             TAKEN.fetch_and(!(1 << self.slot), Ordering::Release);
         }
     }
@@ -128,7 +127,12 @@ fn take_slot() -> Option<usize> {
             return None;
         }
         // Acquire pairs with the Release in `drop`.
-        match TAKEN.compare_exchange_weak(taken, taken | 1 << slot, Ordering::Acquire, Ordering::Relaxed) {
+        match TAKEN.compare_exchange_weak(
+            taken,
+            taken | 1 << slot,
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        ) {
             Ok(_) => return Some(slot),
             Err(now) => taken = now,
         }

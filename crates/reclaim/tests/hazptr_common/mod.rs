@@ -1,4 +1,5 @@
-//! What the tests of hazard pointers share: objects that count their drops, and a domain for each test.
+//! What the tests of hazard pointers share: objects that count their drops, and a domain for each
+//! test.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use reclaim::hazptr::{Domain, Head, Policy};
@@ -31,7 +32,11 @@ impl Fixture {
     }
 
     pub(crate) fn object(&self, value: u64) -> *mut Counted {
-        Box::into_raw(Box::new(Counted { head: Head::new(), value, drops: Arc::clone(&self.drops) }))
+        Box::into_raw(Box::new(Counted {
+            head: Head::new(),
+            value,
+            drops: Arc::clone(&self.drops),
+        }))
     }
 
     pub(crate) fn retire(&self, object: *mut Counted) {

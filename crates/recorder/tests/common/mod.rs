@@ -1,4 +1,5 @@
-//! A segment, an engine with blocks in it, a recorder, and functions to probe that call each other by the bits of a number: as many stacks as wanted.
+//! A segment, an engine with blocks in it, a recorder, and functions to probe that call each other
+//! by the bits of a number: as many stacks as wanted.
 #![allow(dead_code)]
 
 use recorder::{Loaded, Probe, Recorder};
@@ -10,7 +11,8 @@ use unwind::Module;
 use uprobe::{Action, Config, Engine, Hooks, Patching, Target};
 use wire::{Identity, Segment, Shape, Stacks, cell};
 
-// Twelve levels, each with two calls of the next, and the leaf, which is probed: push, lea, pop, ret.
+// Twelve levels, each with two calls of the next, and the leaf, which is probed: push, lea, pop,
+// ret.
 std::arch::global_asm!(
     ".globl recorder_level_0",
     ".altmacro",
@@ -82,7 +84,7 @@ pub(crate) fn segment() -> &'static Segment {
 }
 
 fn thread_start() -> *mut u8 {
-    let cells = || segment().cells(segment().take_block(std::process::id(), 0)?);
+    let cells = || segment().cells(segment().take_block(wire::Owner::current(), 0).ok()?);
     cells().map_or(std::ptr::null_mut(), |(cells, _)| cells.as_ptr())
 }
 
@@ -103,29 +105,54 @@ pub(crate) fn start(stacks: Stacks) -> &'static Recorder {
             cell_bytes: cell::TIMED_BYTES,
             budget: 1 << 30,
             per_thread: false,
+            scarce: false,
             stacks: Some(stacks),
         };
         let path = std::env::temp_dir().join(format!("recorder-test-{}", std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("a temporary file");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .expect("a temporary file");
         std::fs::remove_file(path).expect("just made");
         let _ = SEGMENT.set(Segment::create(&file, shape).expect("a segment"));
-        let engine = Engine::start(Hooks { thread_start, thread_exit, lost: |loss| panic!("lost: {loss:?}") }, Config::default())
-            .expect("an engine");
+        let engine = Engine::start(
+            Hooks { thread_start, thread_exit, lost: |loss| panic!("lost: {loss:?}") },
+            Config::default(),
+        )
+        .expect("an engine");
         let recorder = Recorder::start(segment(), || ()).expect("a recorder");
         let file = |n: usize| Identity { ino: n as u64 + 1, ..Identity::default() };
-        recorder.loaded(Module::all(&mut |_| 0).into_iter().enumerate().map(|(n, module)| Loaded { module, file: file(n) }).collect());
+        recorder.loaded(
+            Module::all(&mut |_| 0)
+                .into_iter()
+                .enumerate()
+                .map(|(n, module)| Loaded { module, file: file(n) })
+                .collect(),
+        );
         let address = recorder_leaf as *const () as u64;
         let probe = Probe { address, entry: true, cell: 0, timed: stacks.timed };
         let mut batch = engine.batch();
-        batch.add(Target { after: 4, ..Target::entry(address, 7, Action::Call(recorder.consumer(probe))) });
+        batch.add(Target {
+            after: 4,
+            ..Target::entry(address, 7, Action::Call(recorder.consumer(probe)))
+        });
         batch.commit(Patching::Quiet).remove(0).expect("armed");
         recorder
     })
 }
 
 /// Stacks of which everything fits.
-pub(crate) const ROOMY: Stacks =
-    Stacks { depot_bytes: 16 << 20, counts_bytes: 16 << 20, depth: 64, frame_pointers: false, timed: false, evict: false };
+pub(crate) const ROOMY: Stacks = Stacks {
+    depot_bytes: 16 << 20,
+    counts_bytes: 16 << 20,
+    depth: 64,
+    frame_pointers: false,
+    timed: false,
+    evict: false,
+};
 
 /// A field of the leaf's cell, over all threads.
 pub(crate) fn cell(field: usize) -> u64 {

@@ -22,7 +22,8 @@ pub(crate) fn differs(theirs: &[AtomicU64], ours: &[u64]) -> bool {
     acc[0] | acc[1] | acc[2] | acc[3] != 0
 }
 
-/// A bit for each of sixteen bytes in the first two words that equals `tag`. May have wrong ones above a right one, never misses one.
+/// A bit for each of sixteen bytes in the first two words that equals `tag`. May have wrong ones
+/// above a right one, never misses one.
 #[inline(always)]
 pub(crate) fn bytes_equal(words: &[AtomicU64; 8], tag: u8) -> u32 {
     const EVERY_BYTE: u64 = 0x0101_0101_0101_0101;

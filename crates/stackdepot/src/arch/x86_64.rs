@@ -1,8 +1,10 @@
 //! The comparisons with SSE2, which every x86-64 has.
 //!
-//! The loads are assembly because shared words may change meanwhile. To Rust the assembly is relaxed atomic loads of the words in some order, which is what the processor does: it may
-//! split a 16-byte load, but none of the aligned words in it. Wider vectors would be faster still; but the trampoline of a probe may save only what code
-//! compiled for any x86-64 touches, and that is the xmm registers.
+//! The loads are assembly because shared words may change meanwhile. To Rust the assembly is
+//! relaxed atomic loads of the words in some order, which is what the processor does: it may split
+//! a 16-byte load, but none of the aligned words in it. Wider vectors would be faster still; but
+//! the trampoline of a probe may save only what code compiled for any x86-64 touches, and that is
+//! the xmm registers.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
@@ -28,7 +30,8 @@ fn blocks_differ(theirs: &[[AtomicU64; 8]], ours: &[[u64; 8]]) -> bool {
         return false;
     }
     let equal: u32;
-    // SAFETY: reads n blocks of 64 bytes from each of two slices that have at least n, n being at least 1, and writes registers only.
+    // SAFETY: reads n blocks of 64 bytes from each of two slices that have at least n, n being at
+    // least 1, and writes registers only.
     unsafe {
         asm!(
             "pxor {a}, {a}",
@@ -76,7 +79,8 @@ fn blocks_differ(theirs: &[[AtomicU64; 8]], ours: &[[u64; 8]]) -> bool {
 #[inline(always)]
 pub(crate) fn bytes_equal(words: &[AtomicU64; 8], tag: u8) -> u32 {
     let equal: u32;
-    // SAFETY: reads the first 16 of the 64 bytes behind a reference and writes registers only. As relaxed loads: tags are hints.
+    // SAFETY: reads the first 16 of the 64 bytes behind a reference and writes registers only. As
+    // relaxed loads: tags are hints.
     unsafe {
         asm!(
             "movd {y}, {tags:e}",

@@ -34,15 +34,27 @@ impl Mapping {
 
     fn map(bytes: usize, flags: i32, fd: i32) -> Self {
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                fd,
+                0,
+            )
+        };
         assert_ne!(base, libc::MAP_FAILED);
         Self { base: NonNull::new(base.cast()).unwrap(), bytes }
     }
 
     /// From here on any write to the mapping is a fault.
     pub(crate) fn protect(&self) {
-        // SAFETY: the own mapping.
-        assert_eq!(unsafe { libc::mprotect(self.base.as_ptr().cast(), self.bytes, libc::PROT_READ) }, 0);
+        assert_eq!(
+            // SAFETY: the own mapping.
+            unsafe { libc::mprotect(self.base.as_ptr().cast(), self.bytes, libc::PROT_READ) },
+            0
+        );
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -54,7 +66,8 @@ impl Mapping {
     }
 
     pub(crate) fn as_private(&self) -> Region {
-        // SAFETY: tests drop their depots before the mapping, and reach into it only through `word`.
+        // SAFETY: tests drop their depots before the mapping, and reach into it only through
+        // `word`.
         unsafe { Region::private(self.base, self.bytes) }
     }
 
@@ -81,7 +94,9 @@ impl Mapping {
     pub(crate) fn copy(&self) -> Self {
         let other = Self::private(self.bytes);
         // SAFETY: two mappings of the same size; nobody writes meanwhile.
-        unsafe { std::ptr::copy_nonoverlapping(self.base.as_ptr(), other.base.as_ptr(), self.bytes) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.base.as_ptr(), other.base.as_ptr(), self.bytes)
+        };
         other
     }
 }
@@ -122,7 +137,8 @@ pub(crate) fn stack(n: u64, deepest: u64) -> Vec<u64> {
     (0..depth).map(|i| 0x5500_0000_0000 + (rng.next() & 0xf_ffff) + i).collect()
 }
 
-/// Runs `f` in a fork child and returns the child's exit code, or minus the signal that killed it. The child exits without unwinding into the test runner.
+/// Runs `f` in a fork child and returns the child's exit code, or minus the signal that killed it.
+/// The child exits without unwinding into the test runner.
 pub(crate) fn in_child(f: impl FnOnce() -> i32) -> i32 {
     let pid = fork(f);
     wait(pid)

@@ -1,10 +1,13 @@
 //! x86-64: the code that runs at a hit.
 
 pub(crate) mod area;
-pub(crate) mod cold;
-pub(crate) mod consumer;
+mod consumer;
 pub(crate) mod entry;
 pub(crate) mod exit;
 pub(crate) mod prologue;
+mod routines;
+mod slow_path;
+pub(crate) mod tail;
 pub(crate) mod tls;
 pub(crate) mod vector;
+pub(crate) mod vectors;

@@ -1,20 +1,20 @@
-//! Signal masks as the program sees them. SIGTRAP is never blocked in the kernel, for a breakpoint would kill then; the thread remembers that the program believes so, and a
-//! SIGTRAP that somebody sends meanwhile waits until it is unblocked.
+//! Signal masks as the program sees them. SIGTRAP is never blocked in the kernel, for a breakpoint
+//! would kill then; the thread remembers that the program believes so, and a SIGTRAP that somebody
+//! sends meanwhile waits until it is unblocked.
 //!
 //! The word is the thread's own, written by it and its handlers.
 #![allow(unsafe_code)]
 
-use super::traps;
 use crate::arch::x86_64::tls::{self, TRAPS};
 use crate::kernel::{self, Mask, bit};
-use libc::{SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGTRAP, c_int, sigset_t};
+use libc::{SIGTRAP, sigset_t};
 
 /// The program has blocked SIGTRAP.
 const BLOCKED: usize = 1;
 /// One came.
 const PENDING: usize = 2;
 /// Signals for glibc's own use: it does not let the program block them.
-const INTERNAL: Mask = bit(32) | bit(33);
+pub(super) const INTERNAL: Mask = bit(32) | bit(33);
 
 /// The kernel's part of a set.
 pub(super) fn of(set: &sigset_t) -> Mask {
@@ -38,11 +38,12 @@ pub(super) fn keep_trap() {
     tls::set::<TRAPS>(tls::get::<TRAPS>() | PENDING);
 }
 
-fn block_traps(block: bool) {
+/// The program blocks SIGTRAP, or does not any more. `install` sees to it that whoever sends one
+/// finds our handler, which keeps it.
+pub(super) fn block_traps(block: bool, install: fn()) {
     let word = tls::get::<TRAPS>();
     if block {
-        // Whoever sends one finds our handler, which keeps it.
-        traps::install();
+        install();
         tls::set::<TRAPS>(word | BLOCKED);
     } else {
         tls::set::<TRAPS>(0);
@@ -59,50 +60,15 @@ pub(super) fn show(frame: &mut sigset_t) {
     }
 }
 
-/// The handler is done: what it has left there is what the program believes now.
-pub(super) fn take_back(frame: &mut sigset_t) {
+/// The handler is done: what it has left there is what the program believes now. `install` as for
+/// [`block_traps`].
+pub(super) fn take_back(frame: &mut sigset_t, install: fn()) {
     let mask = of(frame);
     let block = mask & bit(SIGTRAP) != 0;
     if block != blocks_traps() {
-        block_traps(block);
+        block_traps(block, install);
     }
     set(frame, mask & !bit(SIGTRAP));
-}
-
-/// `sigprocmask(2)` and `pthread_sigmask(3)` for the program; 0 or an error number. SIGTRAP is blocked in appearance only.
-///
-/// # Safety
-/// `new` and `old` are null or valid.
-///
-/// # Context
-/// Signal-safe.
-pub unsafe fn mask(how: c_int, new: *const sigset_t, old: *mut sigset_t) -> c_int {
-    // SAFETY: the caller's pointer.
-    let asked = unsafe { new.as_ref() }.map(of);
-    let blocked = blocks_traps();
-    let real = asked.map(|mask| if how == SIG_UNBLOCK { mask } else { mask & !INTERNAL & !bit(SIGTRAP) });
-    let real = real.as_ref().map_or(0, |mask| std::ptr::from_ref(mask).expose_provenance());
-    // SAFETY: a mask that lives through the call, and the caller's pointer.
-    let error = unsafe { kernel::rt_sigprocmask(how, real, old.expose_provenance()) };
-    if error != 0 {
-        return error;
-    }
-    // SAFETY: the caller's pointer, to which the kernel has written.
-    if let Some(old) = unsafe { old.as_mut() }.filter(|_| blocked) {
-        set(old, of(old) | bit(SIGTRAP));
-    }
-    if let Some(mask) = asked {
-        let named = mask & bit(SIGTRAP) != 0;
-        let block = match how {
-            SIG_BLOCK => blocked || named,
-            SIG_UNBLOCK => blocked && !named,
-            _ => named,
-        };
-        if block != blocked {
-            block_traps(block);
-        }
-    }
-    0
 }
 
 /// `sigpending(2)` for the program.
@@ -113,29 +79,3 @@ pub fn pending() -> u64 {
     let kept = if tls::get::<TRAPS>() & PENDING == 0 { 0 } else { bit(SIGTRAP) };
     kernel::pending_signals() | kept
 }
-
-/// What a thread hands on to one that it starts.
-#[derive(Clone, Copy, Debug)]
-pub struct Inherited(bool);
-
-/// For a thread that is about to start another one.
-pub fn inherited() -> Inherited {
-    Inherited(blocks_traps())
-}
-
-/// In the new thread.
-pub fn inherit(from: Inherited) {
-    if from.0 != blocks_traps() {
-        block_traps(from.0);
-    }
-}
-
-/// Unblocks SIGTRAP in the calling thread, if it is blocked in the kernel, without the program noticing: for the first thread of a program that was started like that.
-pub fn adopt() {
-    let before = kernel::change_mask(SIG_UNBLOCK, bit(SIGTRAP));
-    if before & bit(SIGTRAP) != 0 {
-        block_traps(true);
-    }
-}
-
-const _: () = assert!(SIG_SETMASK == 2, "the only other request");

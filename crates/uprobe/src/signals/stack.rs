@@ -1,4 +1,5 @@
-//! Whether the thread is on its signal stack: the kernel knows, but not every program may ask it (seccomp). Each handler's frame tells which stack it was.
+//! Whether the thread is on its signal stack: the kernel knows, but not every program may ask it
+//! (seccomp). Each handler's frame tells which stack it was.
 //!
 //! A handler that was not installed through [`super::sigaction`] is not noticed.
 
@@ -9,7 +10,8 @@ use libc::{SS_DISABLE, ucontext_t};
 /// In a handler: remembers the stack.
 pub(super) fn note(frame: &ucontext_t) {
     let stack = &frame.uc_stack;
-    let (start, size) = if stack.ss_flags & SS_DISABLE == 0 { (stack.ss_sp.addr(), stack.ss_size) } else { (0, 0) };
+    let (start, size) =
+        if stack.ss_flags & SS_DISABLE == 0 { (stack.ss_sp.addr(), stack.ss_size) } else { (0, 0) };
     tls::set::<SIGNAL_STACK>(start);
     tls::set::<SIGNAL_STACK_END>(start.saturating_add(size));
 }

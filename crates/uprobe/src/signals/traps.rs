@@ -2,27 +2,23 @@
 #![allow(unsafe_code)]
 
 use super::dispositions::{self, handler, system};
-use super::{frame, masks, stack};
+use super::{frame, masks, stack, wrap};
 use crate::trap_table::{self, Meaning};
 use crate::{breakpoint, kernel};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering};
-use libc::{SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP, c_int, c_void, siginfo_t, ucontext_t};
+use libc::{
+    SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP, c_int, c_void,
+    siginfo_t, ucontext_t,
+};
 
 const INT3: u8 = 0xcc;
 /// `si_code` of a trap by `int3`.
 const SI_KERNEL: c_int = 0x80;
 
-static INSTALLED: AtomicBool = AtomicBool::new(false);
-
-/// Whether our handlers stand before the program's for SIGTRAP and SIGILL.
-pub(super) fn installed() -> bool {
-    INSTALLED.load(Ordering::Acquire)
-}
-
-/// Puts our handlers before the program's, and lets the calling thread be trapped. Two threads may do so at once.
+/// Puts our handlers before the program's, and lets the calling thread be trapped. Two threads may
+/// do so at once.
 pub(crate) fn install() {
-    if installed() {
+    if dispositions::traps_are_ours() {
         return;
     }
     for signal in [SIGTRAP, SIGILL] {
@@ -32,22 +28,37 @@ pub(crate) fn install() {
             // SAFETY: as above.
             let mut new: libc::sigaction = unsafe { core::mem::zeroed() };
             new.sa_sigaction = trapped as *const () as usize;
-            // NODEFER: what the handler calls may be probed by a breakpoint, and a blocked SIGTRAP would kill.
+            // NODEFER: what the handler calls may be probed by a breakpoint, and a blocked SIGTRAP
+            // would kill.
             new.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-            // Everything else waits: a profiler's signal would find a frame that is being rewritten.
-            masks::set(&mut new.sa_mask, kernel::ALL & !(kernel::bit(SIGTRAP) | kernel::bit(SIGILL)));
+            // Everything else waits: a profiler's signal would find a frame that is being
+            // rewritten.
+            masks::set(
+                &mut new.sa_mask,
+                kernel::ALL & !(kernel::bit(SIGTRAP) | kernel::bit(SIGILL)),
+            );
             // SAFETY: a handler for the life of the process.
             if unsafe { system(signal, &raw const new, &raw mut old) } == 0 && action.is_none() {
                 *action = Some(old);
             }
         });
     }
-    INSTALLED.store(true, Ordering::Release);
-    masks::adopt();
+    dispositions::take_traps();
+    adopt();
+}
+
+/// Unblocks SIGTRAP in the calling thread, if it is blocked in the kernel, without the program
+/// noticing: for the first thread of a program that was started like that.
+pub fn adopt() {
+    let before = kernel::change_mask(libc::SIG_UNBLOCK, kernel::bit(SIGTRAP));
+    if before & kernel::bit(SIGTRAP) != 0 {
+        masks::block_traps(true, install);
+    }
 }
 
 extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel gives a SA_SIGINFO handler its frame, which is this handler's alone until it returns.
+    // SAFETY: the kernel gives a SA_SIGINFO handler its frame, which is this handler's alone until
+    // it returns.
     let frame = unsafe { &mut *context.cast::<ucontext_t>() };
     // SAFETY: as above.
     let code = unsafe { (*info).si_code };
@@ -67,8 +78,11 @@ fn resolve(signal: c_int, frame: &mut ucontext_t) -> bool {
             breakpoint::hit(site, &mut registers);
         }
         Some(Meaning::GoOn(to)) => registers.rip = to,
-        // Removed since the trap was taken: try again what is there now. A trap that is there still is somebody else's.
-        None if signal == SIGTRAP && byte_at(address) != INT3 && trap_table::was_ours(address) => registers.rip = address,
+        // Removed since the trap was taken: try again what is there now. A trap that is there still
+        // is somebody else's.
+        None if signal == SIGTRAP && byte_at(address) != INT3 && trap_table::was_ours(address) => {
+            registers.rip = address
+        }
         None => return false,
     }
     frame::write(frame, &registers);
@@ -91,11 +105,12 @@ fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, frame: &mut ucontex
         SIG_IGN if !synchronous => {}
         // The kernel does not let a program ignore a trap of its own.
         SIG_DFL | SIG_IGN => die(signal, code, frame),
-        _ => super::wrap::call(signal, info, frame),
+        _ => wrap::call(signal, info, frame, install),
     }
 }
 
-/// Restores the default and makes it happen again, so that the core shows the program and not this handler.
+/// Restores the default and makes it happen again, so that the core shows the program and not this
+/// handler.
 fn die(signal: c_int, code: c_int, frame: &mut ucontext_t) {
     // SAFETY: zero is a valid sigaction, and means SIG_DFL.
     let default: libc::sigaction = unsafe { core::mem::zeroed() };

@@ -2,27 +2,22 @@
 #![allow(unsafe_code)]
 
 use super::dispositions::{self, handler};
-use super::{frame, masks, stack, traps};
+use super::{frame, masks};
 use crate::{kernel, stubs};
-use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, sigset_t, ucontext_t};
+use libc::{
+    SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, sigset_t, ucontext_t,
+};
 use patch::Registers;
 
-/// What the kernel calls instead of a handler of the program.
-pub(super) extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel gives a SA_SIGINFO handler its frame.
-    let frame = unsafe { &mut *context.cast::<ucontext_t>() };
-    stack::note(frame);
-    call(signal, info, frame);
-}
-
-/// Calls the program's handler with a frame that shows the program's own code.
-pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) {
+/// Calls the program's handler with a frame that shows the program's own code. `install` is for a
+/// handler that blocks SIGTRAP: see [`masks::block_traps`].
+pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t, install: fn()) {
     let there = handler(signal);
     if there == SIG_DFL || there == SIG_IGN {
         // Changed since the kernel decided to call us.
         return;
     }
-    if matches!(signal, libc::SIGTRAP | libc::SIGILL) && traps::installed() {
+    if matches!(signal, libc::SIGTRAP | libc::SIGILL) && dispositions::traps_are_ours() {
         own_mask(signal, &frame.uc_sigmask);
     }
     let interrupted = frame::read(frame);
@@ -30,20 +25,24 @@ pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) 
     if stubs::present(&mut shown) {
         frame::write(frame, &shown);
     }
-    // SAFETY: the program gave this address to sigaction as a handler; one of a single argument does not look at the others.
-    let function: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { core::mem::transmute(there) };
+    // SAFETY: the program gave this address to sigaction as a handler; one of a single argument
+    // does not look at the others.
+    let function: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+        unsafe { core::mem::transmute(there) };
     masks::show(&mut frame.uc_sigmask);
     function(signal, info, std::ptr::from_mut(frame).cast());
-    masks::take_back(&mut frame.uc_sigmask);
+    masks::take_back(&mut frame.uc_sigmask, install);
     go_on(frame, &shown, &interrupted);
 }
 
-/// Lets the thread go on as the handler left the frame: with what it changed, and else where it was.
+/// Lets the thread go on as the handler left the frame: with what it changed, and else where it
+/// was.
 fn go_on(frame: &mut ucontext_t, shown: &Registers, interrupted: &Registers) {
     let left = frame::read(frame);
     let mut next = left;
     if left.rip == shown.rip {
-        // It may have mended a register, and tries the instruction again, which is ours. Everything that it did not touch is as it was.
+        // It may have mended a register, and tries the instruction again, which is ours. Everything
+        // that it did not touch is as it was.
         next = left.or_where_same(shown, interrupted);
     } else if let Some(to) = stubs::relocated(left.rip) {
         // To an instruction that is not where it was.
@@ -54,7 +53,8 @@ fn go_on(frame: &mut ucontext_t, shown: &Registers, interrupted: &Registers) {
     }
 }
 
-/// The kernel called our handler with our flags and mask: applies those of the program's. The mask ends with the frame.
+/// The kernel called our handler with our flags and mask: applies those of the program's. The mask
+/// ends with the frame.
 fn own_mask(signal: c_int, interrupted: &sigset_t) {
     let action = dispositions::with(signal, |action| {
         let now = *action;
@@ -66,7 +66,8 @@ fn own_mask(signal: c_int, interrupted: &sigset_t) {
     if let Some(Some(action)) = action {
         let own = if action.sa_flags & SA_NODEFER == 0 { kernel::bit(signal) } else { 0 };
         // SIGTRAP blocked would kill at the next breakpoint.
-        let mask = (masks::of(interrupted) | masks::of(&action.sa_mask) | own) & !kernel::bit(libc::SIGTRAP);
-        kernel::restore_signals(mask);
+        let mask = (masks::of(interrupted) | masks::of(&action.sa_mask) | own)
+            & !kernel::bit(libc::SIGTRAP);
+        kernel::block(mask);
     }
 }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use patch::Liveness;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use uprobe::by_hand::{self, Armed, Kind};
+use uprobe::testing::{self, Armed, Kind};
 use uprobe::{Hooks, Loss};
 
 pub const BLOCKS: usize = 128;
@@ -16,11 +16,15 @@ struct Block {
     words: [AtomicU64; WORDS],
 }
 
-static ALL: [Block; BLOCKS] = [const { Block { used: AtomicBool::new(false), words: [const { AtomicU64::new(0) }; WORDS] } }; BLOCKS];
+static ALL: [Block; BLOCKS] =
+    [const { Block { used: AtomicBool::new(false), words: [const { AtomicU64::new(0) }; WORDS] } };
+        BLOCKS];
 
 fn thread_start() -> *mut u8 {
     ALL.iter()
-        .find(|b| b.used.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok())
+        .find(|b| {
+            b.used.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })
         .map_or(core::ptr::null_mut(), |b| (&raw const b.words).cast::<u8>().cast_mut())
 }
 
@@ -42,7 +46,7 @@ pub fn hooks() -> Hooks {
 
 pub fn start() {
     static STARTED: OnceLock<()> = OnceLock::new();
-    STARTED.get_or_init(|| by_hand::start(hooks()).expect("the hit path"));
+    STARTED.get_or_init(|| testing::start(hooks()).expect("the hit path"));
 }
 
 /// The n-th timed cell of every block; there are five.
@@ -77,7 +81,8 @@ pub fn buckets(cell: u32) -> u64 {
 }
 
 /// At the entry of a function under the calling convention.
-pub const ENTRY: Liveness = Liveness { flags: false, rax: false, r10: false, r11: false, red_zone: false, ..Liveness::ALL };
+pub const ENTRY: Liveness =
+    Liveness { flags: false, rax: false, r10: false, r11: false, red_zone: false, ..Liveness::ALL };
 
 /// Arms a target of this file (they begin with five bytes that run anywhere).
 pub fn arm(function: usize, kind: Kind) -> Armed {
@@ -91,7 +96,7 @@ pub fn arm_with(function: usize, kind: Kind, live: &Liveness, loops: bool) -> Ar
     start();
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: see above; tests arm before they call.
-    unsafe { by_hand::arm(function, 5, kind, live, loops) }.expect("memory near the target")
+    unsafe { testing::arm(function, 5, kind, live, loops) }.expect("memory near the target")
 }
 
 global_asm!(
@@ -181,7 +186,8 @@ global_asm!(
     "ping ping, pong",
     "ping pong, ping",
     ".purgem ping",
-    // spin(n): branches back to its first byte n - 1 times, and keeps a sum in its red zone; returns n.
+    // spin(n): branches back to its first byte n - 1 times, and keeps a sum in its red zone;
+    // returns n.
     ".balign 64",
     ".globl spin",
     ".type spin,@function",

@@ -60,7 +60,13 @@ impl Map {
     /// A map with all elements allocated in advance.
     pub(super) fn new(kind: Kind, entries: u32) -> io::Result<Self> {
         let key_size = if matches!(kind, Kind::Hash) { 8 } else { 4 };
-        let attr = CreateMap { kind: kind as u32, key_size, value_size: 8, max_entries: entries, flags: 0 };
+        let attr = CreateMap {
+            kind: kind as u32,
+            key_size,
+            value_size: 8,
+            max_entries: entries,
+            flags: 0,
+        };
         Ok(Self { fd: new_fd(MAP_CREATE, &attr)?, entries })
     }
 
@@ -74,7 +80,12 @@ impl Map {
         let mut total = 0_u64;
         let mut values = vec![0_u64; possible_cpus()?];
         for key in 0..self.entries {
-            let attr = Lookup { map: self.fd() as u32, key: (&raw const key) as u64, value: values.as_mut_ptr() as u64, flags: 0 };
+            let attr = Lookup {
+                map: self.fd() as u32,
+                key: (&raw const key) as u64,
+                value: values.as_mut_ptr() as u64,
+                flags: 0,
+            };
             bpf(MAP_LOOKUP, &attr)?;
             total = values.iter().fold(total, |sum, v| sum.wrapping_add(*v));
         }
@@ -115,8 +126,10 @@ fn new_fd<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
 }
 
 fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
-    // SAFETY: `attr` begins the union that the command expects and its size says where it ends; the addresses in it are of live buffers as large as the command uses.
-    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    // SAFETY: `attr` begins the union that the command expects and its size says where it ends; the
+    // addresses in it are of live buffers as large as the command uses.
+    let rc =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc) }
 }
 
@@ -124,5 +137,6 @@ fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
 fn possible_cpus() -> io::Result<usize> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
     let last = text.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
-    last.map(|n| n + 1).ok_or_else(|| io::Error::other("no CPU numbers in /sys/devices/system/cpu/possible"))
+    last.map(|n| n + 1)
+        .ok_or_else(|| io::Error::other("no CPU numbers in /sys/devices/system/cpu/possible"))
 }

@@ -1,6 +1,7 @@
 //! The few BPF instructions that the peers' programs are made of.
 //!
-//! Encoding and names after `Documentation/bpf/standardization/instruction-set.rst`. r0 is the result, r1 to r5 are arguments and lost in calls, r6 to r9 survive them, r10 is the frame.
+//! Encoding and names after `Documentation/bpf/standardization/instruction-set.rst`. r0 is the
+//! result, r1 to r5 are arguments and lost in calls, r6 to r9 survive them, r10 is the frame.
 
 /// One instruction as the kernel takes it.
 #[repr(C)]
@@ -104,7 +105,9 @@ pub(super) const fn exit() -> Insn {
 
 #[cfg(test)]
 mod tests {
-    use super::{Alu, Insn, alu, alu_reg, call, exit, load, load_map, skip_if_equal, store_word_constant};
+    use super::{
+        Alu, Insn, alu, alu_reg, call, exit, load, load_map, skip_if_equal, store_word_constant,
+    };
 
     fn bytes(insn: Insn) -> [u8; 8] {
         let [o0, o1] = insn.offset.to_le_bytes();

@@ -41,10 +41,17 @@ const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 pub(super) struct Probe(OwnedFd);
 
 impl Probe {
-    /// Arms `end` of the function at `address`, which lies in this program's own file. At each hit `program` runs if there is one, on any CPU; else perf counts the hits on `cpu`.
+    /// Arms `end` of the function at `address`, which lies in this program's own file. At each hit
+    /// `program` runs if there is one, on any CPU; else perf counts the hits on `cpu`.
     ///
-    /// The event is one for all processes, as libbpf's are: one for this process would not follow into its threads (`inherit` makes clone fail on this device).
-    pub(super) fn arm(address: u64, end: End, program: Option<&OwnedFd>, cpu: usize) -> io::Result<Self> {
+    /// The event is one for all processes, as libbpf's are: one for this process would not follow
+    /// into its threads (`inherit` makes clone fail on this device).
+    pub(super) fn arm(
+        address: u64,
+        end: End,
+        program: Option<&OwnedFd>,
+        cpu: usize,
+    ) -> io::Result<Self> {
         let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
         let kind = kind.trim().parse().map_err(io::Error::other)?;
         let (path, offset) = file_offset(address)?;
@@ -62,7 +69,16 @@ impl Probe {
         const NO_GROUP: libc::c_int = -1;
         const CLOSE_ON_EXEC: libc::c_ulong = 8;
         // SAFETY: `attr` has the size that it says, and the path that it points at is live.
-        let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, EVERYBODY, cpu, NO_GROUP, CLOSE_ON_EXEC) };
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attr,
+                EVERYBODY,
+                cpu,
+                NO_GROUP,
+                CLOSE_ON_EXEC,
+            )
+        };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -1,9 +1,11 @@
 //! The peers' BPF programs: a counter, and the pair that makes a latency histogram.
 //!
-//! Hand-written, and no dearer than what a compiler makes of the usual C: per-CPU arrays without atomics, a start time per thread that is overwritten in place, the logarithm by halving.
+//! Hand-written, and no dearer than what a compiler makes of the usual C: per-CPU arrays without
+//! atomics, a start time per thread that is overwritten in place, the logarithm by halving.
 
 use super::insn::{
-    Alu, Insn, alu, alu_reg, call, exit, load, load_map, skip, skip_if_equal, skip_if_less, store, store_word, store_word_constant,
+    Alu, Insn, alu, alu_reg, call, exit, load, load_map, skip, skip_if_equal, skip_if_less, store,
+    store_word, store_word_constant,
 };
 
 /// `bpf_map_lookup_elem(map, key)`: a pointer to the value, or 0.
@@ -20,7 +22,8 @@ pub(super) const BUCKETS: u32 = 64;
 
 /// `counts[0] += 1; return 0`.
 pub(super) fn count(counts: i32) -> Vec<Insn> {
-    let mut p = vec![store_word_constant(10, 0, -4), alu_reg(Alu::Mov, 2, 10), alu(Alu::Add, 2, -4)];
+    let mut p =
+        vec![store_word_constant(10, 0, -4), alu_reg(Alu::Mov, 2, 10), alu(Alu::Add, 2, -4)];
     p.extend(load_map(1, counts));
     p.push(call(LOOKUP));
     p.extend(add_one_and_leave());
@@ -29,7 +32,8 @@ pub(super) fn count(counts: i32) -> Vec<Insn> {
 
 /// `starts[thread] = now; return 0`.
 pub(super) fn remember_start(starts: i32) -> Vec<Insn> {
-    let mut p = vec![call(THREAD), store(10, 0, -8), alu_reg(Alu::Mov, 2, 10), alu(Alu::Add, 2, -8)];
+    let mut p =
+        vec![call(THREAD), store(10, 0, -8), alu_reg(Alu::Mov, 2, 10), alu(Alu::Add, 2, -8)];
     p.extend(load_map(1, starts));
     p.push(call(LOOKUP));
     p.extend([
@@ -54,7 +58,8 @@ pub(super) fn remember_start(starts: i32) -> Vec<Insn> {
 
 /// `histogram[log2(now - starts[thread])] += 1; return 0`.
 pub(super) fn add_duration(starts: i32, histogram: i32) -> Vec<Insn> {
-    let mut p = vec![call(THREAD), store(10, 0, -8), alu_reg(Alu::Mov, 2, 10), alu(Alu::Add, 2, -8)];
+    let mut p =
+        vec![call(THREAD), store(10, 0, -8), alu_reg(Alu::Mov, 2, 10), alu(Alu::Add, 2, -8)];
     p.extend(load_map(1, starts));
     p.extend([
         call(LOOKUP),
@@ -81,5 +86,12 @@ pub(super) fn add_duration(starts: i32, histogram: i32) -> Vec<Insn> {
 
 /// Adds one to the value that r0 points at, if it does.
 fn add_one_and_leave() -> [Insn; 6] {
-    [skip_if_equal(0, 0, 3), load(1, 0, 0), alu(Alu::Add, 1, 1), store(0, 1, 0), alu(Alu::Mov, 0, 0), exit()]
+    [
+        skip_if_equal(0, 0, 3),
+        load(1, 0, 0),
+        alu(Alu::Add, 1, 1),
+        store(0, 1, 0),
+        alu(Alu::Mov, 0, 0),
+        exit(),
+    ]
 }

@@ -1,78 +1,45 @@
-//! The page in a real browser: Chromium without a window, whose elements are read after the script ran.
+//! The page in a real browser: Chromium without a window, whose elements are read after the script
+//! ran.
 
 use super::tests::many_stacks;
 use super::{render, served};
-use crate::recording::Recording;
-use crate::recording::file::tests::complete;
+use crate::model::file::tests::complete;
+use crate::model::recording::Recording;
+use crate::outputs::browser::{elements, state};
 use crate::verbs::report::serve::tests::serving;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// A browser that takes longer has stopped.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The elements of the page at `url`; none where there is no browser, which only a developer's machine may lack.
-fn elements(url: &str) -> Option<String> {
-    let profile = tempfile::tempdir().unwrap();
-    let output = profile.path().join("elements.html");
-    let mut command = Command::new("chromium");
-    command
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"])
-        .args(["--disable-component-update", "--disable-sync", "--window-size=1600,1000", "--virtual-time-budget=10000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(url)
-        .stdin(Stdio::null())
-        .stdout(std::fs::File::create(&output).unwrap())
-        .stderr(Stdio::null());
-    let mut browser = match command.spawn() {
-        Ok(browser) => browser,
-        Err(error) if std::env::var_os("CI").is_none() => {
-            println!("skipped: chromium cannot be started ({error})");
-            return None;
-        }
-        Err(error) => panic!("chromium cannot be started: {error}; scripts/test tools installs it"),
-    };
-    let started = Instant::now();
-    while browser.try_wait().unwrap().is_none() {
-        if started.elapsed() > PATIENCE {
-            let _ = browser.kill();
-            let _ = browser.wait();
-            panic!("{url}: the browser did not end");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let text = std::fs::read_to_string(output).unwrap();
-    assert!(text.contains("data-ready=\"yes\""), "{url}: the script did not come to its end: {} bytes", text.len());
-    Some(text)
-}
-
-fn write(directory: &Path, page: &str) -> String {
-    let path = directory.join("page.html");
-    std::fs::write(&path, page).unwrap();
-    format!("file://{}", path.display())
-}
 
 fn opened(page: &str, fragment: &str) -> Option<String> {
-    let directory = tempfile::tempdir().unwrap();
-    elements(&format!("{}{fragment}", write(directory.path(), page)))
-}
-
-/// An attribute of the page's first element, where the script keeps its state.
-fn state<'a>(text: &'a str, name: &str) -> &'a str {
-    let first = &text[text.find("<html").unwrap()..];
-    let first = &first[..first.find('>').unwrap()];
-    let start = first.find(&format!(" data-{name}=\"")).map(|at| at + name.len() + 8);
-    start.map_or("", |start| first[start..].split('"').next().unwrap())
+    crate::outputs::browser::opened(page, "html", fragment)
 }
 
 /// The boxes of the graph: name and share, depth, left, width.
 fn boxes(text: &str) -> Vec<(String, u32, f64, f64)> {
     let list = text.split("<ol id=\"boxes\">").nth(1).unwrap().split("</ol>").next().unwrap();
     let item = |item: &str| {
-        let attribute = |name: &str| item.split(&format!("data-{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_string();
-        let label = item.split_once('>').unwrap().1.split("</li>").next().unwrap().replace("&lt;", "<").replace("&gt;", ">");
-        (label, attribute("depth").parse().unwrap(), attribute("left").parse().unwrap(), attribute("width").parse().unwrap())
+        let attribute = |name: &str| {
+            item.split(&format!("data-{name}=\""))
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .to_string()
+        };
+        let label = item
+            .split_once('>')
+            .unwrap()
+            .1
+            .split("</li>")
+            .next()
+            .unwrap()
+            .replace("&lt;", "<")
+            .replace("&gt;", ">");
+        (
+            label,
+            attribute("depth").parse().unwrap(),
+            attribute("left").parse().unwrap(),
+            attribute("width").parse().unwrap(),
+        )
     };
     list.split("<li").skip(1).map(item).collect()
 }
@@ -103,7 +70,10 @@ fn boxes_have_names_and_places() {
     assert_eq!(names(&text), expected);
     let boxes = boxes(&text);
     assert!(boxes.contains(&("g<int> 40.0 %".to_string(), 3, 0.6, 0.4)), "{boxes:?}");
-    assert_eq!((state(&text, "zoom"), state(&text, "layout"), state(&text, "boxes")), ("all", "flame", "12"));
+    assert_eq!(
+        (state(&text, "zoom"), state(&text, "layout"), state(&text, "boxes")),
+        ("all", "flame", "12")
+    );
     assert!(text.contains("<h1 id=\"command\">./a -x</h1>"));
 }
 
@@ -114,7 +84,11 @@ fn a_search_in_the_address() {
     assert!(text.contains("80.0 % matched, 1 function<"));
     // Of nested matches the outer one counts.
     let text = opened(&render(&complete()), "#search=MAIN|g%3C&layout=icicle").unwrap();
-    assert_eq!((state(&text, "matched"), state(&text, "layout")), ("50.0 %", "icicle"), "capital letters mean themselves");
+    assert_eq!(
+        (state(&text, "matched"), state(&text, "layout")),
+        ("50.0 %", "icicle"),
+        "capital letters mean themselves"
+    );
     let text = opened(&render(&complete()), "#search=(").unwrap();
     assert!(text.contains("not a regular expression") && state(&text, "matched").is_empty());
 }
@@ -137,13 +111,20 @@ const seen = [];
 const note = () => seen.push([root.dataset.zoom, root.dataset.matched, location.hash].join(" "));
 // The middle of the box of a name, from what the page says of its boxes.
 const point = (name) => {
-    const box = [...document.querySelectorAll("#boxes li")].find((item) => item.textContent.startsWith(name + " "));
+    const items = [...document.querySelectorAll("#boxes li")];
+    const box = items.find((item) => item.textContent.startsWith(name + " "));
     const around = graph.canvas.getBoundingClientRect();
     const line = graph.icicle ? +box.dataset.depth : graph.rows.length - 1 - box.dataset.depth;
-    return { clientX: around.left + around.width * (+box.dataset.left + box.dataset.width / 2), clientY: around.top + (line + 0.5) * ROW, bubbles: true };
+    const middle = +box.dataset.left + box.dataset.width / 2;
+    return {
+        clientX: around.left + around.width * middle,
+        clientY: around.top + (line + 0.5) * ROW,
+        bubbles: true,
+    };
 };
 const mouse = (kind, name) => graph.canvas.dispatchEvent(new MouseEvent(kind, point(name)));
-const key = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const key = (key) =>
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 "##;
 
 #[test]
@@ -159,7 +140,8 @@ key("/"); seen.push(document.activeElement.id);
 search("malloc"); note();
 key("Escape"); note();
 document.querySelector("#functions th:nth-child(5) button").click();
-seen.push([...document.querySelectorAll("#functions td.name")].map((cell) => cell.textContent).join());
+const names = document.querySelectorAll("#functions td.name");
+seen.push([...names].map((cell) => cell.textContent).join());
 document.querySelector("#functions td.name button").click(); note();
 root.dataset.seen = seen.join("\n");
 "##;
@@ -181,7 +163,8 @@ root.dataset.seen = seen.join("\n");
 #[test]
 fn names_stay_text() {
     let mut recording = complete();
-    let hostile = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>";
+    let hostile = "<img src=x \
+        onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>";
     recording.frames[1].symbols[0].name = hostile.to_string();
     recording.functions[0].name = hostile.to_string();
     recording.functions[0].histogram = vec![(1, 2, 3)];
@@ -196,7 +179,9 @@ fn names_stay_text() {
 
 #[test]
 fn nothing_to_show() {
-    let Some(text) = opened(&render(&Recording::default()), "#search=main&zoom=a/b") else { return };
+    let Some(text) = opened(&render(&Recording::default()), "#search=main&zoom=a/b") else {
+        return;
+    };
     assert!(text.contains("no hits: none of the functions was called"));
     assert!(text.contains("<section id=\"flame\" aria-label=\"Flame graph\" hidden"));
 }
@@ -214,6 +199,8 @@ fn served_by_report() {
     let url = serving(complete());
     let Some(text) = elements(&format!("{url}#search=%5Emain%24")) else { return };
     assert_eq!(state(&text, "matched"), "80.0 %");
-    assert!(text.contains("href=\"https://profiler.firefox.com/from-url/http%3A%2F%2F127.0.0.1%3A"));
+    assert!(
+        text.contains("href=\"https://profiler.firefox.com/from-url/http%3A%2F%2F127.0.0.1%3A")
+    );
     assert_eq!(served(&complete()).matches("\"served\":true").count(), 1);
 }

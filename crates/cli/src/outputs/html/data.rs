@@ -1,10 +1,10 @@
 //! What the page is drawn from. Rows are written as columns, which are shorter and read faster.
 
 use crate::human::date;
-use crate::recording::functions::Functions;
-use crate::recording::tree::{Order, Part, Tree};
-use crate::recording::{Header, Recording};
-use crate::report::Row;
+use crate::model::functions::Functions;
+use crate::model::recording::{Header, Recording};
+use crate::model::report::Row;
+use crate::model::tree::{Order, Part, Tree};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -71,7 +71,11 @@ impl<'a> Data<'a> {
             no_stack: &recording.no_stack.reasons,
             cut: recording.cuts(),
             skipped,
-            modules: recording.modules.iter().map(|module| if module.called.is_empty() { &*module.path } else { module.name() }).collect(),
+            modules: recording
+                .modules
+                .iter()
+                .map(|module| if module.called.is_empty() { &*module.path } else { module.name() })
+                .collect(),
             functions: Columns {
                 name: list.iter().map(|function| function.name.as_str()).collect(),
                 module: list.iter().map(|function| function.module.map_or(-1, i64::from)).collect(),

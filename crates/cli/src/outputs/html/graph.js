@@ -20,7 +20,8 @@ const graph = {
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-// By module, and by function a little lighter or darker. What is in brackets is not known, and grey.
+// By module, and by function a little lighter or darker. What is in brackets is not known, and
+// grey.
 function colorOf(name) {
   let color = graph.colors.get(name);
   if (!color) {
@@ -42,14 +43,16 @@ function hueOf(module) {
     for (const [name] of modulesByWeight()) {
       let hue = hash(fileName(name)) % 360;
       const near = (other) => Math.min(Math.abs(hue - other), 360 - Math.abs(hue - other)) < 30;
-      for (let tries = 0; tries < 9 && [...graph.hues.values()].some(near); tries++) hue = (hue + 137) % 360;
+      for (let tries = 0; tries < 9 && [...graph.hues.values() ].some(near); tries++)
+          hue = (hue + 137) % 360;
       graph.hues.set(name, hue);
     }
   }
   return graph.hues.get(module) ?? hash(fileName(module)) % 360;
 }
 
-// Places the boxes that are wide enough to be seen. Only they are looked at: what is narrower is passed with all that is above it.
+// Places the boxes that are wide enough to be seen. Only they are looked at: what is narrower is
+// passed with all that is above it.
 function place() {
   const width = graph.scroller.clientWidth;
   const rows = [];
@@ -99,7 +102,8 @@ function draw() {
     for (const [node, x, wide] of rows[depth] || []) {
       const name = tree.function[node];
       const hit = graph.hits && graph.hits[name];
-      const faded = depth < tree.depth[graph.zoom] || (graph.hits && !hit) || (graph.module !== null && moduleOf(name) !== graph.module);
+      const faded = depth < tree.depth[graph.zoom] || (graph.hits && !hit) ||
+                    (graph.module !== null && moduleOf(name) !== graph.module);
       context.globalAlpha = faded ? 0.4 : 1;
       context.fillStyle = hit ? found : colorOf(name);
       const gap = wide > 3 ? 1 : 0;
@@ -115,7 +119,8 @@ function draw() {
         const text = functions.name[name];
         context.globalAlpha = faded ? 0.65 : 1;
         context.fillStyle = hit ? "#fff" : ink;
-        context.fillText(text.length > room ? text.slice(0, room - 1) + "…" : text, x + 4, y + ROW / 2, wide - 6);
+        context.fillText(text.length > room ? text.slice(0, room - 1) + "…" : text, x + 4,
+                         y + ROW / 2, wide - 6);
       }
     }
   }
@@ -159,22 +164,30 @@ function showTip(event, node) {
   const total = tree.total[node];
   const parts = [element("b", "", functions.name[name])];
   const say = (text, className) => text && parts.push(element("span", className, text));
-  say([moduleOf(name), node > 0 && data.tree.inlined[node - 1] ? "inlined into its caller" : ""].filter(Boolean).join(" · "));
+  say([ moduleOf(name), node > 0 && data.tree.inlined[node - 1] ? "inlined into its caller" : "" ]
+          .filter(Boolean)
+          .join(" · "));
   say(placeOf(node));
   let figures = weight(total) + " · " + share(total, data.total) + " of all";
-  if (graph.zoom && tree.depth[node] > tree.depth[graph.zoom]) figures += " · " + share(total, tree.total[graph.zoom]) + " of the zoom";
-  if (node && tree.own[node] > 0 && tree.own[node] < total) figures += " · self " + weight(tree.own[node]);
+  if (graph.zoom && tree.depth[node] > tree.depth[graph.zoom])
+      figures += " · " + share(total, tree.total[graph.zoom]) + " of the zoom";
+  if (node && tree.own[node] > 0 && tree.own[node] < total)
+      figures += " · self " + weight(tree.own[node]);
   say(figures, "figures");
   tip.replaceChildren(...parts);
   // Beside the pointer, on the side where there is room.
   const [wide, high] = [tip.offsetWidth, tip.offsetHeight];
   tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - wide - 8)) + "px";
-  tip.style.top = (event.clientY + 18 + high > innerHeight ? Math.max(4, event.clientY - high - 12) : event.clientY + 18) + "px";
+  tip.style.top = (event.clientY + 18 + high > innerHeight ? Math.max(4, event.clientY - high - 12)
+                                                           : event.clientY + 18) +
+                  "px";
 }
 
 // Where the eye begins: at the zoomed box, a flame from below.
 function scrollToZoom() {
   const depth = tree.depth[graph.zoom];
   const { scroller, rows } = graph;
-  scroller.scrollTop = graph.icicle ? Math.max(0, (depth - 1) * ROW) : Math.max(0, (rows.length - depth + 1) * ROW - scroller.clientHeight);
+  scroller.scrollTop = graph.icicle
+                           ? Math.max(0, (depth - 1) * ROW)
+                           : Math.max(0, (rows.length - depth + 1) * ROW - scroller.clientHeight);
 }

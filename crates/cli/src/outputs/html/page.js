@@ -28,7 +28,10 @@ function writeAddress(asStep) {
   const parts = [];
   const search = byId("search").value;
   if (search) parts.push("search=" + encodeURIComponent(search));
-  if (graph.zoom) parts.push("zoom=" + pathTo(graph.zoom).slice(1).map((node) => encodeURIComponent(nameOf(node))).join("/"));
+  if (graph.zoom)
+      parts.push(
+          "zoom=" +
+          pathTo(graph.zoom).slice(1).map((node) => encodeURIComponent(nameOf(node))).join("/"));
   if (graph.icicle) parts.push("layout=icicle");
   const address = parts.length ? "#" + parts.join("&") : location.pathname + location.search;
   try {
@@ -112,7 +115,10 @@ function crumbs() {
     const part = node === null ? element("span", "", "…") : link(node);
     return at ? [element("span", "", "›"), part] : [part];
   });
-  if (graph.zoom) parts.push(element("span", "", " " + weight(tree.total[graph.zoom]) + ", " + share(tree.total[graph.zoom], data.total)));
+  if (graph.zoom)
+      parts.push(element("span", "",
+                         " " + weight(tree.total[graph.zoom]) + ", " +
+                             share(tree.total[graph.zoom], data.total)));
   byId("crumbs").replaceChildren(...parts);
 }
 
@@ -121,7 +127,8 @@ function modulesByWeight() {
   const weights = new Map();
   for (let at = 0; at < ALL; at++) {
     const module = moduleOf(at);
-    if (module && functions.total[at]) weights.set(module, (weights.get(module) || 0) + functions.total[at]);
+    if (module && functions.total[at])
+        weights.set(module, (weights.get(module) || 0) + functions.total[at]);
   }
   return [...weights].sort((a, b) => b[1] - a[1]);
 }
@@ -132,7 +139,8 @@ function legend() {
   const modules = modulesByWeight().slice(0, 6).map(([module]) => module);
   byId("legend").replaceChildren(...modules.map((module) => {
     const color = element("i");
-    color.style.background = dark.matches ? `oklch(0.47 0.09 ${hueOf(module)})` : `oklch(0.84 0.088 ${hueOf(module)})`;
+    color.style.background =
+        dark.matches ? `oklch(0.47 0.09 ${hueOf(module)})` : `oklch(0.84 0.088 ${hueOf(module)})`;
     const part = element("span", "", color, fileName(module));
     part.title = module;
     const only = (which) => () => {
@@ -230,7 +238,8 @@ if (isEmpty) {
     writeAddress(false);
     byId("flame").scrollIntoView({ block: "start" });
   });
-  byId("functions-count").textContent = counted(functions.total.filter((total, at) => total > 0 && at !== ALL).length, "function");
+  byId("functions-count").textContent =
+      counted(functions.total.filter((total, at) => total > 0 && at !== ALL).length, "function");
   legend();
   fromAddress();
   listen();

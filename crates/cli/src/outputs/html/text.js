@@ -72,7 +72,8 @@ function element(tag, className, ...inner) {
 // A number for a text that is the same everywhere and always (FNV-1a).
 function hash(text) {
   let value = 0x811c9dc5;
-  for (let at = 0; at < text.length; at++) value = Math.imul(value ^ text.charCodeAt(at), 0x01000193);
+  for (let at = 0; at < text.length; at++)
+      value = Math.imul(value ^ text.charCodeAt(at), 0x01000193);
   value ^= value >>> 15;
   return Math.imul(value, 0x2c1b3c6d) >>> 0;
 }

@@ -85,11 +85,13 @@ function follow(names) {
   return at;
 }
 
-// What a search finds: which functions, and the weight of the stacks that they are in, each stack counted once.
+// What a search finds: which functions, and the weight of the stacks that they are in, each stack
+// counted once.
 function find(text) {
   // Small letters alone mean capital ones, too.
   const expression = new RegExp(text, text === text.toLowerCase() ? "i" : "");
-  const hits = functions.name.map((name, at) => at !== ALL && functions.total[at] > 0 && expression.test(name));
+  const hits = functions.name.map((name, at) => at !== ALL && functions.total[at] > 0 &&
+                                                expression.test(name));
   let total = 0;
   for (let at = 1; at < tree.count; ) {
     if (hits[tree.function[at]]) {

@@ -1,4 +1,5 @@
-//! The messages of `profile.proto`, as far as they are used. Numbers are those of the format; strings are indices of `string_table`, ids begin at 1.
+//! The messages of `profile.proto`, as far as they are used. Numbers are those of the format;
+//! strings are indices of `string_table`, ids begin at 1.
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Profile {
@@ -48,6 +49,17 @@ pub(super) struct Sample {
     /// One for each sample type.
     #[prost(int64, repeated, tag = "2")]
     pub(super) value: Vec<i64>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) label: Vec<Label>,
+}
+
+/// A text that belongs to a sample.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+pub(super) struct Label {
+    #[prost(int64, tag = "1")]
+    pub(super) key: i64,
+    #[prost(int64, tag = "2")]
+    pub(super) str: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

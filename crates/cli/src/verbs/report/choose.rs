@@ -1,38 +1,46 @@
 //! Which functions of a recording a name means.
 
 use crate::exit::{Failure, USAGE};
-use crate::names::without_generics;
+use crate::model::functions::Functions;
+use crate::names::{elided, with_parts, without_generics};
 use crate::pattern::Pattern;
-use crate::recording::functions::Functions;
-use crate::select::{NEAR, likeness, without_signs};
+use crate::suggest::Nearest;
+use crate::text::visible;
 
-/// Most names that are suggested.
-const MOST: usize = 3;
-
-/// For each function, whether `text` means it.
+/// For each function, whether `text` means it: its name as it is printed, or else a pattern.
 ///
 /// # Errors
 /// It means none of them; the nearest names are in the message.
 pub(super) fn choose(functions: &Functions, text: &str) -> anyhow::Result<Vec<bool>> {
+    let chosen = |is_meant: &dyn Fn(&str) -> bool| -> Option<Vec<bool>> {
+        let all: Vec<bool> = functions
+            .list
+            .iter()
+            .map(|function| function.total > 0 && is_meant(&function.name))
+            .collect();
+        all.contains(&true).then_some(all)
+    };
+    let parts = elided(text);
+    let found = chosen(&|name| name == text || *visible(name) == *text).or_else(|| {
+        chosen(&|name| parts.as_ref().is_some_and(|parts| with_parts(&visible(name), parts)))
+    });
+    if let Some(found) = found {
+        return Ok(found);
+    }
     let pattern = Pattern::new(text)?;
-    let is_meant = |name: &str| pattern.matches(name) || (!pattern.generics && pattern.matches(&without_generics(name)));
-    let chosen: Vec<bool> = functions.list.iter().map(|function| function.total > 0 && is_meant(&function.name)).collect();
-    if chosen.contains(&true) { Ok(chosen) } else { Err(Failure::error(USAGE, complaint(functions, text))) }
+    let is_meant = |name: &str| {
+        pattern.matches(name) || (!pattern.generics && pattern.matches(&without_generics(name)))
+    };
+    chosen(&is_meant).ok_or_else(|| Failure::error(USAGE, complaint(functions, text)))
 }
 
 fn complaint(functions: &Functions, text: &str) -> String {
-    let wanted = without_signs(text);
-    let names = functions.list.iter().filter(|function| function.total > 0).map(|function| function.name.as_str());
-    let mut best: Vec<(f64, &str)> = names.map(|name| (likeness(&wanted, name), name)).collect();
-    best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    best.dedup_by(|a, b| a.1 == b.1);
-    let near = best.first().is_some_and(|(score, _)| *score >= NEAR);
-    best.retain(|(score, _)| *score >= NEAR || !near);
-    let names: Vec<&str> = best.into_iter().take(MOST).map(|(_, name)| name).collect();
-    let hint = match (names.is_empty(), near) {
-        (true, _) => "; it has no hits".to_string(),
-        (false, true) => format!("; did you mean {}?", names.join(", ")),
-        (false, false) => format!("; the nearest names are {}; `trapline report --all FILE` shows all", names.join(", ")),
-    };
-    format!("'{text}' matches no function of the recording{hint}")
+    let mut nearest = Nearest::new(text);
+    let names =
+        functions.list.iter().filter(|function| function.total > 0).map(|function| &function.name);
+    names.for_each(|name| nearest.offer(name, || name.clone()));
+    let hint = nearest
+        .hint()
+        .unwrap_or_else(|| "; `trapline report --all FILE` shows all that it has".to_string());
+    format!("'{}' matches no function of the recording{hint}", visible(text))
 }

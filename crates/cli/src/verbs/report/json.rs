@@ -1,9 +1,9 @@
 //! The table for other programs.
 
-use crate::recording::functions::Functions;
-use crate::recording::{Header, Memory, Recording};
+use crate::model::functions::Functions;
+use crate::model::recording::{self, Header, Memory, Recording};
+use crate::model::report::{Armed, SCHEMA, SkippedRow};
 use crate::render::recording::order;
-use crate::report::{Armed, SkippedRow};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,22 @@ struct Table<'a> {
     skipped: &'a [SkippedRow],
     memory: Memory,
     header: &'a Header,
+    /// Version of these fields.
+    schema: u32,
+    /// The heaviest first.
+    threads: Vec<Thread<'a>>,
+}
+
+#[derive(Serialize)]
+struct Thread<'a> {
+    process: u32,
+    thread: u32,
+    process_name: &'a str,
+    thread_name: &'a str,
+    /// Weight of its stacks.
+    #[serde(rename = "self")]
+    own: u64,
+    self_percent: f64,
 }
 
 #[derive(Serialize)]
@@ -49,7 +65,7 @@ pub(super) fn table(recording: &Recording, functions: &Functions) -> anyhow::Res
         }
     };
     let (detour, breakpoint) = recording.header.armed;
-    Ok(serde_json::to_string(&Table {
+    Ok(crate::text::to_json(&Table {
         functions: order(functions).into_iter().map(row).collect(),
         unit: recording.unit(),
         total: functions.total,
@@ -61,5 +77,27 @@ pub(super) fn table(recording: &Recording, functions: &Functions) -> anyhow::Res
         skipped: &recording.skipped,
         memory: recording.header.memory,
         header: &recording.header,
+        schema: SCHEMA,
+        threads: threads(recording, functions),
     })?)
+}
+
+fn threads<'a>(recording: &'a Recording, functions: &Functions) -> Vec<Thread<'a>> {
+    let mut weights = vec![0_u64; recording.threads.len()];
+    for (thread, line) in recording.lines_by_thread() {
+        if let Some(weight) = thread.and_then(|at| weights.get_mut(at as usize)) {
+            *weight = weight.saturating_add(line.weight);
+        }
+    }
+    let row = |(thread, own): (&'a recording::Thread, u64)| Thread {
+        process: thread.process,
+        thread: thread.thread,
+        process_name: &thread.process_name,
+        thread_name: &thread.thread_name,
+        own,
+        self_percent: functions.percent(own),
+    };
+    let mut rows: Vec<_> = recording.threads.iter().zip(weights).map(row).collect();
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.own), row.process, row.thread));
+    rows
 }

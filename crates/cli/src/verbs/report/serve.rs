@@ -1,12 +1,14 @@
 //! `--serve`: a small web server for one recording.
 //!
-//! It answers GET and HEAD, a connection for each request. On a loopback address it refuses requests that name another host: a page elsewhere, whose name is made to point here, must not read the recording.
+//! It answers GET and HEAD, a connection for each request. On a loopback address it refuses
+//! requests that name another host: a page elsewhere, whose name is made to point here, must not
+//! read the recording.
 
 mod request;
 
+use crate::model::recording::Recording;
 use crate::outputs::Format;
 use crate::outputs::html;
-use crate::recording::Recording;
 use anyhow::Context;
 use request::Request;
 use std::io::Write;
@@ -45,16 +47,26 @@ struct Answer {
 
 impl Answer {
     fn text(status: &'static str, text: &str) -> Self {
-        Self { status, kind: "text/plain; charset=utf-8", shared: false, body: format!("{text}\n").into_bytes() }
+        Self {
+            status,
+            kind: "text/plain; charset=utf-8",
+            shared: false,
+            body: format!("{text}\n").into_bytes(),
+        }
     }
 }
 
 impl Server {
     pub(crate) fn bind(address: SocketAddr, recording: Recording) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).with_context(|| format!("cannot serve on {address}; --serve takes a free port"))?;
+        let listener = TcpListener::bind(address)
+            .with_context(|| format!("cannot serve on {address}; --serve takes a free port"))?;
         let address = listener.local_addr()?;
         let local = address.ip().is_loopback();
-        Ok(Self { listener, address, site: Arc::new(Site { recording, local, connections: AtomicUsize::new(0) }) })
+        Ok(Self {
+            listener,
+            address,
+            site: Arc::new(Site { recording, local, connections: AtomicUsize::new(0) }),
+        })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -81,7 +93,9 @@ impl Server {
             }
             let open = Open(Arc::clone(&self.site));
             // Where no thread can be had, the connection is closed with what was moved.
-            let _ = std::thread::Builder::new().name("trapline-serve".to_string()).spawn(move || open.0.converse(stream));
+            let _ = std::thread::Builder::new()
+                .name("trapline-serve".to_string())
+                .spawn(move || open.0.converse(stream));
         }
     }
 }
@@ -102,9 +116,15 @@ impl Site {
             Err(refusal) => (Answer::text(refusal.0, refusal.1), false),
         };
         let _ = stream.set_write_timeout(Some(PATIENCE));
-        let shared = if answer.shared { format!("Access-Control-Allow-Origin: {FIREFOX}\r\nVary: Origin\r\n") } else { String::new() };
+        let shared = if answer.shared {
+            format!("Access-Control-Allow-Origin: {FIREFOX}\r\nVary: Origin\r\n")
+        } else {
+            String::new()
+        };
         let head = format!(
-            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{shared}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{shared}Cache-Control: \
+                no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: \
+                no-referrer\r\nConnection: close\r\n\r\n",
             answer.status,
             answer.kind,
             answer.body.len()
@@ -119,12 +139,20 @@ impl Site {
 
     fn answer(&self, request: &Request) -> Answer {
         if self.local && !request.is_for_this_machine() {
-            return Answer::text("403 Forbidden", "this server is for 127.0.0.1, [::1] and localhost");
+            return Answer::text(
+                "403 Forbidden",
+                "this server is for 127.0.0.1, [::1] and localhost",
+            );
         }
         let (format, kind) = match request.path.as_str() {
             "/" => {
                 let body = html::served(&self.recording).into_bytes();
-                return Answer { status: "200 OK", kind: "text/html; charset=utf-8", shared: false, body };
+                return Answer {
+                    status: "200 OK",
+                    kind: "text/html; charset=utf-8",
+                    shared: false,
+                    body,
+                };
             }
             "/flamegraph.svg" => (Format::Svg, "image/svg+xml"),
             "/folded" => (Format::Folded, "text/plain; charset=utf-8"),
@@ -143,8 +171,8 @@ impl Site {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::Server;
-    use crate::recording::file::{bytes, tests::complete};
-    use crate::recording::{Recording, file};
+    use crate::model::file::{self, bytes, tests::complete};
+    use crate::model::recording::Recording;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
 
@@ -168,7 +196,8 @@ pub(crate) mod tests {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut all = Vec::new();
         let _ = stream.read_to_end(&mut all);
-        let end = all.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(all.len(), |at| at + 4);
+        let end =
+            all.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(all.len(), |at| at + 4);
         (String::from_utf8_lossy(&all[..end]).to_string(), all[end..].to_vec())
     }
 
@@ -180,7 +209,12 @@ pub(crate) mod tests {
     fn pages() {
         let url = serving(complete());
         let (head, body) = get(&url, "/?x=1");
-        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("text/html") && body.starts_with(b"<!doctype html>"), "{head}");
+        assert!(
+            head.starts_with("HTTP/1.1 200 ")
+                && head.contains("text/html")
+                && body.starts_with(b"<!doctype html>"),
+            "{head}"
+        );
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
         let (head, body) = get(&url, "/recording.tlp");
         assert_eq!(body, bytes(&complete()).unwrap(), "{head}");
@@ -196,7 +230,10 @@ pub(crate) mod tests {
     fn head_has_no_body() {
         let url = serving(complete());
         let (head, body) = ask(&url, b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("Content-Length: 0\r\n"), "{head}");
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && !head.contains("Content-Length: 0\r\n"),
+            "{head}"
+        );
         assert!(body.is_empty());
     }
 
@@ -221,7 +258,10 @@ pub(crate) mod tests {
             let (head, _) = ask(&url, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {head}");
         }
-        for request in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"] {
+        for request in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        ] {
             assert!(ask(&url, request.as_bytes()).0.starts_with("HTTP/1.1 400 "), "{request}");
         }
     }
@@ -240,7 +280,11 @@ pub(crate) mod tests {
             (Vec::new(), "400"),
         ] {
             let (head, _) = ask(&url, &request);
-            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {head}", String::from_utf8_lossy(&request));
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{}: {head}",
+                String::from_utf8_lossy(&request)
+            );
         }
         // The rest of what was sent may reset the connection before the answer is read.
         let (head, _) = ask(&url, &long);
@@ -251,7 +295,8 @@ pub(crate) mod tests {
     #[test]
     fn clients_that_say_nothing_do_not_keep_others_out() {
         let url = serving(Recording::default());
-        let idle: Vec<TcpStream> = (0..super::MOST / 2).map(|_| TcpStream::connect(address(&url)).unwrap()).collect();
+        let idle: Vec<TcpStream> =
+            (0..super::MOST / 2).map(|_| TcpStream::connect(address(&url)).unwrap()).collect();
         assert!(get(&url, "/").0.starts_with("HTTP/1.1 200 "));
         drop(idle);
     }

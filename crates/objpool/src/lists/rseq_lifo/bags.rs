@@ -13,9 +13,11 @@ const MAX_PER_SLOT: u32 = 4;
 /// The most objects after which a slot fills its next bag.
 const MAX_BATCH: u32 = 64;
 
-/// A few tagged stacks per slot, filled one after the other and emptied by slots that stay with the bag they found.
+/// A few tagged stacks per slot, filled one after the other and emptied by slots that stay with the
+/// bag they found.
 ///
-/// Objects move one at a time, between a bag and an owner, by one compare-and-swap; never from bag to bag or list. So nobody who stops anywhere hides a free object. And yet a line moves between
+/// Objects move one at a time, between a bag and an owner, by one compare-and-swap; never from bag
+/// to bag or list. So nobody who stops anywhere hides a free object. And yet a line moves between
 /// two CPUs about once per batch: while one fills a bag, the other empties another.
 #[derive(Debug)]
 pub(super) struct Bags {
@@ -38,7 +40,9 @@ impl Bags {
         let share = plan.capacity.div_ceil(plan.slots);
         let batch = (share / 4).clamp(1, MAX_BATCH);
         let per_slot = share.div_ceil(batch).clamp(1, MAX_PER_SLOT);
-        let stacks = memory::slice((plan.slots * per_slot) as usize, |_| CachePadded::new(TaggedStack::new()))?;
+        let stacks = memory::slice((plan.slots * per_slot) as usize, |_| {
+            CachePadded::new(TaggedStack::new())
+        })?;
         let slots = memory::slice(plan.slots as usize, |slot| {
             let first = slot as u32 * per_slot;
             CachePadded::new(Slot { read: AtomicU32::new(first), write: AtomicU32::new(first) })
@@ -56,7 +60,8 @@ impl Bags {
         Ok(Self { stacks, slots, per_slot, batch: u64::from(batch) })
     }
 
-    /// An entry and whether it lay in another slot's bag; or, if every bag was empty, the sum of their versions.
+    /// An entry and whether it lay in another slot's bag; or, if every bag was empty, the sum of
+    /// their versions.
     #[inline]
     pub(super) fn pop(&self, slot: u32, links: &[AtomicU64]) -> Result<(u32, bool), u64> {
         let hint = &self.slots[slot as usize].read;
@@ -92,10 +97,14 @@ impl Bags {
     }
 }
 
-/// The numbers of a range in the order in which they are to be handed out: neighbours in time are no neighbours in memory. Two threads that start on one CPU and go on on two would
-/// otherwise share the lines in which their objects' links and counts lie, for as long as each keeps popping the object that it pushed.
+/// The numbers of a range in the order in which they are to be handed out: neighbours in time are
+/// no neighbours in memory. Two threads that start on one CPU and go on on two would otherwise
+/// share the lines in which their objects' links and counts lie, for as long as each keeps popping
+/// the object that it pushed.
 fn far_apart(range: core::ops::Range<u32>) -> impl DoubleEndedIterator<Item = u32> {
     /// Links and counts on two lines, because lines are fetched in pairs.
     const PER_LINE: u32 = 16;
-    (0..PER_LINE).flat_map(move |first| (range.start.saturating_add(first)..range.end).step_by(PER_LINE as usize))
+    (0..PER_LINE).flat_map(move |first| {
+        (range.start.saturating_add(first)..range.end).step_by(PER_LINE as usize)
+    })
 }

@@ -8,8 +8,9 @@ use percpu::rseq::Gate;
 use percpu::rseq::lifo::{Lifo, LifoSlot};
 use percpu::sync::atomic::AtomicU64;
 
-/// The entry of object 0. Every push on an empty list reads the link of entry 0, the bottom; the entries on the same lines stay unused, so that nobody writes there. (With objects there,
-/// two threads on two CPUs paid 13 to 18 ns for a pair that costs one of them 7.)
+/// The entry of object 0. Every push on an empty list reads the link of entry 0, the bottom; the
+/// entries on the same lines stay unused, so that nobody writes there. (With objects there, two
+/// threads on two CPUs paid 13 to 18 ns for a pair that costs one of them 7.)
 pub(super) const FIRST: u32 = 16;
 
 /// Owns what a [`Lifo`] views. Raw pointers, because the view lies beside it in the same structure.
@@ -31,7 +32,11 @@ impl Lanes {
         let gate = Gate::new();
         let slots = memory::slice(gate.slots(), |_| CachePadded::new(LifoSlot::default()))?;
         let links = memory::slice(entries + FIRST as usize, |_| AtomicU64::new(0))?;
-        Ok(Self { slots: Box::into_raw(slots), links: Box::into_raw(links), gate: Box::into_raw(Box::new(CachePadded::new(gate))) })
+        Ok(Self {
+            slots: Box::into_raw(slots),
+            links: Box::into_raw(links),
+            gate: Box::into_raw(Box::new(CachePadded::new(gate))),
+        })
     }
 
     /// A view of the lists, at most `limit` entries each.
@@ -39,11 +44,14 @@ impl Lanes {
     /// # Safety
     /// The view is not used after this value is dropped.
     pub(super) unsafe fn view(&self, limit: u32) -> Lifo<'static> {
-        // SAFETY: `new` made the pointer from a box, which only `drop` takes back; the caller stops using the view before.
+        // SAFETY: `new` made the pointer from a box, which only `drop` takes back; the caller stops
+        // using the view before.
         let slots = unsafe { &*self.slots };
         // SAFETY: as above.
         let links = unsafe { &*self.links };
-        Lifo::new(slots, links, self.gate_ref(), limit)
+        // SAFETY: `new` made the three together; they are private to this list, whose entries are
+        // the objects' numbers: a link is written by its object's owner alone.
+        unsafe { Lifo::new(slots, links, self.gate_ref(), limit) }
     }
 
     /// # Safety
@@ -54,7 +62,8 @@ impl Lanes {
         (self.gate_ref(), links)
     }
 
-    /// The gate, for callers that are bound to stop using it before `drop` (see `view` and `parts`).
+    /// The gate, for callers that are bound to stop using it before `drop` (see `view` and
+    /// `parts`).
     fn gate_ref(&self) -> &'static Gate {
         // SAFETY: as in `view`; both callers pass the duty on.
         unsafe { &*self.gate }
@@ -63,7 +72,8 @@ impl Lanes {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        // SAFETY: `new` made the pointer from a box, and nothing else takes it back; likewise below.
+        // SAFETY: `new` made the pointer from a box, and nothing else takes it back; likewise
+        // below.
         drop(unsafe { Box::from_raw(self.slots) });
         // SAFETY: as above.
         drop(unsafe { Box::from_raw(self.links) });

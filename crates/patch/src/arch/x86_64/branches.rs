@@ -1,6 +1,8 @@
 //! Where code branches to.
 
 use super::decode::{Text, direct_target, ip_relative, seek};
+use alloc::vec;
+use alloc::vec::Vec;
 use iced_x86::{FlowControl, Instruction, Mnemonic, Register};
 
 /// Something in a function that refers to code.
@@ -24,7 +26,11 @@ pub(crate) enum Kind {
 impl Branch {
     pub(crate) fn of(i: &Instruction) -> Option<Self> {
         if let Some(to) = direct_target(i) {
-            return Some(Self { from: i.ip(), to, kind: if i.is_call_near() { Kind::Call } else { Kind::Jump } });
+            return Some(Self {
+                from: i.ip(),
+                to,
+                kind: if i.is_call_near() { Kind::Call } else { Kind::Jump },
+            });
         }
         let to = ip_relative(i).filter(|_| i.mnemonic() == Mnemonic::Lea)?;
         Some(Self { from: i.ip(), to, kind: Kind::Address })
@@ -36,15 +42,27 @@ pub(crate) struct Sweep {
     /// Whether an instruction begins at the offset.
     pub(crate) starts: Vec<bool>,
     pub(crate) branches: Vec<Branch>,
+    /// Every byte belongs to an instruction.
+    pub(crate) decodes: bool,
+    /// It jumps to an address out of a register, or out of memory that others may write.
+    pub(crate) indirect: bool,
 }
 
-/// Decodes `text` linearly. Behind a byte that is no instruction it tries the next, so that code behind data is seen; what data looks like is reported, too.
+/// Decodes `text` linearly. Behind a byte that is no instruction it tries the next, so that code
+/// behind data is seen; what data looks like is reported, too.
 pub(crate) fn sweep(text: Text<'_>) -> Sweep {
-    let mut sweep = Sweep { starts: vec![false; text.bytes.len()], branches: Vec::new() };
+    let starts = vec![false; text.bytes.len()];
+    let mut sweep = Sweep { starts, branches: Vec::new(), decodes: true, indirect: false };
+    let mut end = 0;
     each(text, |offset, i| {
         sweep.starts[offset] = true;
         sweep.branches.extend(Branch::of(i));
+        sweep.decodes &= offset == end;
+        sweep.indirect |=
+            i.flow_control() == FlowControl::IndirectBranch && ip_relative(i).is_none();
+        end = offset + i.len();
     });
+    sweep.decodes &= end == text.bytes.len();
     sweep
 }
 
@@ -62,23 +80,36 @@ fn each(text: Text<'_>, mut visit: impl FnMut(usize, &Instruction)) {
     }
 }
 
-/// Appends the targets of all direct jumps, loops and calls in `code` (at `address`) that lead out of it. For [`Options::landings`](crate::Options): run over every function of
-/// an object and sort, and other functions' jumps into the middle of one are known.
+/// Appends the targets of all direct jumps, loops and calls in `code` (at `address`) that lead out
+/// of it. For [`Options::branch_targets`](crate::Options): run over every function of an object and
+/// sort, and other functions' jumps into the middle of one are known.
 ///
-/// `tables` gets the addresses that may be jump tables: what `lea` takes, and what indexed accesses add, in a function that jumps indirectly. Code only says where a table is; its
-/// entries are in the program's memory, 4 bytes relative to the table or 8 bytes absolute.
-pub fn branch_targets(address: u64, code: &[u8], targets: &mut Vec<u64>, tables: &mut Vec<u64>) {
+/// `tables` gets the addresses that may be jump tables: what `lea` takes, and what indexed accesses
+/// add, in a function that jumps indirectly. Code only says where a table is; its entries are in
+/// the program's memory, 4 bytes relative to the table or 8 bytes absolute.
+///
+/// Returns whether a jump leads back to the first byte, or behind an `endbr64` there.
+pub fn branch_targets(
+    address: u64,
+    code: &[u8],
+    targets: &mut Vec<u64>,
+    tables: &mut Vec<u64>,
+) -> bool {
+    const ENDBR64: u64 = 4;
     let text = Text { address, bytes: code };
     let before = tables.len();
-    let mut indirect = false;
+    let (mut indirect, mut back) = (false, false);
     each(text, |_, i| {
-        targets.extend(direct_target(i).filter(|&to| text.offset(to).is_none()));
+        let to = direct_target(i);
+        targets.extend(to.filter(|&to| text.offset(to).is_none()));
+        back |= !i.is_call_near() && to.is_some_and(|to| to.wrapping_sub(address) <= ENDBR64);
         indirect |= i.flow_control() == FlowControl::IndirectBranch;
         tables.extend(table(i));
     });
     if !indirect {
         tables.truncate(before);
     }
+    back
 }
 
 /// The address in an instruction that may be a table's.
@@ -90,11 +121,15 @@ fn table(i: &Instruction) -> Option<u64> {
     indexed.then(|| i.memory_displacement64()).filter(|&at| at != 0)
 }
 
-/// Where the direct jump or call leads that ends at offset `end` of `code`; none if no such instruction ends there. Some 100 bytes in front of it are enough for the decoding to fall into
-/// step with the program, wherever it begins, and 15 behind it to tell it from the middle of a longer instruction.
+/// Where the direct jump or call leads that ends at offset `end` of `code`; none if no such
+/// instruction ends there. Some 100 bytes in front of it are enough for the decoding to fall into
+/// step with the program, wherever it begins, and 15 behind it to tell it from the middle of a
+/// longer instruction.
 pub fn branch_before(address: u64, code: &[u8], end: usize) -> Option<u64> {
     let text = Text { address, bytes: code };
     let mut found = None;
-    each(text, |offset, i| found = found.or_else(|| direct_target(i).filter(|_| offset + i.len() == end)));
+    each(text, |offset, i| {
+        found = found.or_else(|| direct_target(i).filter(|_| offset + i.len() == end))
+    });
     found
 }

@@ -1,6 +1,9 @@
 //! Instructions out of bytes.
 
-use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Code, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind,
+    Register,
+};
 
 /// Bytes at an address.
 #[derive(Clone, Copy)]
@@ -31,7 +34,11 @@ impl<'a> Text<'a> {
         }
         let instruction = decoder.decode();
         let bytes = self.bytes.get(offset..offset + instruction.len())?;
-        (!instruction.is_invalid()).then(|| Decoded { instruction, bytes, constants: decoder.get_constant_offsets(&instruction) })
+        (!instruction.is_invalid()).then(|| Decoded {
+            instruction,
+            bytes,
+            constants: decoder.get_constant_offsets(&instruction),
+        })
     }
 
     /// The offset of `address`, if it is inside.
@@ -50,15 +57,22 @@ pub(crate) fn seek(decoder: &mut Decoder<'_>, address: u64, offset: usize) -> Op
 
 /// The target of a direct jump, call or loop; `None` for everything else.
 pub(crate) fn direct_target(i: &Instruction) -> Option<u64> {
-    (i.op_count() > 0 && matches!(i.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64))
-        .then(|| i.near_branch_target())
+    (i.op_count() > 0
+        && matches!(
+            i.op0_kind(),
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+        ))
+    .then(|| i.near_branch_target())
 }
 
 /// Execution never goes on behind it.
 pub(crate) fn ends_flow(i: &Instruction) -> bool {
     matches!(
         i.flow_control(),
-        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception
+        FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch
+            | FlowControl::Return
+            | FlowControl::Exception
     )
 }
 
@@ -79,19 +93,30 @@ pub(crate) fn relocatable(d: &Decoded<'_>) -> bool {
         return false;
     }
     if direct_target(i).is_some() {
-        let known =
-            i.is_jmp_short_or_near() || i.is_jcc_short_or_near() || i.is_jcx_short() || i.is_loop() || i.is_loopcc() || i.is_call_near();
+        let known = i.is_jmp_short_or_near()
+            || i.is_jcc_short_or_near()
+            || i.is_jcx_short()
+            || i.is_loop()
+            || i.is_loopcc()
+            || i.is_call_near();
         return known && i.op0_kind() == OpKind::NearBranch64 && !narrow(d.bytes);
     }
     if i.is_call_near_indirect() {
-        // The relocated call pushes before it reads its operand, so rsp and what is below it are gone.
+        // The relocated call pushes before it reads its operand, so rsp and what is below it are
+        // gone.
         let below = i.memory_base() == Register::RSP && (i.memory_displacement64() as i64) < 0;
-        return i.code() == Code::Call_rm64 && i.op0_register() != Register::RSP && !below && !narrow(d.bytes);
+        return i.code() == Code::Call_rm64
+            && i.op0_register() != Register::RSP
+            && !below
+            && !narrow(d.bytes);
     }
     match i.flow_control() {
         // Far calls push the address behind them.
         FlowControl::Call | FlowControl::IndirectCall => {
-            matches!(i.mnemonic(), Mnemonic::Syscall | Mnemonic::Sysenter | Mnemonic::Vmcall | Mnemonic::Vmmcall)
+            matches!(
+                i.mnemonic(),
+                Mnemonic::Syscall | Mnemonic::Sysenter | Mnemonic::Vmcall | Mnemonic::Vmmcall
+            )
         }
         FlowControl::XbeginXabortXend => !matches!(i.mnemonic(), Mnemonic::Xbegin),
         // Breakpoints belong to somebody.
@@ -107,5 +132,7 @@ pub(crate) fn narrow(bytes: &[u8]) -> bool {
 
 /// The number of legacy prefixes and REX: where the opcode is.
 pub(crate) fn opcode_at(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|&&b| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)).count()
+    let is_prefix =
+        |b| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    bytes.iter().take_while(|&&b| is_prefix(b)).count()
 }

@@ -1,11 +1,15 @@
-//! A walk through a function from its entry: which code is reached, how deep the stack is there, and whether the function meddles with its return address.
+//! A walk through a function from its entry: which code is reached, how deep the stack is there,
+//! and whether the function meddles with its return address.
 //!
-//! The state before an instruction is the distance from rsp, rbp and rbx up to the return address, each known or not. Where two ways meet with different distances it is unknown
-//! from then on, so every instruction is visited at most a few times.
+//! The state before an instruction is the distance from rsp, rbp and rbx up to the return address,
+//! each known or not. Where two ways meet with different distances it is unknown from then on, so
+//! every instruction is visited at most a few times.
 
 use super::branches::Branch;
 use super::decode::{Text, direct_target, ends_flow, seek};
 use crate::NoReturn;
+use alloc::vec;
+use alloc::vec::Vec;
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// What the walk found.
@@ -46,7 +50,12 @@ fn tracked(r: Register) -> Option<usize> {
 
 /// Walks through `text` from `entry`, an offset.
 pub(crate) fn walk(text: Text<'_>, entry: usize) -> Flow {
-    let mut flow = Flow { branches: Vec::new(), reached: vec![false; text.bytes.len()], decodes: true, returns: Ok(()) };
+    let mut flow = Flow {
+        branches: Vec::new(),
+        reached: vec![false; text.bytes.len()],
+        decodes: true,
+        returns: Ok(()),
+    };
     let mut states: Vec<Option<State>> = vec![None; text.bytes.len()];
     let mut suspects: Vec<(usize, State, NoReturn)> = Vec::new();
     // (offset, state before it, reached only by coming back from a call)
@@ -91,8 +100,8 @@ pub(crate) fn walk(text: Text<'_>, entry: usize) -> Flow {
             if ends_flow(&i) {
                 break;
             }
-            after_call =
-                matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) || after_call && i.mnemonic() == Mnemonic::Nop;
+            after_call = matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
+                || after_call && i.mnemonic() == Mnemonic::Nop;
             offset += i.len();
         }
     }
@@ -117,13 +126,18 @@ fn meddles(i: &Instruction, state: &State) -> Option<NoReturn> {
         && i.op1_kind() == OpKind::Memory
     {
         // Compilers restore rsp from their own frame; a switch loads it out of a context.
-        return (!matches!(i.memory_base(), Register::RSP | Register::RBP | Register::RBX)).then_some(NoReturn::SwitchesStack);
+        return (!matches!(i.memory_base(), Register::RSP | Register::RBP | Register::RBX))
+            .then_some(NoReturn::SwitchesStack);
     }
-    if i.mnemonic() == Mnemonic::Xchg && i.op_count() == 2 && (i.op0_register() == Register::RSP || i.op1_register() == Register::RSP) {
+    if i.mnemonic() == Mnemonic::Xchg
+        && i.op_count() == 2
+        && (i.op0_register() == Register::RSP || i.op1_register() == Register::RSP)
+    {
         return Some(NoReturn::SwitchesStack);
     }
     let operand = (0..i.op_count()).find(|&k| i.op_kind(k) == OpKind::Memory)?;
-    let distance = state.0[tracked(i.memory_base()).filter(|_| i.memory_index() == Register::None)?]?;
+    let distance =
+        state.0[tracked(i.memory_base()).filter(|_| i.memory_index() == Register::None)?]?;
     if i.memory_displacement64() as i64 != i64::from(distance) || i.memory_base().size() != 8 {
         return None;
     }
@@ -136,7 +150,9 @@ fn meddles(i: &Instruction, state: &State) -> Option<NoReturn> {
         | Mnemonic::Prefetchw => None,
         // Leaving the frame.
         Mnemonic::Lea if i.op0_register() == Register::RSP => None,
-        Mnemonic::Mov | Mnemonic::Pop | Mnemonic::Xchg | Mnemonic::Add | Mnemonic::Sub if operand == 0 => {
+        Mnemonic::Mov | Mnemonic::Pop | Mnemonic::Xchg | Mnemonic::Add | Mnemonic::Sub
+            if operand == 0 =>
+        {
             Some(NoReturn::WritesReturnAddress)
         }
         _ => Some(NoReturn::ReadsReturnAddress),
@@ -146,11 +162,15 @@ fn meddles(i: &Instruction, state: &State) -> Option<NoReturn> {
 /// The state behind an instruction.
 fn step(i: &Instruction, mut state: State) -> State {
     let constant = |n: u32| match i.op_kind(n) {
-        OpKind::Immediate8to64 | OpKind::Immediate32to64 => i32::try_from(i.immediate(n) as i64).ok(),
+        OpKind::Immediate8to64 | OpKind::Immediate32to64 => {
+            i32::try_from(i.immediate(n) as i64).ok()
+        }
         _ => None,
     };
     let add = |d: Option<i32>, by: Option<i32>| d?.checked_add(by?);
-    let target = (i.op_count() > 0 && i.op0_kind() == OpKind::Register).then(|| i.op0_register()).and_then(tracked);
+    let target = (i.op_count() > 0 && i.op0_kind() == OpKind::Register)
+        .then(|| i.op0_register())
+        .and_then(tracked);
     let whole = target.is_some() && i.op0_register().size() == 8;
     match i.mnemonic() {
         Mnemonic::Push | Mnemonic::Pushfq | Mnemonic::Pop | Mnemonic::Popfq => {
@@ -166,9 +186,15 @@ fn step(i: &Instruction, mut state: State) -> State {
         Mnemonic::Enter => state = State([None; 3]),
         Mnemonic::Mov | Mnemonic::Lea if target.is_some() => {
             let source = match i.op1_kind() {
-                OpKind::Register if i.op1_register().size() == 8 => tracked(i.op1_register()).and_then(|k| state.0[k]),
-                OpKind::Memory if i.mnemonic() == Mnemonic::Lea && i.memory_index() == Register::None => {
-                    let disp = i32::try_from(i.memory_displacement64() as i64).ok().and_then(i32::checked_neg);
+                OpKind::Register if i.op1_register().size() == 8 => {
+                    tracked(i.op1_register()).and_then(|k| state.0[k])
+                }
+                OpKind::Memory
+                    if i.mnemonic() == Mnemonic::Lea && i.memory_index() == Register::None =>
+                {
+                    let disp = i32::try_from(i.memory_displacement64() as i64)
+                        .ok()
+                        .and_then(i32::checked_neg);
                     add(tracked(i.memory_base()).and_then(|k| state.0[k]), disp)
                 }
                 _ => None,
@@ -179,7 +205,11 @@ fn step(i: &Instruction, mut state: State) -> State {
         }
         Mnemonic::Add | Mnemonic::Sub if target.is_some() => {
             if let Some(k) = target {
-                let by = if i.mnemonic() == Mnemonic::Add { constant(1).and_then(i32::checked_neg) } else { constant(1) };
+                let by = if i.mnemonic() == Mnemonic::Add {
+                    constant(1).and_then(i32::checked_neg)
+                } else {
+                    constant(1)
+                };
                 state.0[k] = add(state.0[k], by).filter(|_| whole);
             }
         }
@@ -188,7 +218,10 @@ fn step(i: &Instruction, mut state: State) -> State {
         _ => {
             for n in 0..i.op_count().min(2) {
                 let writes = n == 0 || matches!(i.mnemonic(), Mnemonic::Xchg | Mnemonic::Xadd);
-                if let Some(k) = (writes && i.op_kind(n) == OpKind::Register).then(|| i.op_register(n)).and_then(tracked) {
+                if let Some(k) = (writes && i.op_kind(n) == OpKind::Register)
+                    .then(|| i.op_register(n))
+                    .and_then(tracked)
+                {
                     state.0[k] = None;
                 }
             }

@@ -1,6 +1,7 @@
 //! The general registers of an interrupted thread.
 
-/// The general registers, in the order of their numbers in instructions, then the instruction pointer and the flags.
+/// The general registers, in the order of their numbers in instructions, then the instruction
+/// pointer and the flags.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the names say it
@@ -25,11 +26,13 @@ pub struct Registers {
     pub rflags: u64,
 }
 
-const _: () = assert!(size_of::<Registers>() == 18 * 8, "assembly stores sixteen registers, rip and rflags");
+const _: () =
+    assert!(size_of::<Registers>() == 18 * 8, "assembly stores sixteen registers, rip and rflags");
 const _: () = assert!(core::mem::offset_of!(Registers, rip) == 128, "rip is behind r15");
 
 impl Registers {
-    /// These, but those that are as in `same` are taken from `other`: what somebody who was shown `same` has changed, applied to `other`.
+    /// These, but those that are as in `same` are taken from `other`: what somebody who was shown
+    /// `same` has changed, applied to `other`.
     pub fn or_where_same(&self, same: &Self, other: &Self) -> Self {
         let pick = |own: u64, same: u64, other: u64| if own == same { other } else { own };
         macro_rules! each {
@@ -38,7 +41,8 @@ impl Registers {
         each!(rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip rflags)
     }
 
-    /// The register with this number (0 rax, 1 rcx, 2 rdx, 3 rbx, 4 rsp, 5 rbp, 6 rsi, 7 rdi, 8 to 15 r8 to r15). Numbers wrap at 16.
+    /// The register with this number (0 rax, 1 rcx, 2 rdx, 3 rbx, 4 rsp, 5 rbp, 6 rsi, 7 rdi, 8 to
+    /// 15 r8 to r15). Numbers wrap at 16.
     #[inline]
     pub fn get(&self, number: u8) -> u64 {
         match number & 15 {

@@ -4,8 +4,10 @@ use super::decode::{Decoded, Text};
 use crate::Refusal;
 use iced_x86::{Code, Mnemonic};
 
-/// `mov rax, 15; syscall` and `mov eax, 15; syscall`: the return from a signal handler. Unwinders compare the bytes at the return address of a handler with these.
-const SIGNAL_RETURNS: [&[u8]; 2] = [&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]];
+/// `mov rax, 15; syscall` and `mov eax, 15; syscall`: the return from a signal handler. Unwinders
+/// compare the bytes at the return address of a handler with these.
+const SIGNAL_RETURNS: [&[u8]; 2] =
+    [&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]];
 
 /// Whether there can be a probe at all at this instruction.
 pub(crate) fn check(text: Text<'_>, first: &Decoded<'_>) -> Result<(), Refusal> {

@@ -2,12 +2,10 @@
 
 use super::branches::{Branch, Kind};
 use super::decode::{Decoded, Text, ends_flow, ip_relative, is_padding, relocatable};
-use super::relocate::size;
+use super::relocate::{JUMP, size};
 use crate::{Function, NoDetour, Options};
+use alloc::vec::Vec;
 use iced_x86::FlowControl;
-
-/// Bytes of `jmp rel32`.
-pub(crate) const JUMP: usize = 5;
 
 /// Whole instructions from the site on, at least five bytes with the padding behind them.
 pub(crate) struct Window {
@@ -26,7 +24,11 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
     let mut end = site;
     loop {
         let Some(decoded) = text.at(end) else {
-            return Err(if end >= f.code.len() { NoDetour::TooShort } else { NoDetour::Undecodable });
+            return Err(if end >= f.code.len() {
+                NoDetour::TooShort
+            } else {
+                NoDetour::Undecodable
+            });
         };
         let Decoded { instruction: i, bytes, .. } = decoded;
         if !relocatable(&decoded) {
@@ -43,7 +45,8 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
         if i.is_call_near() || i.is_call_near_indirect() {
             return Err(NoDetour::CallInWindow);
         }
-        // A handler may go on behind an instruction that traps, even if what is there looks like padding.
+        // A handler may go on behind an instruction that traps, even if what is there looks like
+        // padding.
         if i.flow_control() == FlowControl::Exception && end < f.code.len() {
             return Err(NoDetour::CodeBehindJump);
         }
@@ -55,7 +58,8 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
     }
 }
 
-/// `need` bytes of padding from offset `from` on, which may lie behind the function. The last instruction of the padding may be cut.
+/// `need` bytes of padding from offset `from` on, which may lie behind the function. The last
+/// instruction of the padding may be cut.
 fn padding(f: &Function<'_>, from: usize, need: usize) -> Result<Vec<u8>, NoDetour> {
     let bytes: Vec<u8> = f.code[from..].iter().chain(f.after).copied().take(need + 15).collect();
     let inside = f.code.len() - from;
@@ -73,9 +77,16 @@ fn padding(f: &Function<'_>, from: usize, need: usize) -> Result<Vec<u8>, NoDeto
 /// Functions that are moved as a whole have at most so many bytes afterwards.
 const WHOLE: usize = 512;
 
-/// All of the function from `site` on, for a function that branches into its first bytes. The branches lead to the copies of their targets, and once in the copy, a thread stays there until it leaves the
-/// function. That holds only if nothing else leads into the original code: no call, which would return to it, no label for an indirect jump, no branch from elsewhere.
-pub(crate) fn whole(f: &Function<'_>, site: usize, branches: &[Branch], options: &Options<'_>) -> Option<Window> {
+/// All of the function from `site` on, for a function that branches into its first bytes. The
+/// branches lead to the copies of their targets, and once in the copy, a thread stays there until
+/// it leaves the function. That holds only if nothing else leads into the original code: no call,
+/// which would return to it, no label for an indirect jump, no branch from elsewhere.
+pub(crate) fn whole(
+    f: &Function<'_>,
+    site: usize,
+    branches: &[Branch],
+    options: &Options<'_>,
+) -> Option<Window> {
     let text = Text { address: f.address, bytes: f.code };
     let bytes = f.code.get(site..).filter(|b| b.len() <= WHOLE)?;
     let at = f.address.wrapping_add(site as u64);
@@ -88,7 +99,8 @@ pub(crate) fn whole(f: &Function<'_>, site: usize, branches: &[Branch], options:
         let i = &d.instruction;
         let behind = ended && is_padding(i);
         let hidden = i.flow_control() == FlowControl::IndirectBranch && ip_relative(i).is_none();
-        if !behind && (!relocatable(&d) || i.is_call_near() || i.is_call_near_indirect() || hidden) {
+        if !behind && (!relocatable(&d) || i.is_call_near() || i.is_call_near_indirect() || hidden)
+        {
             return None;
         }
         relocated += size(&d);
@@ -101,15 +113,25 @@ pub(crate) fn whole(f: &Function<'_>, site: usize, branches: &[Branch], options:
     }
     let inside = |address: u64| (1..bytes.len() as u64).contains(&address.wrapping_sub(at));
     let known = |address: u64| starts.binary_search(&address.wrapping_sub(at)).is_ok();
-    let closed = branches.iter().filter(|b| inside(b.to)).all(|b| b.kind == Kind::Jump && known(b.from) && known(b.to));
-    let boundaries = starts.iter().filter(|&&s| s > 0 && s < JUMP as u64).map(|&s| s as u8).collect();
-    let first = options.landings.partition_point(|&l| l <= at);
-    let reached = options.landings.get(first).is_some_and(|&l| inside(l));
+    let closed = branches
+        .iter()
+        .filter(|b| inside(b.to))
+        .all(|b| b.kind == Kind::Jump && known(b.from) && known(b.to));
+    let boundaries =
+        starts.iter().filter(|&&s| s > 0 && s < JUMP as u64).map(|&s| s as u8).collect();
+    let first = options.branch_targets.partition_point(|&to| to <= at);
+    let reached = options.branch_targets.get(first).is_some_and(|&to| inside(to));
     (closed && !reached).then(|| Window { bytes: bytes.to_vec(), code: bytes.len(), boundaries })
 }
 
-/// Checks that control gets into the displaced bytes only through the first. `branches` are the function's own.
-pub(crate) fn entered_elsewhere(at: u64, window: &Window, branches: &[Branch], options: &Options<'_>) -> Result<(), NoDetour> {
+/// Checks that control gets into the displaced bytes only through the first. `branches` are the
+/// function's own.
+pub(crate) fn entered_elsewhere(
+    at: u64,
+    window: &Window,
+    branches: &[Branch],
+    options: &Options<'_>,
+) -> Result<(), NoDetour> {
     let inside = |address: u64| (1..JUMP as u64).contains(&address.wrapping_sub(at));
     for b in branches.iter().filter(|b| inside(b.to)) {
         // A branch of the window itself goes to the relocated copy.
@@ -118,15 +140,19 @@ pub(crate) fn entered_elsewhere(at: u64, window: &Window, branches: &[Branch], o
             return Err(NoDetour::BranchIntoWindow);
         }
     }
-    let first = options.landings.partition_point(|&l| l <= at);
-    if options.landings.get(first).is_some_and(|&l| inside(l)) {
-        return Err(NoDetour::LandingInWindow);
+    let first = options.branch_targets.partition_point(|&to| to <= at);
+    if options.branch_targets.get(first).is_some_and(|&to| inside(to)) {
+        return Err(NoDetour::BranchTargetInWindow);
     }
     Ok(())
 }
 
 /// Checks that no restartable sequence is displaced.
-pub(crate) fn outside_rseq(at: u64, window: &Window, options: &Options<'_>) -> Result<(), NoDetour> {
+pub(crate) fn outside_rseq(
+    at: u64,
+    window: &Window,
+    options: &Options<'_>,
+) -> Result<(), NoDetour> {
     let end = at.saturating_add(window.bytes.len() as u64);
     if options.rseq.iter().any(|r| r.start < end && r.end > at) {
         return Err(NoDetour::Rseq);

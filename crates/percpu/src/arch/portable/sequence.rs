@@ -9,7 +9,11 @@ pub(crate) fn area() -> isize {
     0
 }
 
-pub(crate) fn add(_gate: &Gate, _cells: &[CachePadded<AtomicU64>], _value: u64) -> Result<(), Refused> {
+pub(crate) fn add(
+    _gate: &Gate,
+    _cells: &[CachePadded<AtomicU64>],
+    _value: u64,
+) -> Result<(), Refused> {
     Err(Refused::Unregistered)
 }
 

@@ -9,7 +9,8 @@ mod imp {
     use core::cell::Cell;
 
     loom::thread_local! {
-        static BLOCK: [Cell<*mut ()>; SLOTS] = core::array::from_fn(|_| Cell::new(core::ptr::null_mut()));
+        static BLOCK: [Cell<*mut ()>; SLOTS] =
+            core::array::from_fn(|_| Cell::new(core::ptr::null_mut()));
     }
 
     pub(crate) fn get(slot: usize) -> *mut () {
@@ -21,15 +22,17 @@ mod imp {
     }
 }
 
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(not(loom))]
 mod imp {
     use super::SLOTS;
     use core::cell::Cell;
     use std::thread_local;
 
     thread_local! {
-        // No destructor and a constant start: the standard library registers nothing and allocates nothing for it.
-        static BLOCK: [Cell<*mut ()>; SLOTS] = const { [const { Cell::new(core::ptr::null_mut()) }; SLOTS] };
+        // No destructor and a constant start: the standard library registers nothing and allocates
+        // nothing for it.
+        static BLOCK: [Cell<*mut ()>; SLOTS] =
+            const { [const { Cell::new(core::ptr::null_mut()) }; SLOTS] };
     }
 
     #[inline(always)]
@@ -40,22 +43,6 @@ mod imp {
     #[inline(always)]
     pub(crate) fn set(slot: usize, value: *mut ()) {
         BLOCK.with(|b| b[slot].set(value));
-    }
-}
-
-#[cfg(not(any(feature = "std", loom)))]
-mod imp {
-    use super::SLOTS;
-    use crate::sys::pthread_key::Key;
-
-    static KEYS: [Key; SLOTS] = [const { Key::new(None) }; SLOTS];
-
-    pub(crate) fn get(slot: usize) -> *mut () {
-        KEYS[slot].get()
-    }
-
-    pub(crate) fn set(slot: usize, value: *mut ()) {
-        KEYS[slot].set(value);
     }
 }
 

@@ -5,20 +5,23 @@
 //! ```text
 //! 2:  area.rseq_cs = descriptor(start = 3, end = 4, abort = 6)
 //! 3:  cpu = area.cpu_id
-//!     if cpu >= low half of gate    -> exit REFUSED          (a closed gate says 0, an unregistered area says -1)
+//!     if cpu >= low half of gate    -> exit REFUSED    (a closed gate says 0, no area -1)
 //!     ... compute; exits EMPTY, FULL ...
 //!     slot[cpu].word = new          the commit, one store
 //! 4:
-//! 6:  goto 2                        where the kernel sends a thread that was disturbed between 3 and 4
+//! 6:  goto 2                    where the kernel sends a thread that was disturbed between 3 and 4
 //! ```
 //!
-//! The descriptor is left in the area: the kernel ignores and clears it when it finds the thread elsewhere. The exits and the abort handler are out of line. An abort
-//! handler is preceded by the signature that was registered, so that nobody can point the kernel at other code.
+//! The descriptor is left in the area: the kernel ignores and clears it when it finds the thread
+//! elsewhere. The exits and the abort handler are out of line. An abort handler is preceded by the
+//! signature that was registered, so that nobody can point the kernel at other code.
 //!
-//! Nothing before the commit may be wrong to repeat: the only stores there go to links that the caller owns.
+//! Nothing before the commit may be wrong to repeat: the only stores there go to links that the
+//! caller owns.
 #![allow(unsafe_code)]
 
-use super::area::{self, CPU_ID, RSEQ_CS, SIGNATURE};
+use super::area;
+use super::rseq_abi::{CPU_ID, RSEQ_CS, SIGNATURE};
 use crate::CachePadded;
 use crate::rseq::lifo::{Chain, Lifo, Outcome, POPS_OFFSET};
 use crate::rseq::{Gate, Refused};
@@ -28,7 +31,10 @@ use core::sync::atomic::AtomicU64;
 /// log2 of the distance between two slots.
 const SLOT_SHIFT: u32 = 7;
 
-const _: () = assert!(size_of::<CachePadded<AtomicU64>>() == 1 << SLOT_SHIFT, "the assembly shifts the CPU's number");
+const _: () = assert!(
+    size_of::<CachePadded<AtomicU64>>() == 1 << SLOT_SHIFT,
+    "the assembly shifts the CPU's number"
+);
 
 /// Where the thread's area lies, as a distance from the thread pointer.
 pub(crate) fn area() -> isize {
@@ -46,7 +52,8 @@ macro_rules! begin {
             ".quad 3f, 4f - 3f, 6f\n",
             ".popsection\n",
             ".pushsection .text.unlikely.trapline_rseq,\"ax\",@progbits\n",
-            // The signature as the operand of an undefined instruction: disassemblers stay in step, and nobody runs into it.
+            // The signature as the operand of an undefined instruction: disassemblers stay in step,
+            // and nobody runs into it.
             ".byte 0x0f, 0xb9, 0x3d\n",
             ".long {sig}\n",
             "6:\n",
@@ -83,11 +90,20 @@ macro_rules! finish {
 
 /// Adds `value` to this CPU's cell.
 #[inline(always)]
-pub(crate) fn add(gate: &Gate, cells: &[CachePadded<AtomicU64>], value: u64) -> Result<(), Refused> {
+pub(crate) fn add(
+    gate: &Gate,
+    cells: &[CachePadded<AtomicU64>],
+    value: u64,
+) -> Result<(), Refused> {
     debug_assert!(cells.len() >= gate.slots());
+    if area::is_missing() {
+        return Err(Refused::Unregistered);
+    }
     let (cpu, code): (u64, u32);
-    // SAFETY: there are at least as many cells as the gate has slots, and cpu is below that; the gate is readable; the area at `off` is this thread's. The one store is the commit, to
-    // an atomic cell that only sequences write. The descriptor and the abort handler follow the kernel's ABI.
+    // SAFETY: there are at least as many cells as the gate has slots, and cpu is below that; the
+    // gate is readable; the area at `off` is this thread's. The one store is the commit, to an
+    // atomic cell that only sequences write. The descriptor and the abort handler follow the
+    // kernel's ABI.
     unsafe {
         asm!(
             begin!(),
@@ -116,11 +132,16 @@ pub(crate) fn add(gate: &Gate, cells: &[CachePadded<AtomicU64>], value: u64) -> 
 
 /// Pops this CPU's top entry: pops + 1; word = links[entry].
 ///
-/// The count of pops comes before the commit, so an abort in between leaves it too high: it says that something may have changed, not how often.
+/// The count of pops comes before the commit, so an abort in between leaves it too high: it says
+/// that something may have changed, not how often.
 #[inline(always)]
 pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
+    if area::is_missing() {
+        return Outcome::UNREGISTERED;
+    }
     let (entry, cpu, code): (u64, u64, u64);
-    // SAFETY: as in `add`; a list that is not empty has a head below links.len(), whose link is readable.
+    // SAFETY: as in `add`; a list that is not empty has a head below links.len(), whose link is
+    // readable.
     unsafe {
         asm!(
             begin!(),
@@ -158,8 +179,12 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
 /// Pushes an entry: links[entry] = (depth of links[word] + 1, word); word = entry.
 #[inline(always)]
 pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
+    if area::is_missing() {
+        return Outcome::UNREGISTERED;
+    }
     let (done, cpu, code): (u64, u64, u64);
-    // SAFETY: as in `add`; the caller owns `entry`, whose number is below links.len(), and so its link may be written any number of times.
+    // SAFETY: as in `add`; the caller owns `entry`, whose number is below links.len(), and so its
+    // link may be written any number of times.
     unsafe {
         asm!(
             begin!(),
@@ -202,8 +227,12 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
 
 /// Detaches the top `len` entries: pops + 1; word = links[the last of them].
 pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
+    if area::is_missing() {
+        return Outcome::UNREGISTERED;
+    }
     let (entry, cpu, code): (u64, u64, u64);
-    // SAFETY: as in `pop`: every entry that is followed is in the list, because its depth is at least `len`.
+    // SAFETY: as in `pop`: every entry that is followed is in the list, because its depth is at
+    // least `len`.
     unsafe {
         asm!(
             begin!(),
@@ -248,8 +277,12 @@ pub(crate) fn split(lifo: Lifo<'_>, len: u32) -> Outcome {
 
 /// Makes a chain the list, if the list is empty: links[tail] = (1, 0), word = the chain's head.
 pub(crate) fn install(lifo: Lifo<'_>, chain: Chain) -> Outcome {
+    if area::is_missing() {
+        return Outcome::UNREGISTERED;
+    }
     let (done, cpu, code): (u64, u64, u64);
-    // SAFETY: as in `push`: the caller owns the chain, so its last link may be written any number of times.
+    // SAFETY: as in `push`: the caller owns the chain, so its last link may be written any number
+    // of times.
     unsafe {
         asm!(
             begin!(),

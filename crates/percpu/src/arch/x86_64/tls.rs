@@ -1,8 +1,10 @@
 //! A block of pointers in static thread-local storage (the initial-exec model).
 //!
-//! Rust's `thread_local!` in a shared object goes through `__tls_get_addr`, which may call malloc at a thread's first access: fatal inside a
-//! malloc hook or a signal handler. A symbol reached through `@GOTTPOFF` lies at a fixed distance from the thread pointer from the moment the thread exists.
-//! The symbol is weak and hidden, so that two copies of this crate in one image share one block.
+//! Rust's `thread_local!` in a shared object goes through `__tls_get_addr`, which may call malloc
+//! at a thread's first access: fatal inside a malloc hook or a signal handler. A symbol reached
+//! through `@GOTTPOFF` lies at a fixed distance from the thread pointer from the moment the thread
+//! exists. The symbol is weak and hidden, so that two copies of this crate in one image share one
+//! block.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -42,7 +44,8 @@ pub(crate) fn get(slot: usize) -> *mut () {
 #[inline(always)]
 pub(crate) fn set(slot: usize, value: *mut ()) {
     debug_assert!(slot < SLOTS);
-    // SAFETY: the block has 8 pointers per thread, `slot` is below 8, and only this thread and its signal handlers access them.
+    // SAFETY: the block has 8 pointers per thread, `slot` is below 8, and only this thread and its
+    // signal handlers access them.
     unsafe {
         asm!(
             "mov {t}, qword ptr [rip + __trapline_percpu_tls_v0@GOTTPOFF]",

@@ -1,7 +1,8 @@
 //! The area of return instances: 16 MiB of code and, at a constant distance, 16 MiB of records.
 //!
-//! A timed call returns to a stub of its own: 64 bytes of code whose record lies at the same offset in the other half. As the distance is constant, all stubs have the same bytes, so that one
-//! small file, mapped again and again, is the whole code half ([`map`]).
+//! A timed call returns to a stub of its own: 64 bytes of code whose record lies at the same offset
+//! in the other half. As the distance is constant, all stubs have the same bytes, so that one small
+//! file, mapped again and again, is the whole code half ([`map`]).
 //!
 //! ```text
 //!  0  call [rip + record.target]      the return address lands where the program's own one was
@@ -12,10 +13,13 @@
 //! ```
 //!
 //! # Unwinding
-//! The code half is reserved in `.bss` between `.cfi_startproc` and `.cfi_endproc`, so the unwind tables of whatever object this is linked into cover it from the start, and nothing is
-//! registered at run time. One entry describes all stubs, by expressions over the instruction pointer: the canonical frame address is rsp + 8 for each instruction of the prologue
-//! that has moved rsp, and the return address is what the record says, less one, because the entry is that of a signal frame: unwinders then take the address as it is,
-//! and tell this frame from its caller, which has the same frame address.
+//! The code half is reserved in `.bss` between `.cfi_startproc` and `.cfi_endproc`, so the unwind
+//! tables of whatever object this is linked into cover it from the start, and nothing is registered
+//! at run time. One entry describes all stubs, by expressions over the instruction pointer: the
+//! canonical frame address is rsp + 8 for each instruction of the prologue that has moved rsp, and
+//! the return address is what the record says, less one, because the entry is that of a signal
+//! frame: unwinders then take the address as it is, and tell this frame from its caller, which has
+//! the same frame address.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
@@ -38,9 +42,10 @@ global_asm!(
     "__trapline_uprobe_code_v0:",
     ".cfi_startproc",
     ".cfi_signal_frame",
-    // DW_CFA_def_cfa_expression: rsp + ((rip & 63) >= 11) * 8 + ((rip & 63) >= 12) * 8:
-    // breg7 0; breg16 0; const1u 63; and; dup; lit11; ge; lit3; shl; swap; lit12; ge; lit3; shl; plus; plus
-    ".cfi_escape 0x0f, 19, 0x77,0, 0x80,0, 0x08,63, 0x1a, 0x12, 0x3b, 0x2a, 0x33, 0x24, 0x16, 0x3c, 0x2a, 0x33, 0x24, 0x22, 0x22",
+    // DW_CFA_def_cfa_expression: rsp + ((rip & 63) >= 11) * 8 + ((rip & 63) >= 12) * 8: breg7 0;
+    // breg16 0; const1u 63; and; dup; lit11; ge; lit3; shl; swap; lit12; ge; lit3; shl; plus; plus
+    ".cfi_escape 0x0f, 19, 0x77,0, 0x80,0, 0x08,63, 0x1a, 0x12, 0x3b, 0x2a, 0x33, 0x24, 0x16, \
+        0x3c, 0x2a, 0x33, 0x24, 0x22, 0x22",
     // DW_CFA_val_expression of the return address: [(rip & -64) + HALF + 8] - 1:
     // breg16 0; const1s -64; and; const4u HALF + 8; plus; deref; lit1; minus
     ".cfi_escape 0x16, 0x10, 14, 0x80,0, 0x09,0xc0, 0x1a, 0x0c,8,0,0,1, 0x22, 0x06, 0x31, 0x1c",
@@ -82,25 +87,6 @@ pub(crate) fn offset_of(address: u64) -> Option<u32> {
     (offset < HALF).then_some((offset & !(STUB - 1)) as u32)
 }
 
-/// Where a function really returns, if `address`, which is in the place of its return address, is a return probe's. `read` is told of each word that decides that, address and contents.
-///
-/// # Context
-/// Signal-safe. For addresses on the calling thread's stack, in frames that are alive.
-#[inline]
-pub fn original_return_address(address: u64, read: &mut dyn FnMut(u64, u64)) -> Option<u64> {
-    let mut at = offset_of(address)?;
-    loop {
-        let place = &crate::instance::record(at).orig_ra;
-        let original = place.load(core::sync::atomic::Ordering::Relaxed);
-        read(place.as_ptr().addr() as u64, original);
-        // Functions that ended in jumps share a slot: the instances form a chain.
-        match offset_of(original) {
-            Some(next) if next != at => at = next,
-            _ => return Some(original),
-        }
-    }
-}
-
 /// The bytes of every stub.
 fn stub() -> [u8; STUB] {
     let field = |at: usize, field: usize| ((HALF + field - at) as u32).to_le_bytes();
@@ -117,7 +103,8 @@ fn stub() -> [u8; STUB] {
     bytes
 }
 
-/// Bytes of the file that is mapped again and again: few enough to cost little, many enough that few mappings make the area.
+/// Bytes of the file that is mapped again and again: few enough to cost little, many enough that
+/// few mappings make the area.
 const TEMPLATE: usize = 256 * 1024;
 
 /// Maps the code half. False: the kernel refused; then there are no return probes.
@@ -154,7 +141,17 @@ fn fill(file: i32) -> bool {
 
 fn map_part(file: i32, at: usize) -> bool {
     let address = ptr::with_exposed_provenance_mut::<c_void>(code() + at);
-    // SAFETY: replaces a part of the code half, which nobody uses before this function has returned true.
-    let mapped = unsafe { libc::mmap(address, TEMPLATE, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_FIXED, file, 0) };
+    // SAFETY: replaces a part of the code half, which nobody uses before this function has returned
+    // true.
+    let mapped = unsafe {
+        libc::mmap(
+            address,
+            TEMPLATE,
+            libc::PROT_READ | libc::PROT_EXEC,
+            libc::MAP_PRIVATE | libc::MAP_FIXED,
+            file,
+            0,
+        )
+    };
     mapped != libc::MAP_FAILED
 }

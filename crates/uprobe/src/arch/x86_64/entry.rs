@@ -1,32 +1,36 @@
 //! The code behind a stub's prologue that makes a return instance.
 //!
-//! It comes in with the site's number pushed (careful variants: rsp was moved below the red zone first, and the flags are kept), every register as the program has it:
+//! It comes in with the site's number pushed (careful variants: rsp was moved below the red zone
+//! first, and the flags are kept), every register as the program has it:
 //!
 //! ```text
 //! entry(site):
-//!     state = thread's; none, or critical: cold_entry
+//!     state = thread's; none, or critical: slow_entry
 //!     state.critical = 1
-//!     [careful] the slot holds a stub of this very site, whose function branches back to its first byte: resume
-//!     n = state.free; t = state.top; none free: cold_entry
-//!     t.slot > slot: parent = t            the usual nesting; a chunk's header has the highest slot
+//!     [careful] the slot holds a stub of this very site, whose function branches back to its
+//!               first byte: resume
+//!     n = state.free; t = state.top; none free: slow_entry
+//!     t.slot > slot: parent = t          the usual nesting; a chunk's header has the highest slot
 //!     t.slot = slot, [slot] = t's stub:    a tail call: parent = t, one longer chain
-//!     else: cold_entry
+//!     else: slow_entry
 //!     state.free = n.next_free; state.top = n
 //!     n = {target, orig_ra: [slot], on_return, slot, parent, child: 0, cell, site}
 //!     [slot] = n's stub + 6
 //!     cell.calls += 1
+//!     [clock] n.before = cell.active; cell.active = n       (in the place of n.next_free)
 //!     state.critical = 0; thread's = state
 //!     [clock] n.start = time stamp
 //!     restore; rsp = slot + 8; jump to n's stub
 //! ```
 //!
-//! A handler that interrupts it while `critical` is set finds that in its first hit, and goes on with another state of the thread ([`crate::thread`]).
+//! A handler that interrupts it while `critical` is set finds that in its first hit, and goes on
+//! with another state of the thread ([`crate::thread_state`]).
 #![allow(unsafe_code)]
 
 use super::tls;
 use crate::instance::Record;
 use crate::site_table::{LOOPS, SITES, Site};
-use crate::thread::State;
+use crate::thread_state::State;
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -41,7 +45,8 @@ unsafe extern "C" {
     static ENTRY_PAIR_CAREFUL: u8;
 }
 
-/// Address of the variant: with a clock or without, careful (keeps flags and red zone, knows branches back to byte 0) or plain.
+/// Address of the variant: with a clock or without, careful (keeps flags and red zone, knows
+/// branches back to byte 0) or plain.
 pub(crate) fn routine(clock: bool, careful: bool) -> u64 {
     let address = match (clock, careful) {
         (true, false) => &raw const ENTRY_TIME,
@@ -73,7 +78,7 @@ global_asm!(
     ".cfi_adjust_cfa_offset -8",
     ".endm",
     "",
-    ".macro __trapline_entry name, clock, careful, cold, returns",
+    ".macro __trapline_entry name, clock, careful, slow, returns",
     ".balign 64",
     ".globl \\name",
     ".hidden \\name",
@@ -145,7 +150,8 @@ global_asm!(
     "mov rax, qword ptr [rsi + {s_cell}]",
     "mov qword ptr [rdi + rdx + {r_cell}], rax",
     "mov qword ptr [rdi + rdx + {r_child}], 0",
-    // The stub's address where the last instruction will find it: below the slot, within what signals leave alone.
+    // The stub's address where the last instruction will find it: below the slot, within what
+    // signals leave alone.
     "lea rsi, [rdi + rdx - 0x1000000]",
     "mov qword ptr [rsp + .Lslot\\@ - 8], rsi",
     "add rsi, 6",
@@ -153,6 +159,12 @@ global_asm!(
     "mov eax, eax",
     "add rax, qword ptr [rcx + {t_block}]",
     "inc qword ptr [rax + {c_calls}]",
+    // The newest of its function, and which was before.
+    ".if \\clock",
+    "mov esi, dword ptr [rax + {c_active}]",
+    "mov dword ptr [rax + {c_active}], edx",
+    "mov dword ptr [rdi + rdx + {r_next_free}], esi",
+    ".endif",
     "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
     "mov dword ptr [rcx + {t_critical}], 0",
     "cmp qword ptr fs:[rsi + {tls_state}], rcx",
@@ -171,6 +183,8 @@ global_asm!(
     ".cfi_adjust_cfa_offset -(16 + 128 * \\careful)",
     "jmp qword ptr [rsp - 16]",
     ".cfi_restore_state",
+    // As in `slow_path`: LLVM's assembler keeps counting from the offset of the path above.
+    ".cfi_def_cfa_offset 56 + 136 * \\careful",
     "",
     // A handler went on with another state meanwhile.
     "5:",
@@ -211,6 +225,7 @@ global_asm!(
     ".cfi_adjust_cfa_offset -8",
     "jmp qword ptr [rsp - 8]",
     ".cfi_restore_state",
+    ".cfi_def_cfa_offset 56 + 136 * \\careful",
     ".cfi_remember_state",
     ".endif",
     "",
@@ -220,17 +235,21 @@ global_asm!(
     "mov qword ptr fs:[rsi + {tls_state}], rcx",
     "9:",
     "__trapline_entry_restore \\careful",
-    "jmp \\cold",
+    "jmp \\slow",
     ".cfi_restore_state",
     ".cfi_endproc",
     ".size \\name, . - \\name",
     ".endm",
     "",
     ".pushsection .text.__trapline_uprobe_entry,\"ax\",@progbits",
-    "__trapline_entry __trapline_uprobe_entry_time_v0, 1, 0, __trapline_uprobe_cold_entry_v0, __trapline_uprobe_return_time_v0",
-    "__trapline_entry __trapline_uprobe_entry_time_careful_v0, 1, 1, __trapline_uprobe_cold_entry_careful_v0, __trapline_uprobe_return_time_v0",
-    "__trapline_entry __trapline_uprobe_entry_pair_v0, 0, 0, __trapline_uprobe_cold_entry_v0, __trapline_uprobe_return_pair_v0",
-    "__trapline_entry __trapline_uprobe_entry_pair_careful_v0, 0, 1, __trapline_uprobe_cold_entry_careful_v0, __trapline_uprobe_return_pair_v0",
+    "__trapline_entry __trapline_uprobe_entry_time_v0, 1, 0, __trapline_uprobe_slow_entry_v0, \
+        __trapline_uprobe_return_time_v0",
+    "__trapline_entry __trapline_uprobe_entry_time_careful_v0, 1, 1, \
+        __trapline_uprobe_slow_entry_careful_v0, __trapline_uprobe_return_time_v0",
+    "__trapline_entry __trapline_uprobe_entry_pair_v0, 0, 0, __trapline_uprobe_slow_entry_v0, \
+        __trapline_uprobe_return_pair_v0",
+    "__trapline_entry __trapline_uprobe_entry_pair_careful_v0, 0, 1, \
+        __trapline_uprobe_slow_entry_careful_v0, __trapline_uprobe_return_pair_v0",
     ".popsection",
     ".purgem __trapline_entry",
     ".purgem __trapline_entry_restore",
@@ -253,6 +272,7 @@ global_asm!(
     t_top = const offset_of!(State, top),
     t_block = const offset_of!(State, block),
     c_calls = const wire::cell::CALLS,
+    c_active = const wire::cell::ACTIVE,
     s_flags = const offset_of!(Site, flags),
     loops = const LOOPS,
     max_chain = const crate::instance::MAX_CHAIN,

@@ -1,26 +1,33 @@
-//! Where a stub goes when the function has returned: takes the instance off the lists, counts, and returns to the caller.
+//! Where a stub goes when the function has returned: takes the instance off the lists, counts, and
+//! returns to the caller.
 //!
-//! It comes in with rsp = slot - 8, the program's rax at \[rsp\], rax = the record; all else as the function left it.
+//! It comes in with rsp = slot - 8, the program's rax at \[rsp\], rax = the record; all else as the
+//! function left it.
 //!
 //! ```text
 //! return(n):
 //!     [clock] ticks = time stamp - n.start
-//!     state = thread's; none, or critical: cold_return
+//!     state = thread's; none, or critical: slow_return
 //!     state.critical = 1
-//!     state.top is not n: cold_return
+//!     state.top is not n: slow_return
+//!     [clock] n.before: an instance of the same function that is alive? else, if it is not 0:
+//!             slow_return
 //!     state.top = n.parent; n.next_free = state.free; state.free = n; read what is needed of n
 //!     [slot] = n.orig_ra; parent.child += ticks or child; cell.returns += 1
 //!     state.critical = 0; thread's = state
-//!     [clock] cell.total += ticks; cell.self += max(ticks - child, 0); cell.max = max(cell.max, ticks); cell.buckets[bucket(ticks)] += 1
+//!     [clock] cell.active = n.before; if that is 0, cell.total += ticks
+//!             cell.self += max(ticks - child, 0); cell.max = max(cell.max, ticks)
+//!             cell.buckets[bucket(ticks)] += 1
 //!     restore; return
 //! ```
 //!
-//! The slot keeps the stub's address until `n` is off the lists, for an instance whose slot holds something else counts as dead.
+//! The slot keeps the stub's address until `n` is off the lists, for an instance whose slot holds
+//! something else counts as dead.
 #![allow(unsafe_code)]
 
 use super::tls;
-use crate::instance::Record;
-use crate::thread::State;
+use crate::instance::{Header, Record};
+use crate::thread_state::State;
 use core::arch::global_asm;
 use core::mem::offset_of;
 use wire::cell;
@@ -83,7 +90,7 @@ global_asm!(
     "__trapline_pop rcx",
     ".endm",
     "",
-    ".macro __trapline_return name, clock, cold",
+    ".macro __trapline_return name, clock, slow",
     ".balign 64",
     ".globl \\name",
     ".hidden \\name",
@@ -123,6 +130,16 @@ global_asm!(
     "lea rax, [rsi + rdi]",
     "cmp rax, rcx",
     "jne 8f",
+    ".if \\clock",
+    "mov r8d, dword ptr [rcx + {r_next_free}]",
+    "test r8d, r8d",
+    "jnz 20f",
+    "21:",
+    // Names the one before, or nobody.
+    "mov eax, dword ptr [rcx + {r_cell}]",
+    "add rax, qword ptr [rdx + {t_block}]",
+    "mov dword ptr [rax + {c_active}], r8d",
+    ".endif",
     "mov eax, dword ptr [rdx + {t_free}]",
     "mov dword ptr [rdx + {t_free}], edi",
     "mov dword ptr [rcx + {r_next_free}], eax",
@@ -135,7 +152,8 @@ global_asm!(
     "mov r8d, dword ptr [rcx + {r_cell}]",
     "add r8, qword ptr [rdx + {t_block}]",
     "add qword ptr [rsi + rdi + {r_child}], r9",
-    // self: ticks - child, not below 0 (stacks that are switched may give more child time than there was).
+    // self: ticks - child, not below 0 (stacks that are switched may give more child time than
+    // there was).
     "xor edi, edi",
     "mov rsi, r9",
     "sub rsi, qword ptr [rcx + {r_child}]",
@@ -154,7 +172,10 @@ global_asm!(
     "4:",
     ".if \\clock",
     "inc qword ptr [r8 + {c_returns}]",
+    "cmp dword ptr [r8 + {c_active}], 0",
+    "jne 22f",
     "add qword ptr [r8 + {c_total}], r9",
+    "22:",
     "add qword ptr [r8 + {c_self}], rsi",
     "cmp r9, qword ptr [r8 + {c_max}]",
     "ja 6f",
@@ -177,6 +198,8 @@ global_asm!(
     "__trapline_pop rax",
     "ret",
     ".cfi_restore_state",
+    // As in `slow_path`: LLVM's assembler keeps counting from the offset of the path above.
+    ".cfi_def_cfa_offset 56 + 16 * \\clock",
     "",
     // A handler went on with another state meanwhile.
     "3:",
@@ -184,6 +207,39 @@ global_asm!(
     "jmp 4b",
     "",
     ".if \\clock",
+    // Part of an outer call of the same function, if that is alive.
+    "20:",
+    "and r8d, 0xffffc0",
+    "jz 8f",
+    "mov eax, dword ptr [rcx + {r_cell}]",
+    "cmp eax, dword ptr [rsi + r8 + {r_cell}]",
+    "jne 8f",
+    "mov eax, r8d",
+    "and eax, -4096",
+    "cmp qword ptr [rsi + rax + {h_owner}], rdx",
+    "jne 8f",
+    // On the thread's own stack everything up to its end can be read. (A free one's slot is 0.)
+    "cmp rsp, qword ptr [rdx + {t_stack_low}]",
+    "jb 23f",
+    "cmp rsp, qword ptr [rdx + {t_stack_end}]",
+    "jae 23f",
+    "mov rax, qword ptr [rsi + r8 + {r_slot}]",
+    "cmp rax, qword ptr [rdx + {t_stack_end}]",
+    "jae 8f",
+    "sub rax, .Lslot\\@",
+    "cmp rax, rsp",
+    "jle 8f",
+    "mov rax, qword ptr [rax + .Lslot\\@]",
+    "sub rax, rsi",
+    "sub rax, r8",
+    "cmp rax, 6 - 0x1000000",
+    "je 21b",
+    "jmp 8f",
+    // On another, each call counts for itself.
+    "23:",
+    "xor r8d, r8d",
+    "jmp 21b",
+    "",
     "6:",
     "mov rax, qword ptr [r8 + {c_max}]",
     "7:",
@@ -199,7 +255,7 @@ global_asm!(
     "mov dword ptr [rdx + {t_critical}], 0",
     "mov qword ptr fs:[rsi + {tls_state}], rdx",
     "9:",
-    // The stub's own state again, and on to the cold path.
+    // The stub's own state again, and on to the slow path.
     "mov rsi, rcx",
     "mov rax, qword ptr [rsp]",
     "add al, 0x7f",
@@ -215,14 +271,14 @@ global_asm!(
     "__trapline_pop rsi",
     "__trapline_pop rdx",
     "__trapline_pop rcx",
-    "jmp \\cold",
+    "jmp \\slow",
     ".cfi_endproc",
     ".size \\name, . - \\name",
     ".endm",
     "",
     ".pushsection .text.__trapline_uprobe_return,\"ax\",@progbits",
-    "__trapline_return __trapline_uprobe_return_time_v0, 1, __trapline_uprobe_cold_return_v0",
-    "__trapline_return __trapline_uprobe_return_pair_v0, 0, __trapline_uprobe_cold_return_v0",
+    "__trapline_return __trapline_uprobe_return_time_v0, 1, __trapline_uprobe_slow_return_v0",
+    "__trapline_return __trapline_uprobe_return_pair_v0, 0, __trapline_uprobe_slow_return_v0",
     ".popsection",
     ".purgem __trapline_return",
     ".purgem __trapline_return_restore",
@@ -233,12 +289,17 @@ global_asm!(
     t_free = const offset_of!(State, free),
     t_top = const offset_of!(State, top),
     t_block = const offset_of!(State, block),
+    t_stack_low = const offset_of!(State, stack_low),
+    t_stack_end = const offset_of!(State, stack_end),
+    h_owner = const offset_of!(Header, owner),
+    r_slot = const offset_of!(Record, slot),
     r_orig_ra = const offset_of!(Record, orig_ra),
     r_start = const offset_of!(Record, start),
     r_child = const offset_of!(Record, child),
     r_cell = const offset_of!(Record, cell),
     r_parent = const offset_of!(Record, parent),
     r_next_free = const offset_of!(Record, next_free),
+    c_active = const cell::ACTIVE,
     c_returns = const cell::RETURNS,
     c_total = const cell::TOTAL,
     c_self = const cell::SELF,

@@ -4,21 +4,23 @@
 //!
 //! ```text
 //!     [rsp -= 128] [push what is live] [flags to ax]
-//!     r = thread's state; none: cold
+//!     r = thread's state; none: slow
 //!     r = its block
 //!     inc [r + cell]
 //!     [all back]
 //!     body
-//! cold: [all back, but rsp stays below the red zone]  push site; jump to the cold routine, which goes on at resume
+//! slow: [all back, but rsp stays below the red zone]  push site; jump to the slow routine, which
+//!       goes on at resume
 //! resume: [rsp += 128; jump to the body]
 //! ```
 //!
 //! The others push the site's number and jump to their routine.
 
-use super::{cold, consumer, entry, tls};
-use crate::entry::{Flags, Prologue, Undo};
+use super::tail::{Counting, Tail};
+use super::{entry, routines, tls};
+use crate::prologue::{Flags, Prologue, Undo};
 use crate::site_table::Action;
-use crate::thread::State;
+use crate::thread_state::State;
 use core::mem::offset_of;
 use patch::Liveness;
 
@@ -26,29 +28,6 @@ const RAX: u8 = 0;
 const RCX: u8 = 1;
 const RDX: u8 = 2;
 const RED_ZONE: u32 = 128;
-
-/// What is left to write behind the body.
-#[derive(Clone, Debug)]
-pub(crate) struct Tail {
-    index: u32,
-    /// Where the routine's address is needed: offset of a 32-bit displacement relative to its own end.
-    routine_at: Option<u32>,
-    /// The routine.
-    routine: u64,
-    /// Offset of the displacement of the jump to the cold part, and the state there.
-    cold: Option<(u32, Counting)>,
-}
-
-/// What a counting prologue saves.
-#[derive(Clone, Copy, Debug)]
-struct Counting {
-    /// The register for the block's address.
-    register: u8,
-    /// Registers that are pushed, in this order.
-    pushed: [Option<u8>; 2],
-    flags: bool,
-    skips: bool,
-}
 
 /// The state of the program's registers before the next instruction.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +59,13 @@ impl Writer<'_> {
         let start = self.offset();
         self.out.extend_from_slice(code);
         let saved = self.now.saved.map(|s| s.map(|(number, sp)| (number, self.now.sp - sp)));
-        self.undo.push(Undo { start, end: self.offset(), sp: self.now.sp, saved, flags: self.now.flags });
+        self.undo.push(Undo {
+            start,
+            end: self.offset(),
+            sp: self.now.sp,
+            saved,
+            flags: self.now.flags,
+        });
     }
 
     fn skip_red_zone(&mut self) {
@@ -158,17 +143,25 @@ impl Writer<'_> {
     }
 }
 
-/// Appends the prologue of the stub of site `index` to `out`, to run with its first byte at `at`; the body is to follow immediately. `loops`: the function branches back to the site.
-pub(crate) fn emit(out: &mut Vec<u8>, at: u64, index: u32, action: Action, live: &Liveness, loops: bool) -> Prologue {
+/// Appends the prologue of the stub of site `index` to `out`, to run with its first byte at `at`;
+/// the body is to follow immediately. `loops`: the function branches back to the site.
+pub(crate) fn emit(
+    out: &mut Vec<u8>,
+    at: u64,
+    index: u32,
+    action: Action,
+    live: &Liveness,
+    loops: bool,
+) -> Prologue {
     let base = out.len();
     let mut undo = Vec::new();
     let mut w = Writer { out, base, undo: &mut undo, now: Now::NOTHING };
-    let mut tail = Tail { index, routine_at: None, routine: 0, cold: None };
+    let mut tail = Tail { index, routine_at: None, routine: 0, slow_path: None };
     let skips = match action {
         Action::Count { cell } => {
             let counting = counting(live);
-            tail.cold = Some((count(&mut w, cell, counting), counting));
-            tail.routine = cold::routine(counting.skips);
+            tail.slow_path = Some((count(&mut w, cell, counting), counting));
+            tail.routine = routines::slow_path(counting.skips);
             counting.skips
         }
         Action::Time { .. } | Action::CountReturn { .. } => {
@@ -177,7 +170,7 @@ pub(crate) fn emit(out: &mut Vec<u8>, at: u64, index: u32, action: Action, live:
             careful
         }
         Action::Call => {
-            tail.routine = consumer::routine(live.red_zone || loops);
+            tail.routine = routines::call(live.red_zone || loops);
             live.red_zone || loops
         }
     };
@@ -194,8 +187,19 @@ pub(crate) fn emit(out: &mut Vec<u8>, at: u64, index: u32, action: Action, live:
 
 /// The registers for counting: one dead register suffices if the flags are dead, too.
 fn counting(live: &Liveness) -> Counting {
-    let dead = [(11, live.r11), (RAX, live.rax), (RCX, live.rcx), (RDX, live.rdx), (10, live.r10), (9, live.r9), (8, live.r8)];
-    let usable = dead.into_iter().find(|&(number, live_here)| !live_here && (!live.flags || number != RAX)).map(|(number, _)| number);
+    let dead = [
+        (11, live.r11),
+        (RAX, live.rax),
+        (RCX, live.rcx),
+        (RDX, live.rdx),
+        (10, live.r10),
+        (9, live.r9),
+        (8, live.r8),
+    ];
+    let usable = dead
+        .into_iter()
+        .find(|&(number, live_here)| !live_here && (!live.flags || number != RAX))
+        .map(|(number, _)| number);
     let mut pushed = [None; 2];
     if live.flags && live.rax {
         pushed[0] = Some(RAX);
@@ -208,7 +212,7 @@ fn counting(live: &Liveness) -> Counting {
     Counting { register, pushed, flags: live.flags, skips: live.red_zone }
 }
 
-/// Returns the offset of the displacement of the jump to the cold part.
+/// Returns the offset of the displacement of the jump to the slow part.
 fn count(w: &mut Writer<'_>, cell: u32, c: Counting) -> u32 {
     let skips_here = c.skips && c.pushed[0].is_some();
     w.save(Counting { skips: skips_here, ..c });
@@ -234,7 +238,7 @@ pub(crate) fn finish(prologue: &mut Prologue, start: usize, out: &mut Vec<u8>) {
     let tail = prologue.tail.clone();
     let mut w = Writer { out, base: start, undo: &mut prologue.undo, now: Now::NOTHING };
     let mut routine_at = tail.routine_at;
-    if let Some((jump, c)) = tail.cold {
+    if let Some((jump, c)) = tail.slow_path {
         let skipped_there = c.skips && c.pushed[0].is_some();
         let here = w.offset();
         w.relative(jump, here);

@@ -1,10 +1,11 @@
-//! The engine's thread-local words, at a constant distance from fs:0 (the initial-exec model, as in `percpu`), so that stubs can use them.
+//! The engine's thread-local words, at a constant distance from fs:0 (the initial-exec model, as in
+//! `percpu`), so that stubs can use them.
 //!
 //! | word | |
 //! |---|---|
-//! | `STATE` | the [`State`](crate::thread::State) that hits of the thread use; 0: none yet, or a consumer is running |
+//! | `STATE` | the [`State`](crate::thread_state::State) that hits of the thread use; 0: none yet, or a consumer is running |
 //! | `OWN` | the thread's first state, also while a consumer runs; 0: none yet, or none any more |
-//! | `BUSY` | why there is none: [`crate::thread::Busy`] |
+//! | `BUSY` | why there is none: [`crate::thread_state::Busy`] |
 //! | `TRAPS` | what the thread believes of SIGTRAP: [`crate::signals`] |
 //! | `SIGNAL_STACK`, `SIGNAL_STACK_END` | the thread's signal stack, as of the last signal that was handled: [`crate::signals`]; 0, 0: none |
 //!
@@ -44,16 +45,23 @@ pub(crate) fn distance() -> i64 {
     let distance: i64;
     // SAFETY: a load from the global offset table (or a constant, if the linker knows it).
     unsafe {
-        asm!("mov {}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]", out(reg) distance, options(nostack, preserves_flags, readonly));
+        asm!(
+            "mov {}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+            out(reg) distance,
+            options(nostack, preserves_flags, readonly),
+        );
     }
     distance
 }
 
-/// Address of the thread's control block, which glibc puts above the stack that it made for the thread.
+/// Address of the thread's control block, which glibc puts above the stack that it made for the
+/// thread.
 pub(crate) fn control_block() -> u64 {
     let at;
     // SAFETY: the first word of the control block is its own address, by the x86-64 TLS ABI.
-    unsafe { asm!("mov {}, qword ptr fs:0", out(reg) at, options(nostack, preserves_flags, readonly)) };
+    unsafe {
+        asm!("mov {}, qword ptr fs:0", out(reg) at, options(nostack, preserves_flags, readonly))
+    };
     at
 }
 
@@ -79,7 +87,8 @@ pub(crate) fn get<const WORD: usize>() -> usize {
 #[inline(always)]
 pub(crate) fn set<const WORD: usize>(value: usize) {
     const { assert!(WORD <= SIGNAL_STACK_END) };
-    // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal handlers read what was written before.
+    // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal
+    // handlers read what was written before.
     unsafe {
         asm!(
             "mov {t}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",

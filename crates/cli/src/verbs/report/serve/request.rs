@@ -34,7 +34,9 @@ pub(super) fn read(stream: &mut TcpStream) -> Result<Request, Refusal> {
         if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
             return Err(Refusal("408 Request Timeout", "the request did not come"));
         }
-        let read = stream.read(&mut part).map_err(|_| Refusal("408 Request Timeout", "the request did not come"))?;
+        let read = stream
+            .read(&mut part)
+            .map_err(|_| Refusal("408 Request Timeout", "the request did not come"))?;
         head.extend_from_slice(&part[..read]);
         if let Some(at) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             return parse(&head[..at]);
@@ -52,7 +54,9 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
     let text = std::str::from_utf8(head).map_err(|_| MALFORMED)?;
     let mut lines = text.split("\r\n");
     let mut first = lines.next().unwrap_or("").split(' ');
-    let (Some(method), Some(target), Some(version), None) = (first.next(), first.next(), first.next(), first.next()) else {
+    let (Some(method), Some(target), Some(version), None) =
+        (first.next(), first.next(), first.next(), first.next())
+    else {
         return Err(MALFORMED);
     };
     if !version.starts_with("HTTP/1.") {
@@ -87,6 +91,7 @@ impl Request {
             Some(name) => name.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
             None => name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
         };
-        (address || name.eq_ignore_ascii_case("localhost")) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+        (address || name.eq_ignore_ascii_case("localhost"))
+            && port.is_none_or(|port| port.parse::<u16>().is_ok())
     }
 }

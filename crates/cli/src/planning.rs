@@ -1,0 +1,108 @@
+//! How functions are probed: decided from the file that they are in, once for all processes of a
+//! run.
+
+use crate::select::Function;
+use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM};
+use crate::symbols::object::Object;
+use patch::{Catalogue, Decision, Image, Options, Refusal, branches_elsewhere};
+use std::cell::OnceCell;
+use std::os::unix::ffi::OsStrExt as _;
+
+/// Bytes behind a function that an agent probes for itself that may be padding: the planner looks
+/// whether they are.
+const AFTER_WATCHED: usize = 15;
+
+/// What is decided for each of some functions of an object, in their order.
+pub(crate) fn decide(object: &Object, functions: &[Function]) -> Vec<Decision> {
+    decide_all(&object.elf, &functions.iter().map(|f| code(&object.elf, f)).collect::<Vec<_>>())
+}
+
+/// The bytes by which agents probe these functions, and those that they need themselves.
+pub(crate) fn catalogue(object: &Object, functions: &[Function]) -> Catalogue {
+    let elf = &object.elf;
+    let mut all: Vec<patch::Function<'static>> = functions.iter().map(|f| code(elf, f)).collect();
+    if wire::is_c_library(object.path.as_os_str().as_bytes()) {
+        all.extend(watched(elf));
+    }
+    all.sort_unstable_by_key(|function| (function.address, function.site));
+    all.dedup_by_key(|function| (function.address, function.site));
+    let mut catalogue = Catalogue::default();
+    for (function, decision) in all.iter().zip(decide_all(elf, &all)) {
+        catalogue.add(function.address, function.site, &decision);
+    }
+    catalogue
+}
+
+fn decide_all(elf: &Elf<'static>, functions: &[patch::Function<'static>]) -> Vec<Decision> {
+    let file = File { elf, relative: OnceCell::new() };
+    let branch_targets = branches_elsewhere(functions, |_| true, &file);
+    let options = Options { branch_targets: &branch_targets, ..Options::default() };
+    let decide = |function: &patch::Function<'_>| match function.site {
+        u32::MAX => Err(Refusal::Empty),
+        _ => patch::plan(function, &options),
+    };
+    functions.iter().map(decide).collect()
+}
+
+/// A function's bytes in the file. A site that no function has stands for one that is out of range.
+fn code(elf: &Elf<'static>, function: &Function) -> patch::Function<'static> {
+    let bytes = elf.bytes_from(function.address);
+    let size = usize::try_from(function.size).unwrap_or(usize::MAX).min(bytes.len());
+    let end = size.saturating_add(usize::try_from(function.padding).unwrap_or(0)).min(bytes.len());
+    patch::Function {
+        address: function.address,
+        code: &bytes[..size],
+        after: &bytes[size..end],
+        site: u32::try_from(function.offset).unwrap_or(u32::MAX),
+    }
+}
+
+/// The functions of a C library that agents probe for themselves.
+fn watched(elf: &Elf<'static>) -> impl Iterator<Item = patch::Function<'static>> {
+    let ours = |symbol: &RawSymbol<'_>| wire::WATCHED.contains(&symbol.name) && symbol.section != 0;
+    elf.symbols(SHT_DYNSYM).filter(ours).map(|symbol| {
+        let bytes = elf.bytes_from(symbol.address);
+        let size = usize::try_from(symbol.size).unwrap_or(usize::MAX).min(bytes.len());
+        let end = size.saturating_add(AFTER_WATCHED).min(bytes.len());
+        let (code, after) = (&bytes[..size], &bytes[size..end]);
+        patch::Function { address: symbol.address, code, after, site: 0 }
+    })
+}
+
+/// A file as the loader will have it in memory, at the addresses that it says itself.
+struct File<'f> {
+    elf: &'f Elf<'static>,
+    /// Words that the loader fills, by place.
+    relative: OnceCell<Vec<(u64, u64)>>,
+}
+
+impl File<'_> {
+    /// What the loader writes at an address, if it writes there.
+    fn relocated(&self, address: u64) -> Option<u64> {
+        let words = self.relative.get_or_init(|| {
+            let mut words: Vec<(u64, u64)> = self.elf.relative().collect();
+            words.sort_unstable();
+            words
+        });
+        let at = words.binary_search_by_key(&address, |(place, _)| *place).ok()?;
+        words.get(at).map(|(_, value)| *value)
+    }
+}
+
+impl Image for File<'_> {
+    fn code(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let code = self.elf.segments.iter().filter(|segment| segment.executable());
+        code.map(|segment| (segment.address, self.elf.bytes_from(segment.address)))
+    }
+
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        if let (Ok(word), Some(value)) =
+            (<&mut [u8; 8]>::try_from(&mut *into), self.relocated(address))
+        {
+            *word = value.to_le_bytes();
+            return true;
+        }
+        let bytes = self.elf.bytes_from(address).get(..into.len());
+        bytes.map(|bytes| into.copy_from_slice(bytes)).is_some()
+    }
+}

@@ -1,0 +1,148 @@
+//! The functions of a Go program as its own runtime knows them: the table `.gopclntab`, which stays
+//! where a program was stripped, since tracebacks need it.
+//!
+//! Written from the description in Go's `runtime/symtab.go` and `internal/abi/symtab.go`. Nothing
+//! of a table is believed: what does not lie in it, or names no code, is left out.
+
+use super::elf::{Elf, string_at, u32_at};
+
+/// A function, from its first byte to the last that is no padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GoFunction<'a> {
+    pub(super) address: u64,
+    pub(super) size: u64,
+    pub(super) name: &'a str,
+}
+
+/// Byte by which the linker fills up between functions.
+const PADDING: u8 = 0xcc;
+/// The linker keeps the build's name where the code begins, and lists it among the functions.
+const BUILD_ID: [&str; 2] = ["go:buildid", "go.buildid"];
+
+/// Whether a symbol of a Go program is called as a function and is none.
+pub(super) fn is_no_code(name: &str) -> bool {
+    BUILD_ID.contains(&name)
+}
+
+/// All functions, by address. Empty where there is no table that can be read.
+pub(super) fn functions<'a>(elf: &Elf<'a>) -> Vec<GoFunction<'a>> {
+    let sections = [".gopclntab", ".data.rel.ro.gopclntab"];
+    let section = sections.iter().find_map(|name| elf.section(name));
+    let Some(table) = section.and_then(|section| Table::new(elf, section.address, section.data))
+    else {
+        return Vec::new();
+    };
+    let mut functions: Vec<GoFunction<'a>> =
+        (0..table.count).map_while(|index| table.function(elf, index)).flatten().collect();
+    functions.sort_unstable_by_key(|function| function.address);
+    functions.dedup_by_key(|function| function.address);
+    functions
+}
+
+/// How the entries look: they changed with Go 1.16 and 1.18.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// Go 1.2 to 1.15: one table, addresses.
+    Go12,
+    /// Go 1.16 and 1.17: names in a part of their own.
+    Go116,
+    /// Go 1.18 and later: distances from where the code begins.
+    Go118,
+}
+
+#[derive(Debug)]
+struct Table<'a> {
+    version: Version,
+    count: u64,
+    /// What addresses count from; 0 where they are whole.
+    text: u64,
+    names: &'a [u8],
+    /// A pair for each function, (where it begins, where it is described), and the end of the last.
+    entries: &'a [u8],
+    /// What the second of a pair counts from.
+    descriptions: &'a [u8],
+}
+
+impl<'a> Table<'a> {
+    fn new(elf: &Elf<'a>, address: u64, data: &'a [u8]) -> Option<Self> {
+        let version = match u32_at(data, 0)? {
+            0xffff_fffb => Version::Go12,
+            0xffff_fffa => Version::Go116,
+            // Go 1.20 changed the spelling of some names, and no more.
+            0xffff_fff0 | 0xffff_fff1 => Version::Go118,
+            _ => return None,
+        };
+        // Two zero bytes, the quantum of instructions, the size of a pointer.
+        if data.get(4..8)? != [0, 0, 1, 8] {
+            return None;
+        }
+        let word = |index: usize| u64_at(data, 8 + index * 8);
+        let part = |index: usize| data.get(usize::try_from(word(index)?).ok()?..);
+        let (count, text, names, entries) = match version {
+            Version::Go12 => (word(0)?, 0, data, data.get(16..)?),
+            Version::Go116 => (word(0)?, 0, part(2)?, part(6)?),
+            Version::Go118 => {
+                (word(0)?, text_start(elf, address + 24, word(2)?)?, part(3)?, part(7)?)
+            }
+        };
+        let descriptions = if version == Version::Go12 { data } else { entries };
+        Some(Self { version, count, text, names, entries, descriptions })
+    }
+
+    /// None: behind the end. Some(None): an entry that names no code.
+    fn function(&self, elf: &Elf<'a>, index: u64) -> Option<Option<GoFunction<'a>>> {
+        let index = usize::try_from(index).ok()?;
+        let (address, next, described) = match self.version {
+            Version::Go118 => {
+                let at = index.checked_mul(8)?;
+                (
+                    u64::from(u32_at(self.entries, at)?),
+                    u64::from(u32_at(self.entries, at.checked_add(8)?)?),
+                    u64::from(u32_at(self.entries, at.checked_add(4)?)?),
+                )
+            }
+            Version::Go12 | Version::Go116 => {
+                let at = index.checked_mul(16)?;
+                (
+                    u64_at(self.entries, at)?,
+                    u64_at(self.entries, at.checked_add(16)?)?,
+                    u64_at(self.entries, at.checked_add(8)?)?,
+                )
+            }
+        };
+        Some(self.named(elf, address, next, described))
+    }
+
+    fn named(&self, elf: &Elf<'a>, from: u64, to: u64, described: u64) -> Option<GoFunction<'a>> {
+        // The description begins with the address again, in the table's form; the name follows.
+        let name_at = match self.version {
+            Version::Go118 => 4,
+            Version::Go12 | Version::Go116 => 8,
+        };
+        let at = usize::try_from(described).ok()?.checked_add(name_at)?;
+        let name = string_at(self.names, u32_at(self.descriptions, at)? as usize)?;
+        let address = self.text.checked_add(from)?;
+        if name.is_empty() || is_no_code(name) || !elf.executable(address) {
+            return None;
+        }
+        let room = usize::try_from(to.checked_sub(from)?).ok()?;
+        let code = elf.bytes_from(address);
+        let code = &code[..code.len().min(room)];
+        let end = code.iter().rposition(|byte| *byte != PADDING)? + 1;
+        Some(GoFunction { address, size: end as u64, name })
+    }
+}
+
+/// Where the code begins that the table tells of: in the table, or in the relocation that fills it
+/// in, or (since Go 1.26, which leaves it out) where the code's section begins.
+fn text_start(elf: &Elf<'_>, field: u64, value: u64) -> Option<u64> {
+    if value != 0 {
+        return Some(value);
+    }
+    let relative = elf.relative().find(|(place, _)| *place == field);
+    relative.map(|(_, address)| address).or_else(|| elf.section(".text").map(|text| text.address))
+}
+
+fn u64_at(data: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(data.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}

@@ -1,0 +1,69 @@
+//! Programs and libraries whose files are damaged: listed, and run where the kernel runs them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::random::Random;
+use super::{check, each};
+use crate::common::process::{program, run};
+use crate::common::{Target, trapline};
+
+/// Words of the ELF header, of its tables, or anywhere.
+fn damage(random: &mut Random, file: &mut Vec<u8>) {
+    let number = |file: &[u8], at: usize, bytes: usize| {
+        let mut word = [0; 8];
+        word[..bytes].copy_from_slice(&file[at..at + bytes]);
+        u64::from_le_bytes(word) as usize
+    };
+    let (segments, sections) = (number(file, 32, 8), number(file, 40, 8));
+    let (segments_len, sections_len) = (number(file, 56, 2) * 56, number(file, 60, 2) * 64);
+    for _ in 0..*random.of(&[1, 1, 2, 3, 8]) {
+        let at = match random.below(100) {
+            0..15 => 16 + random.below(48),
+            15..35 => segments + random.below(segments_len.max(1)),
+            35..65 => sections + random.below(sections_len.max(1)),
+            _ => random.below(file.len()),
+        } & !7;
+        if let Some(word) = file.get_mut(at..at + 8) {
+            let old = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+            word.copy_from_slice(&random.damaged(old).to_ne_bytes());
+        }
+    }
+    if random.percent(8) {
+        file.truncate(random.below(file.len()));
+    }
+}
+
+#[test]
+fn files_that_lie() {
+    let flags = ["-DFACTOR=2"];
+    let library = Target::new("opened_library.c").shared().flags(&flags).build();
+    let small = Target::new("fuzzed.c").build();
+    let sources: Vec<Vec<u8>> =
+        [&small, &library].map(|path| fs::read(path).expect("just built")).to_vec();
+    each("elf", 150, |seed| {
+        let mut random = Random::new(seed);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("damaged");
+        let mut bytes = random.of(&sources).clone();
+        damage(&mut random, &mut bytes);
+        fs::write(&file, &bytes).expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("ours");
+        let what = format!("FUZZ_SEED={seed} FUZZ_RUNS=1");
+        check(&what, &run(trapline().args(["list", "-v", "*", "--"]).arg(&file), b""));
+        // Only what runs bare shows whether it also runs probed. A damaged program may do anything:
+        // it does so in a directory that goes away.
+        let mut bare = program(&file);
+        bare.arg("x").current_dir(directory.path());
+        if random.percent(20) && run(&mut bare, b"").code == 43 {
+            let mut command = trapline();
+            command
+                .current_dir(directory.path())
+                .args(["stat", "damaged:*", "--"])
+                .arg(&file)
+                .arg("x");
+            let finished = run(&mut command, b"");
+            check(&what, &finished);
+        }
+    });
+}

@@ -1,0 +1,119 @@
+//! Machines. Where a value was measured or posted, its line says so; the others are the usual ones
+//! for such a machine.
+
+use crate::machine::{Costs, Machine, Scheduling};
+
+const NANOSECOND: u64 = 1_000;
+const MICROSECOND: u64 = 1_000 * NANOSECOND;
+const MILLISECOND: u64 = 1_000 * MICROSECOND;
+
+/// Linux: a slice of 3 ms; nobody moves a thread while every CPU is busy.
+const LINUX: Scheduling =
+    Scheduling { time_slice: 3 * MILLISECOND, migration_mean: 0, start_spread: MICROSECOND };
+
+impl Machine {
+    /// The machine on which this workspace is developed: two virtual CPUs of an EPYC, which the
+    /// host puts into one cluster or apart. Here they are apart. Uncontended atomics and membarrier
+    /// as in the workspace's committed tables; transfers so that two CPUs that pass a ball need the
+    /// 31 ns (near) and 165 ns (far) for each pass that were measured, which is a read and the
+    /// write that takes the copy away; the request's part so that two CPUs that clone and drop one
+    /// `Arc` need the measured 18.6 ns each.
+    pub const EPYC_2: Machine = Machine {
+        name: "2 CPUs of an EPYC, apart",
+        cpus: 2,
+        cluster: 1,
+        socket: 2,
+        costs: Costs {
+            hit: 300,
+            locked: 2 * NANOSECOND,
+            store_seq_cst: 2 * NANOSECOND,
+            memory: 90 * NANOSECOND,
+            near: 19 * NANOSECOND,
+            far: 100 * NANOSECOND,
+            socket: 100 * NANOSECOND,
+            invalidate: 2 * NANOSECOND,
+            read_occupancy: 20 * NANOSECOND,
+            request_percent: 64,
+            hold: 4 * NANOSECOND,
+            fence: 4 * NANOSECOND,
+            fence_weak: 100,
+            pause: 10 * NANOSECOND,
+            system_call: 150 * NANOSECOND,
+            interrupt: 8 * MICROSECOND,
+            context_switch: 1_500 * NANOSECOND,
+        },
+        scheduling: LINUX,
+    };
+
+    /// One socket of an EPYC: clusters of eight CPUs behind a shared last-level cache.
+    pub const EPYC_64: Machine = Machine {
+        name: "64-core EPYC",
+        cpus: 64,
+        cluster: 8,
+        socket: 64,
+        costs: Costs {
+            near: 19 * NANOSECOND,
+            far: 100 * NANOSECOND,
+            socket: 200 * NANOSECOND,
+            interrupt: 800 * NANOSECOND,
+            ..Self::EPYC_2.costs
+        },
+        scheduling: LINUX,
+    };
+
+    /// Two sockets of ten Xeon cores, each socket one ring.
+    pub const XEON_20: Machine = Machine {
+        name: "20-core Xeon, two sockets",
+        cpus: 20,
+        cluster: 10,
+        socket: 10,
+        costs: Costs {
+            hit: 400,
+            locked: 6 * NANOSECOND,
+            store_seq_cst: 6 * NANOSECOND,
+            memory: 85 * NANOSECOND,
+            near: 50 * NANOSECOND,
+            far: 50 * NANOSECOND,
+            socket: 120 * NANOSECOND,
+            invalidate: NANOSECOND,
+            read_occupancy: 15 * NANOSECOND,
+            request_percent: 60,
+            hold: 12 * NANOSECOND,
+            fence: 10 * NANOSECOND,
+            fence_weak: 100,
+            pause: 40 * NANOSECOND,
+            system_call: 200 * NANOSECOND,
+            interrupt: MICROSECOND,
+            context_switch: 1_500 * NANOSECOND,
+        },
+        scheduling: LINUX,
+    };
+
+    /// Two sockets of ARM64, each of two clusters of 24 CPUs.
+    pub const ARM64_96: Machine = Machine {
+        name: "96-core ARM64, four clusters",
+        cpus: 96,
+        cluster: 24,
+        socket: 48,
+        costs: Costs {
+            hit: NANOSECOND,
+            locked: 5 * NANOSECOND,
+            store_seq_cst: 2 * NANOSECOND,
+            memory: 100 * NANOSECOND,
+            near: 45 * NANOSECOND,
+            far: 90 * NANOSECOND,
+            socket: 180 * NANOSECOND,
+            invalidate: NANOSECOND,
+            read_occupancy: 15 * NANOSECOND,
+            request_percent: 60,
+            hold: 15 * NANOSECOND,
+            fence: 8 * NANOSECOND,
+            fence_weak: 4 * NANOSECOND,
+            pause: 10 * NANOSECOND,
+            system_call: 300 * NANOSECOND,
+            interrupt: MICROSECOND,
+            context_switch: 2 * MICROSECOND,
+        },
+        scheduling: LINUX,
+    };
+}

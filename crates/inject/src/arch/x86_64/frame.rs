@@ -1,0 +1,116 @@
+//! A signal frame made from outside: `rt_sigreturn` on it puts a thread back (or starts one).
+//!
+//! The layout is that of `struct rt_sigframe` (`arch/x86/include/asm/sigframe.h`,
+//! `uapi/asm/sigcontext.h`) without what the kernel only writes.
+
+use super::registers::Registers;
+
+/// Where a frame is, and what it is.
+pub(crate) struct Frame {
+    /// The stack pointer with which `rt_sigreturn` finds it.
+    pub(crate) stack: u64,
+    /// What is to be written at the place that [`build`] was given.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Vector state: its contents go with a frame.
+pub(crate) const XSTATE: i32 = 0x202;
+
+/// Offsets in the vector state, in the form of XSAVE that is not compacted.
+mod xstate {
+    /// Left to software: for tracers, first the features that there are.
+    pub(super) const SOFTWARE: usize = 464;
+    pub(super) const SOFTWARE_BYTES: usize = 48;
+    /// The features that are not in their initial state.
+    pub(super) const PRESENT: usize = 512;
+    /// Legacy area and header.
+    pub(super) const LEAST: usize = 576;
+    /// `FP_XSTATE_MAGIC1` and `FP_XSTATE_MAGIC2`.
+    pub(super) const MAGIC: [u32; 2] = [0x4650_5853, 0x4650_5845];
+    /// Tiles (AMX): in a process's frames only if it has asked for them.
+    pub(super) const TILES: u64 = 1 << 17 | 1 << 18;
+}
+
+/// Offsets in the frame, without the return address that a handler would have popped.
+mod offsets {
+    pub(super) const FLAGS: usize = 0;
+    pub(super) const STACK_FLAGS: usize = 24;
+    pub(super) const REGISTERS: usize = 40;
+    pub(super) const SEGMENTS: usize = REGISTERS + 18 * 8;
+    pub(super) const VECTORS: usize = REGISTERS + 23 * 8;
+    pub(super) const MASK: usize = 296;
+    /// Up to and with the mask.
+    pub(super) const END: usize = 304;
+}
+
+/// `UC_FP_XSTATE`, `UC_SIGCONTEXT_SS`, `UC_STRICT_RESTORE_SS`.
+const FLAGS: u64 = 1 | 2 | 4;
+/// No flags that `sigaltstack` takes: the thread's signal stack stays as it is.
+const NO_SIGNAL_STACK: u64 = 0x7777;
+
+/// A frame at `at` or a little above it, with which the thread gets these registers, blocked
+/// signals and vector state (`None`: a fresh one).
+pub(crate) fn build(at: u64, registers: &Registers, mask: u64, vectors: Option<&[u8]>) -> Frame {
+    let stack = at.next_multiple_of(16);
+    let start = (stack - at) as usize;
+    let mut bytes = vec![0; start + offsets::END];
+    let mut put = |offset: usize, word: u64| {
+        bytes[start + offset..][..8].copy_from_slice(&word.to_le_bytes());
+    };
+    put(offsets::FLAGS, FLAGS);
+    put(offsets::STACK_FLAGS, NO_SIGNAL_STACK);
+    let r = registers;
+    let general = [
+        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx,
+        r.rax, r.rcx, r.rsp, r.rip, r.eflags,
+    ];
+    for (n, word) in general.into_iter().enumerate() {
+        put(offsets::REGISTERS + 8 * n, word);
+    }
+    put(offsets::SEGMENTS, r.cs & 0xffff | (r.ss & 0xffff) << 48);
+    put(offsets::MASK, mask);
+    if let Some(vectors) = vectors.and_then(for_frame) {
+        let place = (stack + offsets::END as u64).next_multiple_of(64);
+        put(offsets::VECTORS, place);
+        bytes.resize((place - at) as usize, 0);
+        bytes.extend(vectors);
+    }
+    Frame { stack, bytes }
+}
+
+/// The vector state in the form that a frame has: with its size and two magic words, without which
+/// only the oldest part of it would be put back.
+fn for_frame(traced: &[u8]) -> Option<Vec<u8>> {
+    let word =
+        |at: usize| traced.get(at..at + 8).map(|b| u64::from_le_bytes(b.try_into().expect("8")));
+    let (features, present) = (word(xstate::SOFTWARE)?, word(xstate::PRESENT)?);
+    let tiles = if present & xstate::TILES == 0 { xstate::TILES } else { 0 };
+    let features = features & !tiles;
+    let size = size_of_features(features);
+    let mut bytes = traced.get(..size)?.to_vec();
+    let software = &mut bytes[xstate::SOFTWARE..][..xstate::SOFTWARE_BYTES];
+    software.fill(0);
+    software[..4].copy_from_slice(&xstate::MAGIC[0].to_le_bytes());
+    software[4..8].copy_from_slice(&(size as u32 + 4).to_le_bytes());
+    software[8..16].copy_from_slice(&features.to_le_bytes());
+    software[16..20].copy_from_slice(&(size as u32).to_le_bytes());
+    bytes.extend(xstate::MAGIC[1].to_le_bytes());
+    Some(bytes)
+}
+
+/// Up to where the features reach, as the processor says.
+fn size_of_features(features: u64) -> usize {
+    let end = |feature: u32| {
+        #[allow(unsafe_code, unused_unsafe, reason = "newer compilers have it as a safe function")]
+        // SAFETY: the leaf is there where the kernel has vector state to give.
+        let leaf = unsafe { std::arch::x86_64::__cpuid_count(0xd, feature) };
+        leaf.ebx as usize + leaf.eax as usize
+    };
+    let ends = (2..63).filter(|n| features & 1 << n != 0).map(end);
+    ends.max().unwrap_or(0).max(xstate::LEAST)
+}
+
+/// Bytes that a frame with any vector state may take.
+pub(crate) fn room(vectors: &[u8]) -> usize {
+    offsets::END + 16 + 64 + vectors.len() + 4
+}

@@ -1,0 +1,98 @@
+//! The general registers of a thread that stands.
+
+/// The registers, as the kernel hands them to a tracer.
+pub type Registers = libc::user_regs_struct;
+
+/// Code segment of 64-bit code.
+const CODE_64: u64 = 0x33;
+/// Direction, resume and trap flags: a function starts without them.
+const NOT_AT_ENTRY: u64 = 1 << 10 | 1 << 16 | 1 << 8;
+
+/// Where the thread goes on.
+pub(crate) fn instruction(registers: &Registers) -> u64 {
+    registers.rip
+}
+
+pub(crate) fn go_to(registers: &mut Registers, address: u64) {
+    registers.rip = address;
+}
+
+pub(crate) fn stack(registers: &Registers) -> u64 {
+    registers.rsp
+}
+
+/// Whether the thread runs 64-bit code.
+pub(crate) fn is_native(registers: &Registers) -> bool {
+    registers.cs == CODE_64
+}
+
+/// The system call that the thread is in, if it is.
+pub(crate) fn call_number(registers: &Registers) -> Option<u64> {
+    (registers.orig_rax as i64 >= 0).then_some(registers.orig_rax)
+}
+
+/// There is no system call to be restarted.
+pub(crate) fn forget_call(registers: &mut Registers) {
+    registers.orig_rax = u64::MAX;
+}
+
+/// The registers for a system call at the instruction `at`, with nothing left to restart.
+pub(crate) fn begin_call(
+    thread: &Registers,
+    at: u64,
+    stack: u64,
+    number: u64,
+    arguments: [u64; 6],
+) -> Registers {
+    let [rdi, rsi, rdx, r10, r8, r9] = arguments;
+    Registers {
+        rip: at,
+        rsp: stack,
+        rax: number,
+        // In no system call: the kernel must not look for one to be restarted.
+        orig_rax: u64::MAX,
+        rdi,
+        rsi,
+        rdx,
+        r10,
+        r8,
+        r9,
+        eflags: thread.eflags & !NOT_AT_ENTRY,
+        ..*thread
+    }
+}
+
+/// What a system call has given.
+pub(crate) fn result(registers: &Registers) -> Result<u64, i32> {
+    let value = registers.rax as i64;
+    if (-4095..0).contains(&value) { Err(-value as i32) } else { Ok(registers.rax) }
+}
+
+/// The registers of a thread at the first instruction of a function of the image. The function
+/// returns to what lies at `stack`; `kept` are two words that it leaves in registers for that.
+pub(crate) fn arguments_of_function(
+    thread: &Registers,
+    function: u64,
+    stack: u64,
+    arguments: [u64; 6],
+    kept: [u64; 2],
+) -> Registers {
+    let [rdi, rsi, rdx, rcx, r8, r9] = arguments;
+    Registers {
+        rip: function,
+        rsp: stack,
+        rbp: 0,
+        rax: 0,
+        orig_rax: u64::MAX,
+        rdi,
+        rsi,
+        rdx,
+        rcx,
+        r8,
+        r9,
+        rbx: kept[0],
+        r12: kept[1],
+        eflags: thread.eflags & !NOT_AT_ENTRY,
+        ..*thread
+    }
+}

@@ -1,0 +1,156 @@
+//! Programs that a process executes, worked on before their first instruction.
+
+use crate::error::Error;
+use crate::proc::Status;
+use crate::ptrace::{self, Stop, Tid, Waited, options};
+use crate::stopped::Stopped;
+use crate::target::{Force, Target};
+use crate::tracer::{Thread, Tracer, await_end, pass_on};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A process that has executed a program and stands where that has yet to run.
+pub(crate) struct Executed {
+    tracer: Tracer,
+    thread: Thread,
+}
+
+impl Executed {
+    /// From the event of the execution, which the process stands at.
+    pub(crate) fn new(pid: Tid, force: Force, options: usize) -> Result<Self, Error> {
+        // Before the system call has returned, no other can be made.
+        to(pid, Stop::Syscall, ptrace::resume_to_syscall)?;
+        ptrace::interrupt(pid).map_err(Error::own("stopping the program"))?;
+        to(pid, Stop::Trap, ptrace::resume)?;
+        let tracer = Tracer::with_options(Target::traced(pid, force)?, options)?;
+        let registers = ptrace::registers(pid).map_err(Error::own("reading registers"))?;
+        Ok(Self { tracer, thread: Thread { tid: pid, registers } })
+    }
+
+    /// The program goes on when what this gives is dropped.
+    pub(crate) fn stopped(&mut self) -> Stopped<'_> {
+        Stopped::only(&mut self.tracer, self.thread.clone())
+    }
+}
+
+/// Lets the process run to a stop.
+fn to(
+    pid: Tid,
+    wanted: Stop,
+    resume: impl Fn(Tid, i32) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let mut signal = 0;
+    loop {
+        resume(pid, signal).map_err(Error::own("going on"))?;
+        signal = 0;
+        match ptrace::wait_for(pid) {
+            Waited::Ended | Waited::Running => return Err(Error::Gone),
+            Waited::Stopped(stop) if stop == wanted || stop == Stop::Group => return Ok(()),
+            Waited::Stopped(Stop::Signal(arrived)) => signal = arrived,
+            Waited::Stopped(_) => {}
+        }
+    }
+}
+
+/// A thread that is about to execute a program, see [`follow_exec`].
+#[derive(Debug)]
+pub struct Follower<R> {
+    thread: JoinHandle<Result<Option<R>, Error>>,
+    tracer: Tid,
+    cancelled: Arc<Cancelled>,
+}
+
+#[derive(Debug, Default)]
+struct Cancelled {
+    is: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Traces the thread `tid` of the process `pid` until it executes a program, and runs `work` on
+/// that before its first instruction. Then nobody traces it any more. The thread is not stopped: it
+/// may be told to go on when this returns.
+///
+/// If `work` fails or the program may not be worked on, it runs all the same. Not for set-user-ID
+/// programs: without privileges of this process's, they have none either while they are traced.
+///
+/// # Errors
+/// If the thread cannot be traced.
+///
+/// # Context
+/// Starts a thread, which asks the kernel every millisecond at the latest.
+pub fn follow_exec<R: Send + 'static>(
+    pid: i32,
+    tid: i32,
+    force: Force,
+    work: impl FnOnce(&mut Stopped<'_>) -> Result<R, Error> + Send + 'static,
+) -> Result<Follower<R>, Error> {
+    let cancelled = Arc::new(Cancelled::default());
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let flag = Arc::clone(&cancelled);
+    let thread = std::thread::spawn(move || {
+        let wanted = options::PLAIN | options::EXEC;
+        let seized = ptrace::seize(tid, wanted).map_err(Error::own("tracing a thread"));
+        let traced = seized.is_ok();
+        // Whoever asked waits for this.
+        let _ = ready.send(seized.map(|()| ptrace::own_tid()));
+        if !traced || !flag.until_exec(pid, tid) {
+            return Ok(None);
+        }
+        let mut executed = Executed::new(pid, force, wanted)?;
+        work(&mut executed.stopped()).map(Some)
+    });
+    let tracer = is_ready.recv().map_err(|_| Error::Gone)??;
+    Ok(Follower { thread, tracer, cancelled })
+}
+
+impl<R> Follower<R> {
+    /// The thread will execute nothing: it is let go.
+    pub fn cancel(&self) {
+        *self.cancelled.is.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.cancelled.changed.notify_one();
+    }
+
+    /// Waits until the program has been executed and worked on: what `work` gave. `None` if it was
+    /// cancelled, or the thread has ended before.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::Refused`].
+    ///
+    /// # Panics
+    /// If `work` did.
+    pub fn join(self) -> Result<Option<R>, Error> {
+        let result = self.thread.join();
+        await_end(self.tracer);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Cancelled {
+    /// Whether the thread has executed a program. If not, the end of the calling thread lets it go.
+    fn until_exec(&self, pid: Tid, mut tid: Tid) -> bool {
+        let mut nap = Duration::from_micros(20);
+        loop {
+            match ptrace::poll(tid) {
+                // The thread that executes becomes the first of its process, with that number.
+                Waited::Ended if tid != pid && is_ours(pid) => tid = pid,
+                Waited::Ended => return false,
+                Waited::Stopped(Stop::Event(libc::PTRACE_EVENT_EXEC)) => return true,
+                Waited::Stopped(other) => pass_on(tid, other),
+                Waited::Running => {
+                    let is = self.is.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *is {
+                        return false;
+                    }
+                    drop(self.changed.wait_timeout(is, nap));
+                    nap = (nap * 2).min(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+}
+
+/// Whether this thread traces the first thread of a process.
+fn is_ours(pid: Tid) -> bool {
+    Status::read(pid, pid).is_ok_and(|status| status.tracer == ptrace::own_tid())
+}

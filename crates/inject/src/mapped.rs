@@ -1,0 +1,256 @@
+//! An image in a process.
+//!
+//! It lies in a memory file that is made in the process and opened from outside through the
+//! process's descriptors, so that no file system has to be shared. Code is mapped to be read and
+//! executed only; it is written from outside, into the file. So nothing can ever be written and
+//! executed at once, and no memory's rights change, which some processes are not allowed
+//! (`PR_SET_MDWE`).
+
+use crate::arch::{PAGE, gadget};
+use crate::error::Error;
+use crate::image::{Image, Part, Rights, Symbol};
+use crate::maps;
+use crate::proc::{self, Auxiliary, Stat};
+use crate::remote::Remote;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+/// The name that the kernel shows of the memory file.
+const NAME: &[u8] = b"trapline\0";
+/// `MFD_NOEXEC_SEAL`: the file is not to be executed as a program, and some systems insist.
+const NO_PROGRAM: u64 = 8;
+/// The stack on which functions of the image run.
+const STACK: u64 = 256 << 10;
+
+/// An image that lies in a process. Dropping this leaves it there.
+#[derive(Debug)]
+pub struct Mapped {
+    pid: i32,
+    base: u64,
+    /// Bytes of the image.
+    image: u64,
+    parts: Vec<Part>,
+    symbols: HashMap<String, Symbol>,
+    file: File,
+}
+
+impl Mapped {
+    /// Where the image lies.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// All that was mapped: the image, and behind it what its functions are called with.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.base..self.base + whole(self.image)
+    }
+
+    /// Where a symbol of the image is in the process.
+    #[must_use]
+    pub fn address(&self, symbol: &str) -> Option<u64> {
+        self.symbols.get(symbol).map(|symbol| self.base + symbol.offset)
+    }
+
+    /// Writes code of the image.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if that is not all in its code; errors of the system.
+    ///
+    /// # Context
+    /// One system call; the process need not stand. It sees the change at once, and may see a half
+    /// of it: to be used on code that nothing leads to yet.
+    pub fn write_code(&self, address: u64, bytes: &[u8]) -> Result<(), Error> {
+        let offset = address.wrapping_sub(self.base);
+        let end = offset.checked_add(bytes.len() as u64);
+        let inside = |part: &Part| {
+            part.rights == Rights::Execute
+                && part.range.start <= offset
+                && end.is_some_and(|end| end <= part.range.end)
+        };
+        if !self.parts.iter().any(inside) {
+            return Err(Error::Changed { address });
+        }
+        self.file.write_all_at(bytes, offset).map_err(Error::own("writing the image's code"))
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Where functions return to.
+    pub(crate) fn returns(&self) -> u64 {
+        self.base + self.image
+    }
+
+    /// The high end of the stack for functions.
+    pub(crate) fn stack_end(&self) -> u64 {
+        self.base + whole(self.image)
+    }
+}
+
+/// The image, the page that functions return to, one that stops a stack that overflows, and the
+/// stack.
+const fn whole(image: u64) -> u64 {
+    image + 2 * PAGE + STACK
+}
+
+impl Remote<'_, '_> {
+    /// Puts an image into the process, near the program, below it.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`]; [`Error::Remote`] if the process may not map it; [`Error::Gone`].
+    ///
+    /// # Context
+    /// About ten remote calls. For the time of the first few, the process has a descriptor more: if
+    /// other threads run ([`crate::Stopped::is_all`]), they can see that by the numbers they get.
+    pub fn map(&mut self, image: &Image) -> Result<Mapped, Error> {
+        let descriptor = self.memory_file()?;
+        let mapped = self.map_file(image, descriptor);
+        let closed = self.call(libc::SYS_close, [descriptor, 0, 0, 0, 0, 0])?;
+        let mapped = mapped?;
+        if let Err(errno) = closed {
+            self.unmap_range(&mapped.range())?;
+            return Err(Error::remote("close")(errno));
+        }
+        Ok(mapped)
+    }
+
+    /// Takes an image out of the process. Nothing may lead to it any more.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if not all threads stand; [`Error::Standing`] if one stands in the image;
+    /// [`Error::Gone`]. The image is then still there.
+    pub fn unmap(&mut self, mapped: &Mapped) -> Result<(), Error> {
+        if !self.stopped.is_all() || mapped.pid() != self.stopped.tracer.pid() {
+            return Err(Error::Busy);
+        }
+        let inside = |position: &(i32, u64)| mapped.range().contains(&position.1);
+        if let Some((tid, address)) = self.stopped.positions().into_iter().find(inside) {
+            return Err(Error::Standing { tid, address });
+        }
+        self.unmap_range(&mapped.range())
+    }
+
+    fn unmap_range(&mut self, range: &Range<u64>) -> Result<(), Error> {
+        let length = range.end - range.start;
+        let done = self.call(libc::SYS_munmap, [range.start, length, 0, 0, 0, 0])?;
+        done.map(drop).map_err(Error::remote("munmap"))
+    }
+
+    /// A new memory file in the process: its descriptor there.
+    fn memory_file(&mut self) -> Result<u64, Error> {
+        let name = self.scratch(NAME)?;
+        let close = u64::from(libc::MFD_CLOEXEC);
+        // Kernels before 6.3 do not know the flag.
+        let mut made = self.call(libc::SYS_memfd_create, [name, close | NO_PROGRAM, 0, 0, 0, 0])?;
+        if made == Err(libc::EINVAL) {
+            made = self.call(libc::SYS_memfd_create, [name, close, 0, 0, 0, 0])?;
+        }
+        made.map_err(Error::remote("memfd_create"))
+    }
+
+    fn map_file(&mut self, image: &Image, descriptor: u64) -> Result<Mapped, Error> {
+        let pid = self.stopped.tracer.pid();
+        let path = proc::path(pid, self.tid(), &format!("fd/{descriptor}"));
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(Error::own("opening the process's memory file"))?;
+        let base = self.reserve(whole(image.size()))?;
+        let mapped = Mapped {
+            pid,
+            base,
+            image: image.size(),
+            parts: image.parts().to_vec(),
+            symbols: image.symbols().clone(),
+            file,
+        };
+        let filled = self.fill(image, &mapped, descriptor);
+        if filled.is_err() {
+            self.unmap_range(&mapped.range())?;
+        }
+        filled.map(|()| mapped)
+    }
+
+    /// Takes a range of addresses near the program that can do nothing yet.
+    fn reserve(&mut self, size: u64) -> Result<u64, Error> {
+        let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
+        let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
+        let heap = Stat::read(pid, tid).map_or(0, |stat| stat.heap);
+        let auxiliary = Auxiliary::read(pid, tid).map_err(Error::own("reading the vector"))?;
+        let entry = auxiliary.get(libc::AT_ENTRY).ok_or(Error::NoRoom)?;
+        let at = mappings.iter().position(|m| m.range.contains(&entry)).ok_or(Error::NoRoom)?;
+        // The program's first mapping: those of one file follow each other.
+        let name = &mappings[at].name;
+        let same = mappings[..at].iter().rev().take_while(|m| m.name == *name).count();
+        let program = mappings[at - same].range.start;
+        for place in maps::places(&mappings, program, heap, size) {
+            let found = self.map_at(place, size, libc::PROT_NONE, Source::Nothing { new: true })?;
+            match found {
+                Ok(address) if address == place => return Ok(place),
+                // A kernel before 4.17, which takes the address as a wish.
+                Ok(address) => self.unmap_range(&(address..address + size))?,
+                // Taken since the mappings were read: other threads run.
+                Err(libc::EEXIST) => {}
+                Err(errno) => return Err(Error::remote("mmap")(errno)),
+            }
+        }
+        Err(Error::NoRoom)
+    }
+
+    fn fill(&mut self, image: &Image, mapped: &Mapped, descriptor: u64) -> Result<(), Error> {
+        let mut bytes = image.relocated(mapped.base);
+        let code = bytes.len() as u64..bytes.len() as u64 + PAGE;
+        bytes.extend(gadget::RETURNS);
+        bytes.resize(code.end as usize, 0xcc);
+        let written = mapped.file.write_all_at(&bytes, 0);
+        written.map_err(Error::own("writing the image"))?;
+        let returns = Part { range: code, rights: Rights::Execute };
+        for part in image.parts().iter().chain([&returns]) {
+            let (at, length) = (mapped.base + part.range.start, part.range.end - part.range.start);
+            let (rights, shared) = match part.rights {
+                Rights::Read => (libc::PROT_READ, false),
+                Rights::Write => (libc::PROT_READ | libc::PROT_WRITE, false),
+                // Shared: what is written into the file is what is executed.
+                Rights::Execute => (libc::PROT_READ | libc::PROT_EXEC, true),
+            };
+            let source = Source::File { descriptor, offset: part.range.start, shared };
+            self.map_at(at, length, rights, source)?.map_err(Error::remote("mmap"))?;
+        }
+        let (stack, rights) = (mapped.stack_end() - STACK, libc::PROT_READ | libc::PROT_WRITE);
+        let done = self.map_at(stack, STACK, rights, Source::Nothing { new: false })?;
+        done.map(drop).map_err(Error::remote("mmap"))
+    }
+
+    /// `mmap` at an address.
+    fn map_at(
+        &mut self,
+        at: u64,
+        length: u64,
+        rights: i32,
+        source: Source,
+    ) -> Result<Result<u64, i32>, Error> {
+        let (flags, descriptor, offset) = match source {
+            Source::Nothing { new } => {
+                let fixed = if new { libc::MAP_FIXED_NOREPLACE } else { libc::MAP_FIXED };
+                (fixed | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, u64::MAX, 0)
+            }
+            Source::File { descriptor, offset, shared } => {
+                let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+                (kind | libc::MAP_FIXED, descriptor, offset)
+            }
+        };
+        let arguments = [at, length, rights as u64, flags as u64, descriptor, offset];
+        self.call(libc::SYS_mmap, arguments)
+    }
+}
+
+/// What is mapped.
+enum Source {
+    /// Memory of its own; if `new`, only where there is nothing.
+    Nothing { new: bool },
+    /// A part of a file, in the place of what is there.
+    File { descriptor: u64, offset: u64, shared: bool },
+}

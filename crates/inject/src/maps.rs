@@ -1,0 +1,134 @@
+//! A process's mappings, and where there is room between them.
+
+use crate::arch::{LOWEST, REACH};
+use crate::proc;
+use crate::ptrace::Tid;
+use std::ops::Range;
+use std::{fs, io};
+
+/// One mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub(crate) range: Range<u64>,
+    pub(crate) executable: bool,
+    /// Path, `[stack]` and the like, or nothing.
+    pub(crate) name: String,
+}
+
+/// All mappings, ascending.
+pub(crate) fn read(pid: Tid, tid: Tid) -> io::Result<Vec<Mapping>> {
+    let text = fs::read(proc::path(pid, tid, "maps"))?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+}
+
+fn parse(line: &str) -> Option<Mapping> {
+    // Range, rights, offset, device, inode, name: one space each, and then as many as fill the
+    // line.
+    let mut words = line.splitn(6, ' ');
+    let (start, end) = words.next()?.split_once('-')?;
+    let rights = words.next()?.as_bytes();
+    let name = words.nth(3).unwrap_or("").trim_start();
+    let hex = |s| u64::from_str_radix(s, 16).ok();
+    Some(Mapping {
+        range: hex(start)?..hex(end)?,
+        executable: rights.get(2) == Some(&b'x'),
+        name: name.to_owned(),
+    })
+}
+
+/// Room that is left free on both sides of what is put into a gap.
+const MARGIN: u64 = 64 << 10;
+/// What the program and what is put near it may take together, so that all of one reaches all of
+/// the other.
+const NEAR: u64 = REACH - (64 << 20);
+/// A heap may have grown by this much before it comes near what lies above it.
+const HEAP: u64 = 1 << 30;
+
+/// Places for `size` bytes within reach of the program, best first. `program` is where it starts,
+/// `heap` where its heap starts (0: unknown).
+///
+/// Above the program the heap grows, and between the two nothing may ever be: so the places are
+/// below it. Only where there is no room, for a program at a fixed low address, they are as high as
+/// jumps still reach.
+pub(crate) fn places(mappings: &[Mapping], program: u64, heap: u64, size: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    let lowest = LOWEST.max(program.saturating_sub(NEAR));
+    let mut top = program;
+    for mapping in mappings.iter().rev().filter(|m| m.range.start < program) {
+        found.extend(fitting(mapping.range.end.max(lowest)..top, size));
+        top = top.min(mapping.range.start);
+    }
+    found.extend(fitting(lowest..top, size));
+    let above = heap.max(program).saturating_add(HEAP)..program.saturating_add(NEAR);
+    let mut bottom = above.start;
+    let mut high = Vec::new();
+    for mapping in mappings.iter().filter(|m| m.range.end > above.start) {
+        high.extend(fitting(bottom..mapping.range.start.min(above.end), size));
+        bottom = bottom.max(mapping.range.end);
+    }
+    high.extend(fitting(bottom..above.end, size));
+    found.extend(high.into_iter().rev());
+    found
+}
+
+/// The highest place in a gap.
+fn fitting(gap: Range<u64>, size: u64) -> Option<u64> {
+    let whole = size.checked_add(2 * MARGIN)?;
+    let place = gap.end.checked_sub(whole).filter(|place| *place >= gap.start)?;
+    // Both ends of a gap are multiples of a page, and so is the margin; round all the same, for
+    // what is said of the heap is any address.
+    Some((place + MARGIN) & !(crate::arch::PAGE - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mapping, parse, places};
+
+    fn mapped(ranges: &[std::ops::Range<u64>]) -> Vec<Mapping> {
+        let one = |range: &std::ops::Range<u64>| Mapping {
+            range: range.clone(),
+            executable: false,
+            name: String::new(),
+        };
+        ranges.iter().map(one).collect()
+    }
+
+    #[test]
+    fn lines() {
+        let found =
+            parse("7ffc0000-7ffd0000 r-xp 00000000 00:00 0                  [stack]").unwrap();
+        assert_eq!((found.range, found.executable), (0x7ffc_0000..0x7ffd_0000, true));
+        assert_eq!(found.name, "[stack]");
+        let found = parse("1000-2000 rw-p 00000000 08:01 77       /a file with  blanks").unwrap();
+        assert_eq!((found.name.as_str(), found.executable), ("/a file with  blanks", false));
+        assert_eq!(parse("1000-2000 rw-p 00000000 00:00 0 ").unwrap().name, "");
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn below_the_program_never_between_it_and_its_heap() {
+        let program = 0x5555_5555_4000;
+        let all = mapped(&[program..program + 0x5000, 0x5555_5660_0000..0x5555_5670_0000]);
+        let found = places(&all, program, 0x5555_5660_0000, 0x3000);
+        assert_eq!(found[0], program - 0x1_3000);
+        assert!(found.iter().all(|at| *at < program || *at > 0x5555_5660_0000 + (1 << 30)));
+    }
+
+    #[test]
+    fn around_what_lies_below() {
+        let program = 0x5555_5555_4000;
+        let all = mapped(&[program - 0x2_0000..program - 0x1_0000, program..program + 0x1000]);
+        assert_eq!(places(&all, program, 0, 0x1000)[0], program - 0x2_0000 - 0x1_1000);
+    }
+
+    #[test]
+    fn a_program_at_a_low_address_with_and_without_room() {
+        let all = mapped(&[0x40_0000..0x48_0000, 0x48_0000..0x50_0000]);
+        assert_eq!(places(&all, 0x40_0000, 0x60_0000, 0x10_0000)[0], 0x40_0000 - 0x11_0000);
+        let found = places(&all, 0x40_0000, 0x60_0000, 0x40_0000);
+        assert_eq!(found.len(), 1);
+        assert!(found[0] > 0x60_0000 + (1 << 30) && found[0] + 0x40_0000 < 0x40_0000 + (1 << 31));
+        assert!(places(&all, 0x40_0000, 0x60_0000, 1 << 31).is_empty());
+        assert!(places(&all, 0x40_0000, 0x60_0000, u64::MAX).is_empty());
+    }
+}

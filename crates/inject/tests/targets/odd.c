@@ -1,0 +1,76 @@
+// odd STATE: gets into it, says "ready", and works until standard input ends.
+#define _GNU_SOURCE
+#include "filter.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void ready(void) {
+    if (write(1, "ready\n", 6) != 6)
+        exit(2);
+}
+
+static void work(void) {
+    char byte;
+    while (read(0, &byte, 1) > 0)
+        ;
+}
+
+static void *survivor(void *argument) {
+    pthread_join(*(pthread_t *)argument, 0);
+    ready();
+    work();
+    exit(7);
+}
+
+static void *sleeper(void *argument) {
+    for (;;)
+        sleep(1000);
+    return argument;
+}
+
+int main(int count, char **arguments) {
+    const char *state = count > 1 ? arguments[1] : "";
+    const unsigned refuse = SECCOMP_RET_ERRNO | EPERM;
+    if (!strcmp(state, "mdwe") && prctl(65 /* PR_SET_MDWE */, 1, 0, 0, 0))
+        return 77;
+    if (!strcmp(state, "no-dump"))
+        prctl(PR_SET_DUMPABLE, 0);
+    if (!strcmp(state, "no-clone"))
+        filter(SYS_clone, refuse);
+    if (!strcmp(state, "no-memfd"))
+        filter(SYS_memfd_create, refuse);
+    if (!strcmp(state, "trap-memfd"))
+        filter(SYS_memfd_create, SECCOMP_RET_TRAP);
+    if (!strcmp(state, "strict")) {
+        ready();
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+        work();
+        syscall(SYS_exit, 7);
+    }
+    if (!strcmp(state, "zombie-leader")) {
+        static pthread_t leader, other;
+        leader = pthread_self();
+        pthread_create(&other, 0, survivor, &leader);
+        pthread_exit(0);
+    }
+    if (!strncmp(state, "vfork", 5)) {
+        pthread_t other;
+        if (!strcmp(state, "vfork-beside"))
+            pthread_create(&other, 0, sleeper, 0);
+        ready();
+        if (vfork() == 0) {
+            work();
+            _exit(0);
+        }
+        wait(0);
+        return 7;
+    }
+    ready();
+    work();
+    return 7;
+}

@@ -1,0 +1,114 @@
+//! The choice of the method.
+
+use crate::arch::x86_64::branches::{Branch, Kind, sweep};
+use crate::arch::x86_64::dead::liveness;
+use crate::arch::x86_64::decode::Text;
+use crate::arch::x86_64::flow::{Flow, walk};
+use crate::arch::x86_64::special;
+use crate::arch::x86_64::window::{entered_elsewhere, outside_rseq, whole, window};
+use crate::back_branches::{Known, branches_back};
+use crate::make::{breakpoint, jump};
+use crate::method::{Breakpoint, Detour, Method, Resume};
+use crate::plan::Plan;
+use crate::{Function, NoDetour, NoReturn, Options, Refusal};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// Decides how to put a probe at `f.site`.
+///
+/// Context: allocates; time is linear in the size of the function (about 10 ns for an instruction).
+///
+/// # Errors
+/// The reason why there can be no probe.
+pub fn plan(f: &Function<'_>, options: &Options<'_>) -> Result<Plan, Refusal> {
+    let text = Text { address: f.address, bytes: f.code };
+    let asked = f.site as usize;
+    if asked >= f.code.len() {
+        return Err(Refusal::Empty);
+    }
+    let mut first = text.at(asked).ok_or(Refusal::Undecodable)?;
+    special::check(text, &first)?;
+    let swept = sweep(text);
+    let flow = walk(text, 0);
+    if !swept.starts[asked] && !flow.reached[asked] {
+        return Err(Refusal::NotAnInstruction);
+    }
+    // An endbr64 must stay where indirect branches arrive.
+    let mut site = asked;
+    if let Some(next) =
+        special::is_landing_pad(&first).then(|| text.at(asked + first.bytes.len())).flatten()
+    {
+        special::check(text, &next)?;
+        site += first.bytes.len();
+        first = next;
+    }
+    let address = text.address.wrapping_add(site as u64);
+    if options.rseq.iter().any(|r| r.contains(&address)) {
+        return Err(Refusal::Rseq);
+    }
+    let branches: Vec<Branch> = swept.branches.iter().chain(&flow.branches).copied().collect();
+    let method = match detour(f, site, &flow, &branches, options) {
+        Ok(detour) => Method::Detour(detour),
+        Err(why) => Method::Breakpoint(breakpoint(&first, why)?),
+    };
+    let entry = text.address.wrapping_add(asked as u64)..address.saturating_add(1);
+    let displaced = address..address.saturating_add(displaced(&method));
+    let loops = loops(&displaced, &entry, address, &branches);
+    let known = Known { function: f, options, swept: &swept, flow: &flow, branches: &branches };
+    let back = (asked == 0).then(|| branches_back(&known, &entry, &displaced)).flatten();
+    let red_zone = asked != 0 || loops;
+    let returns = if asked == 0 { flow.returns } else { Err(NoReturn::NotEntry) };
+    Ok(Plan {
+        site: address,
+        live: liveness(text, site, red_zone),
+        method,
+        loops,
+        back,
+        entry,
+        returns,
+    })
+}
+
+/// The detour at the offset `site`.
+fn detour(
+    f: &Function<'_>,
+    site: usize,
+    flow: &Flow,
+    branches: &[Branch],
+    options: &Options<'_>,
+) -> Result<Detour, NoDetour> {
+    if options.breakpoint {
+        return Err(NoDetour::Asked);
+    }
+    let mut window = window(f, site)?;
+    if !flow.decodes {
+        return Err(NoDetour::Undecodable);
+    }
+    let address = f.address.wrapping_add(site as u64);
+    match entered_elsewhere(address, &window, branches, options) {
+        Err(NoDetour::BranchIntoWindow) => {
+            window = whole(f, site, branches, options).ok_or(NoDetour::BranchIntoWindow)?
+        }
+        other => other?,
+    }
+    outside_rseq(address, &window, options)?;
+    jump(address, window)
+}
+
+/// Bytes from the site on that run elsewhere.
+fn displaced(method: &Method) -> u64 {
+    match method {
+        Method::Detour(d) => d.code as u64,
+        Method::Breakpoint(Breakpoint { resume: Resume::Slot, original, .. }) => {
+            original.len() as u64
+        }
+        Method::Breakpoint(_) => 0,
+    }
+}
+
+/// Whether the function jumps back to the site, or to what is before it and falls into it. A jump
+/// of a relocated instruction to the site goes to its copy.
+fn loops(displaced: &Range<u64>, entry: &Range<u64>, site: u64, branches: &[Branch]) -> bool {
+    let own = |b: &Branch| b.to == site && displaced.contains(&b.from);
+    branches.iter().any(|b| b.kind == Kind::Jump && entry.contains(&b.to) && !own(b))
+}

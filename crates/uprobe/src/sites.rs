@@ -1,0 +1,65 @@
+//! What is armed in the process, and the memory for it: under the engine's lock.
+
+use crate::near::Near;
+use crate::trampolines::Trampolines;
+use crate::trap_table::Traps;
+use core::ops::Range;
+use std::collections::BTreeMap;
+
+/// How code may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patching {
+    /// No thread is in the functions or on its way there: the process has one thread, or the
+    /// library is just being loaded.
+    Quiet,
+    /// Threads run.
+    Live,
+}
+
+/// What the engine's lock protects.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) near: Near,
+    pub(crate) trampolines: Trampolines,
+    pub(crate) traps: Traps,
+    /// By address of the probed instruction.
+    pub(crate) sites: BTreeMap<u64, Site>,
+}
+
+/// What was done to a site. Kept after removal, for its stub is: arming again only writes the
+/// patch.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) index: u32,
+    /// Code of the action and its cell, or none for consumers.
+    pub(crate) action: (u32, u32),
+    pub(crate) original: Vec<u8>,
+    pub(crate) patch: Vec<u8>,
+    /// First byte of the stub, for a detour.
+    pub(crate) stub: Option<u64>,
+    pub(crate) armed: bool,
+    /// The program may have taken its memory away, or made it unreadable.
+    pub(crate) hidden: bool,
+    /// Where, by what was found, the program branches to in the probe's window; none, if nobody
+    /// looked for it here.
+    pub(crate) branch_targets: Option<Box<[u64]>>,
+    /// Of the probe of a function that branches back to its first byte: where the branches are.
+    /// They are sites of their own, with the same index, which count nothing.
+    pub(crate) back: Box<[u64]>,
+}
+
+/// [`Site::action`] of a branch that is led past a probe.
+pub(crate) const PASSES_BY: (u32, u32) = (u32::MAX, 0);
+
+impl State {
+    /// Whether a site that is armed, or is about to be, displaces some of these bytes.
+    pub(crate) fn displaces(&self, bytes: &Range<u64>, new_from: u32) -> bool {
+        // Functions that are moved as a whole are the longest.
+        let near = self.sites.range(bytes.start.saturating_sub(LONGEST_WINDOW)..bytes.end);
+        let taken = |(at, site): (&u64, &Site)| at + site.original.len() as u64 > bytes.start;
+        near.filter(|(_, s)| s.armed || s.index >= new_from).any(taken)
+    }
+}
+
+/// Bytes that a site may displace.
+pub(crate) const LONGEST_WINDOW: u64 = 512;
