@@ -39,6 +39,8 @@ pub struct Remote<'s, 't> {
     entered: bool,
     /// Whether it has run more than system calls.
     pub(crate) calculated: bool,
+    /// Whether it runs still: a function that took too long.
+    runs: bool,
     /// The thread that a call has started.
     pub(crate) born: Option<Tid>,
 }
@@ -83,6 +85,7 @@ impl<'t> Stopped<'t> {
             frame: made.stack,
             entered: false,
             calculated: false,
+            runs: false,
             born: None,
             stopped: self,
         };
@@ -244,7 +247,10 @@ impl Remote<'_, '_> {
             signal = 0;
             match wait() {
                 Waited::Ended => return Err(Error::Gone),
-                Waited::Running => return Err(Error::TimedOut),
+                Waited::Running => {
+                    self.runs = true;
+                    return Err(Error::TimedOut);
+                }
                 Waited::Stopped(Stop::Syscall) => return Ok(Stop::Syscall),
                 // The answer of a filter to a call that a function of an image has made.
                 Waited::Stopped(Stop::Signal(libc::SIGSYS)) if is_fault(tid) => {}
@@ -268,8 +274,11 @@ impl Remote<'_, '_> {
         ptrace::interrupt(tid).map_err(Error::own("stopping a thread"))?;
         let mut signal = 0;
         loop {
-            // No error: it may be running, in a function of an image that takes too long.
-            let _ = ptrace::resume(tid, signal);
+            // Not one that runs: it may be about to stop as it was asked to, and would go on.
+            if !std::mem::take(&mut self.runs) {
+                // It can have been killed: the wait says so.
+                let _ = ptrace::resume(tid, signal);
+            }
             signal = 0;
             match ptrace::wait_for(tid) {
                 Waited::Ended | Waited::Running => return Err(Error::Gone),

@@ -12,10 +12,13 @@ fn calculate(tracer: &mut Tracer, mapped: &Mapped) -> Result<[u64; 2], Error> {
 }
 
 fn assert_endless_calls_end(tracer: &mut Tracer, mapped: &Mapped) {
-    tracer.limit_calls(Duration::from_millis(20));
     let endless = mapped.address("image_endless").expect("a function");
-    let given = tracer.call(mapped, endless, &[]);
-    assert!(matches!(given, Err(Error::TimedOut)), "{given:?}");
+    // Often: one that runs may stop sooner or later after it was asked to.
+    for limit in 0..20 {
+        tracer.limit_calls(Duration::from_millis(limit));
+        let given = tracer.call(mapped, endless, &[]);
+        assert!(matches!(given, Err(Error::TimedOut)), "{given:?}");
+    }
     tracer.limit_calls(Duration::from_secs(60));
 }
 
