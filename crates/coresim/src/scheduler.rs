@@ -277,8 +277,13 @@ impl Scheduler {
         let place = &mut self.cpus[cpu];
         place.running = Some(thread);
         place.clock = place.clock.max(at) + costs.context_switch;
-        place.slice_end = place.clock + scheduling.time_slice;
-        self.events.add(place.clock, Event::Run(cpu));
+        // Whatever is due, each thread gets to do something before it is moved again.
+        place.slice_end = place.clock + scheduling.time_slice.max(1);
+        let starts = place.clock;
+        self.events.add(starts, Event::Run(cpu));
+        if self.threads[thread].migrate_at <= starts {
+            self.threads[thread].migrate_at = self.next_migration(starts);
+        }
     }
 
     /// The thread of this CPU has left it: the next one, or one that waits elsewhere.

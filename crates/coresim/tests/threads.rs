@@ -75,6 +75,23 @@ fn migration_happens_as_often_as_stated() {
     assert!((80..120).contains(&found), "{found}");
 }
 
+/// A thread that is moved while it is being moved would never run.
+#[test]
+fn work_goes_on_whatever_is_due() {
+    for (slice, mean) in [(0, 0), (1, 1), (1_000, 1_000), (0, 100_000)] {
+        let machine = Machine::EPYC_64.with_cpus(2).with_scheduling(|scheduling| {
+            scheduling.time_slice = slice;
+            scheduling.migration_mean = mean;
+        });
+        let (done, _) = Simulation::new(machine).run(|| {
+            let work = || (0..100).map(|_| time::work(1_000)).count();
+            let threads = [0; 3].map(|_| thread::spawn(work));
+            threads.map(|thread| thread.join().expect("no panic"))
+        });
+        assert_eq!(done, [100; 3]);
+    }
+}
+
 /// Where every CPU is busy, the two threads change places.
 #[test]
 fn migration_leaves_no_cpu_idle() {
