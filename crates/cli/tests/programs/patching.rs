@@ -70,7 +70,7 @@ fn code_that_the_program_takes_away() {
     let target = Target::new("taken_away.c");
     for how in ["munmap", "mmap", "mremap", "mprotect"] {
         target.case().arg(how).check();
-        target.case().arg(&format!("{how} by number")).check();
+        target.case().arg(format!("{how} by number")).check();
     }
     for how in ["mremap to", "mprotect and back"] {
         target.case().arg(how).check();
