@@ -16,13 +16,13 @@
 //! | `namespaces` | what is loaded in namespaces that `dlmopen` has made |
 //! | `follow` | programs that are executed without the agent |
 //! | `fetch`, `region` | its files, and where its blocks go |
-//! | `decided` | what the command line has decided about functions that the agent probes for itself |
+//! | `own_probes`, `watched` | functions that the agent probes for itself, and that the user may want, too |
+//! | `decided` | what the command line has decided about them |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
 //! | `loader` | libraries that are opened and closed later |
 //! | `overwritten` | probes that the program has written over |
 //! | `stacks` | the recorder of call stacks |
 //! | `sandbox`, `bpf`, `control_block` | filters of system calls: what they say, and doing without |
-//! | `watched` | functions that the agent and the user both want |
 //! | `hooks` | functions of the C library that the program reaches through us: threads, signals, exec, mappings |
 //! | `allocator` | memory for this object alone: a probed `malloc` is never called from here |
 //!
@@ -46,6 +46,7 @@ mod log;
 mod namespaces;
 mod objects;
 mod overwritten;
+mod own_probes;
 mod owned;
 mod region;
 mod sandbox;

@@ -6,12 +6,12 @@
 //! yet. No wrapper around `dlopen` is needed, which would look like its caller.
 #![allow(unsafe_code)]
 
-use crate::decided::Decided;
 use crate::namespaces::{self, Debug};
 use crate::objects::{self, Object};
+use crate::own_probes::OwnProbes;
 use crate::{arm, log, overwritten, segment, stacks, watched};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use uprobe::{Action, Consumer, Context, Engine, Patching, Target, Vectors, Verdict};
+use uprobe::{Action, Consumer, Context, Engine, Target, Vectors, Verdict};
 
 /// Bytes behind the function that may be padding; the engine looks whether they are.
 const AFTER: u32 = 15;
@@ -24,7 +24,7 @@ struct Watch {
 static WATCH: OnceLock<Watch> = OnceLock::new();
 
 /// Hears of every object from now on; `known` are there already.
-pub(crate) fn watch(engine: &'static Engine, known: &[Object], decided: &Decided<'_>) {
+pub(crate) fn watch(engine: &'static Engine, known: &[Object], probes: &mut OwnProbes<'_>) {
     let Some(address) = namespaces::debug().map(Debug::breakpoint).filter(|at| *at != 0) else {
         log::line("the dynamic loader does not tell of libraries that are opened later");
         return;
@@ -41,12 +41,8 @@ pub(crate) fn watch(engine: &'static Engine, known: &[Object], decided: &Decided
         vectors: Vectors::All,
         limit: 0,
     };
-    let mut batch = engine.batch();
     let entry = Target::entry(address, 1, Action::Call(consumer));
-    decided.add(&mut batch, Target { after: AFTER, ..entry });
-    if let Some(Err(why)) = batch.commit(Patching::Quiet).pop() {
-        log::line(&format!("libraries that are opened later are not seen: {why}"));
-    }
+    probes.add(Target { after: AFTER, ..entry }, "libraries that are opened later are not seen");
 }
 
 fn changed(_context: &mut Context, number: usize, _cookie: &mut u64) -> Verdict {

@@ -3,6 +3,7 @@
 
 use crate::announce::announce;
 use crate::decided::{Decided, Plans};
+use crate::own_probes::OwnProbes;
 use crate::{arm, environment, fork, hooks, loader, log, objects, overwritten, segment, stacks};
 use std::ffi::{c_char, c_int};
 use std::time::Instant;
@@ -80,10 +81,12 @@ fn arm_all(engine: &'static Engine, segment: &'static Segment, started: Instant)
     // there.
     let plans = Plans::of(segment, &loaded);
     let decided = Decided::by(&plans);
-    loader::watch(engine, &loaded, &decided);
-    hooks::exec::watch(engine, &decided);
-    hooks::ends::watch(engine, &decided);
-    hooks::names::watch(engine, &decided);
+    let mut own = OwnProbes::new(engine, &decided);
+    loader::watch(engine, &loaded, &mut own);
+    hooks::exec::watch(&mut own);
+    hooks::ends::watch(&mut own);
+    hooks::names::watch(&mut own);
+    own.arm();
     let armed = arm::arm(engine, segment, &loaded, true);
     segment.note_agent_bytes(arm::bytes(engine));
     announce(segment, armed, started.elapsed().as_nanos() as u64);

@@ -27,6 +27,13 @@ pub(crate) fn add(address: u64) -> Option<usize> {
     })
 }
 
+/// Forgets a place: nothing counts there.
+pub(crate) fn remove(address: u64) {
+    if let Some(place) = PLACES.iter().find(|p| p.address.load(Ordering::Relaxed) == address) {
+        place.address.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Lets calls of the function at `address` be counted in `cell`. False: it is not one of ours.
 pub(crate) fn want(address: u64, cell: u32) -> bool {
     let place = PLACES.iter().find(|p| p.address.load(Ordering::Relaxed) == address);
@@ -43,7 +50,7 @@ pub(crate) fn count(number: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST, add, want};
+    use super::{MOST, add, remove, want};
 
     #[test]
     fn places_are_found_by_address() {
@@ -52,5 +59,8 @@ mod tests {
         let expected: Vec<_> = (0..MOST).map(Some).chain([None]).collect();
         assert_eq!(numbers, expected);
         assert!(want(0x4000, 64) && !want(0x9000, 64));
+        remove(0x4000);
+        assert!(!want(0x4000, 64));
+        assert_eq!(add(0x9000), Some(3));
     }
 }

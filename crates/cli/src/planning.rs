@@ -10,17 +10,25 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// Bytes behind a function that an agent probes for itself that may be padding: the planner looks
 /// whether they are.
-const AFTER_WATCHED: usize = 15;
+const AFTER_WATCHED: u64 = 15;
 
 /// What is decided for each of some functions of an object, in their order.
 pub(crate) fn decide(object: &Object, functions: &[Function]) -> Vec<Decision> {
-    decide_all(&object.elf, &functions.iter().map(|f| code(&object.elf, f)).collect::<Vec<_>>())
+    let elf = &object.elf;
+    let mut decisions = vec![Err(Refusal::Empty); functions.len()];
+    let inside = functions.iter().enumerate().filter_map(|(i, f)| Some((i, code(elf, f)?)));
+    let (places, code): (Vec<usize>, Vec<patch::Function<'_>>) = inside.unzip();
+    for (place, decision) in places.into_iter().zip(decide_all(elf, &code)) {
+        decisions[place] = decision;
+    }
+    decisions
 }
 
 /// The bytes by which agents probe these functions, and those that they need themselves.
 pub(crate) fn catalogue(object: &Object, functions: &[Function]) -> Catalogue {
     let elf = &object.elf;
-    let mut all: Vec<patch::Function<'static>> = functions.iter().map(|f| code(elf, f)).collect();
+    let mut all: Vec<patch::Function<'static>> =
+        functions.iter().filter_map(|f| code(elf, f)).collect();
     if wire::is_c_library(object.path.as_os_str().as_bytes()) {
         all.extend(watched(elf));
     }
@@ -37,36 +45,33 @@ fn decide_all(elf: &Elf<'static>, functions: &[patch::Function<'static>]) -> Vec
     let file = File { elf, relative: OnceCell::new() };
     let branch_targets = branches_elsewhere(functions, |_| true, &file);
     let options = Options { branch_targets: &branch_targets, ..Options::default() };
-    let decide = |function: &patch::Function<'_>| match function.site {
-        u32::MAX => Err(Refusal::Empty),
-        _ => patch::plan(function, &options),
-    };
-    functions.iter().map(decide).collect()
+    functions.iter().map(|function| patch::plan(function, &options)).collect()
 }
 
-/// A function's bytes in the file. A site that no function has stands for one that is out of range.
-fn code(elf: &Elf<'static>, function: &Function) -> patch::Function<'static> {
-    let bytes = elf.bytes_from(function.address);
-    let size = usize::try_from(function.size).unwrap_or(usize::MAX).min(bytes.len());
-    let end = size.saturating_add(usize::try_from(function.padding).unwrap_or(0)).min(bytes.len());
-    patch::Function {
-        address: function.address,
-        code: &bytes[..size],
-        after: &bytes[size..end],
-        site: u32::try_from(function.offset).unwrap_or(u32::MAX),
-    }
+/// A function's bytes in the file. `None`: the place that is to be probed is not in it.
+fn code(elf: &Elf<'static>, function: &Function) -> Option<patch::Function<'static>> {
+    let site = u32::try_from(function.offset).ok()?;
+    Some(bytes(elf, function.address, function.size, function.padding, site))
+}
+
+fn bytes(
+    elf: &Elf<'static>,
+    address: u64,
+    size: u64,
+    padding: u64,
+    site: u32,
+) -> patch::Function<'static> {
+    let bytes = elf.bytes_from(address);
+    let cut = |len: u64| usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
+    let (size, end) = (cut(size), cut(size.saturating_add(padding)));
+    patch::Function { address, code: &bytes[..size], after: &bytes[size..end], site }
 }
 
 /// The functions of a C library that agents probe for themselves.
 fn watched(elf: &Elf<'static>) -> impl Iterator<Item = patch::Function<'static>> {
     let ours = |symbol: &RawSymbol<'_>| wire::WATCHED.contains(&symbol.name) && symbol.section != 0;
-    elf.symbols(SHT_DYNSYM).filter(ours).map(|symbol| {
-        let bytes = elf.bytes_from(symbol.address);
-        let size = usize::try_from(symbol.size).unwrap_or(usize::MAX).min(bytes.len());
-        let end = size.saturating_add(AFTER_WATCHED).min(bytes.len());
-        let (code, after) = (&bytes[..size], &bytes[size..end]);
-        patch::Function { address: symbol.address, code, after, site: 0 }
-    })
+    let symbols = elf.symbols(SHT_DYNSYM).filter(ours);
+    symbols.map(|symbol| bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0))
 }
 
 /// A file as the loader will have it in memory, at the addresses that it says itself.

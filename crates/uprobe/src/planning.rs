@@ -10,6 +10,9 @@ use core::ops::Range;
 use core::ptr;
 use patch::{Function, Options, Plan, branches_elsewhere, plan};
 
+/// More bytes than any patch has.
+const LONGEST_PATCH: usize = 32;
+
 /// A plan, and where, by what was found, the program branches to in its window; nothing, if that
 /// was looked for elsewhere. In a box: there are thousands at a time, in lists that move them.
 pub(crate) type Planned = Result<(Box<Plan>, Option<Box<[u64]>>), Refusal>;
@@ -109,40 +112,45 @@ fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec
 
 /// Whether the original bytes at an address are these.
 fn has(state: &State, mappings: &[Mapping], at: u64, bytes: &[u8]) -> bool {
-    original(state, mappings, at..at + bytes.len() as u64).is_some_and(|there| there == bytes)
+    let mut there = [0; LONGEST_PATCH];
+    let there = there.get_mut(..bytes.len());
+    there.is_some_and(|there| copy_original(state, mappings, at, there) && there == bytes)
 }
 
 /// The bytes in a range, as they are without our patches.
 fn original(state: &State, mappings: &[Mapping], range: Range<u64>) -> Option<Vec<u8>> {
-    if !maps::is_readable(mappings, &range) {
-        return None;
+    let mut code = vec![0; (range.end - range.start) as usize];
+    copy_original(state, mappings, range.start, &mut code).then_some(code)
+}
+
+/// Copies the bytes from an address on, as they are without our patches. False: they cannot be
+/// read.
+fn copy_original(state: &State, mappings: &[Mapping], start: u64, code: &mut [u8]) -> bool {
+    let Some(end) = start.checked_add(code.len() as u64) else { return false };
+    if !maps::is_readable(mappings, &(start..end)) {
+        return false;
     }
-    let len = (range.end - range.start) as usize;
-    let mut code = vec![0; len];
     // SAFETY: the range is mapped and readable; it is code, which nobody but us changes, under the
     // lock that we hold.
     unsafe {
         ptr::copy_nonoverlapping(
-            ptr::with_exposed_provenance(range.start as usize),
+            ptr::with_exposed_provenance(start as usize),
             code.as_mut_ptr(),
-            len,
+            code.len(),
         )
     };
-    // A patch is at most 19 bytes, so one that reaches into the range begins at most so far in
-    // front of it.
-    for (at, site) in
-        state.sites.range(range.start.saturating_sub(32)..range.end).filter(|(_, s)| s.armed)
-    {
+    // One that reaches into the range begins at most so far in front of it.
+    let first = start.saturating_sub(LONGEST_PATCH as u64);
+    for (at, site) in state.sites.range(first..end).filter(|(_, s)| s.armed) {
         for (i, byte) in site.original.iter().take(site.patch.len()).enumerate() {
-            if let Some(b) = (at + i as u64)
-                .checked_sub(range.start)
-                .and_then(|offset| code.get_mut(offset as usize))
+            if let Some(b) =
+                (at + i as u64).checked_sub(start).and_then(|offset| code.get_mut(offset as usize))
             {
                 *b = *byte;
             }
         }
     }
-    Some(code)
+    true
 }
 
 impl State {

@@ -1,11 +1,11 @@
 //! Functions of the C library that the agent probes for itself.
 #![allow(unsafe_code)]
 
-use crate::decided::Decided;
+use crate::own_probes::OwnProbes;
 use crate::watched;
 use std::ffi::CStr;
 use std::ptr;
-use uprobe::{Action, Batch, Consumer, Context, Target, Vectors, Verdict};
+use uprobe::{Action, Consumer, Context, Target, Vectors, Verdict};
 
 /// Bytes that are looked at; the functions are longer, and nothing in their first bytes depends on
 /// the rest.
@@ -18,14 +18,14 @@ pub(super) type Called = fn(&mut Context, usize, &mut u64) -> Verdict;
 /// Bits of the number that a probe was added with.
 const NUMBER_BITS: u32 = 8;
 
-/// Adds a probe on the entry of an exported function; `number` is below 256. One that is not there,
-/// or whose size nobody knows, is left out.
+/// Adds a probe on the entry of an exported function; `number` is below 256, and `without` is what
+/// the log says where it cannot be. One that is not there, or whose size nobody knows, is left out.
 pub(super) fn add(
-    batch: &mut Batch<'_>,
-    decided: &Decided<'_>,
+    probes: &mut OwnProbes<'_>,
     name: &CStr,
     called: Called,
     number: usize,
+    without: &'static str,
 ) {
     debug_assert!(name.to_str().is_ok_and(|name| wire::WATCHED.contains(&name)), "{name:?}");
     // SAFETY: a name that lives through the call.
@@ -43,7 +43,7 @@ pub(super) fn add(
     };
     // The C library calls some of its functions with all signals blocked, where a breakpoint kills.
     let entry = Target::entry(address.addr() as u64, size, Action::Call(consumer));
-    decided.add(batch, Target { returns: false, traps: false, ..entry });
+    probes.add(Target { returns: false, traps: false, ..entry }, without);
 }
 
 /// A hit in the middle of another one, by a signal handler: only counted for who wants it.

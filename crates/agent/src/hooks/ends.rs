@@ -8,19 +8,13 @@
 #![allow(unsafe_code)]
 
 use super::c_library;
-use crate::decided::Decided;
-use crate::{log, overwritten};
-use uprobe::{Context, Engine, Patching, Verdict};
+use crate::overwritten;
+use crate::own_probes::OwnProbes;
+use uprobe::{Context, Verdict};
 
-/// Puts the probe in place.
-pub(crate) fn watch(engine: &'static Engine, decided: &Decided<'_>) {
-    let mut batch = engine.batch();
-    c_library::add(&mut batch, decided, c"_exit", called, 0);
-    for result in batch.commit(Patching::Quiet) {
-        if let Err(why) = result {
-            log::line(&format!("the end of a process is not seen: {why}"));
-        }
-    }
+/// Adds the probe.
+pub(crate) fn watch(probes: &mut OwnProbes<'_>) {
+    c_library::add(probes, c"_exit", called, 0, "the end of a process is not seen");
 }
 
 fn called(_context: &mut Context, data: usize, _cookie: &mut u64) -> Verdict {

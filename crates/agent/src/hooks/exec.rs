@@ -10,12 +10,12 @@
 #![allow(unsafe_code)]
 
 use super::c_library;
-use crate::decided::Decided;
-use crate::{environment, follow, log, segment};
+use crate::own_probes::OwnProbes;
+use crate::{environment, follow, segment};
 use percpu::tls::{self, Key};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
-use uprobe::{Context, Engine, Patching, Verdict};
+use uprobe::{Context, Verdict};
 use wire::Segment;
 
 /// Arguments that hold the environment, by number.
@@ -30,16 +30,11 @@ struct Copy {
     preload: CString,
 }
 
-/// Puts the probes in place.
-pub(crate) fn watch(engine: &'static Engine, decided: &Decided<'_>) {
-    let mut batch = engine.batch();
+/// Adds the probes.
+pub(crate) fn watch(probes: &mut OwnProbes<'_>) {
+    let without = "programs that are executed are not followed";
     for (number, (name, _)) in FUNCTIONS.into_iter().enumerate() {
-        c_library::add(&mut batch, decided, name, called, number);
-    }
-    for result in batch.commit(Patching::Quiet) {
-        if let Err(why) = result {
-            log::line(&format!("programs that are executed are not followed: {why}"));
-        }
+        c_library::add(probes, name, called, number, without);
     }
 }
 

@@ -6,10 +6,10 @@
 #![allow(unsafe_code)]
 
 use super::{c_library, filters};
-use crate::decided::Decided;
-use crate::{control_block, log, segment};
+use crate::own_probes::OwnProbes;
+use crate::{control_block, segment};
 use core::arch::asm;
-use uprobe::{Context, Engine, Patching, Verdict};
+use uprobe::{Context, Verdict};
 
 /// Bytes of a name, with the terminating zero.
 const ROOM: usize = 16;
@@ -17,16 +17,10 @@ const ROOM: usize = 16;
 const PRCTL: usize = 0;
 const SETNAME: usize = 1;
 
-/// Puts the probes in place.
-pub(crate) fn watch(engine: &'static Engine, decided: &Decided<'_>) {
-    let mut batch = engine.batch();
+/// Adds the probes.
+pub(crate) fn watch(probes: &mut OwnProbes<'_>) {
     for (name, number) in [(c"prctl", PRCTL), (c"pthread_setname_np", SETNAME)] {
-        c_library::add(&mut batch, decided, name, called, number);
-    }
-    for result in batch.commit(Patching::Quiet) {
-        if let Err(why) = result {
-            log::line(&format!("new names of threads are not seen: {why}"));
-        }
+        c_library::add(probes, name, called, number, "new names of threads are not seen");
     }
 }
 
