@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{cost, depot, pool, probe, redis, refscale, torture};
+use crate::{cost, depot, pool, probe, redis, refscale};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 

@@ -70,4 +70,3 @@ pub mod scratch;
 pub mod sink;
 mod startup;
 pub mod stats;
-pub mod torture;

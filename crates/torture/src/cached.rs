@@ -1,8 +1,8 @@
 //! Cached references: the value's drop is what would free it.
 
-use super::chance::Chance;
-use super::flavour::{Flavour, Held, Visit};
-use super::stage::{LAST, Stage};
+use crate::chance::Chance;
+use crate::flavour::{Flavour, Held, Visit};
+use crate::stage::{LAST, Stage};
 use reclaim::cached::{self, CachedArc};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -24,13 +24,13 @@ struct Writer {
 
 /// The flavour. The lock is only there to clone from a reference that the writer is about to
 /// replace; cloning and dropping are what is tortured.
-pub(super) struct Cached {
+pub(crate) struct Cached {
     current: RwLock<CachedArc<Value>>,
     writer: Mutex<Writer>,
 }
 
 impl Cached {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let writer =
             Writer { free: (0..OBJECTS).map(|_| Arc::default()).collect(), unlinked: Vec::new() };
         Self {

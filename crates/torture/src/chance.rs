@@ -2,10 +2,10 @@
 
 /// A generator.
 #[derive(Clone, Debug)]
-pub(super) struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 /// A seed that was not used before.
-pub(super) fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     // Short enough to be typed.
     RandomState::new().hash_one(std::process::id()) % 1_000_000_000
@@ -13,7 +13,7 @@ pub(super) fn seed() -> u64 {
 
 impl Chance {
     /// The choices of one of the threads that share a seed.
-    pub(super) fn new(seed: u64, thread: u64) -> Self {
+    pub(crate) fn new(seed: u64, thread: u64) -> Self {
         let mixed =
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ thread.wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mut it = Self(mixed | 1);
@@ -33,13 +33,13 @@ impl Chance {
 
     /// True once in `n` times.
     #[inline]
-    pub(super) fn once_in(&mut self, n: u64) -> bool {
+    pub(crate) fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
     /// A number below `n`.
     #[inline]
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 33) % n
     }
 }

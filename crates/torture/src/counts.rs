@@ -6,30 +6,30 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What the threads report. Relaxed throughout: statistics, and a flag that says stop.
 #[derive(Default)]
-pub(super) struct Counts {
-    pub(super) reads: Vec<CachePadded<AtomicU64>>,
-    pub(super) handed_over: AtomicU64,
-    pub(super) in_handlers: AtomicU64,
-    pub(super) updates: AtomicU64,
-    pub(super) max_stage: AtomicU32,
-    pub(super) stop: AtomicBool,
-    pub(super) running: AtomicU64,
-    pub(super) panics: Mutex<Vec<String>>,
+pub(crate) struct Counts {
+    pub(crate) reads: Vec<CachePadded<AtomicU64>>,
+    pub(crate) handed_over: AtomicU64,
+    pub(crate) in_handlers: AtomicU64,
+    pub(crate) updates: AtomicU64,
+    pub(crate) max_stage: AtomicU32,
+    pub(crate) stop: AtomicBool,
+    pub(crate) running: AtomicU64,
+    pub(crate) panics: Mutex<Vec<String>>,
 }
 
 impl Counts {
     /// A reader looked at an object of this stage. Signal-safe.
-    pub(super) fn see(&self, stage: u32) {
+    pub(crate) fn see(&self, stage: u32) {
         if stage > self.max_stage.load(Ordering::Relaxed) {
             self.max_stage.fetch_max(stage, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    pub(super) fn total_reads(&self) -> u64 {
+    pub(crate) fn total_reads(&self) -> u64 {
         self.reads.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 }

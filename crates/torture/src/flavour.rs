@@ -1,19 +1,19 @@
 //! What is tortured, as the program sees it.
 
-use super::chance::Chance;
-use super::stage::Stage;
+use crate::chance::Chance;
+use crate::stage::Stage;
 
 /// What a reader does with the object that it found.
-pub(super) type Visit<'v> = &'v mut dyn FnMut(&Stage);
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(&Stage);
 
 /// Something that a reader holds and another thread lets go of.
-pub(super) trait Held: Send {
+pub(crate) trait Held: Send {
     /// Looks at the object once more, then lets go.
     fn finish(self: Box<Self>, visit: Visit<'_>);
 }
 
 /// One way to keep an object alive while others read it.
-pub(super) trait Flavour: Sync + 'static {
+pub(crate) trait Flavour: Sync + 'static {
     /// As the table prints it.
     fn name(&self) -> &'static str;
 

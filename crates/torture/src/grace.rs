@@ -1,9 +1,9 @@
 //! Flavours with grace periods: RCU, SRCU, and one that only pretends.
 #![allow(unsafe_code)]
 
-use super::chance::Chance;
-use super::flavour::{Flavour, Held, Visit};
-use super::stage::{Pipe, Stage};
+use crate::chance::Chance;
+use crate::flavour::{Flavour, Held, Visit};
+use crate::stage::{Pipe, Stage};
 use reclaim::rcu;
 use reclaim::srcu;
 use std::ptr::NonNull;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const OBJECTS: usize = 16;
 
 /// Sections and grace periods.
-pub(super) trait GracePeriods: Sync + 'static {
+pub(crate) trait GracePeriods: Sync + 'static {
     const NAME: &'static str;
     const READERS_MAY_SLEEP: bool;
 
@@ -35,7 +35,7 @@ pub(super) trait GracePeriods: Sync + 'static {
 }
 
 /// A current object, and a pipe that advances with each grace period.
-pub(super) struct Grace<G> {
+pub(crate) struct Grace<G> {
     periods: G,
     stages: [Stage; OBJECTS],
     current: AtomicUsize,
@@ -43,7 +43,7 @@ pub(super) struct Grace<G> {
 }
 
 impl<G: GracePeriods> Grace<G> {
-    pub(super) fn new(periods: G) -> Self {
+    pub(crate) fn new(periods: G) -> Self {
         Self {
             periods,
             stages: Default::default(),
@@ -125,7 +125,7 @@ impl Held for Open<'_> {
 
 /// Waits by `synchronize` or for a callback.
 #[derive(Default)]
-pub(super) struct Rcu {
+pub(crate) struct Rcu {
     waiter: Waiter,
 }
 
@@ -188,7 +188,7 @@ impl Rcu {
 }
 
 /// Asks for a grace period and polls.
-pub(super) struct RcuPoll;
+pub(crate) struct RcuPoll;
 
 impl GracePeriods for RcuPoll {
     const NAME: &'static str = "rcu-poll";
@@ -211,10 +211,10 @@ impl GracePeriods for RcuPoll {
 }
 
 /// Either flavour of SRCU: synchronize and polled.
-pub(super) struct Srcu<K: Named>(srcu::SrcuDomain<K>);
+pub(crate) struct Srcu<K: Named>(srcu::SrcuDomain<K>);
 
 /// A flavour of SRCU with its name.
-pub(super) trait Named: srcu::Flavour + 'static {
+pub(crate) trait Named: srcu::Flavour + 'static {
     const NAME: &'static str;
 }
 
@@ -227,7 +227,7 @@ impl Named for srcu::Fast {
 }
 
 impl<K: Named> Srcu<K> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(srcu::SrcuDomain::new())
     }
 }
@@ -262,7 +262,7 @@ where
 }
 
 /// Does not wait at all: what the torture has to find.
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 impl GracePeriods for Broken {
     const NAME: &'static str = "broken";

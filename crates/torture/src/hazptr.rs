@@ -1,9 +1,9 @@
 //! Hazard pointers: an object ages by scans, each of which has to find it unprotected.
 #![allow(unsafe_code)]
 
-use super::chance::Chance;
-use super::flavour::{Flavour, Held, Visit};
-use super::stage::{LAST, Stage};
+use crate::chance::Chance;
+use crate::flavour::{Flavour, Held, Visit};
+use crate::stage::{LAST, Stage};
 use reclaim::hazptr::{self, Detached, Domain, HazardPointer, Head};
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -37,7 +37,7 @@ struct Writer {
 }
 
 /// The flavour; readers acquire by `protect`, or by the wildcard.
-pub(super) struct Hazptr {
+pub(crate) struct Hazptr {
     wildcard: bool,
     domain: Domain,
     current: AtomicPtr<Node>,
@@ -45,7 +45,7 @@ pub(super) struct Hazptr {
 }
 
 impl Hazptr {
-    pub(super) fn new(wildcard: bool) -> Self {
+    pub(crate) fn new(wildcard: bool) -> Self {
         let mut nodes = (0..OBJECTS).map(|_| {
             let node =
                 Node { head: Head::new(), stage: Stage::default(), back: AtomicBool::new(false) };

@@ -1,4 +1,8 @@
-//! `torture`: readers against a writer that reclaims.
+//! Readers against a writer that reclaims, for every way to reclaim.
+//!
+//! ```text
+//! cargo run --release -p trapline-torture -- --all --secs 5
+//! ```
 //!
 //! After the kernel's `kernel/rcu/rcutorture.c`. A writer replaces the current object again and
 //! again. What it replaced goes through a pipe: stage 1 when it is unlinked, stage 2 after the
@@ -10,6 +14,8 @@
 //! Around that: more threads than CPUs, random delays inside the sections, sleeping readers,
 //! sections that end on another thread, sections inside signal handlers, and a stall detector that
 //! ends the run when nothing moves any more.
+
+#![deny(unsafe_code)]
 
 mod cached;
 mod chance;
@@ -32,7 +38,7 @@ use setting::Setting;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Options of `torture`.
+/// What to torture, and how.
 #[derive(Args, Debug)]
 pub struct Options {
     /// What to torture; several are tortured one after the other
@@ -102,7 +108,7 @@ enum Kind {
 /// moved for too long.
 pub fn main(options: &Options) -> ExitCode {
     percpu::init();
-    let cpus = crate::affinity::allowed().len();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let seed = options.seed.unwrap_or_else(chance::seed);
     let setting = Setting {
         readers: options.threads.map_or((3 * cpus).max(6), usize::from),
@@ -137,12 +143,12 @@ pub fn main(options: &Options) -> ExitCode {
     if options.json {
         match serde_json::to_string_pretty(&outcomes) {
             Ok(json) => println!("{json}"),
-            Err(e) => eprintln!("trapline-bench: cannot make JSON: {e}"),
+            Err(e) => eprintln!("trapline-torture: cannot make JSON: {e}"),
         }
     }
     // The last line, however much was printed before: whoever keeps no more of it has everything.
     for outcome in outcomes.iter().filter(|o| o.failure.is_some()) {
-        eprintln!("trapline-bench: {}", outcome.last_words());
+        eprintln!("trapline-torture: {}", outcome.last_words());
     }
     let failed = outcomes.iter().any(|o| o.failure.is_some());
     if outcomes.iter().any(Outcome::is_stalled) {

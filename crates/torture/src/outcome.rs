@@ -4,29 +4,29 @@ use serde::Serialize;
 
 /// One flavour's result.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Outcome {
-    pub(super) flavour: String,
+pub(crate) struct Outcome {
+    pub(crate) flavour: String,
     /// Sections of reader threads.
-    pub(super) reads: u64,
+    pub(crate) reads: u64,
     /// Sections that ended on another thread.
-    pub(super) handed_over: u64,
+    pub(crate) handed_over: u64,
     /// Sections in signal handlers.
-    pub(super) in_handlers: u64,
+    pub(crate) in_handlers: u64,
     /// Objects replaced.
-    pub(super) updates: u64,
+    pub(crate) updates: u64,
     /// The highest stage a reader saw; above 1 is a failure.
-    pub(super) max_stage: u32,
+    pub(crate) max_stage: u32,
     /// Times that nothing moved for the time given.
-    pub(super) stalls: u64,
-    pub(super) seconds: f64,
+    pub(crate) stalls: u64,
+    pub(crate) seconds: f64,
     /// What every thread's choices began with.
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
     /// What went wrong.
-    pub(super) failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 impl Outcome {
-    pub(super) fn header() -> String {
+    pub(crate) fn header() -> String {
         format!(
             "{:<16} {:>12} {:>12} {:>12} {:>12} {:>10} {:>7} {:>7}",
             "flavour",
@@ -40,7 +40,7 @@ impl Outcome {
         )
     }
 
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let result = if self.failure.is_some() { "FAILED" } else { "ok" };
         let line = format!(
             "{:<16} {:>12} {:>12} {:>12} {:>12} {:>10} {:>7} {:>7}",
@@ -60,7 +60,7 @@ impl Outcome {
     }
 
     /// Of a failure, in one line: flavour, cause and seed.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let cause = self.failure.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
         let Self { flavour, seed, .. } = self;
         let option = if flavour == "broken" {
@@ -71,7 +71,7 @@ impl Outcome {
         format!("torture failed: {flavour}: {cause} ({option} --seed {seed})")
     }
 
-    pub(super) fn is_stalled(&self) -> bool {
+    pub(crate) fn is_stalled(&self) -> bool {
         self.stalls > 0
     }
 }

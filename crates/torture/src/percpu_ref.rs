@@ -1,9 +1,9 @@
 //! percpu_ref: an object's count is killed when the object is replaced; its release callback is
 //! what would free it.
 
-use super::chance::Chance;
-use super::flavour::{Flavour, Held, Visit};
-use super::stage::{LAST, Stage};
+use crate::chance::Chance;
+use crate::flavour::{Flavour, Held, Visit};
+use crate::stage::{LAST, Stage};
 use reclaim::percpu_ref::{Options, PercpuRef};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -54,14 +54,14 @@ struct Writer {
 }
 
 /// The flavour.
-pub(super) struct Counted {
+pub(crate) struct Counted {
     objects: Vec<Object>,
     current: AtomicUsize,
     writer: Mutex<Writer>,
 }
 
 impl Counted {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let objects: Vec<Object> = (0..OBJECTS).map(|_| Object::new()).collect();
         objects[0].count.reinit().expect("dead and at zero");
         let writer = Writer { free: (1..OBJECTS).collect(), killed: Vec::new() };

@@ -1,12 +1,12 @@
 //! The program: readers, one writer, a thread that ends what others began, and a watch over all of
 //! them.
 
-use super::chance::Chance;
-use super::counts::Counts;
-use super::flavour::{Flavour, Held};
-use super::outcome::Outcome;
-use super::setting::Setting;
-use super::signals::Timer;
+use crate::chance::Chance;
+use crate::counts::Counts;
+use crate::flavour::{Flavour, Held};
+use crate::outcome::Outcome;
+use crate::setting::Setting;
+use crate::signals::Timer;
 use percpu::CachePadded;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Tortures one flavour.
-pub(super) fn run<F: Flavour>(flavour: &'static F, setting: &Setting) -> Outcome {
+pub(crate) fn run<F: Flavour>(flavour: &'static F, setting: &Setting) -> Outcome {
     let counts: &'static Counts = Box::leak(Box::new(Counts {
         reads: (0..setting.readers).map(|_| CachePadded::default()).collect(),
         ..Counts::default()
@@ -219,10 +219,10 @@ fn diagnose(what: &str, counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Setting;
-    use super::super::chance::Chance;
-    use super::super::flavour::{Flavour, Held, Visit};
-    use super::super::stage::Stage;
+    use crate::Setting;
+    use crate::chance::Chance;
+    use crate::flavour::{Flavour, Held, Visit};
+    use crate::stage::Stage;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// How one flavour is tortured.
-pub(super) struct Setting {
-    pub(super) readers: usize,
-    pub(super) time: Duration,
-    pub(super) stall: Duration,
-    pub(super) seed: u64,
+pub(crate) struct Setting {
+    pub(crate) readers: usize,
+    pub(crate) time: Duration,
+    pub(crate) stall: Duration,
+    pub(crate) seed: u64,
 }

@@ -2,8 +2,8 @@
 //! and the handler runs a section of its own.
 #![allow(unsafe_code)]
 
-use super::counts::Counts;
-use super::flavour::Flavour;
+use crate::counts::Counts;
+use crate::flavour::Flavour;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Once;
@@ -26,14 +26,14 @@ thread_local! {
 }
 
 /// Interrupts the calling thread until dropped.
-pub(super) struct Timer {
+pub(crate) struct Timer {
     id: libc::timer_t,
     target: *mut Target,
 }
 
 impl Timer {
     /// Starts; `None` if the system has no timer to give.
-    pub(super) fn start<F: Flavour>(flavour: &'static F, counts: &'static Counts) -> Option<Self> {
+    pub(crate) fn start<F: Flavour>(flavour: &'static F, counts: &'static Counts) -> Option<Self> {
         install();
         let target = Box::into_raw(Box::new(Target {
             read: read::<F>,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The stage after which an object is used again.
-pub(super) const LAST: u32 = 10;
+pub(crate) const LAST: u32 = 10;
 
 /// How far an object has aged: 0 current, 1 unlinked, 2 and above: a reader that sees it looks at
 /// freed memory.
@@ -11,22 +11,22 @@ pub(super) const LAST: u32 = 10;
 /// Relaxed throughout: what orders a reader's look before the step to 2 is the flavour under
 /// torture, and nothing else may.
 #[derive(Debug, Default)]
-pub(super) struct Stage(AtomicU32);
+pub(crate) struct Stage(AtomicU32);
 
 impl Stage {
     /// What a reader sees.
     #[inline]
-    pub(super) fn get(&self) -> u32 {
+    pub(crate) fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// One stage further; returns the new one.
-    pub(super) fn advance(&self) -> u32 {
+    pub(crate) fn advance(&self) -> u32 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// About to become current again.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
@@ -34,30 +34,30 @@ impl Stage {
 /// The writer's bookkeeping: indices of objects that can be used, and of those in the pipe, oldest
 /// first.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     free: Vec<usize>,
     aging: Vec<usize>,
 }
 
 impl Pipe {
     /// All of `0..objects` but 0, which is current.
-    pub(super) fn new(objects: usize) -> Self {
+    pub(crate) fn new(objects: usize) -> Self {
         Self { free: (1..objects).collect(), aging: Vec::new() }
     }
 
     /// An object to publish next.
-    pub(super) fn take(&mut self) -> Option<usize> {
+    pub(crate) fn take(&mut self) -> Option<usize> {
         self.free.pop()
     }
 
     /// An unlinked object enters the pipe.
-    pub(super) fn enter(&mut self, object: usize) {
+    pub(crate) fn enter(&mut self, object: usize) {
         self.aging.push(object);
     }
 
     /// After a grace period: everything in the pipe ages, and what has aged enough can be used
     /// again.
-    pub(super) fn age(&mut self, mut advance: impl FnMut(usize) -> u32) {
+    pub(crate) fn age(&mut self, mut advance: impl FnMut(usize) -> u32) {
         let free = &mut self.free;
         self.aging.retain(|&object| {
             let done = advance(object) >= LAST;
@@ -69,7 +69,7 @@ impl Pipe {
     }
 
     /// Objects in the pipe.
-    pub(super) fn aging(&self) -> usize {
+    pub(crate) fn aging(&self) -> usize {
         self.aging.len()
     }
 }

@@ -4,8 +4,8 @@ use serde_json::Value;
 use std::process::Command;
 
 fn torture(args: &[&str]) -> (Option<i32>, Vec<Value>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_trapline-bench"))
-        .args(["torture", "--json"])
+    let output = Command::new(env!("CARGO_BIN_EXE_trapline-torture"))
+        .args(["--json"])
         .args(args)
         .output()
         .expect("the program starts");
@@ -58,8 +58,8 @@ fn a_flavour_without_grace_periods_is_caught() {
 
 #[test]
 fn the_last_line_of_a_failure_names_flavour_cause_and_seed() {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_trapline-bench"));
-    let run = program.args(["torture", "--broken", "--secs", "10", "--seed", "4711"]);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_trapline-torture"));
+    let run = program.args(["--broken", "--secs", "10", "--seed", "4711"]);
     let output = run.output().expect("the program starts");
     assert_eq!(output.status.code(), Some(1));
     let (table, words) =
