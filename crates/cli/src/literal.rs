@@ -98,13 +98,16 @@ impl Targets {
         if name.is_empty() {
             return;
         }
+        let parts = names::elided(name);
         match &mut self.words {
+            // No mangled name is a plain glob.
+            _ if parts.is_none() && has_star(name) && !name.contains("operator") => {}
             Some(all) if all.len() < FEW => {
                 all.push(if name.contains('\\') { Vec::new() } else { words(name) })
             }
             many => *many = None,
         }
-        if let Some(parts) = names::elided(name) {
+        if let Some(parts) = parts {
             self.gaps.push((parts, Target { rank: Rank { gaps: true, ..target.rank }, ..target }));
         }
         self.exact.entry(name.to_string()).or_default().push(target);
@@ -113,7 +116,9 @@ impl Targets {
     /// Whether the mangled name `raw` may be one of those that are looked for.
     fn may_have(&self, raw: &str) -> bool {
         self.words.as_ref().is_none_or(|all| {
-            all.iter().any(|words| words.iter().all(|word| raw.contains(word.as_str())))
+            // A linker's symbol may have any suffix.
+            raw.contains('*')
+                || all.iter().any(|words| words.iter().all(|word| raw.contains(word.as_str())))
         })
     }
 
@@ -125,6 +130,11 @@ impl Targets {
             .filter(|(parts, _)| names::with_parts(name, parts))
             .for_each(|(_, target)| found(target));
     }
+}
+
+/// Whether there is a star, and no bracket before it: demanglers write that for an operator only.
+fn has_star(name: &str) -> bool {
+    name.split_once('*').is_some_and(|(before, _)| !before.contains(['<', '(', '[', '{']))
 }
 
 /// `f@0x1234` is the `f` at that address.

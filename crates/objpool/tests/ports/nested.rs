@@ -84,7 +84,7 @@ fn three_levels_over_pop_and_push() {
                 });
                 s.spawn(move || {
                     let target = from.recv().expect("the worker sends it first");
-                    for n in 0..300 {
+                    for n in 0..180 {
                         let level = n % SIGNALS.len();
                         let before = RUNS[level].load(Ordering::Relaxed);
                         // SAFETY: the worker lives until no signaller is left.
