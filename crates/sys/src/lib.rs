@@ -14,6 +14,7 @@
 //! | [`file`](mod@file) | descriptors: open, read, write, close, memory files |
 //! | [`futex`] | sleeping while a word is what it was |
 //! | [`process`], [`thread`] | who and where one is, other processes, the end |
+//! | [`random`] | numbers that nobody can guess |
 //! | [`signal`] | dispositions, masks, signal stacks |
 //! | [`time`] | clocks and sleeping |
 //!
@@ -52,6 +53,7 @@ pub mod file;
 pub mod futex;
 pub mod memory;
 pub mod process;
+pub mod random;
 pub mod raw;
 pub mod signal;
 pub mod thread;

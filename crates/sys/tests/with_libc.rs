@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use sys::signal::{Action, Set, Stack};
-use sys::{Errno, file, futex, memory, process, signal, thread, time};
+use sys::{Errno, file, futex, memory, process, random, signal, thread, time};
 
 /// A value, or the number of an error.
 type Answer = Result<i64, i32>;
@@ -120,6 +120,9 @@ fn errors_have_their_numbers() {
             theirs(unsafe { libc::prctl(-1, 0, 0, 0, 0) }.into())),
         ("process_vm_readv", ours(|| process::read_memory(no_pid, 0, &mut [0])).map(|n| n as i64),
             Err(libc::ESRCH)),
+        ("getrandom", ours(|| random::getrandom(&mut [0], u32::MAX)).map(|n| n as i64),
+            // SAFETY: one byte.
+            theirs(unsafe { libc::getrandom(at.cast(), 1, u32::MAX) } as i64)),
         ("membarrier", ours(|| thread::membarrier(-1, 0)).map(|n| n as i64), Err(libc::EINVAL)),
         ("affinity", ours(|| thread::affinity(&mut [])).map(|n| n as i64), Err(libc::EINVAL)),
         // SAFETY: no area has this size.
@@ -264,6 +267,16 @@ fn sleepers_are_woken_and_deadlines_end() {
         });
         word.store(0, Ordering::Relaxed);
     }
+}
+
+#[test]
+fn what_is_random_is_never_the_same() {
+    let mut words = [[0; 32]; 2];
+    for word in &mut words {
+        assert_eq!(ours(|| random::getrandom(word, random::GRND_NONBLOCK)), Ok(32));
+    }
+    assert_ne!(words[0], words[1]);
+    assert!(words.iter().all(|word| *word != [0; 32]));
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub const MUNLOCK: usize = 229;
 pub const MADVISE: usize = 233;
 /// `process_vm_readv(2)`.
 pub const PROCESS_VM_READV: usize = 270;
+/// `getrandom(2)`.
+pub const GETRANDOM: usize = 278;
 /// `memfd_create(2)`.
 pub const MEMFD_CREATE: usize = 279;
 /// `membarrier(2)`.

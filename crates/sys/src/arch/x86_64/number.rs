@@ -75,6 +75,8 @@ pub const READLINKAT: usize = 267;
 pub const GETCPU: usize = 309;
 /// `process_vm_readv(2)`.
 pub const PROCESS_VM_READV: usize = 310;
+/// `getrandom(2)`.
+pub const GETRANDOM: usize = 318;
 /// `memfd_create(2)`.
 pub const MEMFD_CREATE: usize = 319;
 /// `membarrier(2)`.
