@@ -11,7 +11,8 @@ use libc::{c_long, sock_filter};
 
 /// Calls that are made in threads that begin and end, for libraries that come and go, for stacks
 /// that are seen for the first time, in fork children, and for programs that are executed.
-const OURS: [c_long; 28] = [
+const OURS: [c_long; 29] = [
+    libc::SYS_clock_gettime,
     libc::SYS_close,
     libc::SYS_fstat,
     libc::SYS_futex,

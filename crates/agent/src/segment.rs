@@ -22,7 +22,7 @@ pub(crate) fn get() -> Option<&'static Segment> {
 pub(crate) fn open(path: &[u8]) -> Option<&'static Segment> {
     let files = fetch::files(path).ok()?;
     let [tables, counters] = &files;
-    let files = Files { tables, counters, behind: false };
+    let files = Files { tables: tables.into(), counters: counters.into(), behind: false };
     let segment = Segment::attach(files, region::find).ok()?;
     set_owner(Owner::current());
     owned::prepare(segment.shape().blocks);

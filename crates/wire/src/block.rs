@@ -30,8 +30,11 @@ use crate::layout::{PAGE, count};
 use crate::loss::Loss;
 use crate::owner::{Owner, gone};
 use crate::segment::Segment;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 const WORD: usize = 0;
 const TID: usize = 8;

@@ -2,7 +2,7 @@
 
 use crate::memory::{Access, Memory};
 use crate::spaces::Spaces;
-use std::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 #[derive(Debug)]
 pub(crate) enum Blocks {
@@ -46,8 +46,7 @@ impl Blocks {
                 Some((memory.pointer(index * block_bytes, *block_bytes)?, *block_bytes))
             }
             Self::Spaces(spaces) => {
-                let place =
-                    NonNull::new(std::ptr::with_exposed_provenance_mut(spaces.place(index)))?;
+                let place = NonNull::new(ptr::with_exposed_provenance_mut(spaces.place(index)))?;
                 Some((place, spaces.mapped(index))).filter(|(_, bytes)| *bytes > 0)
             }
             Self::Unmapped => None,

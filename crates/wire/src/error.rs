@@ -1,13 +1,13 @@
 //! Why a segment cannot be made or used.
 
-use std::fmt;
-use std::io;
+use core::fmt;
+use sys::Errno;
 
 /// Why a segment cannot be made or used.
 #[derive(Debug)]
 pub enum Error {
-    /// The file could not be made, opened, measured or mapped.
-    Io(&'static str, io::Error),
+    /// The file could not be sized, measured or mapped.
+    System(&'static str, Errno),
     /// The file is not a segment: its first eight bytes are others.
     NotASegment,
     /// Another version of the layout.
@@ -28,7 +28,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::System(what, error) => write!(f, "{what}: {}", in_words(*error)),
             Self::NotASegment => write!(f, "not a trapline segment"),
             Self::Version { found, wanted } => {
                 write!(f, "segment of version {found}, this trapline speaks version {wanted}")
@@ -40,11 +40,17 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(_, error) => Some(error),
-            _ => None,
-        }
-    }
+/// As the C library says it.
+#[cfg(feature = "std")]
+fn in_words(error: Errno) -> impl fmt::Display {
+    std::io::Error::from_raw_os_error(error.number())
 }
+
+/// By its name: without a C library nobody has the words.
+#[cfg(not(feature = "std"))]
+fn in_words(error: Errno) -> impl fmt::Display {
+    error
+}
+
+// The text has everything: there is no source to print a second time.
+impl core::error::Error for Error {}

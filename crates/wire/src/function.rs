@@ -7,7 +7,8 @@ use crate::cell::{COUNT_BYTES, TIMED_BYTES};
 use crate::error::Error;
 use crate::layout::{FUNCTION_BYTES, OUTCOME_BYTES, REASON_BYTES, REASONS, count, head};
 use crate::segment::Segment;
-use std::sync::atomic::Ordering;
+use alloc::string::String;
+use core::sync::atomic::Ordering;
 
 const ADDRESS: usize = 0;
 const SIZE: usize = 8;

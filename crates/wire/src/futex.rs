@@ -1,38 +1,27 @@
 //! Waiting on a word of shared memory, across processes.
-#![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use sys::futex::{self, Scope};
+use sys::time::{CLOCK_MONOTONIC, Timespec, clock_gettime};
+
+/// The time by the clock that nobody sets. Where a filter forbids to ask, it is the end of all
+/// time: nobody waits.
+pub(crate) fn now() -> Timespec {
+    clock_gettime(CLOCK_MONOTONIC).unwrap_or(Timespec { sec: i64::MAX, nsec: 0 })
+}
 
 /// Waits until `word` is not `value`, or up to `patience`.
 pub(crate) fn wait(word: &AtomicU32, value: u32, patience: Duration) {
-    let end = Instant::now() + patience;
+    let end = now().after(patience);
     // Relaxed: callers load again with the ordering they need.
-    while word.load(Ordering::Relaxed) == value {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        let timeout = libc::timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        // SAFETY: the word and the timeout live through the call; the kernel only compares and
-        // sleeps.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT,
-                value,
-                &raw const timeout,
-            )
-        };
+    while word.load(Ordering::Relaxed) == value && now() < end {
+        // Whatever it says: word and clock are looked at again.
+        let _ = futex::wait(word, value, Some(&end), Scope::Shared);
     }
 }
 
 /// Wakes everybody who waits on `word`.
 pub(crate) fn wake(word: &AtomicU32) {
-    // SAFETY: the word lives through the call, which reads nothing.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    futex::wake(word, i32::MAX, Scope::Shared);
 }

@@ -1,10 +1,11 @@
 //! The segment of shared memory through which the command line tells agents what to probe, and
 //! agents tell what they counted.
 //!
-//! The command line makes a [`Segment`] in a file, adds [`Function`]s object by object, and starts
-//! the program; the agent inside maps the file, probes what belongs to the objects that it finds,
-//! and counts into blocks (a [`Thread`]'s [`cell`]s). Nothing is streamed: whoever maps the file
-//! reads the counts at any time, also after the program was killed.
+//! The command line makes a [`Segment`] in a file, of which a [`Descriptor`] is all that is needed,
+//! adds [`Function`]s object by object, and starts the program; the agent inside maps the file,
+//! probes what belongs to the objects that it finds, and counts into blocks (a [`Thread`]'s
+//! [`cell`]s). Nothing is streamed: whoever maps the file reads the counts at any time, also after
+//! the program was killed.
 //!
 //! # Trust
 //! Each side checks everything it reads: sizes are read and validated once, when the segment is
@@ -25,6 +26,12 @@
 //! | meta | what the recording is of | command line |
 //! | depot, counts | distinct stacks, and how often each thread met them | agents |
 //! | blocks | thread, then its cells | agents |
+//!
+//! # Without a C library
+//! Everything here works without `std` and asks the kernel itself: agents are in processes whose C
+//! library may be probed, interposed, or not there. It needs an allocator. The feature `std` (on by
+//! default) adds what connects it to the standard library: a `&File` is a [`Descriptor`], and
+//! errors are in the C library's words.
 //!
 //! # Examples
 //! ```
@@ -58,13 +65,19 @@
 //! # std::fs::remove_file(path)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![no_std]
 #![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
 
 pub mod cell;
 
 mod block;
 mod blocks;
 mod c_library;
+mod descriptor;
 mod entry_only;
 mod error;
 mod function;
@@ -86,6 +99,7 @@ mod view;
 
 pub use block::{Counts, Thread};
 pub use c_library::{NEEDS_TRAP, OVERWRITTEN, WATCHED, is_c_library};
+pub use descriptor::Descriptor;
 pub use entry_only::{ENTRY_ONLY, is_entry_only};
 pub use error::Error;
 pub use function::{Function, Kind, State};
@@ -99,3 +113,12 @@ pub use request::{Patience, Request};
 pub use segment::{Files, NOT_FOLLOWED, Segment};
 pub use stacks::{GONE, NoStack, StackCell, StackCount, StackOwner, StackTable, StackTime};
 pub use view::View;
+
+/// A file for a segment of a test's own.
+#[cfg(test)]
+#[allow(unsafe_code)]
+fn test_file() -> Descriptor<'static> {
+    let file = sys::file::memfd_create(c"wire-test", sys::file::MFD_CLOEXEC).expect("memory");
+    // SAFETY: just opened, and never closed.
+    unsafe { Descriptor::borrow(file) }
+}

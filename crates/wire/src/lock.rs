@@ -4,9 +4,10 @@
 //! or a raw clone) finds its parent's number there when another thread of the parent had the lock:
 //! that thread is not in the child, so the child takes it over. What it protects has to be right
 //! after each step of a holder, for the same reason.
-#![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
+use sys::process::getpid;
+use sys::thread::sched_yield;
 
 #[derive(Debug, Default)]
 pub(crate) struct Lock(AtomicU32);
@@ -18,7 +19,8 @@ impl Lock {
     /// Spins, and gives up the CPU, while another thread has it. Not from a signal handler that may
     /// have interrupted a holder: callers have signals blocked.
     pub(crate) fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let own = process();
+        // From the kernel: after a raw clone nobody else has told us.
+        let own = getpid().cast_unsigned();
         let mut found = 0;
         // Acquire pairs with the Release below.
         while let Err(holder) =
@@ -26,8 +28,7 @@ impl Lock {
         {
             found = if holder == own { 0 } else { holder };
             if holder == own {
-                // SAFETY: no arguments.
-                unsafe { libc::syscall(libc::SYS_sched_yield) };
+                sched_yield();
             }
         }
         let result = f();
@@ -36,17 +37,12 @@ impl Lock {
     }
 }
 
-/// The calling process, from the kernel: after a raw clone nobody else has told us.
-fn process() -> u32 {
-    // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
-}
-
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use super::Lock;
-    use std::cell::UnsafeCell;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use core::cell::UnsafeCell;
+    use core::sync::atomic::{AtomicU32, Ordering};
 
     struct Plain(UnsafeCell<u64>);
     // SAFETY: only touched with the lock held, which is what is tested.

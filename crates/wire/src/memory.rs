@@ -7,14 +7,19 @@
 //! one stays, for references into it do; both show the same pages.
 #![allow(unsafe_code)]
 
+use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::layout::PAGE;
 use crate::lock::Lock;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::{iter, slice};
+use sys::Errno;
+use sys::memory::{
+    self, MADV_DONTDUMP, MADV_POPULATE_WRITE, MAP_NORESERVE, MAP_SHARED, MREMAP_FIXED,
+    MREMAP_MAYMOVE, PROT_READ, PROT_WRITE,
+};
 
 /// What may be done to mapped bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ impl Memory {
     /// Maps the first `bytes` of the part of `file` that begins at `from` and has `limit` bytes.
     /// Pages that nobody touches cost nothing.
     pub(crate) fn map(
-        file: &File,
+        file: Descriptor<'_>,
         from: u64,
         bytes: usize,
         limit: usize,
@@ -51,7 +56,7 @@ impl Memory {
     /// [`Memory::map`] at an address, if nothing is there.
     pub(crate) fn map_near(
         near: Option<usize>,
-        file: &File,
+        file: Descriptor<'_>,
         from: u64,
         bytes: usize,
         limit: usize,
@@ -59,19 +64,15 @@ impl Memory {
     ) -> Result<Self, Error> {
         let bytes = bytes.next_multiple_of(PAGE).min(limit.next_multiple_of(PAGE));
         let protection = match access {
-            Access::Read => libc::PROT_READ,
-            Access::Write => libc::PROT_READ | libc::PROT_WRITE,
+            Access::Read => PROT_READ,
+            Access::Write => PROT_READ | PROT_WRITE,
         };
-        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-        let fd = file.as_raw_fd();
-        let hint = near.map_or(std::ptr::null_mut(), std::ptr::without_provenance_mut);
-        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing.
-        let at = unsafe { libc::mmap(hint, bytes, protection, flags, fd, from.cast_signed()) };
-        if at == libc::MAP_FAILED {
-            return Err(Error::Io("cannot map the segment", io::Error::last_os_error()));
-        }
+        let (flags, fd) = (MAP_SHARED | MAP_NORESERVE, file.number());
+        // SAFETY: without MAP_FIXED a new mapping overlaps nothing.
+        let at = unsafe { memory::mmap(near.unwrap_or(0), bytes, protection, flags, fd, from) };
+        let at = at.map_err(|why| Error::System("cannot map the segment", why))?;
         not_in_cores(at, bytes);
-        let base = AtomicPtr::new(at.cast());
+        let base = AtomicPtr::new(at);
         Ok(Self { base, bytes: AtomicUsize::new(bytes), limit, access, lock: Lock::default() })
     }
 
@@ -157,7 +158,7 @@ impl Memory {
     pub(crate) fn slice(&self, offset: usize, len: usize) -> Option<&[AtomicU8]> {
         let at = self.at(offset, len, 1)?;
         // SAFETY: `len` mapped bytes, accessed through atomics only.
-        Some(unsafe { std::slice::from_raw_parts(at.as_ptr().cast(), len) })
+        Some(unsafe { slice::from_raw_parts(at.as_ptr().cast(), len) })
     }
 
     /// Address of a part that assembly writes.
@@ -203,7 +204,7 @@ impl Memory {
     /// Copies up to `room` bytes in, cut if longer, and fills the rest with zeros.
     pub(crate) fn put_bytes(&self, offset: usize, room: usize, bytes: &[u8]) {
         if let Some(to) = self.slice(offset, room).filter(|_| self.access == Access::Write) {
-            let rest = bytes.iter().copied().chain(std::iter::repeat(0));
+            let rest = bytes.iter().copied().chain(iter::repeat(0));
             to.iter().zip(rest).for_each(|(to, b)| to.store(b, Ordering::Relaxed));
         }
     }
@@ -226,35 +227,28 @@ impl Memory {
 /// bytes, at `to` or wherever there is room. What is at `to` goes.
 ///
 /// # Context
-/// Two system calls by number: libc's functions may be probed.
+/// Three system calls.
 pub(crate) fn again(from: *mut u8, known: usize, new: usize, to: Option<usize>) -> Option<*mut u8> {
     // A program that locks its memory means its own: the copy would be locked and filled.
-    // SAFETY: a mapping of ours; nothing in it changes.
-    unsafe { libc::syscall(libc::SYS_munlock, from, known) };
-    let flags = libc::MREMAP_MAYMOVE | to.map_or(0, |_| libc::MREMAP_FIXED);
+    let _ = memory::munlock(from, known);
+    let flags = MREMAP_MAYMOVE | to.map_or(0, |_| MREMAP_FIXED);
     // SAFETY: an old size of 0 leaves the old mapping alone. `to` is the caller's.
-    let at = unsafe { libc::syscall(libc::SYS_mremap, from, 0, new, flags, to.unwrap_or(0)) };
-    if at == -1 {
-        return None;
-    }
-    let at: *mut u8 = std::ptr::with_exposed_provenance_mut(at as usize);
-    not_in_cores(at.cast(), new);
+    let at = unsafe { memory::mremap(from, 0, new, flags, to.unwrap_or(0)) }.ok()?;
+    not_in_cores(at, new);
     Some(at)
 }
 
 /// Makes a mapping of ours longer where it is, or not at all.
 ///
 /// # Context
-/// Three system calls by number: libc's functions may be probed.
+/// Three system calls.
 pub(crate) fn longer(at: *mut u8, old: usize, new: usize) -> bool {
     // As in `again`: what is added would be locked and filled.
-    // SAFETY: a mapping of ours; nothing in it changes.
-    unsafe { libc::syscall(libc::SYS_munlock, at, old) };
+    let _ = memory::munlock(at, old);
     // SAFETY: a mapping of ours, which without MAYMOVE stays where it is.
-    let grown =
-        unsafe { libc::syscall(libc::SYS_mremap, at, old, new, 0, 0) } as usize == at.addr();
+    let grown = unsafe { memory::mremap(at, old, new, 0, 0) }.is_ok();
     if grown {
-        not_in_cores(at.cast(), new);
+        not_in_cores(at, new);
     }
     grown
 }
@@ -262,27 +256,24 @@ pub(crate) fn longer(at: *mut u8, old: usize, new: usize) -> bool {
 /// Gives mapped pages their memory now. False: there is none.
 ///
 /// # Context
-/// One system call by number: libc's function may be probed.
+/// One system call.
 pub(crate) fn populate(at: *mut u8, len: usize) -> bool {
-    const MADV_POPULATE_WRITE: libc::c_int = 23;
     // SAFETY: pages of a mapping of the caller's; what is in them stays.
-    if unsafe { libc::syscall(libc::SYS_madvise, at, len, MADV_POPULATE_WRITE) } == 0 {
-        return true;
-    }
+    let populated = unsafe { memory::madvise(at, len, MADV_POPULATE_WRITE) };
     // Kernels before 5.14 do not know it.
-    io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+    matches!(populated, Ok(()) | Err(Errno::EINVAL))
 }
 
 /// Keeps a mapping out of core dumps: nobody looks for counters there.
-pub(crate) fn not_in_cores(at: *mut libc::c_void, len: usize) {
+fn not_in_cores(at: *mut u8, len: usize) {
     // SAFETY: a mapping of the caller's, whose contents do not change.
-    unsafe { libc::syscall(libc::SYS_madvise, at, len, libc::MADV_DONTDUMP) };
+    let _ = unsafe { memory::madvise(at, len, MADV_DONTDUMP) };
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         // Smaller mappings that were left behind are not remembered: agents never come here.
         // SAFETY: the newest mapping; no reference outlives self.
-        unsafe { libc::munmap(self.base.load(Ordering::Relaxed).cast(), self.bytes()) };
+        let _ = unsafe { memory::munmap(self.base.load(Ordering::Relaxed), self.bytes()) };
     }
 }

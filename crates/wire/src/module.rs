@@ -9,7 +9,7 @@
 use crate::layout::{MODULE_STATE, MODULES};
 use crate::object::{Identity, is_same, read_identity, write_identity};
 use crate::segment::Segment;
-use std::sync::atomic::Ordering;
+use core::sync::atomic::Ordering;
 
 const FREE: u32 = 0;
 const WRITING: u32 = 1;

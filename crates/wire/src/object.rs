@@ -13,8 +13,10 @@ use crate::error::Error;
 use crate::layout::{OBJECT_BYTES, head};
 use crate::memory::Memory;
 use crate::segment::Segment;
-use std::ops::Range;
-use std::sync::atomic::Ordering;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 const DEV: usize = 0;
 const INO: usize = 8;

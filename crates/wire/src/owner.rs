@@ -1,5 +1,7 @@
 //! Who owns a block, and whether a process is still there.
-#![allow(unsafe_code)]
+
+use sys::file::{AT_FDCWD, fstatat};
+use sys::{Errno, process};
 
 /// A process, by its number in its pid namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,18 +17,13 @@ impl Owner {
     /// The calling process.
     ///
     /// # Context
-    /// Two system calls, by number: libc's functions may be probed.
+    /// Two system calls.
     pub fn current() -> Self {
-        // SAFETY: no arguments.
-        let pid = unsafe { libc::syscall(libc::SYS_getpid) as u32 };
-        // SAFETY: zero is a valid stat.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        let path = c"/proc/self/ns/pid".as_ptr();
-        // SAFETY: a name that lives through the call, and a place for the answer.
-        let failed =
-            unsafe { libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path, &raw mut stat, 0) }
-                != 0;
-        Self { pid, space: if failed { 0 } else { stat.st_ino as u32 & 0xff_ffff } }
+        let space = fstatat(AT_FDCWD, c"/proc/self/ns/pid");
+        Self {
+            pid: process::getpid().cast_unsigned(),
+            space: space.map_or(0, |stat| stat.ino as u32 & 0xff_ffff),
+        }
     }
 
     /// The calling process, a fork child of `parent`, without asking for what cannot have changed.
@@ -34,22 +31,18 @@ impl Owner {
     /// # Context
     /// As [`Owner::current`].
     pub fn child_of(parent: Self) -> Self {
-        // SAFETY: no arguments.
-        let its = unsafe { libc::syscall(libc::SYS_getppid) as u32 };
-        if its != parent.pid {
+        if process::getppid().cast_unsigned() != parent.pid {
             // In a new namespace the parent has no number; or it has died meanwhile.
             return Self::current();
         }
-        // SAFETY: no arguments.
-        Self { pid: unsafe { libc::syscall(libc::SYS_getpid) as u32 }, ..parent }
+        Self { pid: process::getpid().cast_unsigned(), ..parent }
     }
 }
 
 /// Whether the kernel knows no process of that number, in the caller's namespace.
 pub(crate) fn gone(pid: u32) -> bool {
-    // SAFETY: signal 0 is sent to nobody.
-    let failed = unsafe { libc::syscall(libc::SYS_kill, pid, 0) } != 0;
-    failed && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+    // Signal 0 is sent to nobody.
+    process::kill(pid.cast_signed(), 0) == Err(Errno::ESRCH)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use crate::layout::{PROCESSES, count};
 use crate::segment::Segment;
-use std::sync::atomic::Ordering;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 const PID: usize = 0;
 const PARENT: usize = 4;

@@ -1,49 +1,33 @@
 //! Without signals: around locks that a handler's hit would ask for a second time.
 #![allow(unsafe_code)]
 
-use std::ptr;
+use sys::signal::{SIG_SETMASK, Set, sigprocmask};
 
-/// Runs `f` with all signals of the calling thread blocked, and keeps `errno`.
+/// Runs `f` with all signals of the calling thread blocked.
 ///
 /// # Context
-/// Signal-safe. Two system calls by number: libc's functions may be probed.
+/// Signal-safe. Two system calls; `errno` stays.
 pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: every thread has one.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: the calling thread's own.
-    let before = unsafe { errno.read() };
-    let (all, mut old) = (u64::MAX, 0_u64);
-    let bytes = size_of::<u64>();
-    // SAFETY: two masks of the kernel's size.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const all,
-            &raw mut old,
-            bytes,
-        )
-    };
+    // SAFETY: all are blocked, none is unblocked.
+    let before = unsafe { sigprocmask(SIG_SETMASK, Some(&Set::ALL)) };
     let result = f();
-    let none = ptr::null_mut::<u64>();
-    // SAFETY: the mask as it was.
-    unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const old, none, bytes)
-    };
-    // SAFETY: as above.
-    unsafe { errno.write(before) };
+    if let Ok(before) = before {
+        // SAFETY: the mask as it was.
+        let _ = unsafe { sigprocmask(SIG_SETMASK, Some(&before)) };
+    }
     result
 }
 
 #[cfg(test)]
 mod tests {
     use super::quietly;
+    use core::{mem, ptr};
 
     fn blocked() -> bool {
         // SAFETY: a mask is plain bits.
-        let mut mask: libc::sigset_t = unsafe { std::mem::zeroed() };
+        let mut mask: libc::sigset_t = unsafe { mem::zeroed() };
         // SAFETY: only asks.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut mask) };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), &raw mut mask) };
         // SAFETY: a mask that the kernel wrote.
         unsafe { libc::sigismember(&raw const mask, libc::SIGUSR1) == 1 }
     }

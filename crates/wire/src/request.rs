@@ -15,8 +15,9 @@ use crate::futex;
 use crate::layout::{OBJECT_BYTES, REQUESTS, count, head};
 use crate::object::{Identity, read_identity, write_identity};
 use crate::segment::Segment;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
 
 const STATE: usize = OBJECT_BYTES;
 const PID: usize = OBJECT_BYTES + 4;
@@ -88,25 +89,27 @@ impl Segment {
             bell.fetch_add(1, Ordering::Relaxed);
             futex::wake(bell);
         }
-        let asked = Instant::now();
-        let mut busy = asked;
+        let asked = futex::now();
+        let end = asked.after(patience.longest);
+        let mut idle = asked.after(patience.idle);
         loop {
             // Acquire pairs with the Release in `answer`: the object's functions are in the table.
-            let now = state.load(Ordering::Acquire);
-            if now == ANSWERED {
+            let found = state.load(Ordering::Acquire);
+            if found == ANSWERED {
                 let answer = self.fixed.load32(at + ANSWER);
                 state.store(FREE, Ordering::Release);
                 return Ok(answer != NOTHING);
             }
+            let time = futex::now();
             if self.answering() {
-                busy = Instant::now();
-            } else if busy.elapsed() >= patience.idle {
+                idle = time.after(patience.idle);
+            } else if time >= idle {
                 break;
             }
-            if asked.elapsed() >= patience.longest || !alive() {
+            if time >= end || !alive() {
                 break;
             }
-            futex::wait(state, now, LOOK.min(patience.idle));
+            futex::wait(state, found, LOOK.min(patience.idle));
         }
         // Either we give up first, or the answer came between the load and this: then it is thrown
         // away.
@@ -184,7 +187,7 @@ impl Segment {
 mod tests {
     use super::{Patience, STATE, TAKEN};
     use crate::{Identity, Segment, Shape};
-    use std::time::Duration;
+    use core::time::Duration;
 
     /// That somebody is at work stands where only the command line writes: whatever others write
     /// into a request, nobody waits for them.
@@ -200,12 +203,8 @@ mod tests {
             scarce: false,
             stacks: None,
         };
-        let path =
-            std::env::temp_dir().join(format!("trapline-wire-request-{}", std::process::id()));
-        let mut options = std::fs::File::options();
-        let file = options.read(true).write(true).create_new(true).open(&path).unwrap();
-        std::fs::remove_file(path).unwrap();
-        let segment = Segment::create(&file, shape).unwrap();
+        let file = crate::test_file();
+        let segment = Segment::create(file, shape).unwrap();
         let at = segment.layout.request(7).unwrap() + STATE;
         segment.fixed.store32(at, TAKEN);
         // For ever, if it were believed.

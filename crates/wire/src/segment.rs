@@ -1,6 +1,7 @@
 //! The segment as a whole: made, opened, and its header.
 
 use crate::blocks::Blocks;
+use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::layout::{
     FUNCTION_BYTES, HEADER_BYTES, LOSSES, Layout, MAGIC, META, META_AT, OBJECT_BYTES, OBJECTS_AT,
@@ -9,9 +10,12 @@ use crate::layout::{
 use crate::loss::Loss;
 use crate::memory::{Access, Memory};
 use crate::spaces::Spaces;
-use std::fs::File;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem::ManuallyDrop;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
+use sys::{Errno, process};
 
 /// What a line of the log says behind the process's number of a program that was executed without
 /// the agent; its path and, in brackets, why come behind it.
@@ -46,9 +50,9 @@ pub struct Segment {
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     /// What to probe.
-    pub tables: &'a File,
+    pub tables: Descriptor<'a>,
     /// What was counted.
-    pub counters: &'a File,
+    pub counters: Descriptor<'a>,
     /// The counters come behind the tables, or behind room for a copy of them. Only for making a
     /// segment: the tables say where the counters are.
     pub behind: bool,
@@ -56,7 +60,8 @@ pub struct Files<'a> {
 
 impl<'a> Files<'a> {
     /// One file with both.
-    pub fn one(file: &'a File) -> Self {
+    pub fn one(file: impl Into<Descriptor<'a>>) -> Self {
+        let file = file.into();
         Self { tables: file, counters: file, behind: true }
     }
 }
@@ -88,16 +93,15 @@ impl Segment {
     pub fn create_in(files: Files<'_>, shape: Shape) -> Result<Self, Error> {
         let layout = Layout::new(shape)?;
         let at = if files.behind { layout.tables_bytes as u64 } else { 0 };
-        let size = |file: &File, bytes| {
-            file.set_len(bytes).map_err(|e| Error::Io("cannot size the segment", e))
+        let size = |file: Descriptor<'_>, bytes| {
+            file.resize(bytes).map_err(|why| Error::System("cannot size the segment", why))
         };
         // In this order: they may be one file.
         size(files.tables, layout.tables_bytes as u64)?;
         size(files.counters, at + layout.counters_bytes as u64)?;
         let this = Self::map(files, (layout, at), Access::Write, Extent::All, Blocks::Unmapped)?;
         if shape.scarce && !this.fill_parts() {
-            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-            return Err(Error::Io("no room for the segment and its stacks", full));
+            return Err(Error::System("no room for the segment and its stacks", Errno::ENOSPC));
         }
         let tables = &this.tables;
         tables.store64(head::OBJECTS, shape.objects as u64);
@@ -115,7 +119,7 @@ impl Segment {
         tables.store64(head::TABLES, layout.tables_bytes as u64);
         tables.store64(head::COUNTERS, layout.counters_bytes as u64);
         tables.store64(head::COUNTERS_AT, at);
-        tables.store32(head::OWNER, std::process::id());
+        tables.store32(head::OWNER, process::getpid().cast_unsigned());
         tables.store32(head::VERSION, VERSION);
         if let Some(magic) = tables.u64(head::MAGIC) {
             // Release pairs with the Acquire in `layout_of`: who sees the magic sees the shape.
@@ -128,7 +132,8 @@ impl Segment {
     ///
     /// # Errors
     /// As there.
-    pub fn create(file: &File, shape: Shape) -> Result<Self, Error> {
+    pub fn create<'f>(file: impl Into<Descriptor<'f>>, shape: Shape) -> Result<Self, Error> {
+        let file = file.into();
         Self::create_in(Files::one(file), shape)?.with_blocks(file)
     }
 
@@ -153,7 +158,8 @@ impl Segment {
     ///
     /// # Errors
     /// As there.
-    pub fn from_file(file: &File) -> Result<Self, Error> {
+    pub fn from_file<'f>(file: impl Into<Descriptor<'f>>) -> Result<Self, Error> {
+        let file = file.into();
         Self::open(Files::one(file))?.with_blocks(file)
     }
 
@@ -173,13 +179,8 @@ impl Segment {
             Self::map(files, (layout, at), Access::Read, Extent::Used { depot }, Blocks::Unmapped)?;
         let from = this.counters_at + layout.blocks as u64;
         // Never unmapped: all blocks come from it.
-        let anchor = std::mem::ManuallyDrop::new(Memory::map(
-            files.counters,
-            from,
-            PAGE,
-            PAGE,
-            Access::Write,
-        )?);
+        let anchor =
+            ManuallyDrop::new(Memory::map(files.counters, from, PAGE, PAGE, Access::Write)?);
         let anchor = anchor.pointer(0, PAGE).ok_or(Error::Corrupt("no first block"))?;
         this.blocks = Blocks::Spaces(Spaces::new(
             anchor.as_ptr(),
@@ -204,7 +205,7 @@ impl Segment {
         !self.layout.shape.scarce || memory.populate(at, bytes)
     }
 
-    fn with_blocks(mut self, file: &File) -> Result<Self, Error> {
+    fn with_blocks(mut self, file: Descriptor<'_>) -> Result<Self, Error> {
         let bytes = self.layout.shape.blocks * self.layout.block_bytes;
         let from = self.counters_at + self.layout.blocks as u64;
         self.blocks = Blocks::whole(
@@ -364,8 +365,8 @@ impl Segment {
 /// The layout that the header of the tables describes, if it can be believed; and where in their
 /// file the counters begin.
 fn layout_of(files: Files<'_>) -> Result<(Layout, u64), Error> {
-    let bytes = |file: &File| {
-        file.metadata().map(|m| m.len()).map_err(|e| Error::Io("cannot measure the segment", e))
+    let bytes = |file: Descriptor<'_>| {
+        file.bytes().map_err(|why| Error::System("cannot measure the segment", why))
     };
     if bytes(files.tables)? < HEADER_BYTES as u64 {
         return Err(Error::NotASegment);

@@ -15,7 +15,13 @@
 use crate::layout::PAGE;
 use crate::lock::Lock;
 use crate::memory::{again, longer, populate};
-use std::sync::atomic::{AtomicU32, Ordering};
+use alloc::boxed::Box;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+use sys::memory::{
+    self, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, MREMAP_FIXED,
+    MREMAP_MAYMOVE, PROT_NONE,
+};
 
 /// Steps to a block that is far away, where the program's limits forbid one step.
 const STEP: usize = 16 << 20;
@@ -81,10 +87,7 @@ impl Spaces {
         });
         mapped
             && (filled == 0
-                || populate(
-                    std::ptr::with_exposed_provenance_mut(self.place(index)),
-                    filled.min(bytes),
-                ))
+                || populate(ptr::with_exposed_provenance_mut(self.place(index)), filled.min(bytes)))
     }
 
     /// Unmaps a block that no thread of this process has.
@@ -101,7 +104,7 @@ impl Spaces {
 
     fn further(&self, index: usize, old: usize, new: usize) -> bool {
         let at = self.place(index);
-        longer(std::ptr::with_exposed_provenance_mut(at), old, new)
+        longer(ptr::with_exposed_provenance_mut(at), old, new)
     }
 
     fn first(&self, index: usize, bytes: usize) -> bool {
@@ -125,12 +128,10 @@ impl Spaces {
     fn in_one_step(&self, offset: usize, bytes: usize, to: usize) -> bool {
         let Some(from) = again(self.anchor, PAGE, offset + bytes, None) else { return false };
         let from = from.expose_provenance();
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let (end, flags) = (from + offset, MREMAP_MAYMOVE | MREMAP_FIXED);
+        let end = ptr::with_exposed_provenance_mut(end);
         // SAFETY: the end of the mapping just made goes to the place that was claimed.
-        let moved =
-            unsafe { libc::syscall(libc::SYS_mremap, from + offset, bytes, bytes, flags, to) }
-                as usize
-                == to;
+        let moved = unsafe { memory::mremap(end, bytes, bytes, flags, to) }.is_ok();
         unmap(from, if moved { offset } else { offset + bytes });
         moved
     }
@@ -156,21 +157,19 @@ impl Spaces {
 
 /// Reserves exactly this place. False: something is there.
 fn claim(at: usize, bytes: usize) -> bool {
-    let flags =
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE;
     // SAFETY: NOREPLACE takes nothing from anybody.
-    let got = unsafe { libc::syscall(libc::SYS_mmap, at, bytes, libc::PROT_NONE, flags, -1, 0) };
-    if got == -1 {
+    let Ok(got) = (unsafe { memory::mmap(at, bytes, PROT_NONE, flags, -1, 0) }) else {
         return false;
-    }
-    if got as usize != at {
+    };
+    if got.addr() != at {
         // Kernels before 4.17 take the address as a hint.
-        unmap(got as usize, bytes);
+        unmap(got.addr(), bytes);
     }
-    got as usize == at
+    got.addr() == at
 }
 
 fn unmap(at: usize, bytes: usize) {
     // SAFETY: a mapping of ours that nobody uses any more.
-    unsafe { libc::syscall(libc::SYS_munmap, at, bytes) };
+    let _ = unsafe { memory::munmap(ptr::with_exposed_provenance_mut(at), bytes) };
 }

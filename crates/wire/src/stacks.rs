@@ -22,9 +22,10 @@ use crate::memory::Memory;
 use crate::owner::Owner;
 use crate::quiet::quietly;
 use crate::segment::Segment;
-use std::collections::BTreeMap;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Handle of an entry that was evicted.
 pub const GONE: u32 = u32::MAX;
@@ -175,7 +176,7 @@ impl StackCell {
     #[allow(unsafe_code)]
     pub unsafe fn time(&self) -> &StackTime {
         // SAFETY: such cells are followed by their times.
-        let behind = unsafe { std::ptr::from_ref(self).add(1) }.cast::<StackTime>();
+        let behind = unsafe { ptr::from_ref(self).add(1) }.cast::<StackTime>();
         // SAFETY: as above; shared memory, accessed through atomics.
         unsafe { &*behind }
     }
@@ -547,7 +548,8 @@ impl NoStack {
 mod tests {
     use super::{PREVIOUS, StackCount, TABLE};
     use crate::{Owner, Segment, Shape, Stacks};
-    use std::sync::atomic::Ordering;
+    use alloc::vec::Vec;
+    use core::sync::atomic::Ordering;
 
     /// Whatever somebody ties the tables to, each is read once, and no two that overlap.
     #[test]
@@ -571,12 +573,8 @@ mod tests {
             scarce: false,
             stacks: Some(stacks),
         };
-        let path =
-            std::env::temp_dir().join(format!("trapline-wire-stacks-{}", std::process::id()));
-        let mut options = std::fs::File::options();
-        let file = options.read(true).write(true).create_new(true).open(&path).unwrap();
-        std::fs::remove_file(path).unwrap();
-        let segment = Segment::create(&file, shape).unwrap();
+        let file = crate::test_file();
+        let segment = Segment::create(file, shape).unwrap();
         for tid in 0..shape.blocks {
             segment.take_block(Owner::current(), tid as u32).unwrap();
         }

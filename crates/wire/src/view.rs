@@ -2,13 +2,13 @@
 //! a file does not have would make it, or kill where there is no room for it.
 
 use crate::block::Counts;
+use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::function::{Function, Kind};
 use crate::layout::PAGE;
 use crate::memory::{Access, Memory};
 use crate::segment::Segment;
-use std::fs::File;
-use std::ops::Range;
+use core::ops::Range;
 
 /// A part of a block, mapped for reading.
 #[derive(Debug)]
@@ -31,12 +31,18 @@ impl Segment {
     /// the block's; it is rounded to pages.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn view(&self, counters: &File, block: usize, part: &Range<u64>) -> Result<View, Error> {
+    /// [`Error::System`].
+    pub fn view<'f>(
+        &self,
+        counters: impl Into<Descriptor<'f>>,
+        block: usize,
+        part: &Range<u64>,
+    ) -> Result<View, Error> {
         let all = self.block_range(block).ok_or(Error::Corrupt("no such block"))?;
         let start = part.start.max(all.start) / PAGE as u64 * PAGE as u64;
         let bytes = part.end.min(all.end).saturating_sub(start) as usize;
-        let memory = Memory::map(counters, start, bytes.max(1), bytes.max(1), Access::Read)?;
+        let bytes = bytes.max(1);
+        let memory = Memory::map(counters.into(), start, bytes, bytes, Access::Read)?;
         Ok(View { memory, start: (start - all.start) as usize })
     }
 }

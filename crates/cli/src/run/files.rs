@@ -73,9 +73,31 @@ impl Files {
 
     pub(super) fn parts(&self) -> Parts<'_> {
         match self {
-            Self::Memory { tables, counters } => Parts { tables, counters, behind: false },
-            Self::Named { tables, file } => Parts { tables, counters: file, behind: true },
+            Self::Memory { tables, counters } => {
+                Parts { tables: tables.into(), counters: counters.into(), behind: false }
+            }
+            Self::Named { tables, file } => {
+                Parts { tables: tables.into(), counters: file.into(), behind: true }
+            }
             Self::Copied { copy, .. } => Parts::one(copy),
+        }
+    }
+
+    /// The file of the tables.
+    pub(super) fn tables(&self) -> &File {
+        match self {
+            Self::Memory { tables: file, .. }
+            | Self::Named { tables: file, .. }
+            | Self::Copied { copy: file, .. } => file,
+        }
+    }
+
+    /// The file of the counters.
+    pub(super) fn counters(&self) -> &File {
+        match self {
+            Self::Memory { counters: file, .. }
+            | Self::Named { file, .. }
+            | Self::Copied { copy: file, .. } => file,
         }
     }
 

@@ -146,7 +146,7 @@ impl Tables {
 
     /// The file of the counters.
     pub(crate) fn counters(&self) -> &File {
-        self.files.parts().counters
+        self.files.counters()
     }
 
     /// Lets the user's file, if there is one, have what the tables have by now. By one caller at a
@@ -165,7 +165,7 @@ impl Tables {
 
     /// What agents get of the tables: it can only be read.
     pub(super) fn read_only(&self) -> anyhow::Result<File> {
-        sys::read_only(self.files.parts().tables)
+        sys::read_only(self.files.tables())
             .context("the tables cannot be opened for reading (is /proc there?)")
     }
 
