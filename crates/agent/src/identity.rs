@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use unwind::ProgramHeader;
 use wire::Identity;
 
 /// The program itself, which has no name in the loader's lists.
@@ -151,7 +152,7 @@ fn unescaped(path: &[u8]) -> Vec<u8> {
 
 /// The build-id of the object at `base`. Its headers are not believed: what they say is loaded may
 /// lie behind the end of its file, where a look would kill.
-pub(crate) fn build_id(base: u64, headers: &[libc::Elf64_Phdr]) -> Option<Vec<u8>> {
+pub(crate) fn build_id(base: u64, headers: &[ProgramHeader]) -> Option<Vec<u8>> {
     let mut memory = None;
     headers.iter().filter(|h| h.p_type == libc::PT_NOTE).find_map(|header| {
         if memory.is_none() {

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::OnceLock;
+use unwind::ProgramHeader;
 
 /// What the loader tells debuggers of a namespace: `struct r_debug_extended`.
 #[repr(C)]
@@ -60,7 +61,7 @@ const MOST_OBJECTS: usize = 1 << 16;
 pub(crate) struct Listed {
     pub(crate) base: u64,
     pub(crate) name: Vec<u8>,
-    pub(crate) headers: Vec<libc::Elf64_Phdr>,
+    pub(crate) headers: Vec<ProgramHeader>,
 }
 
 static DEBUG: OnceLock<Option<&'static Debug>> = OnceLock::new();
@@ -152,8 +153,8 @@ fn name(link: &Link) -> Vec<u8> {
 
 /// Program headers of the file that is mapped from its beginning at `base`, read so that nothing
 /// kills where it is not.
-fn program_headers(base: u64) -> Option<Vec<libc::Elf64_Phdr>> {
-    const SIZE: usize = size_of::<libc::Elf64_Phdr>();
+fn program_headers(base: u64) -> Option<Vec<ProgramHeader>> {
+    const SIZE: usize = size_of::<ProgramHeader>();
     let memory = File::open("/proc/self/mem").ok()?;
     let mut header = [0; size_of::<libc::Elf64_Ehdr>()];
     memory.read_exact_at(&mut header, base).ok()?;
@@ -166,7 +167,7 @@ fn program_headers(base: u64) -> Option<Vec<libc::Elf64_Phdr>> {
     memory.read_exact_at(&mut bytes, base.checked_add(at)?).ok()?;
     let headers = bytes.chunks_exact(SIZE).map(|chunk| {
         // SAFETY: so many bytes, in which every pattern is a header.
-        unsafe { chunk.as_ptr().cast::<libc::Elf64_Phdr>().read_unaligned() }
+        unsafe { chunk.as_ptr().cast::<ProgramHeader>().read_unaligned() }
     });
     Some(headers.collect())
 }

@@ -5,7 +5,7 @@ use crate::identity::{self, Identifier};
 use crate::namespaces::{self, Listed};
 use std::ffi::{CStr, c_int, c_void};
 use std::ops::Range;
-use unwind::Module;
+use unwind::{Module, ProgramHeader};
 use wire::{Function, Identity};
 
 /// A program or library in memory.
@@ -98,8 +98,9 @@ unsafe extern "C" fn list(info: *mut libc::dl_phdr_info, _size: usize, all: *mut
     // SAFETY: the loader's names are terminated, and never null.
     let name = unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes().to_vec();
     let count = usize::from(info.dlpi_phnum);
-    // SAFETY: the loader's program headers.
-    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, count) }.to_vec();
+    let first = info.dlpi_phdr.cast::<ProgramHeader>();
+    // SAFETY: the loader's program headers, by their fields' names in the ABI.
+    let headers = unsafe { std::slice::from_raw_parts(first, count) }.to_vec();
     all.push(Listed { base: info.dlpi_addr, name, headers });
     0
 }
@@ -111,12 +112,11 @@ fn object(
     own: u64,
 ) -> Option<Object> {
     let Listed { base, name, headers } = listed;
-    let memory = |h: &libc::Elf64_Phdr| {
+    let memory = |h: &ProgramHeader| {
         let start = base.wrapping_add(h.p_vaddr);
         start..start.saturating_add(h.p_memsz)
     };
-    let parts: Vec<&libc::Elf64_Phdr> =
-        headers.iter().filter(|h| h.p_type == libc::PT_LOAD).collect();
+    let parts: Vec<&ProgramHeader> = headers.iter().filter(|h| h.p_type == libc::PT_LOAD).collect();
     let start = parts.iter().map(|h| memory(h).start).min()?;
     let end = parts.iter().map(|h| memory(h).end).max()?;
     let executable =

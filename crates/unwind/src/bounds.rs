@@ -1,8 +1,11 @@
 //! Where stacks end. A walk never reads beyond the mapping that its stack pointer is in.
 #![allow(unsafe_code)]
 
+use crate::maps::{self, Mapping};
 use core::arch::asm;
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
+use sys::process::getpid;
+use sys::thread::gettid;
 
 /// The stacks that a thread was seen on: its own, one for signals, a coroutine's. Kept by the
 /// caller, one for each thread.
@@ -74,25 +77,14 @@ impl Stack {
     }
 }
 
-/// The mapping with `sp` in it, from `/proc/self/maps`, and the unused addresses below it: stacks
+/// The mapping with `sp` in it, from the kernel's list, and the unused addresses below it: stacks
 /// grow down.
 ///
 /// Context: some system calls, no allocation.
 pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Stack> {
-    // SAFETY: a C string; the call makes a file descriptor.
-    let file = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file < 0 {
-        return None;
-    }
-    let found = scan(sp, ThreadId::current(), text, |room| {
-        // SAFETY: `room` can be written.
-        usize::try_from(unsafe { libc::read(file, room.as_mut_ptr().cast(), room.len()) })
-            .ok()
-            .filter(|n| *n > 0)
-    });
-    // SAFETY: opened above.
-    unsafe { libc::close(file) };
-    found
+    let mut search = Search::new(sp, ThreadId::current());
+    maps::read(text, |line| search.look(line)).ok()?;
+    search.found
 }
 
 /// By what a thread knows its own stack.
@@ -106,9 +98,7 @@ enum ThreadId {
 
 impl ThreadId {
     fn current() -> Self {
-        // SAFETY: no arguments.
-        let (thread, process) = (unsafe { libc::gettid() }, unsafe { libc::getpid() });
-        if thread == process {
+        if gettid() == getpid() {
             // Or what was another thread before it forked, whose stack is then none that is known
             // to last.
             return Self::First;
@@ -122,64 +112,53 @@ impl ThreadId {
     }
 }
 
-fn scan(
+/// A look through the list for a stack.
+struct Search {
     sp: u64,
     thread: ThreadId,
-    text: &mut [u8],
-    mut read: impl FnMut(&mut [u8]) -> Option<usize>,
-) -> Option<Stack> {
-    let mut filled = 0;
-    let mut below = 0;
-    while let Some(n) = read(&mut text[filled..]) {
-        filled += n;
-        let mut start = 0;
-        while let Some(end) =
-            text[start..filled].iter().position(|b| *b == b'\n').map(|at| start + at)
-        {
-            let line = &text[start..end];
-            let (from, to) = addresses(line)?;
-            if from <= sp && sp < to {
-                let own = match thread {
-                    ThreadId::First if line.ends_with(b"[stack]") => to,
-                    // What is above was mapped by others, and is one mapping with the stack by
-                    // chance.
-                    ThreadId::Other(block) if (sp..to).contains(&block) => block,
-                    _ => 0,
-                };
-                // What cannot be read and written is no stack: a guard page, where a table led
-                // astray.
-                let space = line.iter().position(|b| *b == b' ')?;
-                return line[space..].starts_with(b" rw").then_some(Stack {
-                    range: below..to,
-                    mapped: from,
-                    own,
-                });
-            }
-            below = to;
-            start = end + 1;
-        }
-        text.copy_within(start..filled, 0);
-        filled -= start;
-        if filled == text.len() {
-            return None;
-        }
-    }
-    None
+    /// Where the mapping below ends.
+    below: u64,
+    found: Option<Stack>,
 }
 
-/// The addresses that a line begins with.
-fn addresses(text: &[u8]) -> Option<(u64, u64)> {
-    let dash = text.iter().position(|b| *b == b'-')?;
-    let space = text.iter().position(|b| *b == b' ')?;
-    let number = |digits: &[u8]| {
-        digits.iter().try_fold(0_u64, |n, b| Some(n << 4 | u64::from(char::from(*b).to_digit(16)?)))
-    };
-    Some((number(text.get(..dash)?)?, number(text.get(dash + 1..space)?)?))
+impl Search {
+    fn new(sp: u64, thread: ThreadId) -> Self {
+        Self { sp, thread, below: 0, found: None }
+    }
+
+    fn look(&mut self, line: &[u8]) -> ControlFlow<()> {
+        match maps::addresses(line) {
+            Some((_, end)) if end <= self.sp => {
+                self.below = end;
+                ControlFlow::Continue(())
+            }
+            Some((start, _)) if start <= self.sp => {
+                self.found = Mapping::parse(line).and_then(|mapping| self.stack(&mapping));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Break(()),
+        }
+    }
+
+    fn stack(&self, mapping: &Mapping<'_>) -> Option<Stack> {
+        let Range { start, end } = mapping.range;
+        let own = match self.thread {
+            ThreadId::First if mapping.path == b"[stack]" => end,
+            // What is above was mapped by others, and is one mapping with the stack by chance.
+            ThreadId::Other(block) if (self.sp..end).contains(&block) => block,
+            _ => 0,
+        };
+        // What cannot be read and written is no stack: a guard page, where a table led astray.
+        let good = mapping.readable && mapping.writable;
+        good.then_some(Stack { range: self.below..end, mapped: start, own })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, Stack, ThreadId, find, scan};
+    use super::{Bounds, Search, Stack, ThreadId, find};
+    use crate::maps::lines;
+    use alloc::vec;
     use core::ops::Range;
 
     fn stack(range: Range<u64>, own: u64) -> Stack {
@@ -197,12 +176,15 @@ mod tests {
         for step in [1, 7, 50, 4096] {
             let of = |sp, thread| {
                 let mut at = 0;
-                scan(sp, thread, &mut [0; 128], |room| {
+                let mut search = Search::new(sp, thread);
+                let more = |room: &mut [u8]| {
                     let n = step.min(room.len()).min(maps.len() - at);
                     room[..n].copy_from_slice(&maps[at..at + n]);
                     at += n;
-                    (n > 0).then_some(n)
-                })
+                    Ok(n)
+                };
+                lines(&mut [0; 128], more, |line| search.look(line)).unwrap();
+                search.found
             };
             let (first, other) = (ThreadId::First, ThreadId::Other(0x8f00));
             assert_eq!(

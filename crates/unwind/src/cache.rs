@@ -21,6 +21,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64};
 use core::sync::atomic::{AtomicUsize, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicPtr, AtomicU64};
+use sys::memory::{self, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,14 +113,10 @@ const LAST_LOG2: u32 = 20;
 impl Table {
     fn map(log2: u32) -> Option<&'static Self> {
         let bytes = size_of::<Self>() + (size_of::<Entry>() << log2);
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let (protection, flags) =
+            (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
         // SAFETY: a new mapping.
-        let at = unsafe {
-            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-        };
-        if at == libc::MAP_FAILED {
-            return None;
-        }
+        let at = unsafe { memory::mmap(0, bytes, protection, flags, -1, 0) }.ok()?;
         let table = at.cast::<Self>();
         // SAFETY: the mapping begins with room for it, is aligned to pages, and is ours.
         unsafe { table.write(Self { shift: 64 - log2, mask: (1 << log2) - 1 }) };

@@ -61,6 +61,11 @@
 //! - Signal handlers, alternative stacks, stacks aligned by `and rsp`, calls through procedure
 //!   linkage tables, functions that were probed at their return ([`Host::original`]).
 //!
+//! # Without a C library
+//! This crate needs an allocator and neither `std` nor a C library: it asks the kernel itself, and
+//! finds what is loaded by the kernel's list of mappings and the objects' headers in memory
+//! ([`Module::all`]), in static programs, too.
+//!
 //! # When not
 //! - Other processes, core files, other machines: framehop.
 //! - One backtrace for an error message: the standard library's.
@@ -81,7 +86,12 @@
 //! The rules are those of the DWARF standard (6.4, call frame information) and of the System V ABI
 //! for x86-64. Caching a rule for each address: libunwind's `unw_tdep_trace` (Lerch, 2011), and
 //! framehop.
+#![no_std]
 #![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(test, loom))]
+extern crate std;
 
 mod bounds;
 #[cfg(not(loom))]
@@ -90,7 +100,10 @@ mod cache;
 pub mod cache;
 mod host;
 mod learn;
+mod maps;
 mod module;
+mod objects;
+mod peek;
 mod rule;
 mod scratch;
 mod unwinder;
@@ -98,6 +111,8 @@ mod walk;
 
 pub use bounds::Bounds;
 pub use host::{EXACT, Host, NoTrace, Trace};
+pub use maps::Mapping;
 pub use module::Module;
+pub use objects::ProgramHeader;
 pub use unwinder::Unwinder;
 pub use walk::{End, Method, Start};

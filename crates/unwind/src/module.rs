@@ -1,5 +1,8 @@
 //! Programs and libraries in memory, and where their unwind tables are.
 
+use crate::maps::Mapping;
+use crate::objects::{ProgramHeader, objects};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// A program or library in memory.
@@ -38,50 +41,45 @@ impl Module {
 
 impl Module {
     /// The module with these program headers, loaded with this bias. `None`: it has no segments.
-    pub fn of(bias: u64, headers: &[libc::Elf64_Phdr], tag: u64) -> Option<Self> {
-        let place = |h: &libc::Elf64_Phdr| {
-            bias.wrapping_add(h.p_vaddr)..bias.wrapping_add(h.p_vaddr).saturating_add(h.p_memsz)
-        };
-        let loaded = || headers.iter().filter(|h| h.p_type == libc::PT_LOAD);
-        let range =
-            loaded().map(|h| place(h).start).min()?..loaded().map(|h| place(h).end).max()?;
-        let segments = loaded().filter(|h| h.p_flags & libc::PF_R != 0).map(place).collect();
-        let eh_frame_hdr =
-            headers.iter().find(|h| h.p_type == libc::PT_GNU_EH_FRAME).map_or(0..0, place);
+    /// What they say is loaded is believed to be there.
+    pub fn of(bias: u64, headers: &[ProgramHeader], tag: u64) -> Option<Self> {
+        let loaded = || headers.iter().filter(|h| h.loads()).map(|h| (h, h.place(bias)));
+        let range = loaded().map(|(_, p)| p.start).min()?..loaded().map(|(_, p)| p.end).max()?;
+        let segments = loaded().filter(|(h, _)| h.is_readable()).map(|(_, place)| place).collect();
+        let eh_frame_hdr = unwind_tables(bias, headers);
         Some(Self { range, bias, eh_frame_hdr, segments, tag, begins: false, unseen: false })
     }
 
-    /// Everything that is loaded in this process, with `tag` of name and program headers.
+    /// Everything that is loaded in this process, with `tag` of the mapping that begins with the
+    /// object's headers. Sorted by address. Empty where there is no `/proc`.
+    ///
+    /// The kernel's list of mappings says where objects may be, their own headers in memory what
+    /// they are; no C library is asked, and no lock taken. So this finds what the dynamic loader
+    /// has loaded in any namespace, the program itself, also a static one, the kernel's own object,
+    /// and what was loaded in another way; whether its file has another name by now, was deleted or
+    /// replaced, or never had a name, makes no difference. It does not find
+    /// - objects whose headers are in no mapping (a linker script can leave them out), for which
+    ///   the loader keeps a copy of its own;
+    /// - objects without executable segments, which are on no stack, and those of which a segment
+    ///   was replaced by a mapping of another file;
+    /// - what other threads load or unload meanwhile: half an object is none.
+    ///
+    /// The loader's names of objects and what is in thread-local storage stay unknown.
     ///
     /// # Context
-    /// Allocates, and takes the dynamic loader's lock.
-    #[allow(unsafe_code)]
-    pub fn all(tag: &mut dyn FnMut(&core::ffi::CStr) -> u64) -> Vec<Self> {
-        struct Found<'a> {
-            tag: &'a mut dyn FnMut(&core::ffi::CStr) -> u64,
-            modules: Vec<Module>,
-        }
-        unsafe extern "C" fn add(
-            info: *mut libc::dl_phdr_info,
-            _: usize,
-            found: *mut core::ffi::c_void,
-        ) -> core::ffi::c_int {
-            // SAFETY: the structure that `all` passes.
-            let found = unsafe { &mut *found.cast::<Found<'_>>() };
-            // SAFETY: the loader passes a valid description.
-            let info = unsafe { &*info };
-            // SAFETY: its names are strings.
-            let name = unsafe { core::ffi::CStr::from_ptr(info.dlpi_name) };
-            // SAFETY: its program headers.
-            let headers = unsafe {
-                core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum))
-            };
-            found.modules.extend(Module::of(info.dlpi_addr, headers, (found.tag)(name)));
-            0
-        }
-        let mut found = Found { tag, modules: Vec::new() };
-        // SAFETY: the callback gets the structure back, which lives through the call.
-        unsafe { libc::dl_iterate_phdr(Some(add), (&raw mut found).cast()) };
-        found.modules
+    /// Allocates, a few times; a system call for each page of the list and one or two for each
+    /// object.
+    pub fn all(tag: &mut dyn FnMut(&Mapping<'_>) -> u64) -> Vec<Self> {
+        let found = objects(&mut |object| {
+            let tag = tag(&object.mapping);
+            let eh_frame_hdr = unwind_tables(object.bias, object.headers);
+            let (range, bias, segments) = (object.range, object.bias, object.readable);
+            Self { range, bias, eh_frame_hdr, segments, tag, begins: false, unseen: false }
+        });
+        found.unwrap_or_default()
     }
+}
+
+fn unwind_tables(bias: u64, headers: &[ProgramHeader]) -> Range<u64> {
+    headers.iter().find(|h| h.p_type == ProgramHeader::GNU_EH_FRAME).map_or(0..0, |h| h.place(bias))
 }

@@ -7,15 +7,17 @@
 
 use crate::learn::Context;
 use crate::module::Module;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
+use sys::thread::sched_yield;
 
 /// What the lock protects.
 pub(crate) struct Scratch {
     pub(crate) context: Context,
     /// Sorted by address.
     pub(crate) modules: Vec<Module>,
-    /// For reading `/proc/self/maps`.
+    /// For reading the list of mappings.
     pub(crate) text: [u8; 4096],
 }
 
@@ -55,8 +57,7 @@ impl Lock {
             if self.is_sealed() {
                 core::hint::spin_loop();
             } else {
-                // SAFETY: no arguments.
-                unsafe { libc::sched_yield() };
+                sched_yield();
             }
         }
         // SAFETY: this thread holds the lock, and does not come here again before it gives it back.

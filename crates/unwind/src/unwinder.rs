@@ -6,6 +6,7 @@ use crate::learn::{begins, learn};
 use crate::module::Module;
 use crate::rule::{NO_TABLE, Packed, Rule, Saved, UNSUPPORTED};
 use crate::scratch::{Lock, Scratch};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Finds call stacks of the threads of this process.

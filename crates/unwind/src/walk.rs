@@ -47,7 +47,7 @@ pub enum End {
     Unsupported = 3,
     /// A frame does not lie where it should.
     BadFrame = 4,
-    /// The stack was not found in `/proc/self/maps`.
+    /// The stack was not found among the mappings (`/proc/self/maps`).
     NoBounds = 5,
     /// The lock of slow paths was not to be had.
     Busy = 6,
