@@ -4,9 +4,10 @@
 use crate::recorder::{Probe, Recorder, Site};
 use crate::stack_cache::Answer;
 use crate::thread::{Thread, time};
-use std::ops::Range;
-use std::ptr;
-use std::sync::atomic::Ordering;
+use alloc::boxed::Box;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use unwind::{Bounds, End, Host, Method, NoTrace, Start, Trace};
 use uprobe::{Consumer, Context, Span, Vectors, Verdict, add_own};
 use wire::{Frame, NoStack, Segment, StackCell};
@@ -221,11 +222,7 @@ fn own_thread(recorder: &Recorder) -> Option<*mut Thread> {
 
 #[cold]
 #[inline(never)]
-fn first_hit(
-    recorder: &Recorder,
-    word: &std::sync::atomic::AtomicUsize,
-    block: usize,
-) -> Option<*mut Thread> {
+fn first_hit(recorder: &Recorder, word: &AtomicUsize, block: usize) -> Option<*mut Thread> {
     let mut made = ptr::null_mut();
     uprobe::slowly(&mut || made = recorder.thread(block));
     word.store(made.expose_provenance(), Ordering::Relaxed);

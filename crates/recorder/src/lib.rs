@@ -23,9 +23,19 @@
 //! none, by the reasons of [`wire::NoStack`], was evicted ([`wire::Stacks::evict`]), or was in the
 //! making when the process was killed. A stack that could not be followed to its thread's start is
 //! kept as far as it was, and ends in [`wire::Frame::cut`].
+//!
+//! # Without a C library
+//! This crate needs an allocator and no `std`. The feature `std` (on by default) only hands it on
+//! to the crates that it stands on.
+#![no_std]
 #![deny(unsafe_code)]
 
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 mod hit;
+mod random;
 mod recorder;
 mod stack_cache;
 mod store;

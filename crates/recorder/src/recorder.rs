@@ -3,10 +3,12 @@
 use crate::stack_cache::{Keys, Path, StackCache};
 use crate::store::Store;
 use crate::thread::Thread;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use stackdepot::{Builder, Depot, Region};
-use std::fmt;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use unwind::{Method, Module, Unwinder};
 use wire::{Frame, Identity, NoStack, Segment};
 
@@ -51,7 +53,7 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl core::error::Error for StartError {}
 
 /// Something that is loaded, for [`Recorder::loaded`].
 #[derive(Clone, Debug)]

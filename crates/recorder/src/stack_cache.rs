@@ -18,10 +18,10 @@ mod stacks;
 pub(crate) use hash::Keys;
 pub(crate) use path::Path;
 
+use core::ptr;
+use core::sync::atomic::{Ordering, compiler_fence};
 use shapes::{Added, Begin, Shape, Shapes};
 use stacks::Stacks;
-use std::ptr;
-use std::sync::atomic::{Ordering, compiler_fence};
 use unwind::{Bounds, Start};
 use wire::StackCell;
 
@@ -222,6 +222,7 @@ fn word(address: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{Answer, Keys, Path, StackCache};
+    use alloc::boxed::Box;
     use unwind::{Bounds, Start, Trace};
     use wire::StackCell;
 

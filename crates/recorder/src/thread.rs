@@ -3,7 +3,9 @@
 
 use crate::stack_cache::StackCache;
 use crate::store::Store;
-use std::sync::atomic::Ordering;
+use alloc::boxed::Box;
+use alloc::vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use unwind::Bounds;
 use wire::{GONE, NoStack, Segment, StackCell, StackTable};
 
@@ -199,7 +201,7 @@ fn release(table: &StackTable, store: &Store, cell: &StackCell) -> usize {
 
 /// The time of a cell in a segment with times.
 #[allow(unsafe_code)]
-pub(crate) fn time(cell: &StackCell) -> &std::sync::atomic::AtomicU64 {
+pub(crate) fn time(cell: &StackCell) -> &AtomicU64 {
     // SAFETY: callers have looked that the segment has times, and cells come from its tables.
     &unsafe { cell.time() }.ticks
 }

@@ -3,7 +3,9 @@
 //! 64 bits. Of keys that nobody knows, at most one in 2^64 gives two different messages the same
 //! hash, whatever the messages are.
 
-use std::hash::{BuildHasher, RandomState};
+use crate::random;
+use alloc::boxed::Box;
+use alloc::vec;
 
 /// Keys: a pair for the shape, and one for each two words.
 #[derive(Debug)]
@@ -15,9 +17,10 @@ pub(crate) struct Keys {
 impl Keys {
     /// Random ones, for messages of so many pairs of words.
     pub(crate) fn random(pairs: usize) -> Self {
-        let random = RandomState::new();
-        let pair = |n: usize| [random.hash_one(2 * n), random.hash_one(2 * n + 1)];
-        Self { shape: pair(pairs), words: (0..pairs).map(pair).collect() }
+        let (mut shape, mut words) = ([0; 2], vec![[0; 2]; pairs].into_boxed_slice());
+        random::fill(&mut shape);
+        random::fill(words.as_flattened_mut());
+        Self { shape, words }
     }
 
     /// The hash of a message, which is a number for its shape and, for each shape, always the same

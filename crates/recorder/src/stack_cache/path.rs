@@ -1,5 +1,7 @@
 //! The way of one walk: the words that decided how it went, and where they were.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use unwind::{Bounds, Start, Trace};
 
 /// Words of a path: a frame has one or two, and stacks have up to 254 frames, but seldom so many.

@@ -3,8 +3,10 @@
 
 use super::backoff::Backoff;
 use super::path::Path;
-use std::ptr;
-use std::sync::atomic::{Ordering, compiler_fence};
+use alloc::boxed::Box;
+use alloc::vec;
+use core::ptr;
+use core::sync::atomic::{Ordering, compiler_fence};
 use unwind::Start;
 
 /// A shape.
@@ -160,6 +162,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::{Added, Begin, Path, Shapes};
+    use alloc::vec;
     use unwind::{Bounds, Start, Trace};
 
     fn begin(sp: u64) -> Begin {

@@ -1,7 +1,9 @@
 //! Stacks by the hash of their words: a table with linear probing in a window, all of which is
 //! emptied at once.
 
-use std::sync::atomic::{Ordering, compiler_fence};
+use alloc::boxed::Box;
+use alloc::vec;
+use core::sync::atomic::{Ordering, compiler_fence};
 use wire::StackCell;
 
 /// Entries that are looked at for a stack.
@@ -99,6 +101,7 @@ impl Stacks {
 #[cfg(test)]
 mod tests {
     use super::{Stacks, WINDOW};
+    use alloc::boxed::Box;
     use wire::StackCell;
 
     fn cell() -> &'static StackCell {
