@@ -12,8 +12,9 @@ extern crate alloc;
 mod exercise;
 mod heap;
 mod host;
-
+mod recording;
 mod runtime;
+mod stack;
 mod start;
 mod threads;
 
@@ -30,6 +31,10 @@ fn main(arguments: usize) {
     let shared = Shared::new();
     shared.exercise();
     let own = percpu::thread::id();
+
+    let mut frames = [0; stack::MOST];
+    let stack = stack::walk(&mut frames);
+    recording::Recording::new().count(stack);
 
     // Two rounds of threads, on the same control blocks.
     for _ in 0..2 {

@@ -70,9 +70,9 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, bytes: usize) -> *mut u8 {
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, bytes: usize) -> i32 {
     for at in 0..bytes {
         // SAFETY: the caller's promise. Volatile, or the loop becomes a call of this function.
-        let a = unsafe { a.add(at).read_volatile() };
+        let a = unsafe { a.wrapping_add(at).read_volatile() };
         // SAFETY: as above.
-        let b = unsafe { b.add(at).read_volatile() };
+        let b = unsafe { b.wrapping_add(at).read_volatile() };
         if a != b {
             return i32::from(a) - i32::from(b);
         }

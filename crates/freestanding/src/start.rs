@@ -10,6 +10,9 @@ use sys::process::exit_group;
 #[unsafe(no_mangle)]
 extern "C" fn _start() -> ! {
     naked_asm!(
+        // Nobody has called it: stacks end here.
+        ".cfi_startproc",
+        ".cfi_undefined rip",
         "xor ebp, ebp",
         "mov rdi, qword ptr [rsp]",
         "lea rsi, [rip + __ehdr_start]",
@@ -17,6 +20,7 @@ extern "C" fn _start() -> ! {
         "and rsp, -16",
         "call {begin}",
         "ud2",
+        ".cfi_endproc",
         begin = sym begin,
     )
 }
@@ -57,7 +61,7 @@ extern "C" fn begin(arguments: usize, base: *const u8, mut entry: *const Dynamic
     let table = base.wrapping_add(from).cast::<Rela>();
     for index in 0..bytes / size_of::<Rela>() {
         // SAFETY: inside the table.
-        let Rela { offset, info, addend } = unsafe { table.add(index).read() };
+        let Rela { offset, info, addend } = unsafe { table.wrapping_add(index).read() };
         if info != R_X86_64_RELATIVE {
             exit_group(98);
         }
