@@ -67,8 +67,8 @@ impl Module {
     /// The loader's names of objects and what is in thread-local storage stay unknown.
     ///
     /// # Context
-    /// Allocates, a few times; a system call for each page of the list and one or two for each
-    /// object.
+    /// Allocates, a few times. A system call for each page of the list, and one or two for each
+    /// mapping that an object may begin with.
     pub fn all(tag: &mut dyn FnMut(&Mapping<'_>) -> u64) -> Vec<Self> {
         let found = objects(&mut |object| {
             let tag = tag(&object.mapping);
