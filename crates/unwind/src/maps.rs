@@ -1,5 +1,6 @@
 //! The kernel's list of what is mapped where (proc_pid_maps(5)).
 
+use core::ffi::CStr;
 use core::ops::{ControlFlow, Range};
 use sys::Errno;
 use sys::file::{self, AT_FDCWD, O_CLOEXEC, O_RDONLY};
@@ -98,20 +99,32 @@ pub(crate) fn addresses(line: &[u8]) -> Option<(u64, u64)> {
 /// threads may map and unmap.
 pub(crate) fn read(
     text: &mut [u8],
-    see: impl FnMut(&[u8]) -> ControlFlow<()>,
+    mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<(), Errno> {
-    // The thread's own, where there is one (Linux 3.17): that of the process is empty when its
-    // first thread has ended.
-    let open = |path| file::openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    let fd = open(c"/proc/thread-self/maps").or_else(|_| open(c"/proc/self/maps"))?;
-    let all = lines(text, |room| file::read(fd, room), see);
+    match read_of(c"/proc/self/maps", text, &mut see) {
+        // The first thread of the process has ended: the others still have lists (Linux 3.17).
+        Ok(0) => read_of(c"/proc/thread-self/maps", text, see).map(drop),
+        all => all.map(drop),
+    }
+}
+
+/// [`read`] of one of these files: how many bytes it gave.
+fn read_of(
+    path: &CStr,
+    text: &mut [u8],
+    see: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<usize, Errno> {
+    let fd = file::openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0)?;
+    let mut bytes = 0;
+    let more = |room: &mut [u8]| file::read(fd, room).inspect(|more| bytes += more);
+    let all = lines(text, more, see);
     #[allow(unsafe_code)]
     // SAFETY: opened above.
     let _ = unsafe { file::close(fd) };
-    all
+    all.map(|()| bytes)
 }
 
-/// [`read`] of what `more` gives; 0 bytes are its end.
+/// Shows the lines of what `more` gives; 0 bytes are its end.
 pub(crate) fn lines(
     text: &mut [u8],
     mut more: impl FnMut(&mut [u8]) -> Result<usize, Errno>,

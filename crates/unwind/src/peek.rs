@@ -29,6 +29,7 @@ impl Memory {
                 Err(_) => {}
             }
         }
+        // That of the process is empty when its first thread has ended.
         let open = |path| file::openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0).ok();
         self.file = self
             .file
