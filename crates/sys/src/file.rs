@@ -14,6 +14,8 @@ pub use crate::arch::Stat;
 pub const AT_FDCWD: i32 = -100;
 /// For reading.
 pub const O_RDONLY: i32 = 0;
+/// For writing.
+pub const O_WRONLY: i32 = 1;
 /// For both.
 pub const O_RDWR: i32 = 2;
 /// Closed by an exec.
@@ -72,6 +74,16 @@ pub fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     let (at, len) = (bytes.as_ptr().expose_provenance(), bytes.len());
     // SAFETY: `bytes` is readable for its length.
     unsafe { syscall3(number::WRITE, fd as isize as usize, at, len) }
+}
+
+/// `pwrite(2)`: as [`write`], at `offset`.
+///
+/// # Errors
+/// As [`write`]; `ESPIPE` of what cannot be sought.
+pub fn pwrite(fd: i32, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+    let (at, len) = (bytes.as_ptr().expose_provenance(), bytes.len());
+    // SAFETY: `bytes` is readable for its length.
+    unsafe { syscall4(number::PWRITE64, fd as isize as usize, at, len, offset as usize) }
 }
 
 /// `readlinkat(2)`: how many bytes of the text of a symbolic link fit into `buffer`; no NUL.

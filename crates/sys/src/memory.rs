@@ -5,7 +5,7 @@
 
 use crate::Errno;
 use crate::number;
-use crate::raw::{syscall2, syscall3, syscall5, syscall6};
+use crate::raw::{syscall1, syscall2, syscall3, syscall5, syscall6};
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 
 pub use crate::arch::PAGE;
@@ -149,4 +149,11 @@ pub unsafe fn mremap(
 pub fn munlock(at: *mut u8, bytes: usize) -> Result<(), Errno> {
     // SAFETY: where pages are kept is nothing that a program sees.
     unsafe { syscall2(number::MUNLOCK, at.expose_provenance(), bytes) }.map(drop)
+}
+
+/// `brk(2)`, asked: where the heap that grows behind the program ends now. It cannot fail.
+#[must_use]
+pub fn program_break() -> usize {
+    // SAFETY: 0 is no place for the end of a heap, and changes nothing.
+    unsafe { syscall1(number::BRK, 0) }.unwrap_or(0)
 }

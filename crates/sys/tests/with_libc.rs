@@ -72,6 +72,9 @@ fn errors_have_their_numbers() {
         ("pread", ours(|| file::pread(NO_FD, &mut [0], 0)).map(|n| n as i64),
             // SAFETY: one byte.
             theirs(unsafe { libc::pread(NO_FD, at, 1, 0) } as i64)),
+        ("pwrite", ours(|| file::pwrite(NO_FD, b"x", 0)).map(|n| n as i64),
+            // SAFETY: one byte.
+            theirs(unsafe { libc::pwrite(NO_FD, at, 1, 0) } as i64)),
         // SAFETY: there is no such descriptor.
         ("close", ours(|| unsafe { file::close(NO_FD) }).map(|()| 0),
             // SAFETY: as above.
@@ -215,7 +218,8 @@ fn memory_is_mapped_changed_moved_and_gone() {
     let fd = ours(|| file::memfd_create(c"two", file::MFD_CLOEXEC)).unwrap();
     // SAFETY: nobody has mapped it yet.
     assert_eq!(ours(|| unsafe { file::ftruncate(fd, 4 * PAGE as u64) }), Ok(()));
-    assert_eq!(ours(|| file::write(fd, b"hello")), Ok(5));
+    assert_eq!(ours(|| file::write(fd, b"hullo")), Ok(5));
+    assert_eq!(ours(|| file::pwrite(fd, b"e", 1)), Ok(1));
     let (both, shared) = (PROT_READ | PROT_WRITE, MAP_SHARED);
     // SAFETY: a new mapping.
     let at = ours(|| unsafe { memory::mmap(0, PAGE, both, shared, fd, 0) }).unwrap();
@@ -242,6 +246,17 @@ fn memory_is_mapped_changed_moved_and_gone() {
     }
     // SAFETY: opened above.
     assert_eq!(ours(|| unsafe { file::close(fd) }), Ok(()));
+}
+
+#[test]
+fn the_heap_ends_where_the_c_library_says() {
+    // Other tests' allocations move it meanwhile.
+    let same = (0..1000).any(|_| {
+        // SAFETY: 0 only asks.
+        let theirs = unsafe { libc::sbrk(0) }.addr();
+        ours(|| Ok(memory::program_break())) == Ok(theirs)
+    });
+    assert!(same);
 }
 
 #[test]
@@ -411,6 +426,7 @@ fn constants() {
         (MADV_POPULATE_WRITE, libc::MADV_POPULATE_WRITE),
         (AT_FDCWD, libc::AT_FDCWD),
         (O_RDONLY, libc::O_RDONLY),
+        (O_WRONLY, libc::O_WRONLY),
         (O_RDWR, libc::O_RDWR),
         (O_CLOEXEC, libc::O_CLOEXEC),
         (MFD_CLOEXEC.cast_signed(), libc::MFD_CLOEXEC.cast_signed()),
@@ -450,6 +466,7 @@ fn numbers() {
         (RT_SIGPROCMASK, libc::SYS_rt_sigprocmask),
         (RT_SIGRETURN, libc::SYS_rt_sigreturn),
         (PREAD64, libc::SYS_pread64),
+        (PWRITE64, libc::SYS_pwrite64),
         (SCHED_YIELD, libc::SYS_sched_yield),
         (MREMAP, libc::SYS_mremap),
         (MADVISE, libc::SYS_madvise),

@@ -13,6 +13,8 @@ pub const READ: usize = 63;
 pub const WRITE: usize = 64;
 /// `pread64(2)`.
 pub const PREAD64: usize = 67;
+/// `pwrite64(2)`.
+pub const PWRITE64: usize = 68;
 /// `readlinkat(2)`.
 pub const READLINKAT: usize = 78;
 /// `newfstatat(2)`.

@@ -25,6 +25,8 @@ pub const RT_SIGPROCMASK: usize = 14;
 pub const RT_SIGRETURN: usize = 15;
 /// `pread64(2)`.
 pub const PREAD64: usize = 17;
+/// `pwrite64(2)`.
+pub const PWRITE64: usize = 18;
 /// `sched_yield(2)`.
 pub const SCHED_YIELD: usize = 24;
 /// `mremap(2)`.
