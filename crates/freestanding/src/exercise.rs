@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use objpool::ObjectPool;
+use percpu::{Mutex, OnceLock};
 use reclaim::{hazptr, rcu};
 use stackdepot::{Depot, Flags};
 
@@ -10,6 +11,9 @@ pub(crate) struct Shared {
     depot: Depot,
     pool: ObjectPool<AtomicUsize>,
     value: hazptr::Shared<Counted>,
+    first: OnceLock<u64>,
+    /// How often all this was used.
+    uses: Mutex<usize>,
 }
 
 static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -36,6 +40,8 @@ impl Shared {
             depot: depot.build_mmap().expect("memory"),
             pool: ObjectPool::new(8, |_| AtomicUsize::new(0)).expect("memory"),
             value: hazptr::Shared::new(Counted::new()),
+            first: OnceLock::new(),
+            uses: Mutex::new(0),
         }
     }
 
@@ -56,6 +62,14 @@ impl Shared {
 
         drop(rcu::read_lock());
         percpu::fence::heavy();
+
+        let own = percpu::thread::id().get();
+        assert!(*self.first.get_or_init(|| own) <= own, "numbers grow, and the first came first");
+        let mut uses = self.uses.lock();
+        let before = *uses;
+        // Others find the lock held, and sleep.
+        percpu::thread::yield_now();
+        *uses = before + 1;
     }
 
     /// Everything that was replaced is dropped, and all objects are back.
@@ -65,6 +79,7 @@ impl Shared {
         hazptr::Domain::global().reclaim();
         let [made, dropped] = [&MADE, &DROPPED].map(|n| n.load(Ordering::Relaxed));
         assert_eq!(made, dropped);
+        assert_eq!(*self.uses.lock() + 1, made, "one was made before");
         let statistics = self.pool.statistics();
         assert_eq!((statistics.misses, statistics.in_use), (0, 0));
     }

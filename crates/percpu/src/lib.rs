@@ -9,6 +9,7 @@
 //! | [`fence`] | `light()`/`heavy()`: a full barrier of which only one side pays |
 //! | [`tls`], [`thread`], [`fork`] | pointer-sized thread-local slots that never allocate, thread numbers, fork generations |
 //! | [`Registry`] | records that threads own for a while; they outlive the thread and survive fork |
+//! | [`Mutex`], [`OnceLock`] | a lock on which threads sleep, a value that is made once: without the standard library |
 //! | [`sync`] | one facade over atomics, cells and threads: the machine, or a model checker |
 //! | [`host`] | what a freestanding image says of the process that it is in (without `std`) |
 //!
@@ -66,7 +67,9 @@ pub mod fork;
 pub mod host;
 #[cfg(not(loom))]
 mod kernel;
+mod mutex;
 mod numbers;
+mod once_lock;
 mod padded;
 mod registry;
 pub mod rseq;
@@ -78,6 +81,8 @@ pub mod tls;
 
 #[cfg(feature = "alloc")]
 pub use counter::Counter;
+pub use mutex::{Mutex, MutexGuard};
+pub use once_lock::OnceLock;
 pub use padded::CachePadded;
 pub use registry::{Record, Records, Registry};
 #[cfg(feature = "alloc")]
