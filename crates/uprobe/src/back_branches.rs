@@ -5,6 +5,8 @@ use crate::sites::{PASSES_BY, Patching, Site, State};
 use crate::stubs::Stub;
 use crate::text::Text;
 use crate::trap_table::Meaning;
+use alloc::boxed::Box;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use patch::{BackBranch, Body, Redirect, Refusal};
 

@@ -16,6 +16,8 @@ use crate::target::{Action, Target};
 use crate::text::Text;
 use crate::trap_table::Meaning;
 use crate::{Refusal, activation, back_branches, consumer, kernel, live, process, signals};
+use alloc::boxed::Box;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;

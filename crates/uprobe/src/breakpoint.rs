@@ -7,6 +7,7 @@
 use crate::site_table;
 use crate::slots::{self, SlotPolicy};
 use crate::trap::{self, Next};
+use alloc::boxed::Box;
 use core::ptr;
 use core::sync::atomic::Ordering;
 use patch::{Emulation, Registers};

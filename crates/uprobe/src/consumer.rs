@@ -21,10 +21,12 @@ use crate::slow_path;
 use crate::thread;
 use crate::thread_state::{self, Busy, Consuming, State};
 use crate::unsettled;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use percpu::Mutex;
 use reclaim::rcu;
-use std::sync::Mutex;
 
 const PLACES: usize = 1 << 16;
 const PLACE_BITS: u32 = PLACES.trailing_zeros();
@@ -57,7 +59,7 @@ impl core::error::Error for TooMany {}
 /// # Errors
 /// [`TooMany`].
 pub(crate) fn add(site: &Site, consumer: Consumer) -> Result<ConsumerId, TooMany> {
-    let mut uses = lock();
+    let mut uses = USES.lock();
     let free = |place: &usize| TABLE[*place].load(Ordering::Relaxed).is_null();
     let place = (0..PLACES).map(|n| (uses.next + n) % PLACES).find(free).ok_or(TooMany)?;
     uses.next = place + 1;
@@ -74,7 +76,7 @@ pub(crate) fn add(site: &Site, consumer: Consumer) -> Result<ConsumerId, TooMany
 /// Takes a consumer off its site. It may still be running; [`sync`] waits for that. False: it is
 /// not there.
 pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
-    let _uses = lock();
+    let _uses = USES.lock();
     let place = &TABLE[id.0 as usize % PLACES];
     let registered = place.load(Ordering::Relaxed);
     // SAFETY: freed only after it was taken off the table, by a holder of the lock.
@@ -94,10 +96,6 @@ pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
 pub fn sync() {
     rcu::synchronize();
     rcu::run_callbacks();
-}
-
-fn lock() -> std::sync::MutexGuard<'static, Uses> {
-    USES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn replace(site: &Site, change: impl FnOnce(&mut Vec<ptr::NonNull<Registered>>)) {

@@ -5,8 +5,9 @@ use crate::sites::{LONGEST_WINDOW, PASSES_BY, Patching, Site, State};
 use crate::slots::SlotPolicy;
 use crate::text::Text;
 use crate::{Hooks, Refusal, SetupError, consumer, fork, live, sync_core};
+use alloc::vec::Vec;
 use core::ops::Range;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use percpu::{Mutex, MutexGuard, OnceLock};
 
 /// Choices for the whole process.
 #[derive(Clone, Copy, Debug)]
@@ -75,15 +76,7 @@ impl Engine {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
-        match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.state.lock()
     }
 
     /// Disarms sites, all in one go. Hits that have begun go on; [`Engine::sync`] waits for
@@ -142,7 +135,7 @@ impl Engine {
     /// process in which another thread used the engine.
     #[allow(unsafe_code)]
     pub unsafe fn overwritten(&self, range: Range<u64>, mut found: impl FnMut(SiteId)) {
-        let Some(state) = self.try_lock() else { return };
+        let Some(state) = self.state.try_lock() else { return };
         self.looks.begin(|| {
             for (at, site) in state.sites.range(range).filter(|(_, s)| s.armed && !s.hidden) {
                 // SAFETY: the caller's; whoever takes memory away waits until we are done.
@@ -159,7 +152,7 @@ impl Engine {
     /// # Context
     /// No system call; waits for a look of another thread.
     pub fn hide(&self, range: Range<u64>) {
-        match self.try_lock() {
+        match self.state.try_lock() {
             Some(mut state) => {
                 let start = range.start.saturating_sub(LONGEST_WINDOW);
                 for (at, site) in state.sites.range_mut(start..range.end) {

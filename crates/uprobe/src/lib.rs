@@ -91,15 +91,17 @@
 //! * A process that gives up its time-stamp counter must not be timed.
 #![deny(unsafe_code)]
 
+extern crate alloc;
+
 mod activation;
 mod arch;
 mod back_branches;
 mod batch;
-
 mod breakpoint;
 mod chunk;
 mod consumer;
 mod context;
+mod descriptor;
 mod engine;
 mod fork;
 mod image;

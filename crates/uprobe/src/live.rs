@@ -11,6 +11,7 @@ use crate::Refusal;
 use crate::sites::{Patching, State};
 use crate::sync_core::{self, sync_core};
 use crate::text::Text;
+use alloc::vec::Vec;
 
 const INT3: u8 = 0xcc;
 const PAGE: u64 = 4096;

@@ -62,6 +62,8 @@ impl Looks {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::Looks;
     use core::sync::atomic::{AtomicBool, Ordering};
 

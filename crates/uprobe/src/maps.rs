@@ -1,7 +1,9 @@
 //! The process's mappings, as the kernel lists them.
 
+use crate::descriptor::Descriptor;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
-use std::fs;
+use sys::file::O_RDONLY;
 
 /// Lowest address that a mapping may have; below are the kernel's guard pages.
 const LOWEST: u64 = 0x10000;
@@ -19,20 +21,70 @@ pub(crate) struct Mapping {
 
 /// All mappings, ascending. Empty when /proc is not there.
 pub(crate) fn read() -> Vec<Mapping> {
-    fs::read_to_string("/proc/self/maps").unwrap_or_default().lines().filter_map(parse).collect()
+    // Of the heap: the caller's stack may be a small one. The kernel gives a page at a time.
+    let mut text = vec![0; 4096];
+    let (mut mappings, mut lines) = (Vec::new(), Lines::default());
+    if let Some(file) = Descriptor::open(c"/proc/self/maps", O_RDONLY) {
+        loop {
+            let part = file.read(&mut text);
+            if part == 0 {
+                break;
+            }
+            lines.add(&text[..part], &mut mappings);
+        }
+    }
+    mappings
 }
 
-fn parse(line: &str) -> Option<Mapping> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let flags = words.next()?.as_bytes();
-    let hex = |s| u64::from_str_radix(s, 16).ok();
+/// Bytes of a line that are looked at: two addresses and the flags. Names of files come behind.
+const HEAD: usize = 40;
+
+/// A text that comes in parts of any length.
+struct Lines {
+    head: [u8; HEAD],
+    /// Bytes of the line so far, at most [`HEAD`].
+    len: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { head: [0; HEAD], len: 0 }
+    }
+}
+
+impl Lines {
+    /// The next part: puts the mapping of each line that ends in it behind the others.
+    fn add(&mut self, part: &[u8], mappings: &mut Vec<Mapping>) {
+        for byte in part {
+            if *byte == b'\n' {
+                mappings.extend(parse(&self.head[..self.len]));
+                self.len = 0;
+            } else if let Some(place) = self.head.get_mut(self.len) {
+                *place = *byte;
+                self.len += 1;
+            }
+        }
+    }
+}
+
+/// A line's mapping, from its beginning.
+fn parse(line: &[u8]) -> Option<Mapping> {
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'-'));
+    let range = hex(words.next()?)?..hex(words.next()?)?;
+    // The flags may have the sign of the range in them.
+    let flags = line.split(|byte| *byte == b' ').nth(1)?;
     Some(Mapping {
-        range: hex(start)?..hex(end)?,
+        range,
         readable: flags.first() == Some(&b'r'),
         writable: flags.get(1) == Some(&b'w'),
         executable: flags.get(2) == Some(&b'x'),
     })
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    let digit =
+        |n: u64, digit: &u8| Some(n.checked_mul(16)? + u64::from(char::from(*digit).to_digit(16)?));
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, digit) }
 }
 
 /// The holes between mappings, ascending.
@@ -99,8 +151,15 @@ pub(crate) fn is_readable(mappings: &[Mapping], range: &Range<u64>) -> bool {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
-    use super::{Mapping, gaps, is_readable, parse, usable_gaps};
+    extern crate std;
+
+    use super::{Lines, Mapping, gaps, hex, is_readable, read, usable_gaps};
+    use crate::descriptor::Descriptor;
+    use alloc::vec::Vec;
+    use core::ptr;
+    use sys::memory::{MAP_PRIVATE, PROT_READ, munmap};
 
     fn mapped(ranges: &[core::ops::Range<u64>]) -> Vec<Mapping> {
         let all = |range: &core::ops::Range<u64>| Mapping {
@@ -133,26 +192,71 @@ mod tests {
         assert!(usable[2].start > heap.end + (1 << 30));
     }
 
+    fn parsed(text: &[u8], part: usize) -> Vec<Mapping> {
+        let (mut mappings, mut lines) = (Vec::new(), Lines::default());
+        text.chunks(part).for_each(|part| lines.add(part, &mut mappings));
+        mappings
+    }
+
     #[test]
     fn lines_are_understood() {
-        let lines = [
-            "55d0c000-55d0e000 r-xp 00001000 fe:00 12  /bin/x y",
-            "55d0e000-55d0f000 ---p 0 0:0 0",
-            "55d10000-55d11000 rw-p 0 0:0 0 [heap]",
-        ];
-        let all: Vec<_> = lines.iter().filter_map(|l| parse(l)).collect();
-        assert_eq!(all.len(), 3);
+        // Names are bytes of any kind, and of any length.
+        let text = [
+            b"55d0c000-55d0e000 r-xp 00001000 fe:00 12  /bin/\xff y\n".as_slice(),
+            b"55d0e000-55d0f000 ---p 0 0:0 0\nrubbish\n\n",
+            &[b'x'; 9000],
+            b"\n55d10000-55d11000 rw-p 0 0:0 0 [heap]\n",
+            b"ffffffffff600000-ffffffffff601000 --xp 0 0:0 0 [vsyscall]\n55d12000-5",
+        ]
+        .concat();
+        let all = parsed(&text, text.len());
+        assert_eq!(all.len(), 4);
         assert!(
             all[0].readable
                 && all[0].executable
                 && !all[0].writable
                 && !all[1].readable
                 && all[2].writable
+                && all[3].executable
         );
         assert_eq!(gaps(&all)[1], 0x55d0_f000..0x55d1_0000);
+        assert_eq!(all[3].range.end, 0xffff_ffff_ff60_1000);
         assert!(is_readable(&all, &(0x55d0_c000..0x55d0_e000)));
         assert!(!is_readable(&all, &(0x55d0_d000..0x55d0_e001)), "the next one cannot be read");
         assert!(!is_readable(&all, &(0x55d1_0000..0x55d1_1001)), "a hole behind");
-        assert!(parse("rubbish").is_none());
+        for part in [1, 7, 64, 4096] {
+            assert_eq!(parsed(&text, part), all, "in parts of {part}");
+        }
     }
+
+    #[test]
+    fn numbers_are_hexadecimal_or_none() {
+        assert_eq!((hex(b"0"), hex(b"7fffF")), (Some(0), Some(0x7_ffff)));
+        assert_eq!((hex(b"ffffffffffffffff"), hex(b"10000000000000000")), (Some(u64::MAX), None));
+        assert_eq!((hex(b""), hex(b"+1"), hex(b"g")), (None, None, None));
+    }
+
+    #[test]
+    fn the_own_process_is_read_to_the_end() {
+        let here = &raw const HERE as u64;
+        let on_stack = 0_u8;
+        let stack = &raw const on_stack as u64;
+        // Names are bytes of any kind.
+        let file = Descriptor::in_memory(c"\xff").expect("a file");
+        // SAFETY: a new mapping.
+        let named = unsafe { file.map(0, 4096, PROT_READ, MAP_PRIVATE) }.expect("a mapping");
+        let mappings = read();
+        assert!(mappings.iter().any(|m| m.range.start == named as u64 && !m.writable));
+        assert!(mappings.iter().any(|m| m.range.contains(&here) && m.readable));
+        assert!(mappings.iter().any(|m| m.range.contains(&stack) && m.writable));
+        assert!(mappings.is_sorted_by_key(|m| m.range.start));
+        // Others map and unmap meanwhile.
+        let text = std::fs::read("/proc/self/maps").expect("it is there");
+        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+        assert!(lines.abs_diff(mappings.len()) < 100);
+        // SAFETY: mapped above, and nobody looks at it.
+        unsafe { munmap(ptr::with_exposed_provenance_mut(named), 4096) }.expect("it is there");
+    }
+
+    static HERE: u8 = 0;
 }

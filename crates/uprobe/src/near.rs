@@ -8,8 +8,12 @@
 #![allow(unsafe_code)]
 
 use crate::text::Text;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr;
+use sys::memory::{
+    self, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
+};
 
 const PAGE: u64 = 4096;
 /// Room for some hundreds of stubs.
@@ -53,8 +57,7 @@ impl Region {
         let at = ptr::with_exposed_provenance_mut(self.range.start as usize);
         let len = (self.range.end - self.range.start) as usize;
         // SAFETY: the whole region is ours.
-        self.executable =
-            unsafe { libc::mprotect(at, len, libc::PROT_READ | libc::PROT_EXEC) } == 0;
+        self.executable = unsafe { memory::mprotect(at, len, PROT_READ | PROT_EXEC) }.is_ok();
         self.executable
     }
 }
@@ -152,22 +155,17 @@ fn place(gap: &Range<u64>, usable: &Range<u64>, size: u64, wanted: u64) -> Optio
 
 /// Maps writable memory exactly there.
 pub(crate) fn map_at(at: u64, size: u64) -> bool {
-    let wanted = ptr::without_provenance_mut(at as usize);
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let (both, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE);
     // SAFETY: NOREPLACE takes nothing from anybody.
-    let got = unsafe {
-        libc::mmap(wanted, size as usize, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-    };
-    if got == libc::MAP_FAILED {
+    let Ok(got) = (unsafe { memory::mmap(at as usize, size as usize, both, flags, -1, 0) }) else {
         return false;
-    }
-    if got == wanted {
-        got.expose_provenance();
+    };
+    if got.expose_provenance() == at as usize {
         return true;
     }
     // Kernels before 4.17 take the address as a hint.
     // SAFETY: the mapping was just made and is unused.
-    unsafe { libc::munmap(got, size as usize) };
+    let _ = unsafe { memory::munmap(got, size as usize) };
     false
 }
 

@@ -6,6 +6,8 @@ use crate::image::Process;
 use crate::maps::{self, Mapping};
 use crate::sites::State;
 use crate::target::Target;
+use alloc::boxed::Box;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use core::ptr;
 use patch::{Function, Options, Plan, branches_elsewhere, plan};

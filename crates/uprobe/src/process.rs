@@ -3,8 +3,7 @@
 use crate::recorder::Hooks;
 use crate::thread_state::State;
 use objpool::DefaultPool;
-use percpu::Registry;
-use std::sync::OnceLock;
+use percpu::{OnceLock, Registry};
 
 /// What the process has one of.
 pub(crate) struct Global {

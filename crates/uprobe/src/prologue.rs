@@ -1,6 +1,7 @@
 //! What stands before the relocated instructions in a stub.
 #![allow(unsafe_code)]
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use patch::Registers;
 

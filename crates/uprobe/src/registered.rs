@@ -4,6 +4,7 @@
 use crate::context::Context;
 #[cfg(doc)]
 use crate::recorder::Loss;
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
 

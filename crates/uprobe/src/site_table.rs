@@ -13,6 +13,7 @@ use crate::{maps, near};
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use sys::memory::{self, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
 /// One probed instruction.
 #[repr(C, align(64))]
@@ -126,14 +127,11 @@ pub(crate) fn reserve() -> bool {
     }
     // Nothing is known of the address space: all of it at once.
     let bytes = CAPACITY as usize * size_of::<Site>();
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let (both, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
     // SAFETY: a new mapping of its own.
-    let table = unsafe {
-        libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-    };
-    if table == libc::MAP_FAILED {
+    let Ok(table) = (unsafe { memory::mmap(0, bytes, both, flags, -1, 0) }) else {
         return false;
-    }
+    };
     MAPPED.store(CAPACITY, Ordering::Relaxed);
     SITES.store(table.cast(), Ordering::Release);
     true

@@ -3,8 +3,10 @@
 use crate::near::Near;
 use crate::trampolines::Trampolines;
 use crate::trap_table::Traps;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ops::Range;
-use std::collections::BTreeMap;
 
 /// How code may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,11 @@
 //! has two in turn.
 #![allow(unsafe_code)]
 
+use crate::descriptor::Descriptor;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use percpu::tls;
+use sys::memory::{MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
 
 /// Bytes of a slot: an instruction of up to 15 bytes, relocated, and an absolute jump.
 const SLOT: usize = 64;
@@ -43,22 +45,11 @@ pub(crate) fn prepare() -> bool {
         return true;
     }
     let bytes = SLOT * SLOTS;
-    // SAFETY: a name that lives through the call.
-    let file = unsafe { libc::memfd_create(c"trapline-slots".as_ptr(), libc::MFD_CLOEXEC) };
-    if file < 0 {
-        return false;
-    }
-    let map = |protection| {
-        // SAFETY: a new mapping of the file.
-        let at =
-            unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, file, 0) };
-        (at != libc::MAP_FAILED).then(|| at.expose_provenance())
-    };
-    // SAFETY: the file was just made.
-    let sized = unsafe { libc::ftruncate(file, bytes as libc::off_t) } == 0;
-    let views = (map(libc::PROT_READ | libc::PROT_EXEC), map(libc::PROT_READ | libc::PROT_WRITE));
-    // SAFETY: the mappings keep the memory.
-    unsafe { libc::close(file) };
+    let Some(file) = Descriptor::in_memory(c"trapline-slots") else { return false };
+    // SAFETY: a new mapping.
+    let map = |protection| unsafe { file.map(0, bytes, protection, MAP_SHARED) };
+    let sized = file.set_len(bytes);
+    let views = (map(PROT_READ | PROT_EXEC), map(PROT_READ | PROT_WRITE));
     match views {
         (Some(code), Some(data)) if sized => {
             DATA.store(data, Ordering::Relaxed);

@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 use crate::prologue::Prologue;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use patch::{Body, Registers};

@@ -1,7 +1,6 @@
 //! Making all threads of the process see new instructions.
-#![allow(unsafe_code)]
 
-use std::sync::OnceLock;
+use percpu::OnceLock;
 
 const PRIVATE_EXPEDITED_SYNC_CORE: i32 = 1 << 5;
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: i32 = 1 << 6;
@@ -9,8 +8,7 @@ const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: i32 = 1 << 6;
 static REGISTERED: OnceLock<bool> = OnceLock::new();
 
 fn membarrier(command: i32) -> bool {
-    // SAFETY: the call takes no pointer.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    sys::thread::membarrier(command, 0).is_ok()
 }
 
 /// Registers the process with the kernel, once. False: this kernel cannot do it, code must not be

@@ -6,10 +6,13 @@ use crate::arch::x86_64::{prologue, vector};
 use crate::recorder::Hooks;
 use crate::site_table::{self, Action, Site};
 use crate::{Consumer, ConsumerId, SetupError, SiteId, TooMany, breakpoint, consumer, fork, trap};
-use core::ffi::c_void;
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::Ordering;
 use patch::{Liveness, Registers};
+use sys::memory::{
+    self, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
+};
 
 /// What a hit does; the number is the offset of the cell.
 #[derive(Clone, Copy, Debug)]
@@ -93,17 +96,15 @@ pub unsafe fn arm(
     jump[1..].copy_from_slice(&(page.wrapping_sub(function + 5) as u32).to_le_bytes());
     let start = function & !4095;
     let length = (function + 5 - start).next_multiple_of(4096);
-    let address: *mut c_void = ptr::with_exposed_provenance_mut(start);
+    let address = ptr::with_exposed_provenance_mut(start);
     // SAFETY: the pages of the function, made writable; nobody runs in it.
-    unsafe {
-        libc::mprotect(address, length, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)
-    };
+    unsafe { memory::mprotect(address, length, PROT_READ | PROT_WRITE | PROT_EXEC) }.ok()?;
     // SAFETY: five bytes of the function, which are instructions that were displaced.
     unsafe {
         ptr::copy_nonoverlapping(jump.as_ptr(), ptr::with_exposed_provenance_mut(function), 5)
     };
     // SAFETY: as above.
-    unsafe { libc::mprotect(address, length, libc::PROT_READ | libc::PROT_EXEC) };
+    unsafe { memory::mprotect(address, length, PROT_READ | PROT_EXEC) }.ok()?;
     Some(Armed { index, stub: page })
 }
 
@@ -122,22 +123,13 @@ pub unsafe fn hit(site: SiteId, address: u64, stack: &mut [u64; 16]) -> u64 {
 /// A page that can be written and run, less than 1 GiB from `target`.
 fn near(target: usize) -> Option<usize> {
     let base = target & !4095;
+    let all = PROT_READ | PROT_WRITE | PROT_EXEC;
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
     (1..200_000).flat_map(|k| [base.wrapping_sub(k * 4096), base.wrapping_add(k * 4096)]).find(
         |at| {
-            let address: *mut c_void = ptr::with_exposed_provenance_mut(*at);
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
             // SAFETY: a new mapping that replaces nothing.
-            let page = unsafe {
-                libc::mmap(
-                    address,
-                    4096,
-                    libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-                    flags,
-                    -1,
-                    0,
-                )
-            };
-            page == address
+            let page = unsafe { memory::mmap(*at, 4096, all, flags, -1, 0) };
+            page.is_ok_and(|page| page.expose_provenance() == *at)
         },
     )
 }

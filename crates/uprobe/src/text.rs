@@ -8,28 +8,28 @@
 //! closed by the program, and its number be given to a file of the program's.
 #![allow(unsafe_code)]
 
+use crate::descriptor::Descriptor;
 use core::ptr;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use sys::file::O_WRONLY;
+use sys::memory::{self, PROT_EXEC, PROT_READ, PROT_WRITE};
 
 const PAGE: u64 = 4096;
 
 /// Access to the process's code for one batch.
 #[derive(Debug)]
 pub(crate) struct Text {
-    memory: Option<File>,
+    memory: Option<Descriptor>,
 }
 
 impl Text {
     pub(crate) fn open() -> Self {
-        Self { memory: File::options().write(true).open("/proc/self/mem").ok() }
+        Self { memory: Descriptor::open(c"/proc/self/mem", O_WRONLY) }
     }
 
     /// Writes `bytes` at `at`, mapped code. False: the system does not allow it, nothing was
     /// written.
     pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> bool {
-        self.memory.as_ref().is_some_and(|m| m.write_all_at(bytes, at).is_ok())
-            || write_protected(at, bytes)
+        self.memory.as_ref().is_some_and(|m| m.write(bytes, at)) || write_protected(at, bytes)
     }
 }
 
@@ -38,9 +38,7 @@ fn write_protected(at: u64, bytes: &[u8]) -> bool {
     let len = (at + bytes.len() as u64 - start).next_multiple_of(PAGE) as usize;
     let pages = ptr::with_exposed_provenance_mut(start as usize);
     // SAFETY: code keeps all its permissions; callers name mapped code.
-    if unsafe { libc::mprotect(pages, len, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) }
-        != 0
-    {
+    if unsafe { memory::mprotect(pages, len, PROT_READ | PROT_WRITE | PROT_EXEC) }.is_err() {
         return false;
     }
     for (i, byte) in bytes.iter().enumerate() {
@@ -50,6 +48,6 @@ fn write_protected(at: u64, bytes: &[u8]) -> bool {
         unsafe { to.write_volatile(*byte) };
     }
     // SAFETY: back to what code has.
-    unsafe { libc::mprotect(pages, len, libc::PROT_READ | libc::PROT_EXEC) };
+    let _ = unsafe { memory::mprotect(pages, len, PROT_READ | PROT_EXEC) };
     true
 }

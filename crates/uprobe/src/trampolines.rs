@@ -7,10 +7,12 @@
 
 use crate::near::map_at;
 use crate::text::Text;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use core::ptr;
 use patch::trap_safe_targets;
-use std::collections::{BTreeMap, VecDeque};
+use sys::memory::{self, PROT_EXEC, PROT_READ};
 
 const PAGE: u64 = 4096;
 /// `jmp [rip + 0]` and the address.
@@ -125,9 +127,8 @@ impl Trampolines {
         self.pages.iter_mut().filter(|(_, p)| !p.executable).all(|(start, page)| {
             let at = ptr::with_exposed_provenance_mut(*start as usize);
             // SAFETY: the page is ours.
-            page.executable =
-                unsafe { libc::mprotect(at, PAGE as usize, libc::PROT_READ | libc::PROT_EXEC) }
-                    == 0;
+            let done = unsafe { memory::mprotect(at, PAGE as usize, PROT_READ | PROT_EXEC) };
+            page.executable = done.is_ok();
             page.executable
         })
     }
@@ -158,6 +159,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::{Page, TRAMPOLINE};
+    use alloc::vec;
 
     #[test]
     fn hops_do_not_overlap() {

@@ -4,6 +4,7 @@
 //! for may be replaced, or withdrawn by an empty tag. A table that is three quarters full is copied
 //! to a larger one; the old one stays readable for ever, for a handler may be in it.
 
+use alloc::boxed::Box;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 

@@ -37,7 +37,7 @@ fn page() -> &'static Page {
 #[cold]
 fn map() -> &'static Page {
     let fallback = (&raw const FALLBACK).cast_mut();
-    let new = kernel::wiped_page(PAGE).map_or(fallback, ptr::with_exposed_provenance_mut::<Page>);
+    let new = kernel::wiped_page(PAGE).map_or(fallback, |page| page.as_ptr().cast::<Page>());
     // AcqRel: pairs with the Acquire in `page`, and with the Release of whoever came first.
     let first = PLACE.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
     // A page too many stays: nobody uses it.
@@ -112,6 +112,8 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::{Lock, is_borrowed, own_memory};
     use std::sync::atomic::{AtomicBool, Ordering};
 

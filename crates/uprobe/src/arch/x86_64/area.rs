@@ -22,9 +22,10 @@
 //! the same frame address.
 #![allow(unsafe_code)]
 
+use crate::descriptor::Descriptor;
+use alloc::vec::Vec;
 use core::arch::global_asm;
-use core::ffi::c_void;
-use core::ptr;
+use sys::memory::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ};
 
 /// Bytes of either half.
 pub(crate) const HALF: usize = 1 << 24;
@@ -112,46 +113,14 @@ const TEMPLATE: usize = 256 * 1024;
 /// # Context
 /// About 70 system calls; once per process.
 pub(crate) fn map() -> bool {
-    let name = c"trapline";
-    // SAFETY: the name is a C string; the call makes a file descriptor.
-    let file = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
-    if file < 0 {
-        return false;
-    }
-    let done = fill(file) && (0..HALF).step_by(TEMPLATE).all(|at| map_part(file, at));
-    // SAFETY: opened above; mappings keep the file alive.
-    unsafe { libc::close(file) };
-    done
+    let Some(file) = Descriptor::in_memory(c"trapline") else { return false };
+    let template: Vec<u8> = stub().iter().copied().cycle().take(TEMPLATE).collect();
+    file.write(&template, 0) && (0..HALF).step_by(TEMPLATE).all(|at| map_part(&file, at))
 }
 
-fn fill(file: i32) -> bool {
-    let page: Vec<u8> = stub().iter().copied().cycle().take(TEMPLATE).collect();
-    let mut written = 0;
-    while written < page.len() {
-        let rest = &page[written..];
-        // SAFETY: `rest` is readable.
-        let n = unsafe { libc::write(file, rest.as_ptr().cast::<c_void>(), rest.len()) };
-        if n <= 0 {
-            return false;
-        }
-        written += n as usize;
-    }
-    true
-}
-
-fn map_part(file: i32, at: usize) -> bool {
-    let address = ptr::with_exposed_provenance_mut::<c_void>(code() + at);
+fn map_part(file: &Descriptor, at: usize) -> bool {
+    let (protection, flags) = (PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED);
     // SAFETY: replaces a part of the code half, which nobody uses before this function has returned
     // true.
-    let mapped = unsafe {
-        libc::mmap(
-            address,
-            TEMPLATE,
-            libc::PROT_READ | libc::PROT_EXEC,
-            libc::MAP_PRIVATE | libc::MAP_FIXED,
-            file,
-            0,
-        )
-    };
-    mapped != libc::MAP_FAILED
+    unsafe { file.map(code() + at, TEMPLATE, protection, flags) }.is_some()
 }

@@ -21,6 +21,7 @@ use super::{entry, routines, tls};
 use crate::prologue::{Flags, Prologue, Undo};
 use crate::site_table::Action;
 use crate::thread_state::State;
+use alloc::vec::Vec;
 use core::mem::offset_of;
 use patch::Liveness;
 
