@@ -16,7 +16,7 @@ use crate::arch::x86_64::exit::Return;
 use crate::arch::x86_64::{area, tls};
 use crate::instance::{self, DONE, LEAVING, OFFSET};
 use crate::thread_state::{self, State};
-use crate::{lists, unsettled};
+use crate::{host, lists, unsettled};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use wire::cell;
@@ -132,11 +132,7 @@ const FIRST_STACK: u64 = 8 << 20;
 
 /// The calling thread's own stack, if it is the process's first one: up to where the kernel began.
 pub(crate) fn first_stack() -> Range<u64> {
-    unsafe extern "C" {
-        static __libc_stack_end: *const u8;
-    }
-    // SAFETY: the dynamic loader writes it before any code of the process runs.
-    let end = unsafe { __libc_stack_end }.addr() as u64;
+    let end = host::first_stack_end();
     end.saturating_sub(FIRST_STACK)..end
 }
 

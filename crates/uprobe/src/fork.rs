@@ -16,7 +16,7 @@ use crate::process::global;
 use crate::recorder::Hooks;
 use crate::thread::{self, SetupError};
 use crate::thread_state::{Busy, busy, idle, own, publish, set_busy, states};
-use crate::{activation, kernel, unsettled, wipe_on_fork};
+use crate::{activation, host, kernel, unsettled, wipe_on_fork};
 use core::sync::atomic::Ordering;
 
 /// Sets up everything that hits need, in this process and in its children. A second call changes
@@ -25,8 +25,7 @@ pub(crate) fn start(hooks: Hooks) -> Result<(), SetupError> {
     if thread::start(hooks)? {
         // After percpu's own handler, which `start` has installed: that one says who has survived.
         // Without memory for it, children count into their parents' blocks.
-        // SAFETY: functions for the life of the process.
-        unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
+        host::on_fork(before, parent, child);
     }
     Ok(())
 }

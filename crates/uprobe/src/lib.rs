@@ -89,6 +89,7 @@
 //! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
 //!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.
+#![no_std]
 #![deny(unsafe_code)]
 
 extern crate alloc;
@@ -104,6 +105,7 @@ mod context;
 mod descriptor;
 mod engine;
 mod fork;
+mod host;
 mod image;
 mod instance;
 mod kernel;

@@ -1,10 +1,9 @@
 //! Code of the engine or its user in the middle of the program: signals wait, hits are passed over.
-#![allow(unsafe_code)]
 
 use crate::arch::x86_64::tls;
 use crate::arch::x86_64::vectors::with_all_vectors_and_stack_elsewhere;
-use crate::kernel;
 use crate::thread_state::{Busy, set_busy};
+use crate::{host, kernel};
 
 /// [`own_code`] with all vector registers saved around it: for code of any kind in the middle of a
 /// consumer that promised [`Vectors::Sse`](crate::Vectors::Sse).
@@ -37,13 +36,7 @@ fn own_code_in_place(f: &mut dyn FnMut()) {
     set_busy(Busy::Own);
     tls::set::<{ tls::STATE }>(0);
     // The program may be between a call and its look at `errno`.
-    // SAFETY: every thread has one.
-    let place = unsafe { libc::__errno_location() };
-    // SAFETY: the thread's own.
-    let errno = unsafe { place.read() };
-    f();
-    // SAFETY: as above.
-    unsafe { place.write(errno) };
+    host::keeping_errno(f);
     tls::set::<{ tls::STATE }>(state);
     tls::set::<{ tls::BUSY }>(busy);
     kernel::restore_signals(mask);

@@ -9,18 +9,17 @@
 #![allow(unsafe_code)]
 
 mod dispositions;
-mod frame;
 mod masks;
 pub(crate) mod stack;
 pub(crate) mod traps;
 mod wrap;
 
+use crate::arch::x86_64::frame::{Frame, Info};
 use crate::thread_state::{Busy, busy, set_busy};
-use crate::{kernel, sealed, wipe_on_fork};
-use dispositions::system;
+use crate::{host, kernel, sealed, wipe_on_fork};
 use libc::{
     SA_RESETHAND, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_ERR, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK,
-    SIGILL, SIGTRAP, c_int, c_void, siginfo_t, sigset_t, ucontext_t,
+    SIGILL, SIGTRAP, c_int, sigset_t,
 };
 
 pub use masks::pending;
@@ -52,7 +51,7 @@ pub unsafe fn sigaction(
         let real =
             real.as_ref().filter(|_| !reserved).map_or(core::ptr::null(), core::ptr::from_ref);
         // SAFETY: `real` is null or a sigaction that lives through the call.
-        let result = unsafe { system(signal, real, &raw mut before) };
+        let result = unsafe { host::sigaction(signal, real, &raw mut before) };
         if result == 0 {
             // One-shot handlers that ran are the default again: the kernel knows.
             let spent = before.sa_sigaction == SIG_DFL
@@ -68,7 +67,7 @@ pub unsafe fn sigaction(
     });
     // A number that no signal has: let the system say so.
     // SAFETY: the caller's pointers.
-    result.unwrap_or_else(|| unsafe { system(signal, new, old) })
+    result.unwrap_or_else(|| unsafe { host::sigaction(signal, new, old) })
 }
 
 /// [`sigaction`] in a child of `vfork`: its dispositions are its own, in the kernel, but what is
@@ -89,7 +88,7 @@ unsafe fn of_borrower(
     // SAFETY: zero is a valid sigaction.
     let mut before: libc::sigaction = unsafe { core::mem::zeroed() };
     // SAFETY: `real` is null or a sigaction that lives through the call.
-    let result = unsafe { system(signal, real, &raw mut before) };
+    let result = unsafe { host::sigaction(signal, real, &raw mut before) };
     if result == 0
         // SAFETY: the caller's pointer.
         && let Some(old) = unsafe { old.as_mut() }
@@ -138,9 +137,9 @@ pub unsafe fn signal(signal: c_int, handler: usize, flags: c_int) -> usize {
 }
 
 /// What the kernel calls instead of a handler of the program.
-extern "C" fn wrapper(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+extern "C" fn wrapper(signal: c_int, info: *mut Info, frame: *mut Frame) {
     // SAFETY: the kernel gives a SA_SIGINFO handler its frame.
-    let frame = unsafe { &mut *context.cast::<ucontext_t>() };
+    let frame = unsafe { &mut *frame };
     stack::note(frame);
     // Signals wait for the engine's own code, or cannot be made to.
     let in_between = sealed::is_sealed() && busy() == Busy::Own;
@@ -168,7 +167,7 @@ pub unsafe fn mask(how: c_int, new: *const sigset_t, old: *mut sigset_t) -> c_in
     let real = asked.map(|mask| {
         if how == SIG_UNBLOCK { mask } else { mask & !masks::INTERNAL & !kernel::bit(SIGTRAP) }
     });
-    let real = real.as_ref().map_or(0, |mask| std::ptr::from_ref(mask).expose_provenance());
+    let real = real.as_ref().map_or(0, |mask| core::ptr::from_ref(mask).expose_provenance());
     // SAFETY: a mask that lives through the call, and the caller's pointer.
     let error = unsafe { kernel::rt_sigprocmask(how, real, old.expose_provenance()) };
     if error != 0 {

@@ -4,6 +4,7 @@ pub(crate) mod area;
 mod consumer;
 pub(crate) mod entry;
 pub(crate) mod exit;
+pub(crate) mod frame;
 pub(crate) mod prologue;
 mod routines;
 mod slow_path;

@@ -34,21 +34,6 @@ unsafe impl Sync for Entry {}
 static TABLE: [Entry; SIGNALS] =
     [const { Entry { handler: AtomicUsize::new(0), action: UnsafeCell::new(None) } }; SIGNALS];
 
-unsafe extern "C" {
-    /// glibc's own name for `sigaction`, which a preloaded object that offers `sigaction` does not
-    /// catch.
-    fn __sigaction(signal: c_int, new: *const sigaction, old: *mut sigaction) -> c_int;
-}
-
-/// The system's `sigaction`.
-///
-/// # Safety
-/// As `sigaction(2)`.
-pub(super) unsafe fn system(signal: c_int, new: *const sigaction, old: *mut sigaction) -> c_int {
-    // SAFETY: the caller's.
-    unsafe { __sigaction(signal, new, old) }
-}
-
 /// Runs `f` on what the program asked for this signal, alone.
 pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<sigaction>) -> R) -> Option<R> {
     let number = usize::try_from(signal).ok()?;

@@ -7,7 +7,8 @@
 
 use crate::arch::x86_64::tls::{self, TRAPS};
 use crate::kernel::{self, Mask, bit};
-use libc::{SIGTRAP, sigset_t};
+use libc::sigset_t;
+use sys::signal::SIGTRAP;
 
 /// The program has blocked SIGTRAP.
 const BLOCKED: usize = 1;
@@ -19,13 +20,13 @@ pub(super) const INTERNAL: Mask = bit(32) | bit(33);
 /// The kernel's part of a set.
 pub(super) fn of(set: &sigset_t) -> Mask {
     // SAFETY: a signal set begins with the kernel's 64 bits.
-    unsafe { std::ptr::from_ref(set).cast::<Mask>().read() }
+    unsafe { core::ptr::from_ref(set).cast::<Mask>().read() }
 }
 
-/// Changes the kernel's part of a set; what the kernel gives a handler has no more.
+/// Changes the kernel's part of a set.
 pub(super) fn set(set: &mut sigset_t, mask: Mask) {
     // SAFETY: as above.
-    unsafe { std::ptr::from_mut(set).cast::<Mask>().write(mask) };
+    unsafe { core::ptr::from_mut(set).cast::<Mask>().write(mask) };
 }
 
 /// Whether the program believes that SIGTRAP is blocked in this thread.
@@ -54,21 +55,20 @@ pub(super) fn block_traps(block: bool, install: fn()) {
 }
 
 /// For a handler: the mask that it was told of, with what the program believes.
-pub(super) fn show(frame: &mut sigset_t) {
+pub(super) fn show(frame: &mut Mask) {
     if blocks_traps() {
-        set(frame, of(frame) | bit(SIGTRAP));
+        *frame |= bit(SIGTRAP);
     }
 }
 
 /// The handler is done: what it has left there is what the program believes now. `install` as for
 /// [`block_traps`].
-pub(super) fn take_back(frame: &mut sigset_t, install: fn()) {
-    let mask = of(frame);
-    let block = mask & bit(SIGTRAP) != 0;
+pub(super) fn take_back(frame: &mut Mask, install: fn()) {
+    let block = *frame & bit(SIGTRAP) != 0;
     if block != blocks_traps() {
         block_traps(block, install);
     }
-    set(frame, mask & !bit(SIGTRAP));
+    *frame &= !bit(SIGTRAP);
 }
 
 /// `sigpending(2)` for the program.

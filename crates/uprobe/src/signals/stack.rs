@@ -3,15 +3,16 @@
 //!
 //! A handler that was not installed through [`super::sigaction`] is not noticed.
 
+use crate::arch::x86_64::frame::Frame;
 use crate::arch::x86_64::tls::{self, SIGNAL_STACK, SIGNAL_STACK_END};
 use core::ptr;
-use libc::{SS_DISABLE, ucontext_t};
+use sys::signal::SS_DISABLE;
 
 /// In a handler: remembers the stack.
-pub(super) fn note(frame: &ucontext_t) {
-    let stack = &frame.uc_stack;
+pub(super) fn note(frame: &Frame) {
+    let stack = &frame.stack;
     let (start, size) =
-        if stack.ss_flags & SS_DISABLE == 0 { (stack.ss_sp.addr(), stack.ss_size) } else { (0, 0) };
+        if stack.flags & SS_DISABLE == 0 { (stack.base, stack.bytes) } else { (0, 0) };
     tls::set::<SIGNAL_STACK>(start);
     tls::set::<SIGNAL_STACK_END>(start.saturating_add(size));
 }

@@ -1,15 +1,15 @@
 //! SIGTRAP and SIGILL: breakpoints, and threads that wake in the middle of a jump.
 #![allow(unsafe_code)]
 
-use super::dispositions::{self, handler, system};
-use super::{frame, masks, stack, wrap};
+use super::dispositions::{self, handler};
+use super::{masks, stack, wrap};
+use crate::arch::x86_64::frame::{Frame, Info};
 use crate::trap_table::{self, Meaning};
-use crate::{breakpoint, kernel};
+use crate::{breakpoint, host, kernel};
+use core::ffi::c_int;
 use core::ptr;
-use libc::{
-    SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP, c_int, c_void,
-    siginfo_t, ucontext_t,
-};
+use libc::{SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN};
+use sys::signal::{SIG_UNBLOCK, SIGILL, SIGTRAP};
 
 const INT3: u8 = 0xcc;
 /// `si_code` of a trap by `int3`.
@@ -38,7 +38,9 @@ pub(crate) fn install() {
                 kernel::ALL & !(kernel::bit(SIGTRAP) | kernel::bit(SIGILL)),
             );
             // SAFETY: a handler for the life of the process.
-            if unsafe { system(signal, &raw const new, &raw mut old) } == 0 && action.is_none() {
+            if unsafe { host::sigaction(signal, &raw const new, &raw mut old) } == 0
+                && action.is_none()
+            {
                 *action = Some(old);
             }
         });
@@ -50,18 +52,18 @@ pub(crate) fn install() {
 /// Unblocks SIGTRAP in the calling thread, if it is blocked in the kernel, without the program
 /// noticing: for the first thread of a program that was started like that.
 pub fn adopt() {
-    let before = kernel::change_mask(libc::SIG_UNBLOCK, kernel::bit(SIGTRAP));
+    let before = kernel::change_mask(SIG_UNBLOCK, kernel::bit(SIGTRAP));
     if before & kernel::bit(SIGTRAP) != 0 {
         masks::block_traps(true, install);
     }
 }
 
-extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+extern "C" fn trapped(signal: c_int, info: *mut Info, frame: *mut Frame) {
     // SAFETY: the kernel gives a SA_SIGINFO handler its frame, which is this handler's alone until
     // it returns.
-    let frame = unsafe { &mut *context.cast::<ucontext_t>() };
+    let frame = unsafe { &mut *frame };
     // SAFETY: as above.
-    let code = unsafe { (*info).si_code };
+    let code = unsafe { (*info).code };
     stack::note(frame);
     if !(code > 0 && resolve(signal, frame)) {
         forward(signal, code, info, frame);
@@ -69,8 +71,8 @@ extern "C" fn trapped(signal: c_int, info: *mut siginfo_t, context: *mut c_void)
 }
 
 /// True if the trap was ours: the frame says where to go on.
-fn resolve(signal: c_int, frame: &mut ucontext_t) -> bool {
-    let mut registers = frame::read(frame);
+fn resolve(signal: c_int, frame: &mut Frame) -> bool {
+    let mut registers = frame.registers();
     let address = if signal == SIGTRAP { registers.rip.wrapping_sub(1) } else { registers.rip };
     match trap_table::find(address) {
         Some(Meaning::Hit(site)) => {
@@ -85,7 +87,7 @@ fn resolve(signal: c_int, frame: &mut ucontext_t) -> bool {
         }
         None => return false,
     }
-    frame::write(frame, &registers);
+    frame.set_registers(&registers);
     true
 }
 
@@ -95,7 +97,7 @@ fn byte_at(address: u64) -> u8 {
 }
 
 /// Does what would happen without the engine.
-fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, frame: &mut ucontext_t) {
+fn forward(signal: c_int, code: c_int, info: *mut Info, frame: &mut Frame) {
     let synchronous = code > 0;
     let blocked = signal == SIGTRAP && masks::blocks_traps();
     match handler(signal) {
@@ -111,15 +113,15 @@ fn forward(signal: c_int, code: c_int, info: *mut siginfo_t, frame: &mut ucontex
 
 /// Restores the default and makes it happen again, so that the core shows the program and not this
 /// handler.
-fn die(signal: c_int, code: c_int, frame: &mut ucontext_t) {
+fn die(signal: c_int, code: c_int, frame: &mut Frame) {
     // SAFETY: zero is a valid sigaction, and means SIG_DFL.
     let default: libc::sigaction = unsafe { core::mem::zeroed() };
     // SAFETY: restores the default.
-    unsafe { system(signal, &raw const default, ptr::null_mut()) };
+    unsafe { host::sigaction(signal, &raw const default, ptr::null_mut()) };
     if signal == SIGTRAP && code == SI_KERNEL {
-        let mut registers = frame::read(frame);
+        let mut registers = frame.registers();
         registers.rip = registers.rip.wrapping_sub(1);
-        frame::write(frame, &registers);
+        frame.set_registers(&registers);
     } else if code <= 0 || signal == SIGTRAP {
         kernel::signal_thread(kernel::thread_id(), signal);
     }

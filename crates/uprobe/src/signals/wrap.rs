@@ -2,43 +2,45 @@
 #![allow(unsafe_code)]
 
 use super::dispositions::{self, handler};
-use super::{frame, masks};
+use super::masks;
+use crate::arch::x86_64::frame::{Frame, Info};
+use crate::kernel::Mask;
 use crate::{kernel, stubs};
-use libc::{
-    SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, c_int, c_void, siginfo_t, sigset_t, ucontext_t,
-};
+use core::ffi::c_int;
+use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN};
 use patch::Registers;
+use sys::signal::{SIGILL, SIGTRAP};
 
 /// Calls the program's handler with a frame that shows the program's own code. `install` is for a
 /// handler that blocks SIGTRAP: see [`masks::block_traps`].
-pub(super) fn call(signal: c_int, info: *mut siginfo_t, frame: &mut ucontext_t, install: fn()) {
+pub(super) fn call(signal: c_int, info: *mut Info, frame: &mut Frame, install: fn()) {
     let there = handler(signal);
     if there == SIG_DFL || there == SIG_IGN {
         // Changed since the kernel decided to call us.
         return;
     }
-    if matches!(signal, libc::SIGTRAP | libc::SIGILL) && dispositions::traps_are_ours() {
-        own_mask(signal, &frame.uc_sigmask);
+    if matches!(signal, SIGTRAP | SIGILL) && dispositions::traps_are_ours() {
+        own_mask(signal, frame.mask);
     }
-    let interrupted = frame::read(frame);
+    let interrupted = frame.registers();
     let mut shown = interrupted;
     if stubs::present(&mut shown) {
-        frame::write(frame, &shown);
+        frame.set_registers(&shown);
     }
     // SAFETY: the program gave this address to sigaction as a handler; one of a single argument
     // does not look at the others.
-    let function: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+    let function: extern "C" fn(c_int, *mut Info, *mut Frame) =
         unsafe { core::mem::transmute(there) };
-    masks::show(&mut frame.uc_sigmask);
-    function(signal, info, std::ptr::from_mut(frame).cast());
-    masks::take_back(&mut frame.uc_sigmask, install);
+    masks::show(&mut frame.mask);
+    function(signal, info, core::ptr::from_mut(frame));
+    masks::take_back(&mut frame.mask, install);
     go_on(frame, &shown, &interrupted);
 }
 
 /// Lets the thread go on as the handler left the frame: with what it changed, and else where it
 /// was.
-fn go_on(frame: &mut ucontext_t, shown: &Registers, interrupted: &Registers) {
-    let left = frame::read(frame);
+fn go_on(frame: &mut Frame, shown: &Registers, interrupted: &Registers) {
+    let left = frame.registers();
     let mut next = left;
     if left.rip == shown.rip {
         // It may have mended a register, and tries the instruction again, which is ours. Everything
@@ -49,13 +51,13 @@ fn go_on(frame: &mut ucontext_t, shown: &Registers, interrupted: &Registers) {
         next.rip = to;
     }
     if next != left {
-        frame::write(frame, &next);
+        frame.set_registers(&next);
     }
 }
 
 /// The kernel called our handler with our flags and mask: applies those of the program's. The mask
 /// ends with the frame.
-fn own_mask(signal: c_int, interrupted: &sigset_t) {
+fn own_mask(signal: c_int, interrupted: Mask) {
     let action = dispositions::with(signal, |action| {
         let now = *action;
         if let Some(a) = action.as_mut().filter(|a| a.sa_flags & SA_RESETHAND != 0) {
@@ -66,8 +68,7 @@ fn own_mask(signal: c_int, interrupted: &sigset_t) {
     if let Some(Some(action)) = action {
         let own = if action.sa_flags & SA_NODEFER == 0 { kernel::bit(signal) } else { 0 };
         // SIGTRAP blocked would kill at the next breakpoint.
-        let mask = (masks::of(interrupted) | masks::of(&action.sa_mask) | own)
-            & !kernel::bit(libc::SIGTRAP);
+        let mask = (interrupted | masks::of(&action.sa_mask) | own) & !kernel::bit(SIGTRAP);
         kernel::block(mask);
     }
 }
