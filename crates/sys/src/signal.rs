@@ -27,6 +27,11 @@ pub const SIG_UNBLOCK: i32 = 1;
 /// The set is what is blocked.
 pub const SIG_SETMASK: i32 = 2;
 
+/// Instead of a handler's address: what the kernel does by itself.
+pub const SIG_DFL: usize = 0;
+/// Instead of a handler's address: nothing happens.
+pub const SIG_IGN: usize = 1;
+
 /// The handler gets three arguments.
 pub const SA_SIGINFO: u64 = 4;
 /// The handler runs on the signal stack, where there is one.
@@ -35,6 +40,9 @@ pub const SA_ONSTACK: u64 = 0x0800_0000;
 pub const SA_RESTART: u64 = 0x1000_0000;
 /// The signal itself is not blocked in its handler.
 pub const SA_NODEFER: u64 = 0x4000_0000;
+
+/// The handler runs once; then the signal does what the kernel does by itself.
+pub const SA_RESETHAND: u64 = 0x8000_0000;
 
 /// There is no signal stack.
 pub const SS_DISABLE: i32 = 2;

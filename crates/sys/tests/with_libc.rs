@@ -442,6 +442,9 @@ fn constants() {
         (SA_ONSTACK as i32, libc::SA_ONSTACK),
         (SA_RESTART as i32, libc::SA_RESTART),
         (SA_NODEFER as i32, libc::SA_NODEFER),
+        (SA_RESETHAND as i32, libc::SA_RESETHAND),
+        (SIG_DFL as i32, libc::SIG_DFL as i32),
+        (SIG_IGN as i32, libc::SIG_IGN as i32),
         (SS_DISABLE, libc::SS_DISABLE),
         (time::CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC),
     ];

@@ -8,8 +8,8 @@
 //! | [`crate::arch::x86_64::tls`] | where a thread's words are: thread-local storage that the loader has given out |
 //! | `percpu::host` | how the end of a thread is noticed |
 //!
-//! The types of signal frames and dispositions in [`crate::signals`] are those of the C library's
-//! headers, for the program speaks it.
+//! What it says of signals is in the words of its headers ([`crate::c_signals`]): so does the
+//! program.
 
 mod c_library;
 

@@ -99,6 +99,7 @@ mod arch;
 mod back_branches;
 mod batch;
 mod breakpoint;
+mod c_signals;
 mod chunk;
 mod consumer;
 mod context;

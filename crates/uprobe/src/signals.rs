@@ -6,6 +6,9 @@
 //! through a wrapper that shows it a frame in its own code, also when the signal arrived in a stub.
 //! A child of `vfork`, which runs on its parent's memory, changes nothing for its parent. SIGTRAP
 //! and SIGILL reach the program only when the trap is not the engine's.
+//!
+//! What is passed is what the program's C library has in its headers ([`SignalAction`],
+//! [`SignalSet`]), wherever its types come from.
 #![allow(unsafe_code)]
 
 mod dispositions;
@@ -17,11 +20,14 @@ mod wrap;
 use crate::arch::x86_64::frame::{Frame, Info};
 use crate::thread_state::{Busy, busy, set_busy};
 use crate::{host, kernel, sealed, wipe_on_fork};
-use libc::{
-    SA_RESETHAND, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_ERR, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK,
-    SIGILL, SIGTRAP, c_int, sigset_t,
+use core::ffi::c_int;
+use core::ptr;
+use sys::signal::{
+    SA_RESETHAND, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, SIGILL,
+    SIGTRAP,
 };
 
+pub use crate::c_signals::{SignalAction, SignalSet};
 pub use masks::pending;
 pub use traps::adopt;
 
@@ -32,11 +38,7 @@ pub use traps::adopt;
 ///
 /// # Context
 /// Signal-safe; blocks signals for its duration.
-pub unsafe fn sigaction(
-    signal: c_int,
-    new: *const libc::sigaction,
-    old: *mut libc::sigaction,
-) -> c_int {
+pub unsafe fn sigaction(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int {
     if wipe_on_fork::is_borrowed() {
         // SAFETY: the caller's pointers.
         return unsafe { of_borrower(signal, new, old) };
@@ -44,18 +46,16 @@ pub unsafe fn sigaction(
     // SAFETY: the caller's pointer.
     let asked = unsafe { new.as_ref() }.copied();
     let result = dispositions::with(signal, |mine| {
-        // SAFETY: zero is a valid sigaction.
-        let mut before: libc::sigaction = unsafe { core::mem::zeroed() };
+        let mut before = SignalAction::DEFAULT;
         let reserved = dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL);
         let real = asked.map(|a| wrapped(&a));
-        let real =
-            real.as_ref().filter(|_| !reserved).map_or(core::ptr::null(), core::ptr::from_ref);
+        let real = real.as_ref().filter(|_| !reserved).map_or(ptr::null(), ptr::from_ref);
         // SAFETY: `real` is null or a sigaction that lives through the call.
         let result = unsafe { host::sigaction(signal, real, &raw mut before) };
         if result == 0 {
             // One-shot handlers that ran are the default again: the kernel knows.
-            let spent = before.sa_sigaction == SIG_DFL
-                && mine.is_some_and(|m| m.sa_flags & SA_RESETHAND != 0);
+            let spent = before.handler == SIG_DFL
+                && mine.is_some_and(|m| m.flags & SA_RESETHAND as c_int != 0);
             let known = mine.filter(|_| !spent || reserved);
             // SAFETY: the caller's pointer.
             if let Some(old) = unsafe { old.as_mut() } {
@@ -76,42 +76,36 @@ pub unsafe fn sigaction(
 ///
 /// # Safety
 /// As there.
-unsafe fn of_borrower(
-    signal: c_int,
-    new: *const libc::sigaction,
-    old: *mut libc::sigaction,
-) -> c_int {
+unsafe fn of_borrower(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int {
     let reserved = dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL);
     // SAFETY: the caller's pointer.
     let asked = unsafe { new.as_ref() }.map(|asked| trappable(*asked));
-    let real = asked.as_ref().filter(|_| !reserved).map_or(core::ptr::null(), core::ptr::from_ref);
-    // SAFETY: zero is a valid sigaction.
-    let mut before: libc::sigaction = unsafe { core::mem::zeroed() };
+    let real = asked.as_ref().filter(|_| !reserved).map_or(ptr::null(), ptr::from_ref);
+    let mut before = SignalAction::DEFAULT;
     // SAFETY: `real` is null or a sigaction that lives through the call.
     let result = unsafe { host::sigaction(signal, real, &raw mut before) };
     if result == 0
         // SAFETY: the caller's pointer.
         && let Some(old) = unsafe { old.as_mut() }
     {
-        let inherited = reserved || before.sa_sigaction == wrapper as *const () as usize;
+        let inherited = reserved || before.handler == wrapper as *const () as usize;
         *old = dispositions::look(signal).filter(|_| inherited).unwrap_or(before);
     }
     result
 }
 
 /// With a mask under which a breakpoint inside the handler can trap.
-fn trappable(mut action: libc::sigaction) -> libc::sigaction {
-    let mask = masks::of(&action.sa_mask) & !kernel::bit(SIGTRAP);
-    masks::set(&mut action.sa_mask, mask);
+fn trappable(mut action: SignalAction) -> SignalAction {
+    action.mask.signals &= !kernel::bit(SIGTRAP);
     action
 }
 
 /// What the kernel is told instead.
-fn wrapped(asked: &libc::sigaction) -> libc::sigaction {
+fn wrapped(asked: &SignalAction) -> SignalAction {
     let mut real = trappable(*asked);
-    if asked.sa_sigaction != SIG_DFL && asked.sa_sigaction != SIG_IGN {
-        real.sa_sigaction = wrapper as *const () as usize;
-        real.sa_flags |= SA_SIGINFO;
+    if asked.handler != SIG_DFL && asked.handler != SIG_IGN {
+        real.handler = wrapper as *const () as usize;
+        real.flags |= SA_SIGINFO as c_int;
     }
     real
 }
@@ -122,18 +116,11 @@ fn wrapped(asked: &libc::sigaction) -> libc::sigaction {
 /// # Safety
 /// `handler` is `SIG_DFL`, `SIG_IGN` or a signal handler.
 pub unsafe fn signal(signal: c_int, handler: usize, flags: c_int) -> usize {
-    // SAFETY: zero is a valid sigaction.
-    let mut new: libc::sigaction = unsafe { core::mem::zeroed() };
-    // SAFETY: as above.
-    let mut old: libc::sigaction = unsafe { core::mem::zeroed() };
-    new.sa_sigaction = handler;
-    new.sa_flags = flags;
+    const SIG_ERR: usize = usize::MAX;
+    let (new, mut old) = (SignalAction::new(handler, flags, 0), SignalAction::DEFAULT);
     // SAFETY: two sigactions that live through the call.
-    if unsafe { sigaction(signal, &raw const new, &raw mut old) } == 0 {
-        old.sa_sigaction
-    } else {
-        SIG_ERR
-    }
+    let result = unsafe { sigaction(signal, &raw const new, &raw mut old) };
+    if result == 0 { old.handler } else { SIG_ERR }
 }
 
 /// What the kernel calls instead of a handler of the program.
@@ -160,14 +147,14 @@ extern "C" fn wrapper(signal: c_int, info: *mut Info, frame: *mut Frame) {
 ///
 /// # Context
 /// Signal-safe.
-pub unsafe fn mask(how: c_int, new: *const sigset_t, old: *mut sigset_t) -> c_int {
+pub unsafe fn mask(how: c_int, new: *const SignalSet, old: *mut SignalSet) -> c_int {
     // SAFETY: the caller's pointer.
-    let asked = unsafe { new.as_ref() }.map(masks::of);
+    let asked = unsafe { new.as_ref() }.map(|set| set.signals);
     let blocked = masks::blocks_traps();
     let real = asked.map(|mask| {
         if how == SIG_UNBLOCK { mask } else { mask & !masks::INTERNAL & !kernel::bit(SIGTRAP) }
     });
-    let real = real.as_ref().map_or(0, |mask| core::ptr::from_ref(mask).expose_provenance());
+    let real = real.as_ref().map_or(0, |mask| ptr::from_ref(mask).expose_provenance());
     // SAFETY: a mask that lives through the call, and the caller's pointer.
     let error = unsafe { kernel::rt_sigprocmask(how, real, old.expose_provenance()) };
     if error != 0 {
@@ -175,7 +162,7 @@ pub unsafe fn mask(how: c_int, new: *const sigset_t, old: *mut sigset_t) -> c_in
     }
     // SAFETY: the caller's pointer, to which the kernel has written.
     if let Some(old) = unsafe { old.as_mut() }.filter(|_| blocked) {
-        masks::set(old, masks::of(old) | kernel::bit(SIGTRAP));
+        old.signals |= kernel::bit(SIGTRAP);
     }
     if let Some(mask) = asked {
         let named = mask & kernel::bit(SIGTRAP) != 0;

@@ -271,7 +271,8 @@ fn slow_code_has_a_stack_of_its_own() {
     assert_eq!(
         // SAFETY: a handler that only calls a probed function.
         unsafe {
-            uprobe::signals::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut())
+            let action = (&raw const action).cast();
+            uprobe::signals::sigaction(libc::SIGUSR2, action, std::ptr::null_mut())
         },
         0
     );

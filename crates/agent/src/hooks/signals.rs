@@ -15,7 +15,7 @@ unsafe extern "C" fn sigaction(
     old: *mut libc::sigaction,
 ) -> c_int {
     // SAFETY: the caller's pointers.
-    unsafe { uprobe::signals::sigaction(signal, new, old) }
+    unsafe { uprobe::signals::sigaction(signal, new.cast(), old.cast()) }
 }
 
 /// `signal(2)` with the BSD meaning, as glibc has it.
@@ -75,7 +75,7 @@ unsafe extern "C" fn __sysv_signal(number: c_int, handler: sighandler_t) -> sigh
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C" fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int {
     // SAFETY: the caller's pointers.
-    let error = unsafe { uprobe::signals::mask(how, set, old) };
+    let error = unsafe { uprobe::signals::mask(how, set.cast(), old.cast()) };
     if error == 0 {
         return 0;
     }
@@ -109,5 +109,5 @@ unsafe extern "C" fn pthread_sigmask(
     old: *mut sigset_t,
 ) -> c_int {
     // SAFETY: the caller's pointers.
-    unsafe { uprobe::signals::mask(how, set, old) }
+    unsafe { uprobe::signals::mask(how, set.cast(), old.cast()) }
 }

@@ -1,7 +1,8 @@
 //! A process with glibc.
 #![allow(unsafe_code)]
 
-use libc::c_int;
+use crate::c_signals::SignalAction;
+use core::ffi::c_int;
 
 /// Runs code that may call the C library; the thread's `errno` is afterwards what it was.
 ///
@@ -41,18 +42,19 @@ pub(crate) fn first_stack_end() -> u64 {
 unsafe extern "C" {
     /// glibc's own name for `sigaction`, which a preloaded object that offers `sigaction` does not
     /// catch.
-    fn __sigaction(signal: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int;
+    fn __sigaction(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int;
 }
 
 /// `sigaction(2)` as the program would get it without the engine: with the C library's way back
-/// from handlers, and without the signals that it keeps for itself.
+/// from handlers, and without the signals that it keeps for itself. 0, or -1 and an error number in
+/// `errno`.
 ///
 /// # Safety
 /// As `sigaction(2)`.
 pub(crate) unsafe fn sigaction(
     signal: c_int,
-    new: *const libc::sigaction,
-    old: *mut libc::sigaction,
+    new: *const SignalAction,
+    old: *mut SignalAction,
 ) -> c_int {
     // SAFETY: the caller's.
     unsafe { __sigaction(signal, new, old) }

@@ -12,11 +12,13 @@
 //! that another thread of the parent was writing may be partly the old one.
 #![allow(unsafe_code)]
 
+use crate::c_signals::SignalAction;
 use crate::kernel;
 use crate::wipe_on_fork::Lock;
 use core::cell::UnsafeCell;
+use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use libc::{c_int, sigaction};
+use sys::signal::SIG_DFL;
 
 /// Signals that there are on Linux, and number 0.
 pub(super) const SIGNALS: usize = 65;
@@ -25,7 +27,7 @@ struct Entry {
     /// The program's handler, `SIG_DFL` or `SIG_IGN`.
     handler: AtomicUsize,
     /// What the program gave `sigaction` last. `None`: nothing yet, the kernel knows.
-    action: UnsafeCell<Option<sigaction>>,
+    action: UnsafeCell<Option<SignalAction>>,
 }
 
 // SAFETY: `action` is only touched by the lock's holder.
@@ -35,7 +37,7 @@ static TABLE: [Entry; SIGNALS] =
     [const { Entry { handler: AtomicUsize::new(0), action: UnsafeCell::new(None) } }; SIGNALS];
 
 /// Runs `f` on what the program asked for this signal, alone.
-pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<sigaction>) -> R) -> Option<R> {
+pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<SignalAction>) -> R) -> Option<R> {
     let number = usize::try_from(signal).ok()?;
     let entry = TABLE.get(number)?;
     let mask = kernel::block(kernel::ALL);
@@ -46,7 +48,7 @@ pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<sigaction>) -> R
         if let Some(action) = action {
             // Release: whoever calls the handler comes after what the program did before it
             // installed it.
-            entry.handler.store(action.sa_sigaction, Ordering::Release);
+            entry.handler.store(action.handler, Ordering::Release);
         }
         result
     });
@@ -56,7 +58,7 @@ pub(super) fn with<R>(signal: c_int, f: impl FnOnce(&mut Option<sigaction>) -> R
 
 /// What the program asked for last, in a child of `vfork`: as its parent's thread left it, for that
 /// waits. `None`: nothing yet.
-pub(super) fn look(signal: c_int) -> Option<sigaction> {
+pub(super) fn look(signal: c_int) -> Option<SignalAction> {
     let entry = TABLE.get(usize::try_from(signal).ok()?)?;
     // SAFETY: another thread of the parent may write the same entry just now, as it may change the
     // disposition itself while a child is made; volatile: each word is the old one or the new one.
@@ -69,7 +71,7 @@ pub(super) fn look(signal: c_int) -> Option<sigaction> {
 pub(super) fn handler(signal: c_int) -> usize {
     TABLE
         .get(usize::try_from(signal).unwrap_or(0))
-        .map_or(libc::SIG_DFL, |e| e.handler.load(Ordering::Acquire))
+        .map_or(SIG_DFL, |e| e.handler.load(Ordering::Acquire))
 }
 
 static TRAPS_ARE_OURS: AtomicBool = AtomicBool::new(false);

@@ -3,11 +3,9 @@
 //! sends meanwhile waits until it is unblocked.
 //!
 //! The word is the thread's own, written by it and its handlers.
-#![allow(unsafe_code)]
 
 use crate::arch::x86_64::tls::{self, TRAPS};
 use crate::kernel::{self, Mask, bit};
-use libc::sigset_t;
 use sys::signal::SIGTRAP;
 
 /// The program has blocked SIGTRAP.
@@ -16,18 +14,6 @@ const BLOCKED: usize = 1;
 const PENDING: usize = 2;
 /// Signals for glibc's own use: it does not let the program block them.
 pub(super) const INTERNAL: Mask = bit(32) | bit(33);
-
-/// The kernel's part of a set.
-pub(super) fn of(set: &sigset_t) -> Mask {
-    // SAFETY: a signal set begins with the kernel's 64 bits.
-    unsafe { core::ptr::from_ref(set).cast::<Mask>().read() }
-}
-
-/// Changes the kernel's part of a set.
-pub(super) fn set(set: &mut sigset_t, mask: Mask) {
-    // SAFETY: as above.
-    unsafe { core::ptr::from_mut(set).cast::<Mask>().write(mask) };
-}
 
 /// Whether the program believes that SIGTRAP is blocked in this thread.
 pub(super) fn blocks_traps() -> bool {

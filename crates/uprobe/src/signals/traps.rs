@@ -4,12 +4,14 @@
 use super::dispositions::{self, handler};
 use super::{masks, stack, wrap};
 use crate::arch::x86_64::frame::{Frame, Info};
+use crate::c_signals::SignalAction;
 use crate::trap_table::{self, Meaning};
 use crate::{breakpoint, host, kernel};
 use core::ffi::c_int;
 use core::ptr;
-use libc::{SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN};
-use sys::signal::{SIG_UNBLOCK, SIGILL, SIGTRAP};
+use sys::signal::{
+    SA_NODEFER, SA_ONSTACK, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK, SIGILL, SIGTRAP,
+};
 
 const INT3: u8 = 0xcc;
 /// `si_code` of a trap by `int3`.
@@ -23,20 +25,15 @@ pub(crate) fn install() {
     }
     for signal in [SIGTRAP, SIGILL] {
         dispositions::with(signal, |action| {
-            // SAFETY: zero is a valid sigaction.
-            let mut old: libc::sigaction = unsafe { core::mem::zeroed() };
-            // SAFETY: as above.
-            let mut new: libc::sigaction = unsafe { core::mem::zeroed() };
-            new.sa_sigaction = trapped as *const () as usize;
+            let mut old = SignalAction::DEFAULT;
+            let handler = trapped as *const () as usize;
             // NODEFER: what the handler calls may be probed by a breakpoint, and a blocked SIGTRAP
             // would kill.
-            new.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+            let flags = (SA_SIGINFO | SA_ONSTACK | SA_NODEFER) as c_int;
             // Everything else waits: a profiler's signal would find a frame that is being
             // rewritten.
-            masks::set(
-                &mut new.sa_mask,
-                kernel::ALL & !(kernel::bit(SIGTRAP) | kernel::bit(SIGILL)),
-            );
+            let mask = kernel::ALL & !(kernel::bit(SIGTRAP) | kernel::bit(SIGILL));
+            let new = SignalAction::new(handler, flags, mask);
             // SAFETY: a handler for the life of the process.
             if unsafe { host::sigaction(signal, &raw const new, &raw mut old) } == 0
                 && action.is_none()
@@ -114,10 +111,8 @@ fn forward(signal: c_int, code: c_int, info: *mut Info, frame: &mut Frame) {
 /// Restores the default and makes it happen again, so that the core shows the program and not this
 /// handler.
 fn die(signal: c_int, code: c_int, frame: &mut Frame) {
-    // SAFETY: zero is a valid sigaction, and means SIG_DFL.
-    let default: libc::sigaction = unsafe { core::mem::zeroed() };
     // SAFETY: restores the default.
-    unsafe { host::sigaction(signal, &raw const default, ptr::null_mut()) };
+    unsafe { host::sigaction(signal, &SignalAction::DEFAULT, ptr::null_mut()) };
     if signal == SIGTRAP && code == SI_KERNEL {
         let mut registers = frame.registers();
         registers.rip = registers.rip.wrapping_sub(1);

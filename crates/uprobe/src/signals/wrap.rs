@@ -7,9 +7,8 @@ use crate::arch::x86_64::frame::{Frame, Info};
 use crate::kernel::Mask;
 use crate::{kernel, stubs};
 use core::ffi::c_int;
-use libc::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN};
 use patch::Registers;
-use sys::signal::{SIGILL, SIGTRAP};
+use sys::signal::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP};
 
 /// Calls the program's handler with a frame that shows the program's own code. `install` is for a
 /// handler that blocks SIGTRAP: see [`masks::block_traps`].
@@ -60,15 +59,16 @@ fn go_on(frame: &mut Frame, shown: &Registers, interrupted: &Registers) {
 fn own_mask(signal: c_int, interrupted: Mask) {
     let action = dispositions::with(signal, |action| {
         let now = *action;
-        if let Some(a) = action.as_mut().filter(|a| a.sa_flags & SA_RESETHAND != 0) {
-            a.sa_sigaction = SIG_DFL;
+        if let Some(a) = action.as_mut().filter(|a| a.flags & SA_RESETHAND as c_int != 0) {
+            a.handler = SIG_DFL;
         }
         now
     });
     if let Some(Some(action)) = action {
-        let own = if action.sa_flags & SA_NODEFER == 0 { kernel::bit(signal) } else { 0 };
+        let deferred = action.flags & SA_NODEFER as c_int == 0;
+        let own = if deferred { kernel::bit(signal) } else { 0 };
         // SIGTRAP blocked would kill at the next breakpoint.
-        let mask = (interrupted | masks::of(&action.sa_mask) | own) & !kernel::bit(SIGTRAP);
+        let mask = (interrupted | action.mask.signals | own) & !kernel::bit(SIGTRAP);
         kernel::block(mask);
     }
 }

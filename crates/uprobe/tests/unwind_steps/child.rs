@@ -87,8 +87,8 @@ pub(crate) fn install(signal: c_int, handler: extern "C" fn(c_int)) {
     // SAFETY: zero is a valid sigaction.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
+    let action = (&raw const action).cast();
     // SAFETY: a valid action and no place for the old one.
-    let result =
-        unsafe { uprobe::signals::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    let result = unsafe { uprobe::signals::sigaction(signal, action, std::ptr::null_mut()) };
     assert_eq!(result, 0);
 }

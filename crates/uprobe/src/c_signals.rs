@@ -1,0 +1,66 @@
+//! Signals as the headers of C libraries have them: what a program gives to its `sigaction` and its
+//! `sigprocmask`. glibc and musl agree on x86-64.
+
+use crate::kernel::Mask;
+
+/// `sigset_t`: likewise.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SignalSet {
+    /// The kernel's: signal n is bit n - 1.
+    pub(crate) signals: Mask,
+    /// For more signals than there are.
+    room: [u64; 15],
+}
+
+/// `struct sigaction`: a pointer to the one of the crate `libc` can be cast to this.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SignalAction {
+    /// Address of the handler, or 0 (default), or 1 (ignored).
+    pub(crate) handler: usize,
+    /// What is blocked meanwhile.
+    pub(crate) mask: SignalSet,
+    /// `SA_*`.
+    pub(crate) flags: i32,
+    /// Where the handler returns to: the C library's business.
+    restorer: usize,
+}
+
+impl SignalAction {
+    /// What the kernel does by itself.
+    pub(crate) const DEFAULT: Self = Self::new(0, 0, 0);
+
+    /// What is to be done; `mask` is blocked meanwhile.
+    pub(crate) const fn new(handler: usize, flags: i32, mask: Mask) -> Self {
+        Self { handler, mask: SignalSet { signals: mask, room: [0; 15] }, flags, restorer: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SignalAction, SignalSet};
+    use core::mem::offset_of;
+    use libc::{sigaction, sigset_t};
+
+    #[test]
+    fn as_the_c_library_has_them() {
+        assert_eq!(size_of::<SignalSet>(), size_of::<sigset_t>());
+        assert_eq!(align_of::<SignalSet>(), align_of::<sigset_t>());
+        assert_eq!(size_of::<SignalAction>(), size_of::<sigaction>());
+        assert_eq!(align_of::<SignalAction>(), align_of::<sigaction>());
+        let ours = [
+            offset_of!(SignalAction, handler),
+            offset_of!(SignalAction, mask),
+            offset_of!(SignalAction, flags),
+            offset_of!(SignalAction, restorer),
+        ];
+        let theirs = [
+            offset_of!(sigaction, sa_sigaction),
+            offset_of!(sigaction, sa_mask),
+            offset_of!(sigaction, sa_flags),
+            offset_of!(sigaction, sa_restorer),
+        ];
+        assert_eq!(ours, theirs);
+    }
+}
