@@ -16,6 +16,12 @@ impl Descriptor {
         again(|| file::openat(AT_FDCWD, path, flags | O_CLOEXEC, 0)).ok().map(Self)
     }
 
+    /// Opens a file of this process in /proc. The thread's own, where there is one (Linux 3.17):
+    /// the process's cannot be used when its first thread has ended.
+    pub(crate) fn open_own(of_thread: &CStr, of_process: &CStr, flags: i32) -> Option<Self> {
+        Self::open(of_thread, flags).or_else(|| Self::open(of_process, flags))
+    }
+
     /// A new file in memory.
     pub(crate) fn in_memory(name: &CStr) -> Option<Self> {
         file::memfd_create(name, MFD_CLOEXEC).ok().map(Self)

@@ -110,6 +110,8 @@ mod host;
 mod image;
 mod instance;
 mod kernel;
+#[cfg(test)]
+mod leaderless;
 mod lists;
 mod live;
 mod looks;

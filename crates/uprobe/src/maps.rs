@@ -24,7 +24,8 @@ pub(crate) fn read() -> Vec<Mapping> {
     // Of the heap: the caller's stack may be a small one. The kernel gives a page at a time.
     let mut text = vec![0; 4096];
     let (mut mappings, mut lines) = (Vec::new(), Lines::default());
-    if let Some(file) = Descriptor::open(c"/proc/self/maps", O_RDONLY) {
+    let (of_thread, of_process) = (c"/proc/thread-self/maps", c"/proc/self/maps");
+    if let Some(file) = Descriptor::open_own(of_thread, of_process, O_RDONLY) {
         loop {
             let part = file.read(&mut text);
             if part == 0 {
@@ -157,6 +158,7 @@ mod tests {
 
     use super::{Lines, Mapping, gaps, hex, is_readable, read, usable_gaps};
     use crate::descriptor::Descriptor;
+    use crate::leaderless;
     use alloc::vec::Vec;
     use core::ptr;
     use sys::memory::{MAP_PRIVATE, PROT_READ, munmap};
@@ -256,6 +258,14 @@ mod tests {
         assert!(lines.abs_diff(mappings.len()) < 100);
         // SAFETY: mapped above, and nobody looks at it.
         unsafe { munmap(ptr::with_exposed_provenance_mut(named), 4096) }.expect("it is there");
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_read() {
+        assert!(leaderless::ask(|| {
+            let here = &raw const HERE as u64;
+            read().iter().any(|m| m.range.contains(&here))
+        }));
     }
 
     static HERE: u8 = 0;

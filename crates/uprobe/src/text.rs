@@ -23,7 +23,8 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn open() -> Self {
-        Self { memory: Descriptor::open(c"/proc/self/mem", O_WRONLY) }
+        let (of_thread, of_process) = (c"/proc/thread-self/mem", c"/proc/self/mem");
+        Self { memory: Descriptor::open_own(of_thread, of_process, O_WRONLY) }
     }
 
     /// Writes `bytes` at `at`, mapped code. False: the system does not allow it, nothing was
@@ -50,4 +51,49 @@ fn write_protected(at: u64, bytes: &[u8]) -> bool {
     // SAFETY: back to what code has.
     let _ = unsafe { memory::mprotect(pages, len, PROT_READ | PROT_EXEC) };
     true
+}
+
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests {
+    use super::Text;
+    use crate::leaderless;
+    use core::ptr;
+    use sys::memory::{PAGE, PROT_EXEC, PROT_READ, mprotect, pages};
+
+    /// Writes to a page that cannot be written, and looks whether it is what it was otherwise.
+    fn through_protections() -> bool {
+        let page = pages(PAGE).expect("memory").as_ptr();
+        // SAFETY: nobody uses it.
+        unsafe { mprotect(page, PAGE, PROT_READ | PROT_EXEC) }.expect("a page of ours");
+        let at = page.addr() as u64;
+        let text = Text::open();
+        let by_file = text.memory.as_ref().is_some_and(|memory| memory.write(b"one", at));
+        let by_all = text.write(at + 3, b"two");
+        // SAFETY: mapped, and nobody writes any more.
+        let there = unsafe { ptr::read(page.cast::<[u8; 6]>()) };
+        by_file && by_all && there == *b"onetwo"
+    }
+
+    #[test]
+    fn code_is_written_by_its_file() {
+        assert!(through_protections());
+    }
+
+    #[test]
+    fn code_is_written_when_the_first_thread_has_ended() {
+        assert!(leaderless::ask(through_protections));
+    }
+
+    #[test]
+    fn where_there_is_no_file_pages_are_made_writable() {
+        let page = pages(PAGE).expect("memory").as_ptr();
+        // SAFETY: nobody uses it.
+        unsafe { mprotect(page, PAGE, PROT_READ | PROT_EXEC) }.expect("a page of ours");
+        let at = page.addr() as u64;
+        assert!(Text { memory: None }.write(at + 1, b"x"));
+        // SAFETY: mapped.
+        assert_eq!(unsafe { page.add(1).read() }, b'x');
+        assert!(!Text::open().write(u64::from(u32::MAX) << 32, b"x"), "nobody's");
+    }
 }
