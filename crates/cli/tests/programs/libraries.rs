@@ -89,8 +89,12 @@ fn all_objects() {
     plugins.specs(&["*:*"]).check();
 }
 
+const WAYS: [&str; 7] =
+    ["relative", "memory", "unlinked", "replaced", "rewritten", "namespaces", "leaderless"];
+
 /// Which file a library is does not follow from its name: relative ones, memory files, files that
-/// are gone, replaced or rewritten, and namespaces of the loader. With build-ids and without.
+/// are gone, replaced or rewritten, namespaces of the loader, and a process whose first thread has
+/// ended. With build-ids and without.
 #[test]
 fn the_file_that_is_mapped() {
     let library = |factor: u32, flag: &str| {
@@ -99,7 +103,7 @@ fn the_file_that_is_mapped() {
     };
     let program = Target::new("opened.c").build();
     for flag in ["-Wl,--build-id=sha1", "-Wl,--build-id=none"] {
-        for what in ["relative", "memory", "unlinked", "replaced", "rewritten", "namespaces"] {
+        for what in WAYS {
             let directory = tempfile::tempdir().expect("a temporary directory");
             let case = Case::new(&program).arg(what).arg(library(2, flag)).arg(library(3, flag));
             let case = case.arg(directory.path());
