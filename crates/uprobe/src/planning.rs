@@ -112,11 +112,15 @@ fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec
     original(state, mappings, range.start..end).or_else(|| original(state, mappings, range))
 }
 
-/// Whether the original bytes at an address are these.
+/// Whether the original bytes at an address are these: of functions that are moved as a whole,
+/// hundreds.
 fn has(state: &State, mappings: &[Mapping], at: u64, bytes: &[u8]) -> bool {
-    let mut there = [0; LONGEST_PATCH];
-    let there = there.get_mut(..bytes.len());
-    there.is_some_and(|there| copy_original(state, mappings, at, there) && there == bytes)
+    const PART: usize = 32;
+    let mut there = [0; PART];
+    bytes.chunks(PART).zip((at..).step_by(PART)).all(|(bytes, at)| {
+        let there = &mut there[..bytes.len()];
+        copy_original(state, mappings, at, there) && there == bytes
+    })
 }
 
 /// The bytes in a range, as they are without our patches.
@@ -163,5 +167,36 @@ impl State {
         // Behind an endbr64, if there is one.
         let site = [at, at + 4].iter().find_map(|site| self.sites.get(site));
         site.and_then(|site| site.branch_targets.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{State, has, maps};
+
+    /// No two parts of it are the same.
+    static BYTES: [u8; 512] = {
+        let mut bytes = [0; 512];
+        let mut n = 0;
+        while n < bytes.len() {
+            bytes[n] = (n / 2 + n % 3) as u8;
+            n += 1;
+        }
+        bytes
+    };
+
+    #[test]
+    fn bytes_of_any_length_are_compared() {
+        let (state, mappings) = (State::default(), maps::read());
+        let at = BYTES.as_ptr().expose_provenance() as u64;
+        for len in [0, 1, 31, 32, 33, 64, 65, 512] {
+            assert!(has(&state, &mappings, at, &BYTES[..len]), "{len}");
+            for wrong in 0..len {
+                let mut bytes = BYTES;
+                bytes[wrong] ^= 1;
+                assert!(!has(&state, &mappings, at, &bytes[..len]), "{wrong} of {len}");
+            }
+        }
+        assert!(!has(&state, &mappings, 0, &[0]), "nothing is there");
     }
 }

@@ -91,9 +91,10 @@ mod tests {
         // SAFETY: nobody uses it.
         unsafe { mprotect(page, PAGE, PROT_READ | PROT_EXEC) }.expect("a page of ours");
         let at = page.addr() as u64;
+        let second = page.wrapping_add(1);
         assert!(Text { memory: None }.write(at + 1, b"x"));
         // SAFETY: mapped.
-        assert_eq!(unsafe { page.add(1).read() }, b'x');
+        assert_eq!(unsafe { second.read() }, b'x');
         assert!(!Text::open().write(u64::from(u32::MAX) << 32, b"x"), "nobody's");
     }
 }
