@@ -244,7 +244,7 @@ fn inlined_functions_of_other_languages() {
         (&cpp, "*deep", &format!("{nameless}Secret::Inner::deep is inlined at 1 place in t_all")),
         (&cpp, "app::fixed", &format!("app::fixed is inlined at 2 places in {nameless}t_hidden,")),
         (&cpp, "for_c", ": for_c is inlined at 1 place in t_all"),
-        (&rust, "*::app::Counter::bump", "app::Counter::bump is inlined at 2 places in"),
+        (&rust, "*::app::Counter::bump", "bump is inlined at 2 places in"),
     ] {
         let line = refusal(spec, program);
         assert!(line.contains(expected), "{spec}: {line}");
