@@ -130,16 +130,17 @@ impl Server {
     }
 }
 
-/// A port above 20000 that nobody listens on.
+/// A port from 20000 to 32000 that nobody listens on: those above are given to whoever asks for any.
 fn free_port() -> io::Result<u16> {
-    let start = std::process::id() % 20_000;
-    let ports = (0..20_000).map(|n| 20_001 + ((start + n * 7) % 20_000) as u16);
+    const COUNT: u32 = 12_000;
+    let start = std::process::id() % COUNT;
+    let ports = (0..COUNT).map(|n| 20_000 + ((start + n * 7) % COUNT) as u16);
     for port in ports {
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
     }
-    Err(io::Error::other("no free port between 20001 and 40000"))
+    Err(io::Error::other("no free port between 20000 and 32000"))
 }
 
 fn pid_behind(port: u16) -> Option<u32> {

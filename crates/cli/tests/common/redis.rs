@@ -17,15 +17,28 @@ pub(crate) struct Server {
     directory: tempfile::TempDir,
 }
 
-/// A port above 20000 that nobody uses at the moment, and that no other test of this process gets.
+/// A port from 20000 to 32000 that nobody uses at the moment, and that no other test of this process
+/// gets. Those above are given to whoever asks for any: other servers, and clients, of which one
+/// that connects to its own port hears itself.
 fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 20_000).expect("below 20,000");
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("below the count");
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| first + TAKEN.fetch_add(1, Ordering::Relaxed))
+    std::iter::repeat_with(|| FIRST + (start + TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT)
         .take(10_000)
         .find(free)
         .expect("some port is free")
+}
+
+/// Whether a redis server answers there.
+fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut answer = [0; 7];
+    let asked = stream.set_read_timeout(Some(Duration::from_secs(10)));
+    let asked = asked.and_then(|()| stream.write_all(b"PING\r\n"));
+    asked.and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer == *b"+PONG\r\n"
 }
 
 impl Server {
@@ -73,7 +86,7 @@ impl Server {
         wait_until("redis-server answers", || {
             let ended = server.running.child.try_wait().expect("ours");
             assert!(ended.is_none(), "the server ended: {ended:?}\n{}", server.errors());
-            TcpStream::connect(("127.0.0.1", server.port)).is_ok()
+            answers(server.port)
         });
         server
     }
