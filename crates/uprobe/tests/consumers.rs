@@ -364,6 +364,7 @@ unsafe extern "C" {
 /// A handler that never returns leaves a consumer for good. The thread's next hits are hits again.
 #[test]
 fn consumers_that_are_left_by_a_handler() {
+    // One of its own: SIGUSR2 is another test's, which runs beside this one.
     static SEEN: AtomicU64 = AtomicU64::new(0);
     extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: the kernel gives the frame.
@@ -374,7 +375,7 @@ fn consumers_that_are_left_by_a_handler() {
         SEEN.fetch_add(1, Ordering::Relaxed);
         if context.argument(0) == Some(7) {
             // SAFETY: to this thread, which has a handler.
-            unsafe { libc::raise(libc::SIGUSR2) };
+            unsafe { libc::raise(libc::SIGURG) };
         }
         Verdict::Skip
     }
@@ -383,7 +384,7 @@ fn consumers_that_are_left_by_a_handler() {
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
     // SAFETY: a handler for the life of the process.
-    unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
+    unsafe { libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut()) };
     let site = arm(common::leaf_g as *const () as usize, Kind::Call);
     let id = site
         .attach(Consumer { entry: Some(entry), vectors: Vectors::All, ..nothing() })
