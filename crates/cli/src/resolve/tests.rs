@@ -19,9 +19,13 @@ fn parsed(texts: &[String]) -> Vec<Spec> {
     texts.iter().map(|text| Spec::parse(text)).collect()
 }
 
-/// The addresses of all functions of `path`, with the names that `list` and reports give them.
-fn listed(path: &Path) -> Vec<(u64, String)> {
-    let all = Resolution::new(vec![open(path)], vec![Spec::everything()]).unwrap();
+/// Everything in the program at `path`.
+fn everything(path: &Path) -> Resolution {
+    Resolution::new(vec![open(path)], vec![Spec::everything()]).unwrap()
+}
+
+/// The addresses of all functions of a program, with the names that `list` and reports give them.
+fn listed(all: &Resolution) -> Vec<(u64, String)> {
     let functions = all.selections[0].functions.iter();
     functions.map(|function| (function.address, visible(&function.name).into_owned())).collect()
 }
@@ -34,17 +38,18 @@ fn give_back(path: &Path, shorten: &dyn Fn(&str) -> Vec<String>) -> usize {
 
 /// [`give_back`] of one name in so many.
 fn give_back_every(step: usize, path: &Path, shorten: &dyn Fn(&str) -> Vec<String>) -> usize {
-    let object = visible(open(path).name()).into_owned();
+    let all = everything(path);
+    let object = visible(all.objects[0].name()).into_owned();
     let mut texts = Vec::new();
     let mut addresses = Vec::new();
-    for (address, name) in listed(path).into_iter().step_by(step) {
+    for (address, name) in listed(&all).into_iter().step_by(step) {
         for written in std::iter::once(name.clone()).chain(shorten(&name)) {
             texts.extend([format!("{object}:{written}"), written]);
             addresses.extend([address; 2]);
         }
     }
     let specs = parsed(&texts);
-    let hits = [literal::find(&specs, &open(path), true)];
+    let hits = [literal::find(&specs, &all.objects[0], true)];
     let meanings = meanings(&specs, &hits);
     let named: HashSet<(usize, u64)> = hits[0]
         .iter()
@@ -265,7 +270,8 @@ fn names_that_mean_something_else() {
     for name in ["program", "entry", "a*b", "[", "a:b", "u", "new\nline"] {
         let path = directory.path().join(name);
         fs::write(&path, &file).unwrap();
-        let all: Vec<String> = listed(&path).into_iter().map(|(_, name)| name).collect();
+        let all: Vec<String> =
+            listed(&everything(&path)).into_iter().map(|(_, name)| name).collect();
         for shown in ["\\x1b[31mred\\x1b[0m", "bad\\xff\\xfeutf8\\x80", "new\\nline"] {
             assert!(all.iter().any(|name| name == shown), "{shown} in {all:?}");
         }
