@@ -76,10 +76,10 @@ pub fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     unsafe { syscall3(number::WRITE, fd as isize as usize, at, len) }
 }
 
-/// `pwrite(2)`: as [`write`], at `offset`.
+/// `pwrite(2)`: as [`write()`], at `offset`.
 ///
 /// # Errors
-/// As [`write`]; `ESPIPE` of what cannot be sought.
+/// As [`write()`]; `ESPIPE` of what cannot be sought.
 pub fn pwrite(fd: i32, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
     let (at, len) = (bytes.as_ptr().expose_provenance(), bytes.len());
     // SAFETY: `bytes` is readable for its length.

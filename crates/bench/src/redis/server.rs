@@ -130,7 +130,8 @@ impl Server {
     }
 }
 
-/// A port from 20000 to 32000 that nobody listens on: those above are given to whoever asks for any.
+/// A port from 20000 to 32000 that nobody listens on: those above are given to whoever asks for
+/// any.
 fn free_port() -> io::Result<u16> {
     const COUNT: u32 = 12_000;
     let start = std::process::id() % COUNT;
