@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a thread that cannot be interrupted is waited for, while others stand.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long a process may take to execute a program, on a busy machine.
+const EXECUTES: Duration = Duration::from_secs(5);
+
 /// How long a function of an image may take, unless told otherwise.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -103,9 +106,7 @@ impl Tracer {
     }
 
     pub(crate) fn with_options(target: Target, options: usize) -> Result<Self, Error> {
-        let (pid, tid) = (target.pid(), target.living());
-        let memory = Memory::open(pid, tid).map_err(Error::own("opening the process's memory"))?;
-        let gadget = dead_code(&target, &memory)?;
+        let (memory, gadget) = open(&target)?;
         let (late, helpers) = (Vec::new(), Vec::new());
         let (call_limit, not_send) = (CALL_LIMIT, PhantomData);
         Ok(Self { target, memory, gadget, late, helpers, options, call_limit, not_send })
@@ -275,6 +276,22 @@ fn is_uninterruptible(pid: Tid, tid: Tid) -> bool {
 pub(crate) fn is_in_vfork(pid: Tid, tid: Tid) -> bool {
     let call = Call::read(pid, tid).and_then(|call| call.number);
     call.is_some_and(restart::is_vfork) && is_uninterruptible(pid, tid)
+}
+
+/// The process's memory, and [`dead_code`] in it. While it executes another program there is neither
+/// for a moment: whoever has started a process comes here before that has ended.
+fn open(target: &Target) -> Result<(Memory, u64), Error> {
+    let deadline = Instant::now() + EXECUTES;
+    loop {
+        let memory = Memory::open(target.pid(), target.living());
+        let memory = memory.map_err(Error::own("opening the process's memory"))?;
+        match dead_code(target, &memory) {
+            Err(Error::Busy) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            gadget => return Ok((memory, gadget?)),
+        }
+    }
 }
 
 /// Where code can be put that the program never runs through: between the end of its own code and
