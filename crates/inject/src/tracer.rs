@@ -278,8 +278,8 @@ pub(crate) fn is_in_vfork(pid: Tid, tid: Tid) -> bool {
     call.is_some_and(restart::is_vfork) && is_uninterruptible(pid, tid)
 }
 
-/// The process's memory, and [`dead_code`] in it. While it executes another program there is neither
-/// for a moment: whoever has started a process comes here before that has ended.
+/// The process's memory, and [`dead_code`] in it. While it executes another program there is
+/// neither for a moment: whoever has started a process comes here before that has ended.
 fn open(target: &Target) -> Result<(Memory, u64), Error> {
     let deadline = Instant::now() + EXECUTES;
     loop {
