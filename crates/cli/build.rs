@@ -10,6 +10,7 @@ use std::process::Command;
 const CRATES: &[&str] = &[
     "agent",
     "recorder",
+    "resident",
     "unwind",
     "stackdepot",
     "uprobe",

@@ -2,7 +2,7 @@
 //! states.
 
 use crate::objects::Object;
-use crate::{allocator, overwritten, segment, stacks, watched};
+use crate::{MEMORY, overwritten, segment, stacks, watched};
 use patch::Decisions;
 use std::time::Duration;
 use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
@@ -165,7 +165,7 @@ fn target(object: &Object, function: &Function) -> Option<Target> {
 /// Memory that the agent uses in this process, in bytes.
 pub(crate) fn bytes(engine: &Engine) -> u64 {
     let unwinder = stacks::recorder().map_or(0, |r| r.bytes() as u64);
-    allocator::mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64 + unwinder
+    MEMORY.mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64 + unwinder
 }
 
 /// Whether a process is there, whoever it belongs to.

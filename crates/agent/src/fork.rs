@@ -1,7 +1,7 @@
 //! Fork children: they count in blocks of their own.
 #![allow(unsafe_code)]
 
-use crate::{announce, overwritten, owned, segment, stacks};
+use crate::{announce, overwritten, segment, stacks};
 
 /// Installs the handler.
 pub(crate) fn prepare() {
@@ -28,9 +28,7 @@ unsafe extern "C" fn settle() {
 /// The engine's own handler runs after this one and takes a block for the surviving thread.
 unsafe extern "C" fn child() {
     uprobe::own_code(|| {
-        if let Some(mine) = owned::get() {
-            mine.forget();
-        }
+        segment::forget_blocks();
         segment::forked();
         overwritten::forked();
         stacks::forked();

@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use unwind::ProgramHeader;
@@ -116,26 +116,19 @@ fn found(path: &[u8], shown: Vec<u8>) -> Option<Identity> {
 
 /// The mappings of files, ascending. Empty when /proc is not there.
 fn mappings() -> Vec<Mapping> {
-    let list = fs::read("/proc/self/maps").unwrap_or_default();
-    list.split(|b| *b == b'\n').filter_map(parse).collect()
+    let mut all = Vec::new();
+    // A list that breaks off is as long as it is: names serve for the rest.
+    let _ = sys::mappings::read(&mut [0; 8 << 10], |line| {
+        all.extend(parse(line));
+        ControlFlow::Continue(())
+    });
+    all
 }
 
-/// A line of the list: range, flags, offset, device, inode, path.
+/// The mapping of a line of the list, if it is a file's.
 fn parse(line: &[u8]) -> Option<Mapping> {
-    let mut rest = line;
-    let mut words = [&b""[..]; 5];
-    for word in &mut words {
-        let end = rest.iter().position(|b| *b == b' ')?;
-        *word = &rest[..end];
-        rest = rest[end..].trim_ascii_start();
-    }
-    let text = |word| std::str::from_utf8(word).ok();
-    let hex = |word| u64::from_str_radix(word, 16).ok();
-    let (start, end) = text(words[0])?.split_once('-')?;
-    let (major, minor) = text(words[3])?.split_once(':')?;
-    let dev = libc::makedev(hex(major)? as u32, hex(minor)? as u32);
-    let ino = text(words[4])?.parse().ok().filter(|ino| *ino != 0)?;
-    Some(Mapping { range: hex(start)?..hex(end)?, dev, ino, path: unescaped(rest) })
+    let sys::mappings::Mapping { range, dev, ino, path, .. } = sys::mappings::Mapping::parse(line)?;
+    (ino != 0).then(|| Mapping { range, dev, ino, path: unescaped(path) })
 }
 
 /// A path as it is: the kernel writes line ends in it as `\012`.

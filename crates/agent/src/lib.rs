@@ -10,12 +10,11 @@
 //! | `start` | the constructor |
 //! | `announce` | what the command line learns of a process |
 //! | `segment` | the one mapped segment, and blocks for threads |
-//! | `owned` | which of its blocks are this process's |
 //! | `objects` | what is loaded |
 //! | `identity` | which file an object is |
 //! | `namespaces` | what is loaded in namespaces that `dlmopen` has made |
 //! | `follow` | programs that are executed without the agent |
-//! | `fetch`, `region` | its files, and where its blocks go |
+//! | `fetch` | its files |
 //! | `own_probes`, `watched` | functions that the agent probes for itself, and that the user may want, too |
 //! | `decided` | what the command line has decided about them |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
@@ -24,12 +23,11 @@
 //! | `stacks` | the recorder of call stacks |
 //! | `sandbox`, `bpf`, `control_block` | filters of system calls: what they say, and doing without |
 //! | `hooks` | functions of the C library that the program reaches through us: threads, signals, exec, mappings |
-//! | `allocator` | memory for this object alone: a probed `malloc` is never called from here |
+//! | [`resident`] | what every agent has: memory of its own, blocks for threads |
 //!
 //! Whatever goes wrong, the program runs on, unprobed; the reason is in the segment's log.
 #![deny(unsafe_code)]
 
-mod allocator;
 mod announce;
 mod arm;
 mod bpf;
@@ -47,10 +45,12 @@ mod namespaces;
 mod objects;
 mod overwritten;
 mod own_probes;
-mod owned;
-mod region;
 mod sandbox;
 mod segment;
 mod stacks;
 mod start;
 mod watched;
+
+/// Memory for this object alone: a probed `malloc` is never called from here.
+#[cfg_attr(not(test), global_allocator)]
+static MEMORY: resident::Allocator = resident::Allocator::new();

@@ -6,7 +6,7 @@
 //! child of `vfork`, we do not hear of it.
 #![allow(unsafe_code)]
 
-use crate::{allocator, bpf, control_block, segment, stacks};
+use crate::{MEMORY, bpf, control_block, segment, stacks};
 use libc::{c_long, sock_filter};
 
 /// Calls that are made in threads that begin and end, for libraries that come and go, for stacks
@@ -59,7 +59,7 @@ pub(crate) fn enter(filter: Option<&[sock_filter]>) {
             return;
         }
         uprobe::own_code(|| {
-            allocator::reserve();
+            MEMORY.reserve();
             stacks::seal();
             if let Some(segment) = segment::get() {
                 segment.seal(segment::owner());

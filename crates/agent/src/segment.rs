@@ -1,13 +1,16 @@
 //! The mapped segment, and the blocks that threads of this process count in.
 #![allow(unsafe_code)]
 
-use crate::{control_block, fetch, owned, region};
+use crate::{control_block, fetch};
+use resident::blocks::Owned;
+use resident::region;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use wire::{Files, Loss, Owner, Segment};
 
 static SEGMENT: OnceLock<Segment> = OnceLock::new();
+static OWNED: OnceLock<Owned> = OnceLock::new();
 /// This process, without a system call: its space and its number.
 static OWNER: AtomicU64 = AtomicU64::new(0);
 /// The last thread that got no block got none for want of memory.
@@ -25,7 +28,7 @@ pub(crate) fn open(path: &[u8]) -> Option<&'static Segment> {
     let files = Files { tables: tables.into(), counters: counters.into(), behind: false };
     let segment = Segment::attach(files, region::find).ok()?;
     set_owner(Owner::current());
-    owned::prepare(segment.shape().blocks);
+    OWNED.get_or_init(|| Owned::new(segment.shape().blocks));
     Some(SEGMENT.get_or_init(|| segment))
 }
 
@@ -36,6 +39,13 @@ fn set_owner(owner: Owner) {
 pub(crate) fn owner() -> Owner {
     let word = OWNER.load(Ordering::Relaxed);
     Owner { pid: word as u32, space: (word >> 32) as u32 }
+}
+
+/// In a fork child, before its thread takes a block: the other threads are not there.
+pub(crate) fn forget_blocks() {
+    if let Some(mine) = OWNED.get() {
+        mine.forget();
+    }
 }
 
 /// In a fork child: whatever is said to be this process's was left by one that had its number.
@@ -76,7 +86,8 @@ pub(crate) fn thread_start() -> *mut u8 {
     }
     keeping_errno(|| {
         let tid = thread_id();
-        match take_block(segment, tid) {
+        let mine = OWNED.get().ok_or(Loss::Threads);
+        match mine.and_then(|mine| mine.take_block(segment, owner(), tid)) {
             Ok(block) => {
                 segment.name_block(block, tid, &thread_name());
                 segment.cells(block).map_or(ptr::null_mut(), |(cells, _)| cells.as_ptr())
@@ -92,7 +103,7 @@ pub(crate) fn thread_start() -> *mut u8 {
 /// A block that was kept for threads of a process without system calls, whose names cannot be
 /// asked for.
 fn sealed_thread_start(segment: &Segment) -> Option<*mut u8> {
-    let (mine, tid) = (owned::get()?, control_block::own_number()?);
+    let (mine, tid) = (OWNED.get()?, control_block::own_number()?);
     let block = segment.take_mapped_block(owner(), tid, |block| mine.take(block))?;
     segment.name_block(block, tid, &[]);
     segment.cells(block).map(|(cells, _)| cells.as_ptr())
@@ -135,7 +146,7 @@ fn own_block() -> Option<usize> {
 }
 
 fn is_mine(block: usize) -> bool {
-    owned::get().is_some_and(|mine| mine.has(block))
+    OWNED.get().is_some_and(|mine| mine.has(block))
 }
 
 /// Whether the caller runs in the process that this memory belongs to: a child of `vfork` does not.
@@ -147,32 +158,10 @@ pub(crate) fn is_own() -> bool {
     unsafe { libc::syscall(libc::SYS_getpid) as u32 == pid() }
 }
 
-/// Blocks that are tried where others give out what belongs to this process.
-const TRIES: usize = 16;
-
-/// A block that no thread of this process has, whatever the segment says.
-fn take_block(segment: &Segment, tid: u32) -> Result<usize, Loss> {
-    let mine = owned::get().ok_or(Loss::Threads)?;
-    for _ in 0..TRIES {
-        let block = segment.take_block(owner(), tid)?;
-        if !mine.take(block) {
-            continue;
-        }
-        // Whoever adds functions now extends it; whoever did before did not see it.
-        if segment.extend_block(block) {
-            return Ok(block);
-        }
-        mine.give(block);
-        segment.release_block(block);
-        return Err(Loss::Memory);
-    }
-    Err(Loss::Threads)
-}
-
 /// The calling thread counts no more.
 pub(crate) fn thread_exit(cells: *mut u8) {
     if let Some((segment, block)) = get().and_then(|s| Some((s, s.block_at(cells.addr())?))) {
-        if let Some(mine) = owned::get() {
+        if let Some(mine) = OWNED.get() {
             mine.give(block);
         }
         keeping_errno(|| segment.release_block(block));

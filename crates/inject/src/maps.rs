@@ -18,22 +18,13 @@ pub(crate) struct Mapping {
 /// All mappings, ascending.
 pub(crate) fn read(pid: Tid, tid: Tid) -> io::Result<Vec<Mapping>> {
     let text = fs::read(proc::path(pid, tid, "maps"))?;
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
-fn parse(line: &str) -> Option<Mapping> {
-    // Range, rights, offset, device, inode, name: one space each, and then as many as fill the
-    // line.
-    let mut words = line.splitn(6, ' ');
-    let (start, end) = words.next()?.split_once('-')?;
-    let rights = words.next()?.as_bytes();
-    let name = words.nth(3).unwrap_or("").trim_start();
-    let hex = |s| u64::from_str_radix(s, 16).ok();
-    Some(Mapping {
-        range: hex(start)?..hex(end)?,
-        executable: rights.get(2) == Some(&b'x'),
-        name: name.to_owned(),
-    })
+fn parse(line: &[u8]) -> Option<Mapping> {
+    let sys::mappings::Mapping { range, executable, path, .. } =
+        sys::mappings::Mapping::parse(line)?;
+    Some(Mapping { range, executable, name: String::from_utf8_lossy(path).into_owned() })
 }
 
 /// Room that is left free on both sides of what is put into a gap.
@@ -95,14 +86,12 @@ mod tests {
 
     #[test]
     fn lines() {
-        let found =
-            parse("7ffc0000-7ffd0000 r-xp 00000000 00:00 0                  [stack]").unwrap();
+        let line = b"7ffc0000-7ffd0000 r-xp 00000000 00:00 0                  [stack]";
+        let found = parse(line).unwrap();
         assert_eq!((found.range, found.executable), (0x7ffc_0000..0x7ffd_0000, true));
         assert_eq!(found.name, "[stack]");
-        let found = parse("1000-2000 rw-p 00000000 08:01 77       /a file with  blanks").unwrap();
-        assert_eq!((found.name.as_str(), found.executable), ("/a file with  blanks", false));
-        assert_eq!(parse("1000-2000 rw-p 00000000 00:00 0 ").unwrap().name, "");
-        assert_eq!(parse("nonsense"), None);
+        assert_eq!(parse(b"1000-2000 rw-p 00000000 00:00 0 /\xff").unwrap().name, "/\u{fffd}");
+        assert_eq!(parse(b"nonsense"), None);
     }
 
     #[test]

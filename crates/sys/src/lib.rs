@@ -11,6 +11,7 @@
 //! | [`raw`], [`number`] | any system call, by number, with 0 to 6 arguments |
 //! | [`Errno`] | the kernel's error convention as a `Result` |
 //! | [`memory`] | mappings |
+//! | [`mappings`] | the kernel's list of them |
 //! | [`file`](mod@file) | descriptors: open, read, write, close, memory files |
 //! | [`futex`] | sleeping while a word is what it was |
 //! | [`process`], [`thread`] | who and where one is, other processes, the end |
@@ -51,6 +52,7 @@ mod arch;
 mod errno;
 pub mod file;
 pub mod futex;
+pub mod mappings;
 pub mod memory;
 pub mod process;
 pub mod random;

@@ -1,9 +1,9 @@
 //! Where stacks end. A walk never reads beyond the mapping that its stack pointer is in.
 #![allow(unsafe_code)]
 
-use crate::maps::{self, Mapping};
 use core::arch::asm;
 use core::ops::{ControlFlow, Range};
+use sys::mappings::{self, Mapping};
 use sys::process::getpid;
 use sys::thread::gettid;
 
@@ -83,7 +83,7 @@ impl Stack {
 /// Context: some system calls, no allocation.
 pub(crate) fn find(sp: u64, text: &mut [u8]) -> Option<Stack> {
     let mut search = Search::new(sp, ThreadId::current());
-    maps::read(text, |line| search.look(line)).ok()?;
+    mappings::read(text, |line| search.look(line)).ok()?;
     search.found
 }
 
@@ -127,7 +127,7 @@ impl Search {
     }
 
     fn look(&mut self, line: &[u8]) -> ControlFlow<()> {
-        match maps::addresses(line) {
+        match mappings::addresses(line) {
             Some((_, end)) if end <= self.sp => {
                 self.below = end;
                 ControlFlow::Continue(())
@@ -157,9 +157,9 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::{Bounds, Search, Stack, ThreadId, find};
-    use crate::maps::lines;
     use alloc::vec;
     use core::ops::Range;
+    use sys::mappings::lines;
 
     fn stack(range: Range<u64>, own: u64) -> Stack {
         above(range.start, range, own)

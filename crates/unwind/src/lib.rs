@@ -100,7 +100,6 @@ mod cache;
 pub mod cache;
 mod host;
 mod learn;
-mod maps;
 mod module;
 mod objects;
 mod peek;
@@ -111,8 +110,8 @@ mod walk;
 
 pub use bounds::Bounds;
 pub use host::{EXACT, Host, NoTrace, Trace};
-pub use maps::Mapping;
 pub use module::Module;
 pub use objects::ProgramHeader;
+pub use sys::mappings::Mapping;
 pub use unwinder::Unwinder;
 pub use walk::{End, Method, Start};

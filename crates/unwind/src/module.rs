@@ -1,9 +1,9 @@
 //! Programs and libraries in memory, and where their unwind tables are.
 
-use crate::maps::Mapping;
 use crate::objects::{ProgramHeader, objects};
 use alloc::vec::Vec;
 use core::ops::Range;
+use sys::mappings::Mapping;
 
 /// A program or library in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,12 +6,12 @@
 //! file that they name (or from no file: what is zeros, and code that its program has moved to
 //! large pages), and its code can be executed. What is longer than what is mapped of it is cut.
 
-use crate::maps::{self, Mapping};
 use crate::peek::Memory;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::{ControlFlow, Range};
 use sys::Errno;
+use sys::mappings::{self, Mapping};
 
 /// A program header, as files of 64 bits have it (`Elf64_Phdr`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub(crate) struct Object<'o> {
 pub(crate) fn objects<R>(see: &mut dyn FnMut(Object<'_>) -> R) -> Result<Vec<R>, Errno> {
     let mut mapped = Mapped::default();
     let mut text = vec![0; TEXT];
-    maps::read(&mut text, |line| {
+    mappings::read(&mut text, |line| {
         mapped.add(line);
         ControlFlow::Continue(())
     })?;

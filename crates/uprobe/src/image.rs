@@ -8,7 +8,7 @@ use patch::Image;
 
 /// What is mapped.
 pub(crate) struct Process<'m> {
-    pub(crate) mappings: &'m [Mapping],
+    pub(crate) mappings: &'m [Mapping<'m>],
     /// Functions that are sought, of which each lies in one part of the code.
     pub(crate) sought: &'m [u64],
 }

@@ -23,7 +23,7 @@ pub(crate) type Planned = Result<(Box<Plan>, Option<Box<[u64]>>), Refusal>;
 /// else as is decided here.
 pub(crate) fn plans(
     state: &State,
-    mappings: &[Mapping],
+    mappings: &[Mapping<'_>],
     targets: &[Target],
     decisions: Vec<Option<Result<Box<Plan>, patch::Refusal>>>,
     rseq: &[Range<u64>],
@@ -63,7 +63,7 @@ pub(crate) fn plans(
 
 fn find_branch_targets(
     state: &State,
-    mappings: &[Mapping],
+    mappings: &[Mapping<'_>],
     targets: &[Target],
     functions: &[(usize, Function<'_>)],
 ) -> Vec<u64> {
@@ -83,7 +83,7 @@ fn find_branch_targets(
 /// Whether a decision is about this target and the bytes that are there.
 fn is_about(
     state: &State,
-    mappings: &[Mapping],
+    mappings: &[Mapping<'_>],
     target: &Target,
     decision: &Result<Box<Plan>, patch::Refusal>,
 ) -> bool {
@@ -106,7 +106,7 @@ fn is_about(
 }
 
 /// The original bytes of a function and of what is behind it.
-fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec<u8>> {
+fn read_code(state: &State, mappings: &[Mapping<'_>], target: &Target) -> Option<Vec<u8>> {
     let range = target.range();
     let end = range.end.checked_add(u64::from(target.after))?;
     original(state, mappings, range.start..end).or_else(|| original(state, mappings, range))
@@ -114,7 +114,7 @@ fn read_code(state: &State, mappings: &[Mapping], target: &Target) -> Option<Vec
 
 /// Whether the original bytes at an address are these: of functions that are moved as a whole,
 /// hundreds.
-fn has(state: &State, mappings: &[Mapping], at: u64, bytes: &[u8]) -> bool {
+fn has(state: &State, mappings: &[Mapping<'_>], at: u64, bytes: &[u8]) -> bool {
     const PART: usize = 32;
     let mut there = [0; PART];
     bytes.chunks(PART).zip((at..).step_by(PART)).all(|(bytes, at)| {
@@ -124,14 +124,14 @@ fn has(state: &State, mappings: &[Mapping], at: u64, bytes: &[u8]) -> bool {
 }
 
 /// The bytes in a range, as they are without our patches.
-fn original(state: &State, mappings: &[Mapping], range: Range<u64>) -> Option<Vec<u8>> {
+fn original(state: &State, mappings: &[Mapping<'_>], range: Range<u64>) -> Option<Vec<u8>> {
     let mut code = vec![0; (range.end - range.start) as usize];
     copy_original(state, mappings, range.start, &mut code).then_some(code)
 }
 
 /// Copies the bytes from an address on, as they are without our patches. False: they cannot be
 /// read.
-fn copy_original(state: &State, mappings: &[Mapping], start: u64, code: &mut [u8]) -> bool {
+fn copy_original(state: &State, mappings: &[Mapping<'_>], start: u64, code: &mut [u8]) -> bool {
     let Some(end) = start.checked_add(code.len() as u64) else { return false };
     if !maps::is_readable(mappings, &(start..end)) {
         return false;

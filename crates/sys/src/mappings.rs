@@ -1,9 +1,27 @@
-//! The kernel's list of what is mapped where (proc_pid_maps(5)).
+//! The kernel's list of what is mapped where in a process (proc_pid_maps(5)).
+//!
+//! # Examples
+//! ```
+//! use core::ops::ControlFlow;
+//! use sys::mappings::{Mapping, read};
+//!
+//! // Where this code lies.
+//! let (own, mut found) = (read as *const () as u64, None);
+//! read(&mut [0; 4096], |line| match Mapping::parse(line) {
+//!     Some(mapping) if mapping.range.contains(&own) => {
+//!         found = Some(mapping.executable);
+//!         ControlFlow::Break(())
+//!     }
+//!     _ => ControlFlow::Continue(()),
+//! })?;
+//! assert_eq!(found, Some(true));
+//! # Ok::<(), sys::Errno>(())
+//! ```
 
+use crate::Errno;
+use crate::file::{self, AT_FDCWD, O_CLOEXEC, O_RDONLY};
 use core::ffi::CStr;
 use core::ops::{ControlFlow, Range};
-use sys::Errno;
-use sys::file::{self, AT_FDCWD, O_CLOEXEC, O_RDONLY};
 
 /// A mapping: a line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +48,11 @@ pub struct Mapping<'t> {
 }
 
 impl<'t> Mapping<'t> {
-    /// The mapping of a line.
-    pub(crate) fn parse(line: &'t [u8]) -> Option<Self> {
+    /// The mapping of a line, without the end of the line. `None`: that is no line of the list.
+    ///
+    /// # Context
+    /// No system call.
+    pub fn parse(line: &'t [u8]) -> Option<Self> {
         let (start, end) = addresses(line)?;
         let (_, rest) = word(line)?;
         let (flags, rest) = word(rest)?;
@@ -56,7 +77,10 @@ impl<'t> Mapping<'t> {
 
 impl Mapping<'_> {
     /// The same without its path.
-    pub(crate) fn without_path(self) -> Mapping<'static> {
+    ///
+    /// # Context
+    /// No system call.
+    pub fn without_path(self) -> Mapping<'static> {
         let Self { range, readable, writable, executable, offset, dev, ino, path: _ } = self;
         Mapping { range, readable, writable, executable, offset, dev, ino, path: &[] }
     }
@@ -82,7 +106,10 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 }
 
 /// The addresses that a line begins with.
-pub(crate) fn addresses(line: &[u8]) -> Option<(u64, u64)> {
+///
+/// # Context
+/// No system call.
+pub fn addresses(line: &[u8]) -> Option<(u64, u64)> {
     let dash = line.iter().position(|b| *b == b'-')?;
     let space = line.iter().position(|b| *b == b' ')?;
     Some((number(line.get(..dash)?, 16)?, number(line.get(dash + 1..space)?, 16)?))
@@ -97,10 +124,7 @@ pub(crate) fn addresses(line: &[u8]) -> Option<(u64, u64)> {
 /// # Context
 /// Some system calls: one for each page of the list. No allocation. Between two of them other
 /// threads may map and unmap.
-pub(crate) fn read(
-    text: &mut [u8],
-    mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> Result<(), Errno> {
+pub fn read(text: &mut [u8], mut see: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), Errno> {
     match read_of(c"/proc/self/maps", text, &mut see) {
         // The first thread of the process has ended: the others still have lists (Linux 3.17).
         Ok(0) => read_of(c"/proc/thread-self/maps", text, see).map(drop),
@@ -124,8 +148,15 @@ fn read_of(
     all.map(|()| bytes)
 }
 
-/// Shows the lines of what `more` gives; 0 bytes are its end.
-pub(crate) fn lines(
+/// Shows the lines of what `more` gives, which puts bytes of the text into the room that it gets;
+/// 0 bytes are its end. `text` is as for [`read`].
+///
+/// # Errors
+/// That of `more`.
+///
+/// # Context
+/// No system call.
+pub fn lines(
     text: &mut [u8],
     mut more: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
     mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
@@ -158,9 +189,11 @@ pub(crate) fn lines(
 
 #[cfg(test)]
 mod tests {
-    use super::{Mapping, lines, read};
-    use alloc::vec::Vec;
+    extern crate std;
+
+    use super::{Mapping, lines};
     use core::ops::ControlFlow;
+    use std::vec::Vec;
 
     fn plain(path: &[u8]) -> Mapping<'_> {
         let (range, offset, dev, ino) = (0x1000..0x2000, 0x3000, 0xfe01, 77);
@@ -219,20 +252,5 @@ mod tests {
                 [b"one", b"two is longer", b"", b"this one does no", b"last"];
             assert_eq!(seen, expected, "{step}");
         }
-    }
-
-    #[test]
-    fn the_own_list_has_the_own_code() {
-        let own = super::addresses as *const () as u64;
-        let mut found = None;
-        read(&mut [0; 4096], |line| match Mapping::parse(line) {
-            Some(m) if m.range.contains(&own) => {
-                found = Some((m.executable, m.path.starts_with(b"/"), m.ino != 0));
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        })
-        .unwrap();
-        assert_eq!(found, Some((true, true, true)));
     }
 }

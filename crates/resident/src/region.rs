@@ -1,6 +1,8 @@
 //! Where blocks go: a place with much room on both sides.
 
-use std::fs;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+use sys::mappings;
 
 /// Places are multiples of this, so that nobody's pages share a table with ours.
 const ALIGN: usize = 1 << 30;
@@ -9,15 +11,18 @@ const HIGHEST: usize = 0x7fff_ffff_f000;
 
 /// Where `bytes` of address space are free, in the middle of the largest hole. Where nothing is
 /// known of the address space, somewhere: blocks that cannot be mapped are not used.
-pub(crate) fn find(bytes: usize) -> usize {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    middle(maps.lines().filter_map(range), bytes)
-}
-
-fn range(line: &str) -> Option<(usize, usize)> {
-    let (start, end) = line.split_ascii_whitespace().next()?.split_once('-')?;
-    let hex = |text| usize::from_str_radix(text, 16).ok();
-    Some((hex(start)?, hex(end)?))
+///
+/// # Context
+/// Allocates; some system calls.
+pub fn find(bytes: usize) -> usize {
+    let mut taken = Vec::new();
+    // What was heard before an error is as good as nothing: a place that is not free is not used.
+    let _ = mappings::read(&mut [0; 4096], |line| {
+        let range = mappings::addresses(line);
+        taken.extend(range.map(|(start, end)| (start as usize, end as usize)));
+        ControlFlow::Continue(())
+    });
+    middle(taken.into_iter(), bytes)
 }
 
 fn middle(mappings: impl Iterator<Item = (usize, usize)>, bytes: usize) -> usize {

@@ -14,6 +14,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use sys::memory::{self, PAGE};
 use uprobe::Lock;
 
 const SMALLEST: usize = 16;
@@ -35,41 +36,17 @@ struct Pools {
     end: AtomicUsize,
 }
 
-/// The allocator.
-pub(crate) struct Allocator {
+/// Memory for an agent alone; to be its `#[global_allocator]`. One in a process.
+///
+/// # Context
+/// System calls when there is nothing left; a spin lock. Not from signal handlers.
+pub struct Allocator {
     pools: Pools,
     mapped: AtomicU64,
 }
 
 /// Behind those of the engine.
 const LOCK: Lock = Lock::new(100);
-
-#[cfg_attr(not(test), global_allocator)]
-static ALLOCATOR: Allocator = Allocator {
-    pools: Pools {
-        free: [const { AtomicPtr::new(ptr::null_mut()) }; CLASSES],
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-    },
-    mapped: AtomicU64::new(0),
-};
-
-/// Bytes that the agent has mapped for itself.
-pub(crate) fn mapped() -> u64 {
-    ALLOCATOR.mapped.load(Ordering::Relaxed)
-}
-
-/// Sees to it that so much can be had without asking the kernel.
-pub(crate) fn reserve() {
-    const ENOUGH: usize = CHUNK / 2;
-    ALLOCATOR.with(|pools| {
-        let left =
-            pools.end.load(Ordering::Relaxed).saturating_sub(pools.start.load(Ordering::Relaxed));
-        if left < ENOUGH {
-            ALLOCATOR.begin_chunk(pools);
-        }
-    });
-}
 
 /// The class of a size, and its pieces' size; `None`: a mapping of its own.
 fn class(layout: Layout) -> Option<(usize, usize)> {
@@ -78,20 +55,43 @@ fn class(layout: Layout) -> Option<(usize, usize)> {
 }
 
 impl Allocator {
+    /// Without any memory yet.
+    pub const fn new() -> Self {
+        let free = [const { AtomicPtr::new(ptr::null_mut()) }; CLASSES];
+        let (start, end) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { pools: Pools { free, start, end }, mapped: AtomicU64::new(0) }
+    }
+
+    /// Bytes that are mapped.
+    ///
+    /// # Context
+    /// Signal-safe.
+    pub fn mapped(&self) -> u64 {
+        self.mapped.load(Ordering::Relaxed)
+    }
+
+    /// Sees to it that half a megabyte and more can be had without asking the kernel.
+    ///
+    /// # Context
+    /// As for any allocation.
+    pub fn reserve(&self) {
+        const ENOUGH: usize = CHUNK / 2;
+        self.with(|pools| {
+            let end = pools.end.load(Ordering::Relaxed);
+            if end.saturating_sub(pools.start.load(Ordering::Relaxed)) < ENOUGH {
+                self.begin_chunk(pools);
+            }
+        });
+    }
+
     fn with<R>(&self, f: impl FnOnce(&Pools) -> R) -> R {
         LOCK.with(|| f(&self.pools))
     }
 
     fn map(&self, bytes: usize) -> *mut u8 {
-        let (protection, flags) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping. By number: libc's function may be probed.
-        let at = unsafe { libc::syscall(libc::SYS_mmap, 0, bytes, protection, flags, -1, 0) };
-        if at == -1 {
-            return ptr::null_mut();
-        }
+        let Ok(at) = memory::pages(bytes) else { return ptr::null_mut() };
         self.mapped.fetch_add(bytes as u64, Ordering::Relaxed);
-        ptr::with_exposed_provenance_mut(at as usize)
+        at.as_ptr()
     }
 
     fn begin_chunk(&self, pools: &Pools) -> bool {
@@ -115,7 +115,7 @@ impl Allocator {
             return first.cast();
         }
         // Pieces are aligned to their size, up to the chunk's own alignment of a page.
-        let place = || pools.start.load(Ordering::Relaxed).next_multiple_of(size.min(4096));
+        let place = || pools.start.load(Ordering::Relaxed).next_multiple_of(size.min(PAGE));
         let end = pools.end.load(Ordering::Relaxed);
         if (end == 0 || place() + size > end) && !self.begin_chunk(pools) {
             return ptr::null_mut();
@@ -126,16 +126,22 @@ impl Allocator {
     }
 }
 
+impl Default for Allocator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 // SAFETY: pieces come from private mappings, are as large and aligned as asked (alignments above a
 // page are refused), and are handed out to one owner at a time.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.align() > 4096 {
+        if layout.align() > PAGE {
             return ptr::null_mut();
         }
         match class(layout) {
             Some((class, size)) => self.with(|pools| self.take(pools, class, size)),
-            None => self.map(layout.size().next_multiple_of(4096)),
+            None => self.map(layout.size().next_multiple_of(PAGE)),
         }
     }
 
@@ -150,9 +156,9 @@ unsafe impl GlobalAlloc for Allocator {
                 pools.free[class].store(piece, Ordering::Release);
             }),
             None => {
-                let bytes = layout.size().next_multiple_of(4096);
+                let bytes = layout.size().next_multiple_of(PAGE);
                 // SAFETY: a mapping of its own, which nobody uses any more.
-                unsafe { libc::syscall(libc::SYS_munmap, at, bytes) };
+                let _ = unsafe { memory::munmap(at, bytes) };
                 self.mapped.fetch_sub(bytes as u64, Ordering::Relaxed);
             }
         }
@@ -161,8 +167,11 @@ unsafe impl GlobalAlloc for Allocator {
 
 #[cfg(test)]
 mod tests {
-    use super::ALLOCATOR;
+    use super::Allocator;
     use core::alloc::{GlobalAlloc, Layout};
+    use std::vec::Vec;
+
+    static ALLOCATOR: Allocator = Allocator::new();
 
     #[test]
     fn pieces_are_aligned_do_not_overlap_and_come_back() {

@@ -1,27 +1,36 @@
-//! The blocks that threads of this process count in, as this process knows them.
+//! Blocks for threads: the segment's, as far as they are this process's.
 //!
 //! The segment's own word for it is written by every process of the run: one that has fewer rights
 //! than this one could have a block handed out twice. What belongs to a block in private memory
 //! (the recorder's part of a thread) would then be two threads' at once.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU64, Ordering};
+use wire::{Loss, Owner, Segment};
 
-static OWNED: OnceLock<Owned> = OnceLock::new();
+/// Blocks that are tried where others give out what belongs to this process.
+const TRIES: usize = 16;
 
-/// A bit for each block.
+/// Which blocks threads of this process count in: a bit for each.
+///
+/// # Context
+/// Methods are signal-safe and make no system call, unless they say otherwise.
 #[derive(Debug)]
-pub(crate) struct Owned {
+pub struct Owned {
     words: Box<[AtomicU64]>,
 }
 
 impl Owned {
-    fn new(blocks: usize) -> Self {
+    /// None of so many.
+    ///
+    /// # Context
+    /// Allocates.
+    pub fn new(blocks: usize) -> Self {
         Self { words: (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Notes that a thread has the block. False: another one of this process has it.
-    pub(crate) fn take(&self, block: usize) -> bool {
+    pub fn take(&self, block: usize) -> bool {
         let bit = 1 << (block % 64);
         // Acquire pairs with the Release in `give`: what the last owner did to the block's private
         // part is done.
@@ -30,7 +39,7 @@ impl Owned {
     }
 
     /// Whether a thread of this process has it.
-    pub(crate) fn has(&self, block: usize) -> bool {
+    pub fn has(&self, block: usize) -> bool {
         // Acquire: as in `take`.
         self.words
             .get(block / 64)
@@ -38,7 +47,7 @@ impl Owned {
     }
 
     /// The thread has it no more.
-    pub(crate) fn give(&self, block: usize) {
+    pub fn give(&self, block: usize) {
         if let Some(word) = self.words.get(block / 64) {
             // Release pairs with the Acquire in `take`.
             word.fetch_and(!(1 << (block % 64)), Ordering::Release);
@@ -46,20 +55,35 @@ impl Owned {
     }
 
     /// In a fork child, before its thread takes a block: the other threads are not there.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         // Relaxed: nobody else runs.
         self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
-}
 
-/// Makes room for so many blocks, once.
-pub(crate) fn prepare(blocks: usize) {
-    OWNED.get_or_init(|| Owned::new(blocks));
-}
-
-/// Those of this process, once there are some.
-pub(crate) fn get() -> Option<&'static Owned> {
-    OWNED.get()
+    /// A block of the segment for a thread of this process, `owner`, that no other thread of it
+    /// has, whatever the segment says; with cells for all functions that there are.
+    ///
+    /// # Errors
+    /// As [`Segment::take_block`].
+    ///
+    /// # Context
+    /// As [`Segment::take_block`].
+    pub fn take_block(&self, segment: &Segment, owner: Owner, tid: u32) -> Result<usize, Loss> {
+        for _ in 0..TRIES {
+            let block = segment.take_block(owner, tid)?;
+            if !self.take(block) {
+                continue;
+            }
+            // Whoever adds functions now extends it; whoever did before did not see it.
+            if segment.extend_block(block) {
+                return Ok(block);
+            }
+            self.give(block);
+            segment.release_block(block);
+            return Err(Loss::Memory);
+        }
+        Err(Loss::Threads)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,22 @@
+//! What agents have in common, whichever way they came into a process: memory of their own, and
+//! blocks of the segment for the process's threads.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`Allocator`] | memory that no function of the program's gives |
+//! | [`blocks`] | which blocks are this process's, and one for a thread |
+//! | [`region`] | where in the address space they go |
+//!
+//! No C library is called, and nothing here needs the standard library.
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod allocator;
+pub mod blocks;
+pub mod region;
+
+pub use allocator::Allocator;
