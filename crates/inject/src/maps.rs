@@ -11,6 +11,8 @@ use std::{fs, io};
 pub(crate) struct Mapping {
     pub(crate) range: Range<u64>,
     pub(crate) executable: bool,
+    /// Where in its file it begins.
+    pub(crate) offset: u64,
     /// Path, `[stack]` and the like, or nothing.
     pub(crate) name: String,
 }
@@ -27,11 +29,13 @@ fn parse(line: &str) -> Option<Mapping> {
     let mut words = line.splitn(6, ' ');
     let (start, end) = words.next()?.split_once('-')?;
     let rights = words.next()?.as_bytes();
-    let name = words.nth(3).unwrap_or("").trim_start();
     let hex = |s| u64::from_str_radix(s, 16).ok();
+    let offset = words.next().and_then(hex)?;
+    let name = words.nth(2).unwrap_or("").trim_start();
     Some(Mapping {
         range: hex(start)?..hex(end)?,
         executable: rights.get(2) == Some(&b'x'),
+        offset,
         name: name.to_owned(),
     })
 }
@@ -88,6 +92,7 @@ mod tests {
         let one = |range: &std::ops::Range<u64>| Mapping {
             range: range.clone(),
             executable: false,
+            offset: 0,
             name: String::new(),
         };
         ranges.iter().map(one).collect()
@@ -99,8 +104,9 @@ mod tests {
             parse("7ffc0000-7ffd0000 r-xp 00000000 00:00 0                  [stack]").unwrap();
         assert_eq!((found.range, found.executable), (0x7ffc_0000..0x7ffd_0000, true));
         assert_eq!(found.name, "[stack]");
-        let found = parse("1000-2000 rw-p 00000000 08:01 77       /a file with  blanks").unwrap();
+        let found = parse("1000-2000 rw-p 00003000 08:01 77       /a file with  blanks").unwrap();
         assert_eq!((found.name.as_str(), found.executable), ("/a file with  blanks", false));
+        assert_eq!(found.offset, 0x3000);
         assert_eq!(parse("1000-2000 rw-p 00000000 00:00 0 ").unwrap().name, "");
         assert_eq!(parse("nonsense"), None);
     }
