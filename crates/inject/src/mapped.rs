@@ -12,13 +12,17 @@ use crate::image::{Image, Part, Rights, Symbol};
 use crate::maps;
 use crate::proc::{self, Auxiliary, Stat};
 use crate::remote::Remote;
+use crate::tracer::Tracer;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 /// The name that the kernel shows of the memory file.
 const NAME: &[u8] = b"trapline\0";
+/// The same in lists of mappings.
+const NAME_IN_MAPS: &str = "/memfd:trapline (deleted)";
 /// `MFD_NOEXEC_SEAL`: the file is not to be executed as a program, and some systems insist.
 const NO_PROGRAM: u64 = 8;
 /// The stack on which functions of the image run.
@@ -33,7 +37,19 @@ pub struct Mapped {
     image: u64,
     parts: Vec<Part>,
     symbols: HashMap<String, Symbol>,
-    file: File,
+    /// `None`: found there, in a process whose files may not be opened by its mappings.
+    file: Option<File>,
+}
+
+/// What [`Tracer::find`] sees.
+#[derive(Debug)]
+pub enum Found {
+    /// No image.
+    None,
+    /// The image that was looked for, brought by another process or by this one.
+    Same(Mapped),
+    /// Another one, at this address.
+    Other(u64),
 }
 
 impl Mapped {
@@ -58,7 +74,8 @@ impl Mapped {
     /// Writes code of the image.
     ///
     /// # Errors
-    /// [`Error::Changed`] if that is not all in its code; errors of the system.
+    /// [`Error::Changed`] if that is not all in its code; errors of the system, also for an image
+    /// that was found ([`Tracer::find`]) where files may not be opened by mappings.
     ///
     /// # Context
     /// One system call; the process need not stand. It sees the change at once, and may see a half
@@ -74,7 +91,12 @@ impl Mapped {
         if !self.parts.iter().any(inside) {
             return Err(Error::Changed { address });
         }
-        self.file.write_all_at(bytes, offset).map_err(Error::own("writing the image's code"))
+        let what = "writing the image's code";
+        let file = self
+            .file
+            .as_ref()
+            .ok_or(Error::Own { what, source: io::ErrorKind::PermissionDenied.into() })?;
+        file.write_all_at(bytes, offset).map_err(Error::own(what))
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -96,6 +118,54 @@ impl Mapped {
 /// stack.
 const fn whole(image: u64) -> u64 {
     image + 2 * PAGE + STACK
+}
+
+impl Tracer {
+    /// Looks for an image that was put into the process earlier and left there. Nothing is done to
+    /// the process. The image is the same only if all its code is, byte for byte.
+    ///
+    /// # Errors
+    /// [`Error::Gone`].
+    ///
+    /// # Context
+    /// Reads the process's mappings, and the image's code.
+    pub fn find(&self, image: &Image) -> Result<Found, Error> {
+        let (pid, tid) = (self.pid(), self.target().living());
+        let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
+        let Some(first) = mappings.iter().find(|m| m.name == NAME_IN_MAPS) else {
+            return Ok(Found::None);
+        };
+        let base = first.range.start.wrapping_sub(first.offset);
+        let bytes = image.relocated(base);
+        let is_there = |part: &&Part| {
+            let range = part.range.start as usize..part.range.end as usize;
+            let mut there = vec![0; range.len()];
+            self.memory().read(base.wrapping_add(part.range.start), &mut there).is_ok()
+                && there == bytes[range]
+        };
+        let code: Vec<&Part> =
+            image.parts().iter().filter(|part| part.rights == Rights::Execute).collect();
+        let mut returns = [0; gadget::RETURNS.len()];
+        let end = base.wrapping_add(image.size());
+        let has_gadget =
+            self.memory().read(end, &mut returns).is_ok() && returns == gadget::RETURNS;
+        if !has_gadget || !code.iter().all(is_there) {
+            return Ok(Found::Other(base));
+        }
+        let links = |m: &&maps::Mapping| m.name == NAME_IN_MAPS && m.executable;
+        let file = mappings.iter().find(links).and_then(|m| {
+            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", m.range.start, m.range.end);
+            OpenOptions::new().read(true).write(true).open(link).ok()
+        });
+        Ok(Found::Same(Mapped {
+            pid,
+            base,
+            image: image.size(),
+            parts: image.parts().to_vec(),
+            symbols: image.symbols().clone(),
+            file,
+        }))
+    }
 }
 
 impl Remote<'_, '_> {
@@ -165,7 +235,7 @@ impl Remote<'_, '_> {
             image: image.size(),
             parts: image.parts().to_vec(),
             symbols: image.symbols().clone(),
-            file,
+            file: Some(file),
         };
         let filled = self.fill(image, &mapped, descriptor);
         if filled.is_err() {
@@ -205,7 +275,8 @@ impl Remote<'_, '_> {
         let code = bytes.len() as u64..bytes.len() as u64 + PAGE;
         bytes.extend(gadget::RETURNS);
         bytes.resize(code.end as usize, 0xcc);
-        let written = mapped.file.write_all_at(&bytes, 0);
+        let file = mapped.file.as_ref().ok_or(Error::NoRoom)?;
+        let written = file.write_all_at(&bytes, 0);
         written.map_err(Error::own("writing the image"))?;
         let returns = Part { range: code, rights: Rights::Execute };
         for part in image.parts().iter().chain([&returns]) {

@@ -69,8 +69,15 @@ impl Remote<'_, '_> {
         done.map(drop).map_err(Error::remote("munmap"))
     }
 
-    /// Gives the process a descriptor of a file: its number there.
-    fn send(&mut self, file: &File) -> Result<u64, Error> {
+    /// Gives the process a descriptor of a file, which programs that it executes do not inherit: its
+    /// number there. To be taken away with [`Remote::close`].
+    ///
+    /// # Errors
+    /// As [`Remote::map_shared`].
+    ///
+    /// # Context
+    /// Four remote calls. The process's other threads can see the descriptor.
+    pub fn send(&mut self, file: &File) -> Result<u64, Error> {
         let pair = self.scratch(&[0; 8])?;
         let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
         let made = self.call(libc::SYS_socketpair, [libc::AF_UNIX as u64, kind, 0, pair, 0, 0])?;
@@ -99,7 +106,11 @@ impl Remote<'_, '_> {
         Ok(word & 0xffff_ffff)
     }
 
-    fn close(&mut self, descriptor: u64) -> Result<(), Error> {
+    /// Closes a descriptor of the process's.
+    ///
+    /// # Errors
+    /// [`Error::Remote`]; [`Error::Gone`].
+    pub fn close(&mut self, descriptor: u64) -> Result<(), Error> {
         let closed = self.call(libc::SYS_close, [descriptor, 0, 0, 0, 0, 0])?;
         closed.map(drop).map_err(Error::remote("close"))
     }

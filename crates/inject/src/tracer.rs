@@ -118,6 +118,14 @@ impl Tracer {
         &self.target
     }
 
+    /// Reads memory of the process, whose threads run.
+    ///
+    /// # Errors
+    /// If not all of it is mapped.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.memory.read(address, bytes).map_err(Error::own("reading the process's memory"))
+    }
+
     pub(crate) fn pid(&self) -> Tid {
         self.target.pid()
     }

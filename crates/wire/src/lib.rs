@@ -73,6 +73,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cell;
+pub mod image;
 
 mod block;
 mod blocks;
