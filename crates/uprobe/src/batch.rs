@@ -6,10 +6,11 @@ use crate::breakpoint::Breakpoint;
 use crate::engine::{Config, Engine, SiteId};
 use crate::maps;
 use crate::near::LONGEST;
+use crate::outside::{self, Change};
 use crate::planning::plans;
 use crate::registered::ConsumerId;
 use crate::site_table::{self, Action as SiteAction};
-use crate::sites::{Patching, Site, State};
+use crate::sites::{Patching, Site, State, moved};
 use crate::slots::{self, SlotPolicy};
 use crate::stubs::{self, Stub};
 use crate::target::{Action, Target};
@@ -46,6 +47,15 @@ pub struct Armed {
     /// The function branches back to its first byte, and not every such branch could be led past
     /// the probe: where no return is waited for, they count as calls.
     pub counts_branches: bool,
+}
+
+/// What became of a batch whose changes somebody else writes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// For each target, in the order they were added.
+    pub armed: Vec<Result<Armed, Refusal>>,
+    /// What has to be written for those that are armed: all or nothing.
+    pub changes: Vec<Change>,
 }
 
 /// Sites to be armed together.
@@ -106,12 +116,31 @@ impl Batch<'_> {
     /// Arms everything, and says for each target, in the order they were added, what became of it.
     /// A target that is refused does not concern the others.
     pub fn commit(self, patching: Patching) -> Vec<Result<Armed, Refusal>> {
+        self.arm(Some(patching)).armed
+    }
+
+    /// Prepares everything, but writes no code of the program: says what has to be written. The
+    /// sites count as armed from now on, and the stubs are there. For whoever stops all threads
+    /// from outside; no signal handler is installed, and no breakpoint is set: where there is no
+    /// room for a jump, it is a [`Refusal::NeedsTrap`]. Only the last one of the instructions that a
+    /// jump displaces can be a call, so that no thread that is below it returns into the jump.
+    ///
+    /// A site that was removed ([`Engine::remove_outside`]) is armed again by the same change, if
+    /// the same is asked of it.
+    pub fn commit_outside(self) -> Prepared {
+        self.arm(None)
+    }
+
+    /// `patching`: none, if somebody else writes.
+    fn arm(self, patching: Option<Patching>) -> Prepared {
         let mappings = maps::read();
         let mut state = self.engine.lock();
         let stack = activation::first_stack().end;
         let gaps = maps::usable_gaps(&mappings, kernel::program_break(), stack);
         state.near.refresh(gaps.clone());
-        let text = Text::open();
+        // Whoever has the stubs sealed by the file needs it for them.
+        let writes = patching.is_some() || cfg!(feature = "std");
+        let text = if writes { Text::open() } else { Text::unopened() };
         let plans = plans(&state, &mappings, &self.targets, self.decisions, &self.rseq);
         let mut work = Work {
             config: self.config,
@@ -132,7 +161,8 @@ impl Batch<'_> {
         stubs::add(stubs.into_iter());
         if !state.near.seal(&text) || !state.trampolines.seal() {
             take_back(&ready);
-            return ready.iter().map(|_| Err(Refusal::NoRoom)).collect();
+            let armed = ready.iter().map(|_| Err(Refusal::NoRoom)).collect();
+            return Prepared { armed, changes: Vec::new() };
         }
         let sites: Vec<u64> =
             ready.iter().flatten().flat_map(|r| state.with_branches(r.site)).collect();
@@ -142,11 +172,19 @@ impl Batch<'_> {
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
             state.traps.set(*address, *meaning);
         }
-        let written = live::arm(&mut state, &sites, patching, &text);
+        let mut changes = Vec::new();
+        let written = match patching {
+            Some(patching) => live::arm(&mut state, &sites, patching, &text),
+            None => {
+                changes = outside::arm(&mut state, &sites);
+                Ok(())
+            }
+        };
         if written.is_err() {
             take_back(&ready);
         }
-        ready.drain(..).map(|r| r.and_then(|r| written.map(|()| r.armed))).collect()
+        let armed = ready.drain(..).map(|r| r.and_then(|r| written.map(|()| r.armed))).collect();
+        Prepared { armed, changes }
     }
 }
 
@@ -195,7 +233,8 @@ struct Work<'w> {
     state: &'w mut State,
     text: &'w Text,
     gaps: Vec<Range<u64>>,
-    patching: Patching,
+    /// None: somebody else writes.
+    patching: Option<Patching>,
     stubs: Vec<Stub>,
     /// The batch's first site's number, or a lower one.
     new_from: u32,
@@ -207,7 +246,7 @@ impl Work<'_> {
         target: &Target,
         (plan, near): (Box<Plan>, Option<Box<[u64]>>),
     ) -> Result<Ready, Refusal> {
-        if !target.traps && matches!(plan.method, patch::Method::Breakpoint(_)) {
+        if !self.may_trap(target) && matches!(plan.method, patch::Method::Breakpoint(_)) {
             return Err(Refusal::NeedsTrap);
         }
         let (action, entry_only) = self.action(target, &plan);
@@ -222,7 +261,14 @@ impl Work<'_> {
             entry_only,
             counts_branches,
         };
-        if let Some(old) = self.state.sites.get(&plan.site) {
+        let same = |old: &&Site| {
+            let same_method = old.stub.is_some() == (method == Method::Detour);
+            old.action == (action.code(), action.cell()) && same_method
+        };
+        // What is not armed any more makes way for something else.
+        let taken = |old: &&Site| old.armed || old.index >= self.new_from;
+        let old = self.state.sites.get(&plan.site);
+        if let Some(old) = old.filter(|old| same(old) || taken(old)) {
             let loops = site_table::site(old.index).loops();
             let waits = entry_only.is_none() && waits_for_return(target, action);
             let armed = armed(old.index, loops && !waits);
@@ -242,10 +288,15 @@ impl Work<'_> {
                 self.breakpoint(&plan, breakpoint, index, action, near)?
             }
         };
-        let loops = plan.loops && !self.lead_past(&plan, index, target.traps && !waits, &mut traps);
+        let loops = plan.loops
+            && !self.lead_past(&plan, index, self.may_trap(target) && !waits, &mut traps);
         site.set_loops(loops);
         let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index, loops && !waits), consumer, traps })
+    }
+
+    fn may_trap(&self, target: &Target) -> bool {
+        target.traps && self.patching.is_some()
     }
 
     /// The action that the function allows, and why it is less than what was asked for.
@@ -299,7 +350,7 @@ impl Work<'_> {
         action: SiteAction,
         armed: Armed,
     ) -> Result<Ready, Refusal> {
-        let Some(old) = self.state.sites.get(&plan.site) else {
+        let Some(old) = self.state.sites.get_mut(&plan.site) else {
             return Err(Refusal::AlreadyProbed);
         };
         let same_action = old.action == (action.code(), action.cell());
@@ -307,13 +358,16 @@ impl Work<'_> {
         if !same_action || !same_method || (old.armed && action != SiteAction::Call) {
             return Err(Refusal::AlreadyProbed);
         }
-        let consumer =
-            add_consumer(site_table::site(old.index), target, armed.entry_only.is_some())?;
+        let site = site_table::site(old.index);
+        if core::mem::take(&mut old.stale) {
+            consumer::remove_all(site);
+        }
+        let consumer = add_consumer(site, target, armed.entry_only.is_some())?;
         let mut traps = Vec::new();
         for at in self.state.with_branches(plan.site) {
             let Some(site) = self.state.sites.get(&at) else { continue };
             let meaning = site.stub.map_or(Meaning::Hit(site.index), Meaning::GoOn);
-            if self.patching == Patching::Live || site.patch.len() == 1 {
+            if self.patching == Some(Patching::Live) || site.patch.len() == 1 {
                 traps.push((at, meaning));
             }
         }
@@ -345,7 +399,7 @@ impl Work<'_> {
         site.set(action, plan.loops, prologue.skips_red_zone);
         let mut traps = Vec::new();
         let mut target = at;
-        if self.patching == Patching::Live {
+        if self.patching == Some(Patching::Live) {
             traps.push((plan.site, Meaning::GoOn(at)));
             for boundary in detour.boundaries() {
                 let original = plan.site + u64::from(*boundary);
@@ -371,6 +425,7 @@ impl Work<'_> {
         }
         let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
         let end = at + code.len() as u64;
+        let moved = moved(plan.site, detour.original(), body_at, &body);
         self.stubs.push(Stub {
             start: at,
             end,
@@ -389,8 +444,10 @@ impl Work<'_> {
                 patch: jump.to_vec(),
                 stub: Some(at),
                 armed: false,
+                stale: false,
                 hidden: false,
                 branch_targets,
+                moved,
                 back: Box::default(),
             },
         );
@@ -445,8 +502,10 @@ impl Work<'_> {
                 patch: vec![0xcc],
                 stub: None,
                 armed: false,
+                stale: false,
                 hidden: false,
                 branch_targets,
+                moved: Box::default(),
                 back: Box::default(),
             },
         );

@@ -8,6 +8,9 @@ use core::fmt;
 pub enum Refusal {
     /// The code itself forbids it.
     Code(patch::Refusal),
+    /// Nothing was decided for it elsewhere, or not for the bytes that are there, and nothing is
+    /// decided here (the feature `plan` is off).
+    OtherCode,
     /// The address range is not readable memory.
     Unreadable,
     /// It cannot take a jump, and must not take a breakpoint
@@ -32,6 +35,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(why) => why.fmt(f),
+            Self::OtherCode => f.write_str("its code in memory is not that of its file"),
             Self::Unreadable => f.write_str("its code cannot be read"),
             Self::NeedsTrap => f.write_str(
                 "it needs a breakpoint, which would kill where signals \

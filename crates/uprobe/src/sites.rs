@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
+use patch::Body;
 
 /// How code may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +41,27 @@ pub(crate) struct Site {
     /// First byte of the stub, for a detour.
     pub(crate) stub: Option<u64>,
     pub(crate) armed: bool,
+    /// It was armed, and is not any more: its consumers are those of then.
+    pub(crate) stale: bool,
     /// The program may have taken its memory away, or made it unreadable.
     pub(crate) hidden: bool,
     /// Where, by what was found, the program branches to in the probe's window; none, if nobody
     /// looked for it here.
+    #[cfg_attr(not(feature = "plan"), allow(dead_code, reason = "nobody looks for it"))]
     pub(crate) branch_targets: Option<Box<[u64]>>,
+    /// The displaced instructions of a detour, and where the copy of each is.
+    pub(crate) moved: Box<[(u64, u64)]>,
     /// Of the probe of a function that branches back to its first byte: where the branches are.
     /// They are sites of their own, with the same index, which count nothing.
     pub(crate) back: Box<[u64]>,
+}
+
+/// Where the displaced instructions are, which are `original` from `site` on, when `body` lies at
+/// `at`.
+pub(crate) fn moved(site: u64, original: &[u8], at: u64, body: &Body) -> Box<[(u64, u64)]> {
+    let window = site..site + original.len() as u64;
+    let inside = body.steps.iter().filter(|step| step.start && window.contains(&step.original));
+    inside.map(|step| (step.original, at + u64::from(step.offset))).collect()
 }
 
 /// [`Site::action`] of a branch that is led past a probe.

@@ -9,6 +9,11 @@
 //! states back. In a fork child the surviving thread keeps its states and pending instances and
 //! gets a new block, and the states of the others are given back.
 //!
+//! In an image (without the feature `std`) nobody tells of the end of a thread or of a fork. States
+//! belong to control blocks, and the next thread on one goes on with them. In a fork child the words
+//! that lead to states are wiped: its thread finds at its first hit that it is a copy, gives all
+//! states back, and begins as a new thread does.
+//!
 //! What a state is, and its critical sections: [`crate::thread_state`].
 #![allow(unsafe_code)]
 
@@ -23,7 +28,7 @@ use crate::signals::stack;
 use crate::thread_state::{
     Busy, Critical, State, address, at, busy, idle, own, own_state, publish, set_busy, states,
 };
-use crate::{activation, chunk, kernel, lists, sealed, site_table, wipe_on_fork};
+use crate::{activation, chunk, host, kernel, lists, sealed, site_table, wipe_on_fork};
 use core::sync::atomic::Ordering;
 use percpu::{Record, Registry};
 
@@ -55,6 +60,9 @@ impl core::error::Error for SetupError {}
 pub(crate) fn start(hooks: Hooks) -> Result<bool, SetupError> {
     if GLOBAL.get().is_some() {
         return Ok(false);
+    }
+    if !tls::prepare() {
+        return Err(SetupError::OutOfMemory);
     }
     percpu::init();
     vector::init();
@@ -144,7 +152,7 @@ fn enter_slowly() -> Option<&'static State> {
         publish(state);
         return Some(state);
     }
-    let global = global()?;
+    let global = global().filter(|_| tls::prepare())?;
     let mask = kernel::block_signals();
     set_busy(Busy::Own);
     let critical = tls::get::<{ tls::STATE }>();
@@ -190,6 +198,10 @@ fn first(global: &'static Global) -> Option<&'static State> {
         percpu::rseq::check_thread();
         reap_exited_threads(global);
     }
+    if !host::SEES && wipe_on_fork::is_copy() {
+        forget_parents(global);
+        wipe_on_fork::own_memory();
+    }
     let block = (global.hooks.thread_start)();
     if block.is_null() {
         return None;
@@ -212,6 +224,11 @@ fn first(global: &'static Global) -> Option<&'static State> {
 /// Runs at thread exit; see the module.
 extern "C" fn leave() {
     let Some(state) = own() else { return };
+    if !host::SEES {
+        // Another thread has the words already, and says so.
+        leave_now(state);
+        return set_busy(Busy::No);
+    }
     if sealed::is_sealed() {
         return leave_now(state);
     }
@@ -305,12 +322,24 @@ fn reap_exited_threads(global: &'static Global) {
     }
 }
 
+/// In a fork child: gives back the states of threads that only the parent has. The parent goes on
+/// writing to their blocks: those are not given back, only forgotten. Any number of threads may do
+/// so at once.
+pub(crate) fn forget_parents(global: &Global) {
+    for record in global.threads.iter() {
+        if record.try_adopt() {
+            release(global, record, &mut Pages::none());
+        }
+    }
+}
+
 /// Gives back a state whose thread is gone.
-pub(crate) fn release(global: &Global, state: &State, pages: &mut Pages) {
+fn release(global: &Global, state: &State, pages: &mut Pages) {
     chunk::give_back(&global.pool, state, pages);
     state.block.store(0, Ordering::Relaxed);
     state.next.store(0, Ordering::Relaxed);
     state.critical.store(0, Ordering::Relaxed);
+    state.consuming.store(0, Ordering::Relaxed);
     state.patience.store(0, Ordering::Relaxed);
     state.leaving.store(0, Ordering::Relaxed);
     // SAFETY: every state is the value of a record, which lives for ever, and a record begins with

@@ -4,6 +4,9 @@
 use crate::c_signals::SignalAction;
 use core::ffi::c_int;
 
+/// Whether forks and the ends of threads are told.
+pub(crate) const SEES: bool = true;
+
 /// Runs code that may call the C library; the thread's `errno` is afterwards what it was.
 ///
 /// # Context
