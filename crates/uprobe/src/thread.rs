@@ -199,8 +199,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
         reap_exited_threads(global);
     }
     if !host::SEES && wipe_on_fork::is_copy() {
-        forget_parents(global);
-        wipe_on_fork::own_memory();
+        find_fork(global);
     }
     let block = (global.hooks.thread_start)();
     if block.is_null() {
@@ -320,6 +319,21 @@ fn reap_exited_threads(global: &'static Global) {
         }
         give_back(global, first, block, &mut pages);
     }
+}
+
+/// In a fork child, whose threads may come here at once: the first of them settles what the child
+/// has of its parent, and the others wait.
+#[cold]
+fn find_fork(global: &Global) {
+    // Beside those of signals, by their numbers.
+    const FORK: wipe_on_fork::Lock = wipe_on_fork::Lock::new(0);
+    FORK.with(|| {
+        if wipe_on_fork::is_copy() {
+            forget_parents(global);
+            host::forked();
+            wipe_on_fork::own_memory();
+        }
+    });
 }
 
 /// In a fork child: gives back the states of threads that only the parent has. The parent goes on
