@@ -4,7 +4,6 @@
 use crate::exit::{CANNOT_EXECUTE, FAILED, Failure, NOT_FOUND, USAGE};
 use crate::symbols::elf::Unreadable;
 use crate::symbols::object::Object;
-use crate::usage::ATTACH;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -48,7 +47,8 @@ fn locate(command: &OsStr) -> anyhow::Result<PathBuf> {
         ));
     }
     if matches!(command.to_str(), Some("-p" | "--pid")) {
-        return Err(Failure::error(USAGE, ATTACH));
+        let message = "-p stands in front, without a command: trapline stat -p PID SPEC";
+        return Err(Failure::error(USAGE, message));
     }
     if command.as_bytes().contains(&b'/') {
         return check(Path::new(command)).map(|()| PathBuf::from(command));

@@ -15,8 +15,10 @@ use crate::unknown;
 /// A program, its libraries, and what the specs mean in them.
 #[derive(Debug)]
 pub(crate) struct Resolution {
-    /// The main program first.
+    /// The main programs first.
     pub(crate) objects: Vec<Object>,
+    /// How many of them are main programs: where a spec names no object, those are meant.
+    mains: usize,
     /// What is to be armed in each.
     pub(crate) selections: Vec<Selection>,
     pub(crate) specs: Vec<Spec>,
@@ -43,12 +45,24 @@ impl Resolution {
     ///
     /// # Errors
     /// A spec matches nothing although its object is there: exit code 2, with the nearest names.
-    pub(crate) fn new(objects: Vec<Object>, mut specs: Vec<Spec>) -> anyhow::Result<Self> {
+    pub(crate) fn new(objects: Vec<Object>, specs: Vec<Spec>) -> anyhow::Result<Self> {
+        Self::of_programs(objects, 1, specs)
+    }
+
+    /// Applies `specs` to `objects`, of which the first `mains`, at least one, are main programs.
+    ///
+    /// # Errors
+    /// As [`Resolution::new`].
+    pub(crate) fn of_programs(
+        objects: Vec<Object>,
+        mains: usize,
+        mut specs: Vec<Spec>,
+    ) -> anyhow::Result<Self> {
         let find = |specs: &[Spec]| -> Vec<Vec<Hit>> {
             objects
                 .iter()
                 .enumerate()
-                .map(|(at, object)| literal::find(specs, object, at == 0))
+                .map(|(at, object)| literal::find(specs, object, at < mains))
                 .collect()
         };
         let hits = find(&specs);
@@ -61,6 +75,7 @@ impl Resolution {
             matched: vec![0; specs.len()],
             selections: Vec::new(),
             objects,
+            mains,
             specs,
             meanings,
         };
@@ -72,10 +87,11 @@ impl Resolution {
         for (at, hits) in hits.iter().enumerate() {
             let mut matched = std::mem::take(&mut resolution.matched);
             let object = &resolution.objects[at];
-            let selection = select(object, &resolution.wanted(object, at == 0, hits), &mut matched);
+            let selection =
+                select(object, &resolution.wanted(object, at < mains, hits), &mut matched);
             resolution.matched = matched;
             resolution.selections.push(selection);
-            if at == 0 {
+            if at + 1 == mains {
                 resolution.fall_back_to_libraries();
             }
         }
@@ -195,7 +211,7 @@ impl Resolution {
         let Some(pattern) = spec.pattern().and_then(|reading| reading.object.as_ref()) else {
             return false;
         };
-        let besides = usize::from(pattern.several());
+        let besides = if pattern.several() { self.mains } else { 0 };
         !self.objects.iter().skip(besides).any(|object| object.is(pattern))
     }
 

@@ -69,8 +69,8 @@ impl Remote<'_, '_> {
         done.map(drop).map_err(Error::remote("munmap"))
     }
 
-    /// Gives the process a descriptor of a file, which programs that it executes do not inherit: its
-    /// number there. To be taken away with [`Remote::close`].
+    /// Gives the process a descriptor of a file, which programs that it executes do not inherit:
+    /// its number there. To be taken away with [`Remote::close`].
     ///
     /// # Errors
     /// As [`Remote::map_shared`].

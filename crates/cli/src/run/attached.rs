@@ -1,0 +1,284 @@
+//! Processes that run already: the image is put into each, and taken out of use again.
+
+use super::c_library::{self, CLibrary};
+use super::image::{self, Ended, Inside, line};
+use super::loaded::{Loaded, Objects};
+use crate::exit::{FAILED, Failure, USAGE};
+use crate::model::outside::{After, Attached as Row};
+use crate::out::say;
+use crate::processes;
+use crate::resolve::Resolution;
+use crate::spec::Spec;
+use crate::sys;
+use crate::text::visible;
+use anyhow::anyhow;
+use inject::{Force, Found, Mapped, Refusal, Refused, Target, Tracer};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+/// What trapline is called in lists of processes.
+const OWN_NAME: &str = "trapline";
+
+/// A process that is to be entered, looked at and not touched.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    target: Target,
+    loaded: Loaded,
+}
+
+/// A process in which the image counts.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pid: i32,
+    name: String,
+    target: Target,
+    mapped: Mapped,
+    /// What became of it when the tracing was over; none as long as it goes on.
+    after: Option<After>,
+    /// Why its probes stay.
+    why: Option<String>,
+}
+
+/// Looks whether the process may be entered.
+///
+/// # Errors
+/// Why not, in one line that says what to do.
+pub(crate) fn probe(pid: i32, force: bool) -> anyhow::Result<Target> {
+    Target::probe(pid, Force { seccomp: force }).map_err(|refused| refusal(&refused))
+}
+
+/// Looks at processes that are to be entered, and nothing is done to them. Those that may not be are
+/// refused one by one: an error only if none may.
+///
+/// # Errors
+/// All refusals.
+pub(super) fn look(
+    pids: &[i32],
+    force: bool,
+    objects: &mut Objects,
+) -> anyhow::Result<Vec<Candidate>> {
+    let candidate = |pid: &i32| {
+        let target = probe(*pid, force)?;
+        let loaded = objects.add(target.pid())?;
+        Ok::<_, anyhow::Error>(Candidate { target, loaded })
+    };
+    entered(pids.iter().map(candidate))
+}
+
+/// What was done for some of several processes; what was not is said.
+///
+/// # Errors
+/// Nothing was.
+pub(super) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow::Result<Vec<T>> {
+    let (mut done, mut refused) = (Vec::new(), Vec::new());
+    for one in all {
+        match one {
+            Ok(one) => done.push(one),
+            Err(why) => refused.push(format!("{why:#}")),
+        }
+    }
+    if done.is_empty() {
+        return Err(Failure::errors(FAILED, refused));
+    }
+    refused.iter().for_each(|why| say(why));
+    Ok(done)
+}
+
+/// What the specs mean in what running processes have mapped. What is mapped later is not looked
+/// at: so all must mean something.
+///
+/// # Errors
+/// One that means nothing.
+pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let (unread, objects, mains) = objects.in_order();
+    let unread = match &unread[..] {
+        [] => String::new(),
+        paths => format!(" (not looked at, as they cannot be read: {})", paths.join(", ")),
+    };
+    anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
+    let specs = specs.iter().map(|text| Spec::parse(text)).collect();
+    let resolution = Resolution::of_programs(objects, mains, specs)?;
+    let nothing = |spec: &Spec| {
+        let why = resolution.waits_for(spec).replace(" at start", "");
+        format!("'{}': {why}{unread}", visible(&spec.text))
+    };
+    let unmatched: Vec<String> = resolution.unmatched().map(nothing).collect();
+    if unmatched.is_empty() { Ok(resolution) } else { Err(Failure::errors(USAGE, unmatched)) }
+}
+
+/// A refusal as this command line words it.
+pub(crate) fn refusal(refused: &Refused) -> anyhow::Error {
+    let message = match refused.why {
+        Refusal::Seccomp => format!(
+            "process {} filters its system calls and may be killed for those that are made in it: \
+                --force if you know that its filters only refuse",
+            refused.pid
+        ),
+        _ => refused.to_string(),
+    };
+    Failure::error(FAILED, message)
+}
+
+impl Candidate {
+    /// Puts the image into the process, which opens these files of a segment, and arms everything.
+    ///
+    /// # Errors
+    /// Why that is not done, with the process in front. The process is as it was.
+    pub(super) fn enter(self, files: [&File; 2]) -> anyhow::Result<Attached> {
+        let Self { target, loaded: Loaded { name, c_library, .. } } = self;
+        let pid = target.pid();
+        let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files));
+        let mapped = target.trace(work).map_err(line).and_then(|done| done);
+        match mapped {
+            Ok(mapped) => Ok(Attached { pid, name, target, mapped, after: None, why: None }),
+            Err(why) => Err(match why.downcast_ref::<Refused>() {
+                Some(refused) => refusal(refused),
+                None => anyhow!("process {pid} ({name}): {why:#}"),
+            }),
+        }
+    }
+}
+
+/// Brings the image, unless it is there, and arms.
+fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyhow::Result<Mapped> {
+    let image = image::get()?;
+    let found = match tracer.find(image).map_err(line)? {
+        Found::None => None,
+        Found::Same(mapped) => Some(mapped),
+        Found::Other(address) => anyhow::bail!(
+            "another version of trapline has been in it (at {address:#x}): use that one, or start \
+                the process anew"
+        ),
+    };
+    // Looked at first, by a stop of its own: what comes then needs only one thread.
+    let library = c_library::check(&tracer.stop_all().map_err(line)?, said, found.is_some())?;
+    let is_new = found.is_none();
+    let mapped = match found {
+        Some(mapped) => {
+            take_over(&mut Inside { tracer, mapped: &mapped })?;
+            mapped
+        }
+        None => {
+            let mut stopped = tracer.stop_one().map_err(line)?;
+            stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?
+        }
+    };
+    if let Err(why) = start(tracer, &mapped, files, library) {
+        if is_new {
+            // Nothing leads there. An error is that the process has ended.
+            let stopped = tracer.stop_all();
+            let _ = stopped.and_then(|mut stopped| stopped.remote()?.unmap(&mapped));
+        }
+        return Err(why);
+    }
+    let mut inside = Inside { tracer, mapped: &mapped };
+    if let Err(why) = inside.arm() {
+        // Out of use again. If that fails, too, nothing was written, and so nothing counts.
+        let _ = inside.disarm();
+        return Err(why);
+    }
+    Ok(mapped)
+}
+
+/// Sees to it that nobody uses an image that is there already: what a command line has left that is
+/// gone is taken back first.
+fn take_over(inside: &mut Inside<'_>) -> anyhow::Result<()> {
+    let Some(owner) = inside.owner()? else { return Ok(()) };
+    if !sys::is_dead(owner.cast_unsigned()) && processes::name(owner) == OWN_NAME {
+        anyhow::bail!("process {owner} (trapline) counts in it: end that first");
+    }
+    inside.disarm().map(drop)
+}
+
+/// Gives the process the files for as long as the image needs to map them.
+fn start(
+    tracer: &mut Tracer,
+    mapped: &Mapped,
+    files: [&File; 2],
+    library: CLibrary,
+) -> anyhow::Result<()> {
+    let descriptors = {
+        let mut stopped = tracer.stop_one().map_err(line)?;
+        let mut remote = stopped.remote().map_err(line)?;
+        let tables = remote.send(files[0]).map_err(line)?;
+        match remote.send(files[1]) {
+            Ok(counters) => [tables, counters],
+            Err(why) => {
+                let _ = remote.close(tables);
+                return Err(line(why));
+            }
+        }
+    };
+    let started = Inside { tracer, mapped }.start(descriptors, library.distance());
+    let mut stopped = tracer.stop_one().map_err(line)?;
+    let mut remote = stopped.remote().map_err(line)?;
+    let closed = descriptors.map(|descriptor| remote.close(descriptor));
+    started?;
+    closed.into_iter().try_for_each(|closed| closed.map_err(line))
+}
+
+impl Attached {
+    /// The process itself, which can be waited for.
+    pub(super) fn handle(&self) -> std::io::Result<OwnedFd> {
+        sys::process_handle(self.pid)
+    }
+
+    /// Whether nothing can be counted there any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.after.is_some() || sys::is_dead(self.pid.cast_unsigned())
+    }
+
+    /// Puts the original code back. Once.
+    pub(super) fn leave(&mut self) {
+        if self.after.is_some() {
+            return;
+        }
+        let mapped = &self.mapped;
+        let work = |tracer: &mut Tracer| Ok(leave(tracer, mapped));
+        let left = self.target.trace(work).map_err(line).and_then(|done| done);
+        self.after = Some(match left {
+            Ok(()) => After::Running,
+            Err(why) if why.is::<Ended>() => After::Ended,
+            Err(_) if sys::is_dead(self.pid.cast_unsigned()) => After::Ended,
+            Err(why) => {
+                self.why = Some(format!("{why:#}"));
+                After::Probed
+            }
+        });
+    }
+
+    /// What there is to be said of it, once it was left.
+    pub(super) fn row(&self) -> Row {
+        Row {
+            process: self.pid.cast_unsigned(),
+            name: self.name.clone(),
+            after: self.after.unwrap_or(After::Probed),
+            why: self.why.clone(),
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Something has failed: the process is not left with what nobody reads.
+        self.leave();
+    }
+}
+
+fn leave(tracer: &mut Tracer, mapped: &Mapped) -> anyhow::Result<()> {
+    // A program that it has executed since has nothing of ours, whatever is at that address.
+    match tracer.find(image::get()?).map_err(line)? {
+        Found::Same(found) if found.base() == mapped.base() => {}
+        _ => return Err(Ended.into()),
+    }
+    Inside { tracer, mapped }.disarm().map(drop)
+}
+
+/// Calls `ended` as often as some of the processes end, until all have.
+pub(super) fn watch(handles: &[OwnedFd], ended: impl Fn()) {
+    let mut left: Vec<&OwnedFd> = handles.iter().collect();
+    while !left.is_empty() {
+        left = sys::wait_for_end(&left);
+        ended();
+    }
+}
