@@ -107,7 +107,6 @@ pub(crate) fn forked() {
         attached.mine.forget();
         begin(Owner::child_of(owner()));
         attached.segment.reclaim_blocks(owner());
-        attached.segment.leave_blocks(|_| false);
         announce(attached, 0, 0);
     });
 }
