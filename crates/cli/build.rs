@@ -1,6 +1,6 @@
-//! Builds what gets into targets, so that the one executable carries it: the agent that is preloaded
-//! and the image that is put into running processes, by nested builds with profiles, flags and a
-//! target directory of their own.
+//! Builds what gets into targets, so that the one executable carries it: the agent that is
+//! preloaded and the image that is put into running processes, by nested builds with profiles,
+//! flags and a target directory of their own.
 
 use std::env;
 use std::fs;

@@ -61,7 +61,8 @@ pub(crate) enum Verb {
         trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -p \
         $(pidof redis-server) -d 10s\n  trapline stat --name 'postgres*' -i 1 \
         '*palloc*'\n  trapline stat -i 1 -d 10s --hist 'entry:libc:*alloc' -- \
-        ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json new.json"))]
+        ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json \
+        new.json"))]
     Stat(Box<StatArgs>),
     /// Run a program, or attach to processes that run, and record from where functions are called:
     /// flame graphs and profiles.

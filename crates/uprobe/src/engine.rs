@@ -99,9 +99,9 @@ impl Engine {
         live::restore(&mut state, &wanted, patching, &Text::open())
     }
 
-    /// Disarms sites where somebody else writes code: what has to be written for it, all or nothing.
-    /// They count as disarmed from now on. Until it is written, and where a thread has come by
-    /// before, hits go on as before.
+    /// Disarms sites where somebody else writes code: what has to be written for it, all or
+    /// nothing. They count as disarmed from now on. Until it is written, and where a thread has
+    /// come by before, hits go on as before.
     ///
     /// What was not written after all ([`Batch::commit_outside`](crate::Batch::commit_outside) has
     /// the same promise) is taken back by arming the sites again, whose changes are then not
@@ -112,8 +112,8 @@ impl Engine {
         outside::restore(&mut state, &wanted)
     }
 
-    /// Every thread asks [`Hooks::thread_start`] for another block at its next hit. What it has begun
-    /// to count until then goes into its old one, which has to stay mapped. No site is armed.
+    /// Every thread asks [`Hooks::thread_start`] for another block at its next hit. What it has
+    /// begun to count until then goes into its old one, which has to stay mapped. No site is armed.
     ///
     /// # Context
     /// No system call.

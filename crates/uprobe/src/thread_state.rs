@@ -114,8 +114,8 @@ pub(crate) fn own() -> Option<&'static State> {
 /// How often all threads were told to ask for a new block.
 static RENEWALS: AtomicU32 = AtomicU32::new(0);
 
-/// Whether this thread, whose first state this is, has been told to ask for a new block since it got
-/// the one it has. Never where the engine sees what threads do.
+/// Whether this thread, whose first state this is, has been told to ask for a new block since it
+/// got the one it has. Never where the engine sees what threads do.
 #[inline]
 pub(crate) fn is_stale(first: &State) -> bool {
     // Relaxed: a thread that does not see it yet uses its old block a little longer.

@@ -173,8 +173,8 @@ impl Segment {
         Self::attach_in(files, Places::default(), region)
     }
 
-    /// [`Segment::attach`] in a process that has counted in another segment before, whose blocks had
-    /// these places.
+    /// [`Segment::attach`] in a process that has counted in another segment before, whose blocks
+    /// had these places.
     ///
     /// # Errors
     /// As there.

@@ -8,9 +8,9 @@
 //! numbers, a block grows where it is when functions are added, and nobody's pointers change.
 //!
 //! A process that begins with another segment has threads that may have been interrupted while they
-//! count in the one before. So the places of its blocks stay mapped, empty ([`Spaces::vacate`]), and
-//! the blocks of the next segment are put over them, in one step each: nothing grows with the number
-//! of segments, and no thread ever writes to what is not there.
+//! count in the one before. So the places of its blocks stay mapped, empty ([`Spaces::vacate`]),
+//! and the blocks of the next segment are put over them, in one step each: nothing grows with the
+//! number of segments, and no thread ever writes to what is not there.
 //!
 //! Later mappings need no file and no descriptor, which programs close and chroot away from: they
 //! are copies of one page's mapping, the anchor, moved on to their place
@@ -36,7 +36,8 @@ const STEP: usize = 16 << 20;
 /// Where the blocks of an earlier segment were, for those of the next.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// Where the region begins; 0: there was none. It is in the middle of a hole that is far larger.
+    /// Where the region begins; 0: there was none. It is in the middle of a hole that is far
+    /// larger.
     base: usize,
     /// Parts of it that are mapped and hold nothing, ascending. Nobody else's, for ever.
     vacant: Vec<Range<usize>>,

@@ -324,8 +324,8 @@ fn segments_one_after_the_other_take_each_others_places() {
             assert_eq!(word(*block).load(Ordering::Relaxed), 0, "{name}: a new block");
             word(*block).fetch_add(round + 1, Ordering::Relaxed);
         }
-        // As many functions as a block has pages for, and more: it grows where it is, though what is
-        // behind may be an earlier segment's place.
+        // As many functions as a block has pages for, and more: it grows where it is, though what
+        // is behind may be an earlier segment's place.
         while ours.cells_len() < 3 * 4096 {
             ours.add_cell(cell::COUNT_BYTES).unwrap();
         }

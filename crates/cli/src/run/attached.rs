@@ -47,8 +47,8 @@ pub(crate) fn probe(pid: i32, force: bool) -> anyhow::Result<Target> {
     Target::probe(pid, Force { seccomp: force }).map_err(|refused| refusal(&refused))
 }
 
-/// Looks at processes that are to be entered, and nothing is done to them. Those that may not be are
-/// refused one by one: an error only if none may.
+/// Looks at processes that are to be entered, and nothing is done to them. Those that may not be
+/// are refused one by one: an error only if none may.
 ///
 /// # Errors
 /// All refusals.

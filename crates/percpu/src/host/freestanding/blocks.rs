@@ -1,10 +1,10 @@
 //! The words of all threads: one place for each control block, by its address, for ever.
 //!
 //! Two tables of equal length. Which control block has a place stands in ordinary memory, which a
-//! fork child has as its parent had it; the words themselves lie below 4 GiB, and a child finds them
-//! wiped. So a place has the same owner in parent and child, and an address that a control block
-//! holds (that of a thread which the child does not have, or has not met yet) is never that of
-//! another one's words.
+//! fork child has as its parent had it; the words themselves lie below 4 GiB, and a child finds
+//! them wiped. So a place has the same owner in parent and child, and an address that a control
+//! block holds (that of a thread which the child does not have, or has not met yet) is never that
+//! of another one's words.
 //!
 //! An owner is written once, by compare-and-swap, and stays. Open addressing: who seeks a control
 //! block goes from its hash on to the first place that is its own, or nobody's.

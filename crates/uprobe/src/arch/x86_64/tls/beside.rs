@@ -1,5 +1,5 @@
-//! Behind the primitives' words of a thread (`percpu::host`), whose address is in 32 bits beside the
-//! thread pointer: 0 in a thread that has had no hit. The distance is the process's.
+//! Behind the primitives' words of a thread (`percpu::host`), whose address is in 32 bits beside
+//! the thread pointer: 0 in a thread that has had no hit. The distance is the process's.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
