@@ -35,7 +35,7 @@ use storage as place;
 use core::arch::asm;
 
 #[cfg(not(feature = "std"))]
-pub(crate) use beside::{forget_state, low_half};
+pub(crate) use beside::low_half;
 pub(crate) use place::{get, load_place, load_state, prepare, set, state, stub_load};
 
 /// See the module.
@@ -60,4 +60,15 @@ pub(crate) fn control_block() -> u64 {
         asm!("mov {}, qword ptr fs:0", out(reg) at, options(nostack, preserves_flags, readonly))
     };
     at
+}
+
+/// Makes another thread's hits take the slow path, and forgets why it has no state, if it is for
+/// this reason.
+#[cfg(not(feature = "std"))]
+pub(crate) fn forget_state(words: &percpu::host::Words, reason: usize) {
+    use core::sync::atomic::Ordering::Relaxed;
+    // The thread sees it at its next hit, or at one soon after.
+    words.more[beside::index(STATE)].store(0, Relaxed);
+    let busy = &words.more[beside::index(BUSY)];
+    let _ = busy.compare_exchange(reason, 0, Relaxed, Relaxed);
 }

@@ -115,7 +115,7 @@ pub(crate) fn prepare() -> bool {
     host::own_words().is_some()
 }
 
-const fn index(word: usize) -> usize {
+pub(super) const fn index(word: usize) -> usize {
     (word - FIRST) / size_of::<AtomicUsize>()
 }
 
@@ -134,13 +134,4 @@ pub(crate) fn set<const WORD: usize>(value: usize) {
     if let Some(words) = host::own_words() {
         words.more[index(WORD)].store(value, Ordering::Relaxed);
     }
-}
-
-/// Makes another thread's hits take the slow path, and forgets why it has no state, if it is for
-/// this reason.
-pub(crate) fn forget_state(words: &Words, reason: usize) {
-    // Relaxed: the thread sees it at its next hit, or at one soon after.
-    words.more[index(super::STATE)].store(0, Ordering::Relaxed);
-    let busy = &words.more[index(super::BUSY)];
-    let _ = busy.compare_exchange(reason, 0, Ordering::Relaxed, Ordering::Relaxed);
 }
