@@ -14,6 +14,7 @@ mod heap;
 mod host;
 mod probes;
 mod probing;
+mod program;
 mod recording;
 mod runtime;
 mod stack;
@@ -23,13 +24,14 @@ mod threads;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use exercise::Shared;
+use program::Program;
 use sys::futex::{self, Scope};
 use sys::process;
 
 /// What the program does, once it is relocated. The first argument is `area` (threads have
 /// restartable-sequence areas), `sealed` (what was ever writable can never be executed) or anything
 /// else; the second the file with decisions about its own functions.
-fn main(program: &start::Program) {
+fn main(program: &Program) {
     let asked = |what: &CStr| program.argument(1) == Some(what);
     let with_area = asked(c"area");
     host::begin(with_area);

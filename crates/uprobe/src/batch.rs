@@ -122,8 +122,8 @@ impl Batch<'_> {
     /// Prepares everything, but writes no code of the program: says what has to be written. The
     /// sites count as armed from now on, and the stubs are there. For whoever stops all threads
     /// from outside; no signal handler is installed, and no breakpoint is set: where there is no
-    /// room for a jump, it is a [`Refusal::NeedsTrap`]. Only the last one of the instructions that a
-    /// jump displaces can be a call, so that no thread that is below it returns into the jump.
+    /// room for a jump, it is a [`Refusal::NeedsTrap`]. Only the last one of the instructions that
+    /// a jump displaces can be a call, so that no thread that is below it returns into the jump.
     ///
     /// A site that was removed ([`Engine::remove_outside`]) is armed again by the same change, if
     /// the same is asked of it.

@@ -99,9 +99,9 @@ impl Engine {
         live::restore(&mut state, &wanted, patching, &Text::open())
     }
 
-    /// Disarms sites where somebody else writes code: what has to be written for it, all or nothing.
-    /// They count as disarmed from now on. Until it is written, and where a thread has come by
-    /// before, hits go on as before.
+    /// Disarms sites where somebody else writes code: what has to be written for it, all or
+    /// nothing. They count as disarmed from now on. Until it is written, and where a thread has
+    /// come by before, hits go on as before.
     ///
     /// What was not written after all ([`Batch::commit_outside`](crate::Batch::commit_outside) has
     /// the same promise) is taken back by arming the sites again, whose changes are then not
@@ -110,6 +110,16 @@ impl Engine {
         let mut state = self.lock();
         let wanted = state.armed_of(sites);
         outside::restore(&mut state, &wanted)
+    }
+
+    /// Lets every thread begin anew at its next hit, with another block of
+    /// [`Hooks::thread_start`](crate::Hooks): for an image that goes on with other blocks, whose
+    /// old ones stay where they are. All sites were removed before, that was written, and
+    /// [`Engine::sync`] was called; a thread that has slept since it came by a site keeps the old
+    /// block.
+    #[cfg(not(feature = "std"))]
+    pub fn forget_threads(&self) {
+        crate::arch::x86_64::tls::forget_all();
     }
 
     /// Waits until no removed consumer is running, nor can any start.

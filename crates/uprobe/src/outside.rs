@@ -1,12 +1,12 @@
-//! Code that is written by somebody else: what has to be written, for whoever stops all threads from
-//! outside and writes it while nobody runs.
+//! Code that is written by somebody else: what has to be written, for whoever stops all threads
+//! from outside and writes it while nobody runs.
 
 use crate::sites::State;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Bytes of the program's code that are to be replaced, and what a thread is to do that stands among
-/// them.
+/// Bytes of the program's code that are to be replaced, and what a thread is to do that stands
+/// among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Address of the first byte.
@@ -19,8 +19,9 @@ pub struct Change {
     /// has executed none of them, and may stay: it executes what is written. A function that was
     /// moved as a whole is displaced up to its end, beyond the new bytes.
     pub range: Range<u64>,
-    /// Where instructions of `range` begin, ascending, and where the copy of each is: where a thread
-    /// has to go on that would go on there, but for the first. Empty where no thread can be inside.
+    /// Where instructions of `range` begin, ascending, and where the copy of each is: where a
+    /// thread has to go on that would go on there, but for the first. Empty where no thread can be
+    /// inside.
     pub moved: Vec<(u64, u64)>,
 }
 

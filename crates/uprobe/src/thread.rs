@@ -10,9 +10,9 @@
 //! gets a new block, and the states of the others are given back.
 //!
 //! In an image (without the feature `std`) nobody tells of the end of a thread or of a fork. States
-//! belong to control blocks, and the next thread on one goes on with them. In a fork child the words
-//! that lead to states are wiped: its thread finds at its first hit that it is a copy, gives all
-//! states back, and begins as a new thread does.
+//! belong to control blocks, and the next thread on one goes on with them. In a fork child the
+//! words that lead to states are wiped: its thread finds at its first hit that it is a copy, gives
+//! all states back, and begins as a new thread does.
 //!
 //! What a state is, and its critical sections: [`crate::thread_state`].
 #![allow(unsafe_code)]

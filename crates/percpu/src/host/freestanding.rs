@@ -15,9 +15,9 @@ pub use words::Words;
 /// Where a thread's [`Words`] are found.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
-    /// Their address, which is below 4 GiB, is in a word of 32 bits at this distance from the thread
-    /// pointer; 0 there: the thread has had no use for them, or it is not known that it had. x86-64
-    /// only, with assembly.
+    /// Their address, which is below 4 GiB, is in a word of 32 bits at this distance from the
+    /// thread pointer; 0 there: the thread has had no use for them, or it is not known that it had.
+    /// x86-64 only, with assembly.
     ///
     /// Words belong to control blocks, which are told by their address (the first word at the
     /// thread pointer), and lie where [`supply`] has mapped them. A C library that gives a control
@@ -59,12 +59,12 @@ static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
 /// it is used. Maps the memory for the words of [`Place::Beside`].
 ///
 /// # Errors
-/// The kernel gives no memory below 4 GiB, or none that is wiped in fork children (Linux 4.14). Then
-/// nothing was said.
+/// The kernel gives no memory below 4 GiB, or none that is wiped in fork children (Linux 4.14).
+/// Then nothing was said.
 ///
 /// # Safety
-/// - The word at [`Place::Beside`] can be read and written in every thread, nobody else uses it, and
-///   it is 0 in all threads now; the first word at the thread pointer is its own address.
+/// - The word at [`Place::Beside`] can be read and written in every thread, nobody else uses it,
+///   and it is 0 in all threads now; the first word at the thread pointer is its own address.
 /// - [`Place::Asked`] keeps what is asked for there.
 /// - Every thread's area is at [`Host::area`], if it has one, and was registered with the signature
 ///   that C libraries use (0x53053053).
@@ -153,6 +153,15 @@ fn find() -> Option<&'static Words> {
     let (address, words) = blocks::of(control_block)?;
     beside::write(offset as isize, address);
     Some(words)
+}
+
+/// The words of all control blocks that have any ([`Place::Beside`]), also of threads that are
+/// gone.
+///
+/// # Context
+/// Signal-safe; no system call. Looks at 1 MiB.
+pub fn all_words() -> impl Iterator<Item = &'static Words> {
+    blocks::all()
 }
 
 /// The thread's pointers, as [`crate::arch`] has them where there is a C library.

@@ -1,10 +1,10 @@
 //! The words of all threads: one place for each control block, by its address, for ever.
 //!
 //! Two tables of equal length. Which control block has a place stands in ordinary memory, which a
-//! fork child has as its parent had it; the words themselves lie below 4 GiB, and a child finds them
-//! wiped. So a place has the same owner in parent and child, and an address that a control block
-//! holds (that of a thread which the child does not have, or has not met yet) is never that of
-//! another one's words.
+//! fork child has as its parent had it; the words themselves lie below 4 GiB, and a child finds
+//! them wiped. So a place has the same owner in parent and child, and an address that a control
+//! block holds (that of a thread which the child does not have, or has not met yet) is never that
+//! of another one's words.
 //!
 //! An owner is written once, by compare-and-swap, and stays. Open addressing: who seeks a control
 //! block goes from its hash on to the first place that is its own, or nobody's.
@@ -82,6 +82,21 @@ fn low() -> Result<*mut Words, Errno> {
         }
     }
     Err(Errno::ENOMEM)
+}
+
+/// All words that have an owner.
+pub(super) fn all() -> impl Iterator<Item = &'static Words> {
+    // Acquire pairs with the Release in `map`.
+    let owners = OWNERS.load(Ordering::Acquire);
+    let places = if owners.is_null() { 0..0 } else { 0..PLACES };
+    places.filter_map(move |place| {
+        // SAFETY: inside the table, which stays.
+        let owner = unsafe { &*owners.wrapping_add(place) };
+        (owner.load(Ordering::Relaxed) != 0).then(|| {
+            // SAFETY: inside the table, as in `of`.
+            unsafe { &*WORDS.load(Ordering::Relaxed).wrapping_add(place) }
+        })
+    })
 }
 
 /// The words of the control block at that address, and where they are. `None`: no place is left.

@@ -1,5 +1,5 @@
-//! Behind the primitives' words of a thread (`percpu::host`), whose address is in 32 bits beside the
-//! thread pointer: 0 in a thread that has had no hit. The distance is the process's.
+//! Behind the primitives' words of a thread (`percpu::host`), whose address is in 32 bits beside
+//! the thread pointer: 0 in a thread that has had no hit. The distance is the process's.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
@@ -113,6 +113,15 @@ pub(crate) fn prepare() -> bool {
     // SAFETY: 8 bytes, aligned. Everybody writes the same.
     unsafe { &DISTANCE }.store(distance.into(), Ordering::Relaxed);
     host::own_words().is_some()
+}
+
+/// Clears the words of all threads by which hits find their states.
+pub(crate) fn forget_all() {
+    for words in host::all_words() {
+        for word in [FIRST, FIRST + 8, FIRST + 16] {
+            words.more[index(word)].store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 const fn index(word: usize) -> usize {
