@@ -1,5 +1,6 @@
 //! A program without a C library: everything that runs inside targets, in the way in which an image
-//! uses it. `tests/image.rs` builds it, looks whether anything is missing, and runs it.
+//! uses it, down to probes on functions of its own. `tests/image.rs` builds it, looks whether
+//! anything is missing, decides how its functions are probed, and runs it.
 //!
 //! It plays the C library, too: its threads have control blocks, with a word for the image in them
 //! and, with an argument, a registered restartable-sequence area.

@@ -55,6 +55,12 @@ global_asm!(
     "cmp rax, rdi",
     "jbe 2b",
     "ret",
+    // getppid()
+    "outside outside_syscall",
+    "push 110",
+    "pop rax",
+    "syscall",
+    "ret",
     "outside outside_crowded",
     "lea eax, [rdi + 3]",
     "ret",
@@ -72,6 +78,7 @@ unsafe extern "C" {
     fn outside_padded(n: u64) -> u64;
     fn outside_loop(n: u64) -> u64;
     fn outside_whole(n: u64) -> u64;
+    fn outside_syscall(n: u64) -> u64;
     fn outside_crowded(n: u64) -> u64;
 }
 
@@ -191,6 +198,25 @@ fn no_breakpoint_is_handed_out() {
     assert_eq!(changes.len(), 1);
     engine.remove_outside(&[armed[2].expect("armed").id]);
     assert_eq!(call(outside_call, 1), 4);
+}
+
+#[test]
+fn no_jump_is_handed_out_that_a_thread_in_a_system_call_comes_back_to() {
+    let (engine, _alone) = engine();
+    let action = Action::Count { cell: cell(2) };
+    let entry = Target::entry(outside_syscall as *const () as u64, 6, action);
+    let target = Target { after: 58, ..entry };
+    let Prepared { armed, changes } = prepare(engine, [target]);
+    assert_eq!((armed[0].err(), changes.len()), (Some(Refusal::SystemCall), 0));
+    // Where threads that come back meet a trap it can be done.
+    let mut batch = engine.batch();
+    batch.add(target);
+    let armed = batch.commit(Patching::Live).remove(0).expect("armed");
+    assert_eq!(armed.method, Method::Detour);
+    let before = calls(cell(2));
+    assert_eq!(call(outside_syscall, 0), u64::from(std::os::unix::process::parent_id()));
+    assert_eq!(calls(cell(2)) - before, 1);
+    engine.remove(&[armed.id], Patching::Live).expect("removed");
 }
 
 #[test]
