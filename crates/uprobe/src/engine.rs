@@ -112,16 +112,6 @@ impl Engine {
         outside::restore(&mut state, &wanted)
     }
 
-    /// Lets every thread begin anew at its next hit, with another block of
-    /// [`Hooks::thread_start`](crate::Hooks): for an image that goes on with other blocks, whose
-    /// old ones stay where they are. All sites were removed before, that was written, and
-    /// [`Engine::sync`] was called; a thread that has slept since it came by a site keeps the old
-    /// block.
-    #[cfg(not(feature = "std"))]
-    pub fn forget_threads(&self) {
-        crate::arch::x86_64::tls::forget_all();
-    }
-
     /// Waits until no removed consumer is running, nor can any start.
     ///
     /// # Context

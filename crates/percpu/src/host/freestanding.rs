@@ -155,15 +155,6 @@ fn find() -> Option<&'static Words> {
     Some(words)
 }
 
-/// The words of all control blocks that have any ([`Place::Beside`]), also of threads that are
-/// gone.
-///
-/// # Context
-/// Signal-safe; no system call. Looks at 1 MiB.
-pub fn all_words() -> impl Iterator<Item = &'static Words> {
-    blocks::all()
-}
-
 /// The thread's pointers, as [`crate::arch`] has them where there is a C library.
 pub(crate) mod slots {
     use super::{Ordering, Words, impossible, own_words};

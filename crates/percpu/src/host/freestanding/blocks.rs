@@ -84,21 +84,6 @@ fn low() -> Result<*mut Words, Errno> {
     Err(Errno::ENOMEM)
 }
 
-/// All words that have an owner.
-pub(super) fn all() -> impl Iterator<Item = &'static Words> {
-    // Acquire pairs with the Release in `map`.
-    let owners = OWNERS.load(Ordering::Acquire);
-    let places = if owners.is_null() { 0..0 } else { 0..PLACES };
-    places.filter_map(move |place| {
-        // SAFETY: inside the table, which stays.
-        let owner = unsafe { &*owners.wrapping_add(place) };
-        (owner.load(Ordering::Relaxed) != 0).then(|| {
-            // SAFETY: inside the table, as in `of`.
-            unsafe { &*WORDS.load(Ordering::Relaxed).wrapping_add(place) }
-        })
-    })
-}
-
 /// The words of the control block at that address, and where they are. `None`: no place is left.
 pub(super) fn of(control_block: usize) -> Option<(u32, &'static Words)> {
     // Acquire pairs with the Release in `map`.

@@ -115,15 +115,6 @@ pub(crate) fn prepare() -> bool {
     host::own_words().is_some()
 }
 
-/// Clears the words of all threads by which hits find their states.
-pub(crate) fn forget_all() {
-    for words in host::all_words() {
-        for word in [FIRST, FIRST + 8, FIRST + 16] {
-            words.more[index(word)].store(0, Ordering::Relaxed);
-        }
-    }
-}
-
 const fn index(word: usize) -> usize {
     (word - FIRST) / size_of::<AtomicUsize>()
 }
