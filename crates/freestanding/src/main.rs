@@ -1,5 +1,6 @@
 //! A program without a C library: everything that runs inside targets, in the way in which an image
-//! uses it. `tests/image.rs` builds it, looks whether anything is missing, and runs it.
+//! uses it, down to probes on functions of its own. `tests/image.rs` builds it, looks whether
+//! anything is missing, decides how its functions are probed, and runs it.
 //!
 //! It plays the C library, too: its threads have control blocks, with a word for the image in them
 //! and, with an argument, a registered restartable-sequence area.
@@ -14,6 +15,7 @@ mod heap;
 mod host;
 mod probes;
 mod probing;
+mod program;
 mod recording;
 mod runtime;
 mod stack;
@@ -23,13 +25,14 @@ mod threads;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use exercise::Shared;
+use program::Program;
 use sys::futex::{self, Scope};
 use sys::process;
 
 /// What the program does, once it is relocated. The first argument is `area` (threads have
 /// restartable-sequence areas), `sealed` (what was ever writable can never be executed) or anything
 /// else; the second the file with decisions about its own functions.
-fn main(program: &start::Program) {
+fn main(program: &Program) {
     let asked = |what: &CStr| program.argument(1) == Some(what);
     let with_area = asked(c"area");
     host::begin(with_area);

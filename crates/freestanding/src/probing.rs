@@ -4,7 +4,7 @@
 
 use crate::exercise::Shared;
 use crate::probes::{PROBED, all};
-use crate::start::Program;
+use crate::program::Program;
 use crate::threads;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -51,8 +51,10 @@ const THREADS: u64 = 4;
 
 static SEGMENT: OnceLock<&'static Segment> = OnceLock::new();
 static RECORDER: OnceLock<&'static Recorder> = OnceLock::new();
-/// Blocks that were given out, and children that were found, in this process and its parents.
+/// Blocks that were given out and taken back, and children that were found, in this process and
+/// its parents.
 static BLOCKS: AtomicU32 = AtomicU32::new(0);
+static EXITS: AtomicU32 = AtomicU32::new(0);
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 fn thread_start() -> *mut u8 {
@@ -61,6 +63,14 @@ fn thread_start() -> *mut u8 {
     let block = segment.take_block(Owner::current(), gettid().cast_unsigned());
     let cells = block.ok().and_then(|block| segment.cells(block));
     cells.map_or(ptr::null_mut(), |(cells, _)| cells.as_ptr())
+}
+
+fn thread_exit(cells: *mut u8) {
+    EXITS.fetch_add(1, Ordering::Relaxed);
+    let segment = SEGMENT.get().expect("its block is there");
+    if let Some(block) = segment.block_at(cells.addr()) {
+        segment.release_block(block);
+    }
 }
 
 fn forked() {
@@ -81,6 +91,13 @@ fn call_all(_: &Shared) {
             assert_eq!((probed.call)(3), 4);
         }
     }
+}
+
+/// [`call_all`] in a thread that can tell that it has the words of another one.
+fn call_all_after_another(shared: &Shared) {
+    // SAFETY: the thread that had this control block has been waited for.
+    unsafe { percpu::tls::thread_has_ended() };
+    call_all(shared);
 }
 
 /// What was asked for, and the segment as the command line has it.
@@ -105,7 +122,8 @@ pub(crate) fn run(program: &Program, catalogue: &CStr, shared: &Shared) {
     check(0, "nothing is written yet");
 
     let (ids, changes) = probing.arm();
-    assert_eq!(BLOCKS.load(Ordering::Relaxed), 0, "nobody had a hit");
+    let blocks = || u64::from(BLOCKS.load(Ordering::Relaxed));
+    assert_eq!(blocks(), 0, "nobody had a hit");
     write(&changes);
     call_all(shared);
     check(CALLS, "this thread");
@@ -113,12 +131,15 @@ pub(crate) fn run(program: &Program, catalogue: &CStr, shared: &Shared) {
         threads::run(shared, call_all);
         check(THREADS * CALLS, "threads");
     }
-    assert_eq!(u64::from(BLOCKS.load(Ordering::Relaxed)), 1 + THREADS, "one for a control block");
+    assert_eq!(blocks(), 1 + THREADS, "one for a control block");
     fork(shared);
     // This thread, which has forked, and the one beside it; in the child the former twice, and
     // threads.
     check((1 + 1 + 2 + THREADS) * CALLS, "a fork");
-    assert_eq!(u64::from(BLOCKS.load(Ordering::Relaxed)), 1 + THREADS, "the child's are its own");
+    assert_eq!(blocks(), 1 + THREADS, "the child's are its own");
+    threads::run(shared, call_all_after_another);
+    check(THREADS * CALLS, "threads that are known to be others");
+    assert_eq!((blocks(), u64::from(EXITS.load(Ordering::Relaxed))), (1 + 2 * THREADS, THREADS));
 
     let back = probing.engine.remove_outside(&ids);
     write(&back);
@@ -197,7 +218,7 @@ impl Probing {
         static HOST: OnceLock<uprobe::host::Host> = OnceLock::new();
         let first_stack_end = program.stack_end();
         uprobe::host::supply(HOST.get_or_init(|| uprobe::host::Host { first_stack_end, forked }));
-        let hooks = Hooks { thread_start, thread_exit: |_| (), lost };
+        let hooks = Hooks { thread_start, thread_exit, lost };
         let engine = Engine::start(hooks, Config::default()).expect("memory");
         let recorder = *RECORDER.get_or_init(|| Recorder::start(agent, || ()).expect("memory"));
         let loaded = |module| Loaded { module, file: identity.clone() };

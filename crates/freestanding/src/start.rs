@@ -1,8 +1,8 @@
 //! From the first instruction to `main`. An injector would do the same from outside.
 #![allow(unsafe_code)]
 
+use crate::program::Program;
 use core::arch::naked_asm;
-use core::ffi::{CStr, c_char};
 use sys::process::exit_group;
 
 /// What the kernel jumps to: the stack has the number of arguments on top, and nothing is
@@ -73,34 +73,4 @@ extern "C" fn begin(stack: *const usize, base: *const u8, mut entry: *const Dyna
     crate::heap::begin();
     crate::main(&Program { arguments: stack, base: base.addr() as u64 });
     exit_group(0)
-}
-
-/// What the kernel has started.
-pub(crate) struct Program {
-    /// Their number, and their addresses.
-    arguments: *const usize,
-    /// Where its first byte is.
-    pub(crate) base: u64,
-}
-
-impl Program {
-    /// An argument, if there are as many.
-    pub(crate) fn argument(&self, index: usize) -> Option<&'static CStr> {
-        // SAFETY: the first word on the stack at the first instruction.
-        let number = unsafe { self.arguments.read() };
-        let place = self.arguments.wrapping_add(1 + index).cast::<*const c_char>();
-        (index < number).then(|| {
-            // SAFETY: there are as many.
-            let argument = unsafe { place.read() };
-            // SAFETY: arguments are strings of C, and stay where they are.
-            unsafe { CStr::from_ptr(argument) }
-        })
-    }
-
-    /// The end of the first stack, or not far from it: it ends with what arguments are made of.
-    pub(crate) fn stack_end(&self) -> u64 {
-        let last =
-            (0..).map_while(|n| self.argument(n)).map(|a| a.to_bytes_with_nul().as_ptr_range());
-        last.map(|bytes| bytes.end.addr() as u64).max().unwrap_or(0)
-    }
 }

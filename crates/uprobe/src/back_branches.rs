@@ -1,6 +1,7 @@
 //! Leads the branches of a function back to its own first byte past the probe there.
 
 use crate::near::LONGEST;
+use crate::outside::waits_inside;
 use crate::sites::{PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::Stub;
 use crate::text::Text;
@@ -85,7 +86,8 @@ fn site(
 
 fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Option<Done> {
     let (at, original) = (detour.site(), detour.original());
-    if state.displaces(&(at..at + original.len() as u64), probe.new_from) {
+    let waits = probe.patching.is_none() && waits_inside(detour);
+    if waits || state.displaces(&(at..at + original.len() as u64), probe.new_from) {
         return None;
     }
     let emit = |to, out: &mut Vec<u8>| detour.emit_redirected(to, Some(&probe.redirect), out);

@@ -261,18 +261,17 @@ impl Work<'_> {
             entry_only,
             counts_branches,
         };
-        let same = |old: &&Site| {
+        if let Some(old) = self.state.sites.get(&plan.site) {
             let same_method = old.stub.is_some() == (method == Method::Detour);
-            old.action == (action.code(), action.cell()) && same_method
-        };
-        // What is not armed any more makes way for something else.
-        let taken = |old: &&Site| old.armed || old.index >= self.new_from;
-        let old = self.state.sites.get(&plan.site);
-        if let Some(old) = old.filter(|old| same(old) || taken(old)) {
-            let loops = site_table::site(old.index).loops();
-            let waits = entry_only.is_none() && waits_for_return(target, action);
-            let armed = armed(old.index, loops && !waits);
-            return self.again(target, &plan, action, armed);
+            let same = same_method && old.action == (action.code(), action.cell());
+            let site = site_table::site(old.index);
+            if same || old.armed || old.index >= self.new_from {
+                let waits = entry_only.is_none() && waits_for_return(target, action);
+                let armed = armed(old.index, site.loops() && !waits);
+                return self.again(target, &plan, action, armed);
+            }
+            // What is not armed any more makes way for something else.
+            consumer::remove_all(site);
         }
         let taken = plan.site..plan.site + plan.method.original().len() as u64;
         if self.state.displaces(&taken, self.new_from) {
@@ -382,6 +381,9 @@ impl Work<'_> {
         action: SiteAction,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
+        if self.patching.is_none() && outside::waits_inside(detour) {
+            return Err(Refusal::SystemCall);
+        }
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);
         let mut prologue = prologue::emit(&mut code, at, index, action, &plan.live, plan.loops);

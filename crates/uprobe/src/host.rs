@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `arch::x86_64::tls` | where a thread's words are |
 //! | `arch::x86_64::area` | return instances, which only a loader can show to unwinders |
-//! | `crate::near::region` | how stubs become executable |
+//! | `near::region` | how stubs become executable |
 //! | `percpu::host` | how the end of a thread is noticed |
 //!
 //! What it says of signals is in the words of its headers (`c_signals`): so does the

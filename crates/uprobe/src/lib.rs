@@ -20,6 +20,23 @@
 //! patched, too, and lead past the probe. A probe that only counts entries never touches a return
 //! address.
 //!
+//! # In a process that is not yours
+//! Without the feature `std` the engine is part of an image that is put into a process from
+//! outside, and uses no C library and no thread-local storage. The image calls
+//! `percpu::host::supply`, then `host::supply`, then [`Engine::start`] (the items are in the
+//! documentation of builds with `--no-default-features`). Differences:
+//! - A thread is a control block. Where a C library gives one to another thread, that one goes on
+//!   in the block of cells; [`Hooks::thread_exit`](Hooks) is called only if the image can tell
+//!   (`percpu::tls::thread_has_ended`).
+//! - A fork child finds that it is one at its first hit, however it was made.
+//! - Entries only: no loader knows the image, so unwinders would not find the stubs that returns
+//!   come by. What asks for returns is told [`Armed::entry_only`].
+//! - [`Batch::commit_outside`] leaves the writing to whoever has stopped the process. Stubs come
+//!   from memory files: no memory is made executable that was writable (`PR_SET_MDWE` forbids it).
+//!
+//! Without the feature `plan` nothing is decided in the process: [`Batch::add_decided`] or
+//! [`Refusal::OtherCode`].
+//!
 //! # Examples
 //! ```
 //! use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -84,8 +101,8 @@
 //! * Shadow stacks (CET) forbid return probes.
 //!
 //! # Limits
-//! * x86-64 with glibc. 262,144 pending returns in a process, then calls are counted without a
-//!   time.
+//! * x86-64; with `std`, glibc. 131,072 control blocks in an image. 262,144 pending returns in a
+//!   process, then calls are counted without a time.
 //! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
 //!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.

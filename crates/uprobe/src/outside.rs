@@ -4,6 +4,7 @@
 use crate::sites::State;
 use alloc::vec::Vec;
 use core::ops::Range;
+use patch::Detour;
 
 /// Bytes of the program's code that are to be replaced, and what a thread is to do that stands
 /// among them.
@@ -23,6 +24,16 @@ pub struct Change {
     /// thread has to go on that would go on there, but for the first. Empty where no thread can be
     /// inside.
     pub moved: Vec<(u64, u64)>,
+}
+
+/// Whether a thread that waits in a system call, in a signal handler above it, comes back among the
+/// bytes that the jump takes. What looks like a system call is taken for one.
+pub(crate) fn waits_inside(detour: &Detour) -> bool {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    detour.boundaries().iter().any(|at| {
+        let (before, behind) = detour.original().split_at(usize::from(*at));
+        before.ends_with(&SYSCALL) || behind.starts_with(&SYSCALL)
+    })
 }
 
 /// Takes these sites for armed, and says what has to be written for it.

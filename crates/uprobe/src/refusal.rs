@@ -16,6 +16,10 @@ pub enum Refusal {
     /// It cannot take a jump, and must not take a breakpoint
     /// ([`Target::traps`](crate::Target::traps)).
     NeedsTrap,
+    /// A system call begins or ends among the bytes that a jump takes, and somebody else writes it
+    /// ([`Batch::commit_outside`](crate::Batch::commit_outside)): threads wait in system calls, and
+    /// one that runs a signal handler meanwhile would come back into the jump.
+    SystemCall,
     /// There is a probe already, of another kind.
     AlreadyProbed,
     /// No memory is free within 2 GiB of it, or the system gives none.
@@ -40,6 +44,10 @@ impl fmt::Display for Refusal {
             Self::NeedsTrap => f.write_str(
                 "it needs a breakpoint, which would kill where signals \
                 are blocked",
+            ),
+            Self::SystemCall => f.write_str(
+                "a signal handler may come back to a system call in the bytes that a jump would \
+                take",
             ),
             Self::AlreadyProbed => f.write_str("probed already"),
             Self::NoRoom => f.write_str("no memory free within 2 GiB of it"),
