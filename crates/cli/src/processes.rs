@@ -46,11 +46,12 @@ impl Process {
 }
 
 /// The program's name in the first word of a command line. Programs that write their state there
-/// (`postgres: checkpointer`, `nginx: worker process`) are called what stands in front of it.
+/// (`postgres: checkpointer`, `redis-server *:6379`) are called what stands in front of it.
 fn program(word: &[u8]) -> String {
     let word = String::from_utf8_lossy(word);
     let word = word.split(": ").next().unwrap_or_default().trim_end_matches(':');
     let name = word.rsplit('/').next().unwrap_or_default();
+    let name = name.split(' ').next().unwrap_or_default();
     // A shell that was logged in with.
     name.strip_prefix('-').unwrap_or(name).to_string()
 }
@@ -130,6 +131,11 @@ pub(crate) fn name(pid: i32) -> String {
     Process::read(pid).map_or_else(String::new, |process| process.comm)
 }
 
+/// What its program is called by whoever has started it.
+pub(crate) fn program_name(pid: i32) -> String {
+    Process::read(pid).map_or_else(String::new, |process| process.command)
+}
+
 /// What is traced, as a command: what was given, or the command line of the first process.
 pub(crate) fn command(pids: &[i32], given: &[OsString]) -> Vec<OsString> {
     pids.first().map_or_else(|| given.to_vec(), |pid| command_line(*pid))
@@ -182,6 +188,8 @@ mod tests {
             ("/usr/bin/redis-server", "redis-server"),
             ("postgres: checkpointer ", "postgres"),
             ("nginx: master process /usr/sbin/nginx", "nginx"),
+            ("redis-server *:6379", "redis-server"),
+            ("/usr/bin/redis-server 127.0.0.1:6379", "redis-server"),
             ("-bash", "bash"),
             ("", ""),
         ] {

@@ -64,7 +64,14 @@ impl Objects {
                         .and_then(|memory| build_id(memory, file.start))
                         .unwrap_or_default();
                     match opened::open(&folder, &file.identity, file.start) {
-                        Some(object) => self.keep(as_mapped(object, &file.identity), is_main),
+                        Some(object) => {
+                            let mut object = as_mapped(object, &file.identity);
+                            let program = processes::program_name(pid);
+                            if is_main && !program.is_empty() {
+                                object.mainly_called(&program);
+                            }
+                            self.keep(object, is_main)
+                        }
                         None => {
                             let path = String::from_utf8_lossy(&file.identity.path);
                             self.unread.push(visible(&path).into_owned());
