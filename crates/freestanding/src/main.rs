@@ -12,21 +12,32 @@ extern crate alloc;
 mod exercise;
 mod heap;
 mod host;
+mod probes;
+mod probing;
 mod recording;
 mod runtime;
 mod stack;
 mod start;
 mod threads;
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use exercise::Shared;
 use sys::futex::{self, Scope};
 use sys::process;
 
-/// What the program does, once it is relocated. The number of arguments is that of C.
-fn main(arguments: usize) {
-    host::begin(arguments > 1);
-    assert_eq!(percpu::rseq::available(), arguments > 1);
+/// What the program does, once it is relocated. The first argument is `area` (threads have
+/// restartable-sequence areas), `sealed` (what was ever writable can never be executed) or anything
+/// else; the second the file with decisions about its own functions.
+fn main(program: &start::Program) {
+    let asked = |what: &CStr| program.argument(1) == Some(what);
+    let with_area = asked(c"area");
+    host::begin(with_area);
+    if asked(c"sealed") && !seal() {
+        let _ = sys::file::write(1, b"this kernel cannot seal\n");
+        return;
+    }
+    assert_eq!(percpu::rseq::available(), with_area);
     assert_eq!(percpu::fork::generation(), 1);
     let shared = Shared::new();
     shared.exercise();
@@ -61,8 +72,22 @@ fn main(arguments: usize) {
         HOLDER.store(2, Ordering::Release);
         futex::wake(&HOLDER, 1, Scope::Private);
     });
+    if let Some(decisions) = program.argument(2) {
+        probing::run(program, decisions, &shared);
+    }
     shared.finish();
     let _ = sys::file::write(1, b"ok\n");
+}
+
+/// `PR_SET_MDWE`: no memory becomes executable that was not so from the start. False: Linux before
+/// 6.3.
+#[allow(unsafe_code)]
+fn seal() -> bool {
+    const PRCTL: usize = 157;
+    const PR_SET_MDWE: usize = 65;
+    const REFUSE_EXEC_GAIN: usize = 1;
+    // SAFETY: nothing here relies on it.
+    unsafe { sys::raw::syscall5(PRCTL, PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0) }.is_ok()
 }
 
 /// On the words of a thread that is gone, as an image that can tell has it.

@@ -88,6 +88,18 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, bytes: usize) -> i32 {
     unsafe { memcmp(a, b, bytes) }
 }
 
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut bytes = 0;
+    // SAFETY: the caller's promise. Volatile: as above.
+    while unsafe { text.wrapping_add(bytes).read_volatile() } != 0 {
+        bytes += 1;
+    }
+    bytes
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::naked_asm;
+use core::ffi::{CStr, c_char};
 use sys::process::exit_group;
 
 /// What the kernel jumps to: the stack has the number of arguments on top, and nothing is
@@ -14,7 +15,7 @@ extern "C" fn _start() -> ! {
         ".cfi_startproc",
         ".cfi_undefined rip",
         "xor ebp, ebp",
-        "mov rdi, qword ptr [rsp]",
+        "mov rdi, rsp",
         "lea rsi, [rip + __ehdr_start]",
         "lea rdx, [rip + _DYNAMIC]",
         "and rsp, -16",
@@ -45,7 +46,7 @@ const DT_RELA: usize = 7;
 const DT_RELASZ: usize = 8;
 const R_X86_64_RELATIVE: usize = 8;
 
-extern "C" fn begin(arguments: usize, base: *const u8, mut entry: *const Dynamic) -> ! {
+extern "C" fn begin(stack: *const usize, base: *const u8, mut entry: *const Dynamic) -> ! {
     let (mut from, mut bytes) = (0, 0);
     loop {
         // SAFETY: the dynamic section ends with DT_NULL.
@@ -70,6 +71,36 @@ extern "C" fn begin(arguments: usize, base: *const u8, mut entry: *const Dynamic
         unsafe { place.write(base.addr() + addend) };
     }
     crate::heap::begin();
-    crate::main(arguments);
+    crate::main(&Program { arguments: stack, base: base.addr() as u64 });
     exit_group(0)
+}
+
+/// What the kernel has started.
+pub(crate) struct Program {
+    /// Their number, and their addresses.
+    arguments: *const usize,
+    /// Where its first byte is.
+    pub(crate) base: u64,
+}
+
+impl Program {
+    /// An argument, if there are as many.
+    pub(crate) fn argument(&self, index: usize) -> Option<&'static CStr> {
+        // SAFETY: the first word on the stack at the first instruction.
+        let number = unsafe { self.arguments.read() };
+        let place = self.arguments.wrapping_add(1 + index).cast::<*const c_char>();
+        (index < number).then(|| {
+            // SAFETY: there are as many.
+            let argument = unsafe { place.read() };
+            // SAFETY: arguments are strings of C, and stay where they are.
+            unsafe { CStr::from_ptr(argument) }
+        })
+    }
+
+    /// The end of the first stack, or not far from it: it ends with what arguments are made of.
+    pub(crate) fn stack_end(&self) -> u64 {
+        let last =
+            (0..).map_while(|n| self.argument(n)).map(|a| a.to_bytes_with_nul().as_ptr_range());
+        last.map(|bytes| bytes.end.addr() as u64).max().unwrap_or(0)
+    }
 }

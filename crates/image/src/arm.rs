@@ -10,8 +10,9 @@ use crate::segment::{self, Attached};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use patch::Decisions;
+use sys::process;
 use uprobe::{Action, Change, Engine, Prepared, Refusal, SiteId, Target};
-use wire::image::{Failure, encode};
+use wire::image::{Failure, MOST_BYTES, encode};
 use wire::{Function, Loss, State};
 
 /// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
@@ -90,7 +91,7 @@ pub(crate) fn arm(
         }
     }
     segment.note_agent_bytes(bytes(engine));
-    add(words, &changes);
+    changes.iter().for_each(|change| add(words, change));
     Ok(armed)
 }
 
@@ -112,9 +113,17 @@ pub(crate) fn written(
     }
 }
 
-/// The list that takes back what is armed at these sites.
-pub(crate) fn disarm(engine: &'static Engine, sites: &[SiteId], words: &mut Vec<u64>) {
-    add(words, &engine.remove_outside(sites));
+/// The list of those of these changes that take back what is there: a list may have been written in
+/// part, or not at all, and a library may be gone.
+pub(crate) fn list_written(reversals: &[Change], words: &mut Vec<u64>) {
+    let own = process::getpid();
+    let is_there = |change: &&Change| {
+        let mut there = [0; MOST_BYTES];
+        let there = &mut there[..change.old.len().min(MOST_BYTES)];
+        let read = process::read_memory(own, change.address as usize, there);
+        read == Ok(change.old.len()) && *there == *change.old
+    };
+    reversals.iter().filter(is_there).for_each(|change| add(words, change));
 }
 
 fn target(object: &Object, function: &Function) -> Option<Target> {
@@ -132,11 +141,9 @@ fn target(object: &Object, function: &Function) -> Option<Target> {
     })
 }
 
-fn add(words: &mut Vec<u64>, changes: &[Change]) {
-    for change in changes {
-        let bytes = (&*change.old, &*change.new);
-        encode(words, change.address, bytes, change.range.clone(), &change.moved);
-    }
+fn add(words: &mut Vec<u64>, change: &Change) {
+    let bytes = (&*change.old, &*change.new);
+    encode(words, change.address, bytes, change.range.clone(), &change.moved);
 }
 
 /// Memory that the image uses in this process, in bytes.

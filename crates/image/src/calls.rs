@@ -6,7 +6,7 @@ use crate::{arm, host, segment};
 use alloc::vec::Vec;
 use core::mem;
 use percpu::Mutex;
-use uprobe::{Config, Engine, Hooks, SiteId};
+use uprobe::{Change, Config, Engine, Hooks, SiteId};
 use wire::image::{Failure, Header};
 
 /// What a list is about that was given out, until somebody says what became of it.
@@ -23,6 +23,8 @@ struct Between {
     listed: Listed,
     /// Sites whose changes are written, or may be.
     written: Vec<SiteId>,
+    /// What takes them back, where that was asked for already.
+    reversals: Vec<Change>,
     words: Vec<u64>,
     header: [u64; Header::WORDS],
 }
@@ -30,6 +32,7 @@ struct Between {
 static BETWEEN: Mutex<Between> = Mutex::new(Between {
     listed: Listed::Nothing,
     written: Vec::new(),
+    reversals: Vec::new(),
     words: Vec::new(),
     header: [0; Header::WORDS],
 });
@@ -95,7 +98,9 @@ extern "C" fn trapline_arm() -> u64 {
 extern "C" fn trapline_disarm() -> u64 {
     list(|between| {
         let engine = Engine::get().ok_or(Failure::Order)?;
-        arm::disarm(engine, &between.written, &mut between.words);
+        let Between { written, reversals, words, .. } = between;
+        reversals.extend(engine.remove_outside(&mem::take(written)));
+        arm::list_written(reversals, words);
         between.listed = Listed::Disarmed;
         Ok(())
     })
@@ -117,8 +122,9 @@ extern "C" fn trapline_written(ok: u64) -> u64 {
                 }
             }
             Listed::Disarmed if ok != 0 => {
-                between.written.clear();
+                between.reversals.clear();
                 segment::leave();
+                engine.renew_blocks();
             }
             Listed::Disarmed => {}
         }

@@ -1,6 +1,7 @@
 //! What the engine and the primitives have to know of the process.
 #![allow(unsafe_code)]
 
+use crate::segment;
 use alloc::boxed::Box;
 use alloc::vec;
 use core::ops::ControlFlow;
@@ -42,7 +43,8 @@ pub(crate) fn supply(distance: i64) -> Result<(), Failure> {
     // at their thread pointers lead to itself; it belongs to no field of the C library's.
     unsafe { host::supply(host) }.map_err(|_| Failure::Memory)?;
     let first_stack_end = first_stack_end();
-    uprobe::host::supply(Box::leak(Box::new(uprobe::host::Host { first_stack_end })));
+    let host = uprobe::host::Host { first_stack_end, forked: segment::forked };
+    uprobe::host::supply(Box::leak(Box::new(host)));
     DISTANCE.store(distance, Ordering::Relaxed);
     Ok(())
 }

@@ -4,16 +4,15 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use percpu::Mutex;
 use resident::blocks::Owned;
 use resident::region;
 use sys::{process, thread};
-use uprobe::Lock;
 use wire::image::Failure;
-use wire::{Descriptor, Files, Loss, Owner, Process, Segment};
+use wire::{Descriptor, Files, Loss, Owner, Places, Process, Segment};
 
-/// A segment and what belongs to it in this process. Never given back: a thread may have been
-/// interrupted while it counts.
+/// A segment and what belongs to it in this process.
 pub(crate) struct Attached {
     pub(crate) segment: Segment,
     mine: Owned,
@@ -21,20 +20,31 @@ pub(crate) struct Attached {
 
 /// Null: none is in use.
 static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+/// What was in use before, while somebody may still look at it.
+static LEFT: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+/// Where the blocks of earlier segments were.
+static PLACES: Mutex<Option<Places>> = Mutex::new(None);
+/// How many threads are on the engine's slow path, in here.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// This process: its space and its number.
 static OWNER: AtomicU64 = AtomicU64::new(0);
-/// [`percpu::fork::generation`] of the process that [`OWNER`] is.
-static GENERATION: AtomicU64 = AtomicU64::new(0);
 /// The last thread that got no block got none for want of memory.
 static NO_MEMORY: AtomicBool = AtomicBool::new(false);
-/// Held while a fork child finds out who it is. Behind those of the engine and the allocator.
-const BEGINNING: Lock = Lock::new(101);
+
+/// Runs `f` with the segment in use, on the way of a hit.
+fn with<R>(f: impl FnOnce(&'static Attached) -> R) -> Option<R> {
+    // In the single order of this, the look at what is in use, and their opposites in `leave`: one
+    // of the two sees the other.
+    INSIDE.fetch_add(1, Ordering::SeqCst);
+    let result = get().map(f);
+    INSIDE.fetch_sub(1, Ordering::SeqCst);
+    result
+}
 
 /// The segment in use.
 pub(crate) fn get() -> Option<&'static Attached> {
-    // Acquire pairs with the Release in `open`.
-    // SAFETY: null, or leaked by `open`.
-    unsafe { ATTACHED.load(Ordering::Acquire).as_ref() }
+    // SAFETY: null, or made by `open`, and there as long as somebody is inside.
+    unsafe { ATTACHED.load(Ordering::SeqCst).as_ref() }
 }
 
 /// Maps the segment in these files, which the caller closes.
@@ -45,24 +55,42 @@ pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
     // SAFETY: descriptors that whoever called the image has opened, and keeps open meanwhile.
     let [tables, counters] = [tables, counters].map(|file| unsafe { Descriptor::borrow(file) });
     let files = Files { tables, counters, behind: false };
-    let segment = Segment::attach(files, region::find).map_err(|_| Failure::Segment)?;
+    forget_left();
+    let places = PLACES.lock().take().unwrap_or_default();
+    let segment = Segment::attach_in(files, places, region::find).map_err(|_| Failure::Segment)?;
     let mine = Owned::new(segment.shape().blocks);
     begin(Owner::current());
     segment.reclaim_blocks(owner());
     let attached = Box::into_raw(Box::new(Attached { segment, mine }));
-    ATTACHED.store(attached, Ordering::Release);
+    ATTACHED.store(attached, Ordering::SeqCst);
     Ok(())
 }
 
-/// Nothing is counted in it any more.
+/// Nothing leads to where it is counted any more. Its blocks go now; the rest when nobody looks at
+/// it.
 pub(crate) fn leave() {
-    ATTACHED.store(ptr::null_mut(), Ordering::Release);
+    let attached = ATTACHED.swap(ptr::null_mut(), Ordering::SeqCst);
+    // SAFETY: null, or made by `open`.
+    let Some(left) = (unsafe { attached.as_ref() }) else { return };
+    *PLACES.lock() = Some(left.segment.vacate());
+    LEFT.store(attached, Ordering::Relaxed);
+    forget_left();
+}
+
+/// Takes away what was in use before, unless a thread is inside, and may have been when it was:
+/// then that is tried again later, or what there is of it stays.
+fn forget_left() {
+    if INSIDE.load(Ordering::SeqCst) == 0 {
+        let left = LEFT.swap(ptr::null_mut(), Ordering::Relaxed);
+        if !left.is_null() {
+            // SAFETY: made by `open`; nobody was inside after it went out of use.
+            drop(unsafe { Box::from_raw(left) });
+        }
+    }
 }
 
 fn begin(owner: Owner) {
     OWNER.store(u64::from(owner.space) << 32 | u64::from(owner.pid), Ordering::Relaxed);
-    // Release pairs with the Acquire in `settle`.
-    GENERATION.store(percpu::fork::generation(), Ordering::Release);
 }
 
 fn owner() -> Owner {
@@ -70,16 +98,12 @@ fn owner() -> Owner {
     Owner { pid: word as u32, space: (word >> 32) as u32 }
 }
 
-/// In a fork child, before its first thread takes a block: the blocks are its parent's, and
-/// whatever is said to be this process's was left by one that had its number.
-fn settle(attached: &Attached) {
-    if GENERATION.load(Ordering::Acquire) == percpu::fork::generation() {
-        return;
-    }
-    BEGINNING.with(|| {
-        if GENERATION.load(Ordering::Acquire) == percpu::fork::generation() {
-            return;
-        }
+/// In a fork child, before its first thread takes a block: the blocks are its parent's, whose other
+/// threads are not here, and whatever is said to be this process's was left by one that had its
+/// number.
+pub(crate) fn forked() {
+    INSIDE.store(0, Ordering::SeqCst);
+    with(|attached| {
         attached.mine.forget();
         begin(Owner::child_of(owner()));
         attached.segment.reclaim_blocks(owner());
@@ -107,8 +131,11 @@ pub(crate) fn extend_blocks(attached: &Attached) -> bool {
 
 /// The engine asks for a block for the calling thread.
 pub(crate) fn thread_start() -> *mut u8 {
-    let Some(attached) = get() else { return ptr::null_mut() };
-    settle(attached);
+    with(block).unwrap_or(ptr::null_mut())
+}
+
+/// A block for the calling thread.
+fn block(attached: &Attached) -> *mut u8 {
     let tid = thread::gettid().cast_unsigned();
     let segment = &attached.segment;
     match attached.mine.take_block(segment, owner(), tid) {
@@ -135,11 +162,12 @@ fn name() -> [u8; 16] {
 
 /// A thread counts in this block no more.
 pub(crate) fn thread_exit(cells: *mut u8) {
-    let Some(attached) = get() else { return };
-    if let Some(block) = attached.segment.block_at(cells.addr()) {
-        attached.mine.give(block);
-        attached.segment.release_block(block);
-    }
+    with(|attached| {
+        if let Some(block) = attached.segment.block_at(cells.addr()) {
+            attached.mine.give(block);
+            attached.segment.release_block(block);
+        }
+    });
 }
 
 /// A hit was lost.
@@ -151,7 +179,5 @@ pub(crate) fn lost(loss: uprobe::Loss) {
         uprobe::Loss::Capacity => Loss::Threads,
         uprobe::Loss::Disabled => Loss::Disabled,
     };
-    if let Some(attached) = get() {
-        attached.segment.lose(reason, 1);
-    }
+    with(|attached| attached.segment.lose(reason, 1));
 }

@@ -20,6 +20,8 @@ pub(crate) use c_library::{ThreadEnd, cpu};
 #[cfg(not(feature = "std"))]
 pub(crate) mod freestanding;
 #[cfg(not(feature = "std"))]
-pub use freestanding::{Area, Host, Place, Words, distance, known_words, own_words, supply};
+pub use freestanding::{
+    Area, Host, Place, Words, all_words, distance, known_words, own_words, supply,
+};
 #[cfg(not(feature = "std"))]
 pub(crate) use freestanding::{ThreadEnd, cpu, slots};

@@ -112,6 +112,16 @@ impl Engine {
         outside::restore(&mut state, &wanted)
     }
 
+    /// Every thread asks [`Hooks::thread_start`] for another block at its next hit. What it has begun
+    /// to count until then goes into its old one, which has to stay mapped. No site is armed.
+    ///
+    /// # Context
+    /// No system call.
+    #[cfg(not(feature = "std"))]
+    pub fn renew_blocks(&self) {
+        crate::thread_state::renew();
+    }
+
     /// Waits until no removed consumer is running, nor can any start.
     ///
     /// # Context

@@ -18,11 +18,11 @@
 #[cfg(feature = "std")]
 mod c_library;
 #[cfg(feature = "std")]
-pub(crate) use c_library::{SEES, first_stack_end, keeping_errno, on_fork, sigaction};
+pub(crate) use c_library::{SEES, first_stack_end, forked, keeping_errno, on_fork, sigaction};
 
 #[cfg(not(feature = "std"))]
 mod freestanding;
 #[cfg(not(feature = "std"))]
 pub use freestanding::{Host, supply};
 #[cfg(not(feature = "std"))]
-pub(crate) use freestanding::{SEES, first_stack_end, keeping_errno, on_fork, sigaction};
+pub(crate) use freestanding::{SEES, first_stack_end, forked, keeping_errno, on_fork, sigaction};

@@ -26,7 +26,8 @@ use crate::process::{GLOBAL, Global, global, has_returns};
 use crate::recorder::{self, Hooks};
 use crate::signals::stack;
 use crate::thread_state::{
-    Busy, Critical, State, address, at, busy, idle, own, own_state, publish, set_busy, states,
+    Busy, Critical, State, address, at, busy, idle, is_stale, note_renewal, own, own_state,
+    publish, set_busy, states,
 };
 use crate::{activation, chunk, host, kernel, lists, sealed, site_table, wipe_on_fork};
 use core::sync::atomic::Ordering;
@@ -148,7 +149,8 @@ fn enter_slowly() -> Option<&'static State> {
         Busy::Forking => return idle(),
         _ => return None,
     }
-    if let Some(state) = idle() {
+    let stale = own().is_some_and(is_stale);
+    if let Some(state) = idle().filter(|_| !stale) {
         publish(state);
         return Some(state);
     }
@@ -162,6 +164,7 @@ fn enter_slowly() -> Option<&'static State> {
     with_all_vectors_elsewhere(&mut || {
         made = match own() {
             None => first(global),
+            Some(first) if stale => renewed(global, first),
             Some(first) => another(global, first),
         }
     });
@@ -179,6 +182,18 @@ fn enter_slowly() -> Option<&'static State> {
     }
     kernel::restore_signals(mask);
     made
+}
+
+/// The thread's state, with a new block.
+fn renewed(global: &'static Global, first: &'static State) -> Option<&'static State> {
+    note_renewal(first);
+    let block = (global.hooks.thread_start)();
+    if block.is_null() {
+        return None;
+    }
+    states().for_each(|state| state.block.store(block.expose_provenance(), Ordering::Relaxed));
+    first.word.store(0, Ordering::Relaxed);
+    idle().or_else(|| another(global, first))
 }
 
 fn another(global: &'static Global, first: &'static State) -> Option<&'static State> {
@@ -199,8 +214,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
         reap_exited_threads(global);
     }
     if !host::SEES && wipe_on_fork::is_copy() {
-        forget_parents(global);
-        wipe_on_fork::own_memory();
+        find_fork(global);
     }
     let block = (global.hooks.thread_start)();
     if block.is_null() {
@@ -215,6 +229,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
     state.word.store(0, Ordering::Relaxed);
+    note_renewal(state);
     let is_first = !sealed::is_sealed() && kernel::thread_id() == kernel::process_id();
     activation::note_stack(state, &if is_first { activation::first_stack() } else { 0..0 });
     tls::set::<{ tls::OWN }>(address(state));
@@ -320,6 +335,21 @@ fn reap_exited_threads(global: &'static Global) {
         }
         give_back(global, first, block, &mut pages);
     }
+}
+
+/// In a fork child, whose threads may come here at once: the first of them settles what the child
+/// has of its parent, and the others wait.
+#[cold]
+fn find_fork(global: &Global) {
+    // Beside those of signals, by their numbers.
+    const FORK: wipe_on_fork::Lock = wipe_on_fork::Lock::new(0);
+    FORK.with(|| {
+        if wipe_on_fork::is_copy() {
+            forget_parents(global);
+            host::forked();
+            wipe_on_fork::own_memory();
+        }
+    });
 }
 
 /// In a fork child: gives back the states of threads that only the parent has. The parent goes on

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::tls;
+use crate::host;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 /// What the hit path needs of a thread. Written by the thread and its signal handlers only; read by
@@ -55,6 +56,9 @@ pub(crate) struct State {
     /// The stack when it began to leave: from the stack pointer to the thread's control block,
     /// which glibc puts above.
     pub(crate) stack: [AtomicU64; 2],
+    /// How many renewals there had been when the thread got its block; see [`is_stale`]. In the
+    /// first state only.
+    pub(crate) renewal: AtomicU32,
 }
 
 impl State {
@@ -103,6 +107,31 @@ pub(crate) fn set_busy(busy: Busy) {
 #[inline]
 pub(crate) fn own() -> Option<&'static State> {
     at(tls::get::<{ tls::OWN }>())
+}
+
+/// How often all threads were told to ask for a new block.
+static RENEWALS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this thread, whose first state this is, has been told to ask for a new block since it got
+/// the one it has. Never where the engine sees what threads do.
+#[inline]
+pub(crate) fn is_stale(first: &State) -> bool {
+    // Relaxed: a thread that does not see it yet uses its old block a little longer.
+    !host::SEES && first.renewal.load(Ordering::Relaxed) != RENEWALS.load(Ordering::Relaxed)
+}
+
+/// The thread, whose first state this is, is about to ask for a block.
+pub(crate) fn note_renewal(first: &State) {
+    first.renewal.store(RENEWALS.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// Tells all threads to ask for a new block at their next hit.
+#[cfg(not(feature = "std"))]
+pub(crate) fn renew() {
+    RENEWALS.fetch_add(1, Ordering::Relaxed);
+    for words in percpu::host::all_words() {
+        tls::forget_state(words, Busy::NoBlock as usize);
+    }
 }
 
 /// This thread's states.
@@ -201,6 +230,7 @@ impl Drop for Consuming {
         compiler_fence(Ordering::SeqCst);
         match self.before {
             Busy::Forking => set_busy(Busy::Forking),
+            _ if own().is_some_and(is_stale) => {}
             _ => publish(self.state),
         }
     }

@@ -53,8 +53,8 @@ pub const MUSL_WORD: i64 = 68;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"TRAPLIST");
 /// Most bytes of one change.
 pub const MOST_BYTES: usize = 16;
-/// Most instructions of a window.
-pub const MOST_MOVED: usize = 32;
+/// Most instructions of a window: all of a small function may be moved.
+pub const MOST_MOVED: usize = 512;
 /// Most words of a list.
 pub const MOST_WORDS: usize = 1 << 25;
 /// Words of a change without its instructions.

@@ -33,6 +33,9 @@ pub(crate) fn on_fork(
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
+/// The handlers of [`on_fork`] know.
+pub(crate) fn forked() {}
+
 /// Where the first thread's stack was when the kernel began the process.
 pub(crate) fn first_stack_end() -> u64 {
     unsafe extern "C" {

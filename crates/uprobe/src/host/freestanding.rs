@@ -14,6 +14,10 @@ pub struct Host {
     /// known. No code is put where that stack grows, and in it unwinders of consumers know where
     /// they are.
     pub first_stack_end: u64,
+    /// Called in a fork child, once, by the first of its threads that has a hit: before its
+    /// [`Hooks::thread_start`](crate::Hooks), and before any thread of the child runs a consumer.
+    /// With signals blocked; under the same conditions as that.
+    pub forked: fn(),
 }
 
 /// Forks are found by memory that is wiped; ends of threads are not seen.
@@ -49,6 +53,14 @@ pub(crate) fn first_stack_end() -> u64 {
     // Acquire pairs with the Release in `supply`.
     // SAFETY: null, or a host for ever.
     unsafe { HOST.load(Ordering::Acquire).as_ref() }.map_or(0, |host| host.first_stack_end)
+}
+
+/// This is a fork child.
+pub(crate) fn forked() {
+    // SAFETY: null, or a host for ever.
+    if let Some(host) = unsafe { HOST.load(Ordering::Acquire).as_ref() } {
+        (host.forked)();
+    }
 }
 
 /// `sigaction(2)` with a way back of this image's own. 0 or -1.

@@ -84,6 +84,20 @@ fn low() -> Result<*mut Words, Errno> {
     Err(Errno::ENOMEM)
 }
 
+/// The words of all control blocks that have some.
+pub(super) fn all() -> impl Iterator<Item = &'static Words> {
+    // Acquire pairs with the Release in `map`.
+    let owners = OWNERS.load(Ordering::Acquire);
+    let words = WORDS.load(Ordering::Relaxed);
+    (0..if owners.is_null() { 0 } else { PLACES }).filter_map(move |place| {
+        // SAFETY: inside the table, which stays.
+        let owner = unsafe { &*owners.wrapping_add(place) };
+        // SAFETY: as above; zeros are words, which are atomic.
+        let words = unsafe { &*words.wrapping_add(place) };
+        (owner.load(Ordering::Relaxed) != 0).then_some(words)
+    })
+}
+
 /// The words of the control block at that address, and where they are. `None`: no place is left.
 pub(super) fn of(control_block: usize) -> Option<(u32, &'static Words)> {
     // Acquire pairs with the Release in `map`.

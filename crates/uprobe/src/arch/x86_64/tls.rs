@@ -35,7 +35,7 @@ use storage as place;
 use core::arch::asm;
 
 #[cfg(not(feature = "std"))]
-pub(crate) use beside::low_half;
+pub(crate) use beside::{forget_state, low_half};
 pub(crate) use place::{get, load_place, load_state, prepare, set, state, stub_load};
 
 /// See the module.

@@ -135,3 +135,12 @@ pub(crate) fn set<const WORD: usize>(value: usize) {
         words.more[index(WORD)].store(value, Ordering::Relaxed);
     }
 }
+
+/// Makes another thread's hits take the slow path, and forgets why it has no state, if it is for
+/// this reason.
+pub(crate) fn forget_state(words: &Words, reason: usize) {
+    // Relaxed: the thread sees it at its next hit, or at one soon after.
+    words.more[index(super::STATE)].store(0, Ordering::Relaxed);
+    let busy = &words.more[index(super::BUSY)];
+    let _ = busy.compare_exchange(reason, 0, Ordering::Relaxed, Ordering::Relaxed);
+}
