@@ -106,13 +106,18 @@ fn take(
 
 /// All processes, by number.
 fn all() -> Vec<Process> {
+    all_numbers().into_iter().filter_map(Process::read).collect()
+}
+
+/// The numbers of all processes, ascending.
+pub(crate) fn all_numbers() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let number = |entry: fs::DirEntry| {
         std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse::<i32>().ok()
     };
     let mut pids: Vec<i32> = entries.filter_map(number).collect();
     pids.sort_unstable();
-    pids.into_iter().filter_map(Process::read).collect()
+    pids
 }
 
 /// A process and those that have started it: whoever names a pattern does not mean the shell that

@@ -1,6 +1,6 @@
 //! How an attached run ends, and what comes after it.
 
-use super::running::{Attached, Kind, Process, trapline_with};
+use super::running::{Attached, Kind, Process, code, trapline_with};
 
 /// What an earlier run has left there is used again.
 #[test]
@@ -86,4 +86,26 @@ fn without_hits() {
     let arguments = ["stat", "-p", &pid, "-d", "10ms", "--require-events", "t_work"];
     assert_eq!(trapline_with(&arguments).code, 1);
     process.end();
+}
+
+/// They are counted, too, and get their code back.
+#[test]
+fn fork_children() {
+    for kind in [Kind::Dynamic, Kind::Static, Kind::Musl] {
+        let Some(program) = kind.build() else { continue };
+        let mut process = Process::start(&program, 2);
+        let before = process.code();
+        let pid = process.pid().to_string();
+        let attached = Attached::to(&["-p", &pid, "t_work"]);
+        let own = process.tell("w 10") + process.tell("c 100") + process.tell("c 1");
+        let children = process.children();
+        assert_eq!(children.len(), 2);
+        assert_ne!(code(children[0]), before, "{kind:?}");
+        let (report, finished) = attached.interrupt();
+        assert_eq!(report.calls("t_work"), own, "{kind:?}: {}", finished.stderr);
+        for child in children {
+            assert_eq!(code(child), before, "{kind:?}: {}", finished.stderr);
+        }
+        process.end();
+    }
 }

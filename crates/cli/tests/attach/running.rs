@@ -92,24 +92,37 @@ impl Process {
 
     /// The program's code in memory.
     pub(crate) fn code(&self) -> Vec<Vec<u8>> {
-        use std::os::unix::fs::FileExt as _;
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid())).expect("it runs");
-        let exe = fs::read_link(format!("/proc/{}/exe", self.pid())).expect("it runs");
-        let memory = fs::File::open(format!("/proc/{}/mem", self.pid())).expect("ours");
-        let code = maps.lines().filter(|line| {
-            line.contains(" r-xp ") && line.ends_with(exe.to_str().expect("in UTF-8"))
-        });
-        let read = |line: &str| {
-            let (start, end) = line.split(' ').next()?.split_once('-')?;
-            let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).ok());
-            let mut bytes = vec![0; usize::try_from(end? - start?).ok()?];
-            memory.read_exact_at(&mut bytes, start?).ok()?;
-            Some(bytes)
-        };
-        let code: Vec<_> = code.filter_map(read).collect();
-        assert!(!code.is_empty(), "{maps}");
-        code
+        code(self.pid())
     }
+
+    /// Its fork children.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.expect("it runs");
+        children.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+    }
+}
+
+/// A program's code in memory.
+pub(crate) fn code(pid: i32) -> Vec<Vec<u8>> {
+    use std::os::unix::fs::FileExt as _;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("ours");
+    let code = maps
+        .lines()
+        .filter(|line| line.contains(" r-xp ") && line.ends_with(exe.to_str().expect("in UTF-8")));
+    let read = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).ok());
+        let mut bytes = vec![0; usize::try_from(end? - start?).ok()?];
+        memory.read_exact_at(&mut bytes, start?).ok()?;
+        Some(bytes)
+    };
+    let code: Vec<_> = code.filter_map(read).collect();
+    assert!(!code.is_empty(), "{maps}");
+    code
 }
 
 impl Drop for Process {

@@ -2,6 +2,7 @@
  * one, "LETTER N": how often t_work ran for it, by the program's own count.
  *   w N   all threads call t_work N times each, in the threads that there are
  *   f N   the same in new threads, which end
+ *   c N   a fork child calls it N times, and stays until the end
  *   r     they call it all the time, from here on; s   until here
  * At the end of its input it says "end" and ends with 7. */
 #include "target.h"
@@ -83,6 +84,27 @@ T unsigned long in_new_threads(unsigned long n)
     return n * (unsigned long)threads;
 }
 
+static unsigned long in_a_child(unsigned long n)
+{
+    int done[2];
+    CHECK(!pipe(done));
+    int child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        once(&n);
+        CHECK(write(done[1], "", 1) == 1);
+        /* As long as its parent is there. */
+        for (int parent = getppid(); getppid() == parent;)
+            usleep(10000);
+        _exit(0);
+    }
+    char byte;
+    CHECK(read(done[0], &byte, 1) == 1);
+    close(done[0]);
+    close(done[1]);
+    return n;
+}
+
 static void run(int on)
 {
     pthread_mutex_lock(&lock);
@@ -106,6 +128,7 @@ int main(int argc, char **argv)
         switch (line[0]) {
         case 'w': did = work(n); break;
         case 'f': did = in_new_threads(n); break;
+        case 'c': did = in_a_child(n); break;
         case 'r': run(1); break;
         case 's':
             run(0);
