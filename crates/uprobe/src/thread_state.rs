@@ -90,7 +90,9 @@ pub(crate) enum Busy {
 #[inline]
 pub(crate) fn busy() -> Busy {
     match tls::get::<{ tls::BUSY }>() {
-        0 if tls::get::<{ tls::STATE }>() == 0 && tls::get::<{ tls::OWN }>() != 0 => Busy::Agent,
+        0 if tls::get::<{ tls::STATE }>() == 0 && own().is_some_and(|own| !is_stale(own)) => {
+            Busy::Agent
+        }
         0 => Busy::No,
         2 => Busy::Agent,
         3 => Busy::Own,
