@@ -13,8 +13,8 @@ fn again_and_again() {
             let attached = Attached::to(&["-p", &pid, "t_work"]);
             let own = process.tell("w 100") + process.tell("f 10");
             let (report, finished) = attached.interrupt();
-            let said = finished.stderr;
-            assert_eq!(report.calls("t_work"), own, "{kind:?}, round {round}: {said}");
+            let said = (finished.stderr, &report.0["lost"]);
+            assert_eq!(report.calls("t_work"), own, "{kind:?}, round {round}: {said:?}");
             assert_eq!(process.tell("w 1"), 3);
         }
         process.end();
