@@ -46,11 +46,12 @@ impl Process {
 }
 
 /// The program's name in the first word of a command line. Programs that write their state there
-/// (`postgres: checkpointer`, `nginx: worker process`) are called what stands in front of it.
+/// (`postgres: checkpointer`, `redis-server *:6379`) are called what stands in front of it.
 fn program(word: &[u8]) -> String {
     let word = String::from_utf8_lossy(word);
     let word = word.split(": ").next().unwrap_or_default().trim_end_matches(':');
     let name = word.rsplit('/').next().unwrap_or_default();
+    let name = name.split(' ').next().unwrap_or_default();
     // A shell that was logged in with.
     name.strip_prefix('-').unwrap_or(name).to_string()
 }
@@ -105,13 +106,18 @@ fn take(
 
 /// All processes, by number.
 fn all() -> Vec<Process> {
+    all_numbers().into_iter().filter_map(Process::read).collect()
+}
+
+/// The numbers of all processes, ascending.
+pub(crate) fn all_numbers() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let number = |entry: fs::DirEntry| {
         std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse::<i32>().ok()
     };
     let mut pids: Vec<i32> = entries.filter_map(number).collect();
     pids.sort_unstable();
-    pids.into_iter().filter_map(Process::read).collect()
+    pids
 }
 
 /// A process and those that have started it: whoever names a pattern does not mean the shell that
@@ -128,6 +134,11 @@ fn with_ancestors(all: &[Process], pid: i32) -> BTreeSet<i32> {
 /// What a process is called, for people.
 pub(crate) fn name(pid: i32) -> String {
     Process::read(pid).map_or_else(String::new, |process| process.comm)
+}
+
+/// What its program is called by whoever has started it.
+pub(crate) fn program_name(pid: i32) -> String {
+    Process::read(pid).map_or_else(String::new, |process| process.command)
 }
 
 /// What is traced, as a command: what was given, or the command line of the first process.
@@ -182,6 +193,8 @@ mod tests {
             ("/usr/bin/redis-server", "redis-server"),
             ("postgres: checkpointer ", "postgres"),
             ("nginx: master process /usr/sbin/nginx", "nginx"),
+            ("redis-server *:6379", "redis-server"),
+            ("/usr/bin/redis-server 127.0.0.1:6379", "redis-server"),
             ("-bash", "bash"),
             ("", ""),
         ] {

@@ -13,6 +13,7 @@ use crate::ptrace::{self, Stop, Tid, Waited, options};
 use crate::refusal::{Refusal, Refused};
 use crate::target::Target;
 use std::fs;
+use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -244,7 +245,7 @@ impl Drop for Tracer {
 }
 
 /// Takes note of a thread that has come to stand, and sees to the system call that it is in.
-fn stand(tid: Tid, stop: Stop) -> std::io::Result<Registers> {
+fn stand(tid: Tid, stop: Stop) -> io::Result<Registers> {
     let mut registers = ptrace::registers(tid)?;
     // At once, so that it holds for a tracer that is killed. A call that job control has ended has
     // ended for good.
@@ -289,10 +290,20 @@ pub(crate) fn is_in_vfork(pid: Tid, tid: Tid) -> bool {
 /// The process's memory, and [`dead_code`] in it. While it executes another program there is
 /// neither for a moment: whoever has started a process comes here before that has ended.
 fn open(target: &Target) -> Result<(Memory, u64), Error> {
-    let deadline = Instant::now() + EXECUTES;
+    /// A thread that lives may have ended when its files are opened.
+    const TRIES: usize = 20;
+    let (deadline, mut tries) = (Instant::now() + EXECUTES, 0);
     loop {
-        let memory = Memory::open(target.pid(), target.living());
-        let memory = memory.map_err(Error::own("opening the process's memory"))?;
+        let memory = match Memory::open(target.pid(), target.living()) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                tries += 1;
+                if tries == TRIES {
+                    return Err(Error::Gone);
+                }
+                continue;
+            }
+            memory => memory.map_err(Error::own("opening the process's memory"))?,
+        };
         match dead_code(target, &memory) {
             Err(Error::Busy) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));

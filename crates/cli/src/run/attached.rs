@@ -2,7 +2,7 @@
 
 use super::c_library::{self, CLibrary};
 use super::image::{self, Ended, Inside, line};
-use super::loaded::{Loaded, Objects};
+use super::loaded::{Loaded, Objects, shares};
 use crate::exit::{FAILED, Failure, USAGE};
 use crate::model::outside::{After, Attached as Row};
 use crate::out::say;
@@ -13,8 +13,10 @@ use crate::sys;
 use crate::text::visible;
 use anyhow::anyhow;
 use inject::{Force, Found, Mapped, Refusal, Refused, Target, Tracer};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 
 /// What trapline is called in lists of processes.
 const OWN_NAME: &str = "trapline";
@@ -218,6 +220,10 @@ fn start(
 }
 
 impl Attached {
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// The process itself, which can be waited for.
     pub(super) fn handle(&self) -> std::io::Result<OwnedFd> {
         sys::process_handle(self.pid)
@@ -233,9 +239,7 @@ impl Attached {
         if self.after.is_some() {
             return;
         }
-        let mapped = &self.mapped;
-        let work = |tracer: &mut Tracer| Ok(leave(tracer, mapped));
-        let left = self.target.trace(work).map_err(line).and_then(|done| done);
+        let left = leave(&self.target, Some(&self.mapped));
         self.after = Some(match left {
             Ok(()) => After::Running,
             Err(why) if why.is::<Ended>() => After::Ended,
@@ -265,13 +269,46 @@ impl Drop for Attached {
     }
 }
 
-fn leave(tracer: &mut Tracer, mapped: &Mapped) -> anyhow::Result<()> {
-    // A program that it has executed since has nothing of ours, whatever is at that address.
-    match tracer.find(image::get()?).map_err(line)? {
-        Found::Same(found) if found.base() == mapped.base() => {}
-        _ => return Err(Ended.into()),
+/// Puts the original code back in a process that has an image: the one that it was given, if that is
+/// known.
+fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
+    let work = |tracer: &mut Tracer| {
+        // A program that it has executed since has nothing of ours, whatever is at that address.
+        let image = image::get()?;
+        let mapped = match tracer.find(image).map_err(line)? {
+            Found::Same(found) if given.is_none_or(|given| given.base() == found.base()) => found,
+            _ => return Err(Ended.into()),
+        };
+        Inside { tracer, mapped: &mapped }.disarm().map(drop)
+    };
+    target.trace(|tracer| Ok(work(tracer))).map_err(line).and_then(|done| done)
+}
+
+/// Puts the original code back in fork children of processes that were entered: whatever has the
+/// counters mapped, and is none of `known`. What cannot be done is said.
+pub(super) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: bool) {
+    /// Children have children until they are left.
+    const ROUNDS: usize = 10;
+    let Ok(inode) = counters.metadata().map(|file| file.ino()) else { return };
+    known.insert(std::process::id().cast_signed());
+    for _ in 0..ROUNDS {
+        let mut new = processes::all_numbers();
+        new.retain(|pid| !known.contains(pid) && shares(*pid, inode));
+        if new.is_empty() {
+            return;
+        }
+        for pid in new {
+            known.insert(pid);
+            let left = probe(pid, force).and_then(|target| leave(&target, None));
+            match left {
+                Err(why) if !why.is::<Ended>() && !sys::is_dead(pid.cast_unsigned()) => {
+                    let name = processes::name(pid);
+                    say(&format!("process {pid} ({name}) keeps its probes: {why:#}"));
+                }
+                _ => {}
+            }
+        }
     }
-    Inside { tracer, mapped }.disarm().map(drop)
 }
 
 /// Calls `ended` as often as some of the processes end, until all have.

@@ -49,23 +49,50 @@ impl CLibrary {
             }
         }
     }
+}
 
-    /// What a thread's control block looks like, by the words at and behind the thread pointer.
-    fn of_thread(word: impl Fn(u64) -> Option<u64>, pointer: u64) -> Option<Self> {
+/// What a thread's control block looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// It does not begin with its own address.
+    Strange,
+    Glibc,
+    Musl,
+    /// A thread of musl's can be seen that is not in the ring of all threads yet.
+    MaybeMusl,
+}
+
+impl Looks {
+    /// By the words at and behind the thread pointer.
+    fn of(word: impl Fn(u64) -> Option<u64>, pointer: u64) -> Self {
         let at = |place: u64| pointer.checked_add(place).and_then(&word);
-        // Both begin with their own address.
-        (at(0)? == pointer).then_some(())?;
-        if at(16)? == pointer && at(24)? >> 40 == 0 {
-            // Behind the table of modules: itself again, and flags.
-            return Some(Self::Glibc);
+        if at(0) != Some(pointer) {
+            return Self::Strange;
         }
-        // A ring of all threads: the one before, and the next.
-        let (before, next) = (at(16)?, at(24)?);
-        let ring = word(before.checked_add(24)?)? == pointer
-            && word(next.checked_add(16)?)? == pointer
-            && word(next)? == next;
-        ring.then_some(Self::Musl)
+        let (Some(second), Some(third)) = (at(16), at(24)) else { return Self::Strange };
+        // glibc: behind the table of modules itself again, and two flags.
+        if second == pointer && third as u32 <= 1 && third >> 32 <= 2 {
+            return Self::Glibc;
+        }
+        // musl: the thread before, and the next.
+        let (before, next) = (second, third);
+        let leads = |from: u64, place: u64| from.checked_add(place).and_then(&word);
+        let ring = leads(before, 24) == Some(pointer)
+            && leads(next, 16) == Some(pointer)
+            && leads(next, 0) == Some(next);
+        if ring { Self::Musl } else { Self::MaybeMusl }
     }
+}
+
+/// The C library that the file and all threads agree on.
+fn agreed(said: Option<CLibrary>, threads: &[Looks]) -> Option<CLibrary> {
+    let all = |which: fn(&Looks) -> bool| threads.iter().all(which);
+    if said == Some(CLibrary::Glibc) {
+        return all(|looks| *looks == Looks::Glibc).then_some(CLibrary::Glibc);
+    }
+    let musls = all(|looks| matches!(looks, Looks::Musl | Looks::MaybeMusl));
+    let known = said == Some(CLibrary::Musl) || threads.contains(&Looks::Musl);
+    (musls && known).then_some(CLibrary::Musl)
 }
 
 fn memmem(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -94,23 +121,21 @@ pub(super) fn check(
         let mut bytes = [0; 8];
         stopped.read(address, &mut bytes).ok().map(|()| u64::from_ne_bytes(bytes))
     };
-    let mut found = said;
+    let mut pointers = Vec::new();
     for tid in stopped.threads() {
         let pointer = stopped.registers(tid).context("the thread has ended")?.fs_base;
         anyhow::ensure!(pointer != 0, "thread {tid} is only just starting: try again");
-        let Some(library) = CLibrary::of_thread(word, pointer) else {
-            anyhow::bail!(
-                "its C library is not known: thread {tid} has no control block of glibc's or \
-                    musl's (Go without cgo has none); it cannot be probed while it runs"
-            );
-        };
-        let known = *found.get_or_insert(library);
-        anyhow::ensure!(
-            known == library,
-            "its C library is not known: its program says {}, its thread {tid} {}",
-            known.name(),
-            library.name()
+        pointers.push((tid, pointer));
+    }
+    anyhow::ensure!(!pointers.is_empty(), "none of its threads could be stopped: try again");
+    let looks: Vec<Looks> = pointers.iter().map(|(_, pointer)| Looks::of(word, *pointer)).collect();
+    let Some(library) = agreed(said, &looks) else {
+        anyhow::bail!(
+            "its C library is neither glibc nor musl, or a version that is not known (Go without \
+                cgo has none): it cannot be probed while it runs"
         );
+    };
+    for (tid, pointer) in pointers {
         let mut bytes = [0; 4];
         let place = pointer.wrapping_add_signed(library.distance());
         anyhow::ensure!(
@@ -121,35 +146,53 @@ pub(super) fn check(
             library.name()
         );
     }
-    found.context("none of its threads could be stopped: try again")
+    Ok(library)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CLibrary, memmem};
+    use super::{CLibrary, Looks, agreed, memmem};
     use std::collections::HashMap;
 
-    fn of(words: &[(u64, u64)], pointer: u64) -> Option<CLibrary> {
+    fn of(words: &[(u64, u64)], pointer: u64) -> Looks {
         let words: HashMap<u64, u64> = words.iter().copied().collect();
-        CLibrary::of_thread(|at| words.get(&at).copied(), pointer)
+        Looks::of(|at| words.get(&at).copied(), pointer)
     }
 
     #[test]
     fn control_blocks() {
         let glibc = [(0x1000, 0x1000), (0x1008, 0x77), (0x1010, 0x1000), (0x1018, 1)];
-        assert_eq!(of(&glibc, 0x1000), Some(CLibrary::Glibc));
-        // A single thread of musl's is its own neighbour, which glibc's never looks like.
+        assert_eq!(of(&glibc, 0x1000), Looks::Glibc);
+        // A single thread of musl's is its own neighbour, also at a low address.
         let alone = [(0x1000, 0x1000), (0x1010, 0x1000), (0x1018, 0x1000)];
-        let far: Vec<_> = alone.map(|(at, w)| (at | 0x7f00_0000_0000, w | 0x7f00_0000_0000)).into();
-        assert_eq!(of(&far, 0x7f00_0000_1000), Some(CLibrary::Musl));
+        assert_eq!(of(&alone, 0x1000), Looks::Musl);
         let first = [(0x1000, 0x1000), (0x1010, 0x2000), (0x1018, 0x2000)];
         let second = [(0x2000, 0x2000), (0x2010, 0x1000), (0x2018, 0x1000)];
-        assert_eq!(of(&[first, second].concat(), 0x1000), Some(CLibrary::Musl));
-        // Go: no pointer to itself. And neighbours that do not know of it.
-        assert_eq!(of(&[(0x1000, 0)], 0x1000), None);
-        let strange = [(0x2000, 0x2000), (0x2010, 0x3000), (0x2018, 0x3000)];
-        assert_eq!(of(&[first, strange].concat(), 0x1000), None);
-        assert_eq!(of(&[], u64::MAX), None);
+        assert_eq!(of(&[first, second].concat(), 0x1000), Looks::Musl);
+        // One that is being made; and Go: no pointer to itself.
+        assert_eq!(of(&[(0x1000, 0x1000), (0x1010, 0), (0x1018, 0)], 0x1000), Looks::MaybeMusl);
+        assert_eq!(of(&[(0x1000, 0), (0x1010, 0), (0x1018, 0)], 0x1000), Looks::Strange);
+        assert_eq!(of(&[(0x1000, 0x1000)], 0x1000), Looks::Strange);
+        assert_eq!(of(&[], u64::MAX), Looks::Strange);
+    }
+
+    #[test]
+    fn files_and_threads_agree() {
+        use CLibrary::{Glibc, Musl};
+        for (said, threads, found) in [
+            (Some(Glibc), &[Looks::Glibc, Looks::Glibc][..], Some(Glibc)),
+            (Some(Glibc), &[Looks::Glibc, Looks::MaybeMusl], None),
+            (Some(Glibc), &[Looks::Musl], None),
+            // A static program that does not say so is not taken for glibc's.
+            (None, &[Looks::Glibc], None),
+            (None, &[Looks::Musl, Looks::MaybeMusl], Some(Musl)),
+            (None, &[Looks::MaybeMusl], None),
+            (None, &[Looks::Musl, Looks::Strange], None),
+            (Some(Musl), &[Looks::MaybeMusl], Some(Musl)),
+            (Some(Musl), &[Looks::Glibc], None),
+        ] {
+            assert_eq!(agreed(said, threads), found, "{said:?} {threads:?}");
+        }
     }
 
     #[test]

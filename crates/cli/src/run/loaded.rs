@@ -64,7 +64,14 @@ impl Objects {
                         .and_then(|memory| build_id(memory, file.start))
                         .unwrap_or_default();
                     match opened::open(&folder, &file.identity, file.start) {
-                        Some(object) => self.keep(as_mapped(object, &file.identity), is_main),
+                        Some(object) => {
+                            let mut object = as_mapped(object, &file.identity);
+                            let program = processes::program_name(pid);
+                            if is_main && !program.is_empty() {
+                                object.mainly_called(&program);
+                            }
+                            self.keep(object, is_main)
+                        }
                         None => {
                             let path = String::from_utf8_lossy(&file.identity.path);
                             self.unread.push(visible(&path).into_owned());
@@ -188,6 +195,21 @@ pub(super) fn code_of_files(maps: &[u8]) -> Vec<Range<u64>> {
     code.map(|line| line.range).collect()
 }
 
+/// Whether a process has a file with this inode mapped, and shares it.
+pub(crate) fn shares(pid: i32, inode: u64) -> bool {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let inode = inode.to_string();
+    String::from_utf8_lossy(&maps).lines().any(|line| maps_shared(line, &inode))
+}
+
+/// Whether a line of a process's mappings is of a file with this inode that it shares. Its device
+/// is not compared: some file systems have two numbers for it.
+fn maps_shared(line: &str, inode: &str) -> bool {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let shared = fields.next().is_some_and(|rights| rights.ends_with('s'));
+    shared && fields.nth(2) == Some(inode)
+}
+
 /// Which of the files is the program.
 fn main_program(folder: &Path, files: &[Mapped]) -> Option<usize> {
     let link = folder.join("exe");
@@ -240,7 +262,7 @@ fn build_id(memory: &File, start: u64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Objects, build_id, code_of_files, files, mapped};
+    use super::{Line, Objects, build_id, code_of_files, files, mapped, maps_shared};
     use crate::run::c_library::CLibrary;
     use std::fs::File;
     use std::os::unix::fs::MetadataExt as _;
@@ -304,5 +326,14 @@ mod tests {
         assert_eq!(build_id(&memory, libc.start).as_deref(), object.elf.build_id());
         assert!(object.elf.build_id().is_some());
         assert_eq!(build_id(&memory, 0), None);
+    }
+
+    #[test]
+    fn lines_of_shared_mappings() {
+        let line = "7f2c4e000000-7f2c4e021000 rw-s 00000000 00:01 1034  /memfd:trapline (deleted)";
+        assert!(maps_shared(line, "1034"));
+        assert!(!maps_shared(line, "103") && !maps_shared(line, "00:01"));
+        assert!(!maps_shared(&line.replace("rw-s", "rw-p"), "1034"));
+        assert!(!maps_shared("7f2c4e000000-7f2c4e021000", "1034") && !maps_shared("", "0"));
     }
 }

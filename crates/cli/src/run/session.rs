@@ -145,7 +145,7 @@ impl Session {
             sys::ring_for_children();
             attached::watch(&handles, sys::ring_for_children);
         })?;
-        Ok(Self { shared, clock, subject: Subject::Attached(entered), events })
+        Ok(Self { shared, clock, subject: Subject::Attached(entered, force), events })
     }
 
     /// The processes that ran already, once the tracing is over.
@@ -176,7 +176,7 @@ impl Session {
             if std::mem::replace(over, true) {
                 return Ok(());
             }
-            session.subject.leave();
+            session.subject.leave(session.shared.1.counters());
             Watch::over(watch, session, end)
         };
         loop {

@@ -1,9 +1,10 @@
 //! What is traced: a program that was started for it, or processes that ran already.
 
 use super::agent::Place;
-use super::attached::Attached;
+use super::attached::{Attached, leave_children};
 use crate::model::outside;
 use anyhow::Context as _;
+use std::fs::File;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,8 @@ use tempfile::TempPath;
 #[derive(Debug)]
 pub(super) enum Subject {
     Started(Started),
-    Attached(Vec<Attached>),
+    /// Processes, and whether they were entered in spite of filters.
+    Attached(Vec<Attached>, bool),
 }
 
 /// A program that was started with the agent in it.
@@ -48,7 +50,7 @@ impl Subject {
                 let status = started.child.try_wait().context("waiting for the program")?;
                 Ok(status.map(End::Child))
             }
-            Self::Attached(all) => Ok(all.iter().all(Attached::has_ended).then_some(End::All)),
+            Self::Attached(all, _) => Ok(all.iter().all(Attached::has_ended).then_some(End::All)),
         }
     }
 
@@ -57,10 +59,12 @@ impl Subject {
         matches!(self, Self::Started(_))
     }
 
-    /// The tracing is over: processes that ran already get their code back.
-    pub(super) fn leave(&mut self) {
-        if let Self::Attached(all) = self {
+    /// The tracing is over: processes that ran already get their code back, and so do fork children
+    /// of theirs that have the counters mapped.
+    pub(super) fn leave(&mut self, counters: &File) {
+        if let Self::Attached(all, force) = self {
             all.iter_mut().for_each(Attached::leave);
+            leave_children(counters, all.iter().map(Attached::pid).collect(), *force);
         }
     }
 
@@ -68,7 +72,7 @@ impl Subject {
     pub(super) fn attached(&self) -> Vec<outside::Attached> {
         match self {
             Self::Started(_) => Vec::new(),
-            Self::Attached(all) => all.iter().map(Attached::row).collect(),
+            Self::Attached(all, _) => all.iter().map(Attached::row).collect(),
         }
     }
 
@@ -77,7 +81,7 @@ impl Subject {
         match self {
             // Relaxed: no more than a number.
             Self::Started(started) => started.handed_out.load(Ordering::Relaxed) == 0,
-            Self::Attached(_) => false,
+            Self::Attached(..) => false,
         }
     }
 }

@@ -1,0 +1,10 @@
+//! Processes that run already: what is counted in them is what they did, and they do not notice.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chosen;
+mod ends;
+mod kinds;
+mod refused;
+mod running;
