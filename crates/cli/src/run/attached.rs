@@ -33,6 +33,8 @@ pub(super) struct Candidate {
 pub(super) struct Attached {
     pid: i32,
     name: String,
+    /// Whether it was started with the image in it.
+    started: bool,
     target: Target,
     mapped: Mapped,
     /// What became of it when the tracing was over; none as long as it goes on.
@@ -132,7 +134,10 @@ impl Candidate {
         let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files));
         let mapped = target.trace(work).map_err(line).and_then(|done| done);
         match mapped {
-            Ok(mapped) => Ok(Attached { pid, name, target, mapped, after: None, why: None }),
+            Ok(mapped) => {
+                let (started, after, why) = (false, None, None);
+                Ok(Attached { pid, name, started, target, mapped, after, why })
+            }
             Err(why) => Err(match why.downcast_ref::<Refused>() {
                 Some(refused) => refusal(refused),
                 None => anyhow!("process {pid} ({name}): {why:#}"),
@@ -279,7 +284,7 @@ impl Attached {
     pub(super) fn launched(target: Target, mapped: Mapped) -> Self {
         let pid = target.pid();
         let name = processes::name(pid);
-        Self { pid, name, target, mapped, after: None, why: None }
+        Self { pid, name, started: true, target, mapped, after: None, why: None }
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -318,6 +323,7 @@ impl Attached {
         Row {
             process: self.pid.cast_unsigned(),
             name: self.name.clone(),
+            started: self.started,
             after: self.after.unwrap_or(After::Probed),
             why: self.why.clone(),
         }
