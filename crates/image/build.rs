@@ -4,8 +4,8 @@ fn main() {
     for argument in ["-nostartfiles", "-nostdlib", "-static-pie", "-Wl,--no-undefined"] {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
-    for function in ["start", "arm", "disarm", "written", "owner"] {
-        println!("cargo::rustc-link-arg-bins=-Wl,-u,trapline_{function}");
+    for name in ["start", "arm", "disarm", "written", "owner", "early"] {
+        println!("cargo::rustc-link-arg-bins=-Wl,-u,trapline_{name}");
     }
     println!("cargo::rustc-link-arg-bins=-Wl,-e,trapline_start");
     println!("cargo::rerun-if-changed=build.rs");

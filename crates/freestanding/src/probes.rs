@@ -48,6 +48,19 @@ global_asm!(
     "jbe 2b",
     "ret",
     "end probe_whole",
+    // All that a stub could do without is needed: registers and the carry flag.
+    "probed probe_crammed",
+    "lea rdi, [rdi + rax]",
+    "lea rdi, [rdi + rcx]",
+    "lea rdi, [rdi + rdx]",
+    "lea rdi, [rdi + r8]",
+    "lea rdi, [rdi + r9]",
+    "lea rdi, [rdi + r10]",
+    "lea rdi, [rdi + r11]",
+    "adc rdi, 0",
+    "mov rax, rdi",
+    "ret",
+    "end probe_crammed",
     // No room for a jump.
     "probed probe_crowded",
     "lea eax, [rdi + 1]",
@@ -79,6 +92,7 @@ unsafe extern "C" {
     safe fn probe_stacked(n: u64) -> u64;
     fn probe_looping(n: u64) -> u64;
     safe fn probe_whole(n: u64) -> u64;
+    fn probe_crammed(n: u64) -> u64;
     safe fn probe_crowded(n: u64) -> u64;
     safe fn probe_other(n: u64) -> u64;
     safe fn probe_unknown(n: u64) -> u64;
@@ -100,21 +114,44 @@ extern "C" fn looping(n: u64) -> u64 {
     result
 }
 
+/// `probe_crammed` adds registers and the carry flag.
+extern "C" fn crammed(n: u64) -> u64 {
+    let result;
+    // SAFETY: the function changes only rdi and rax.
+    unsafe {
+        core::arch::asm!(
+            "stc",
+            "call {}",
+            sym probe_crammed,
+            inout("rdi") n => _,
+            inout("rax") 0_u64 => result,
+            in("rcx") 0,
+            in("rdx") 0,
+            in("r8") 0,
+            in("r9") 0,
+            in("r10") 0,
+            in("r11") 0,
+        );
+    }
+    result
+}
+
 /// A function: what is called, and what is probed.
 pub(crate) struct Probed {
     pub(crate) call: extern "C" fn(u64) -> u64,
     pub(crate) address: u64,
 }
 
-/// Those that can be probed, in this order: counted, by its stack, with a loop, moved as a whole.
-/// Then those that cannot: no room, other bytes, nothing decided.
-pub(crate) fn all() -> [Probed; 7] {
+/// Those that can be probed, in this order: counted, by its stack, with a loop, moved as a whole,
+/// without a free register. Then those that cannot: no room, other bytes, nothing decided.
+pub(crate) fn all() -> [Probed; 8] {
     let of = |call: extern "C" fn(u64) -> u64| Probed { call, address: call as usize as u64 };
     [
         of(probe_counted),
         of(probe_stacked),
         Probed { call: looping, address: probe_looping as *const () as u64 },
         of(probe_whole),
+        Probed { call: crammed, address: probe_crammed as *const () as u64 },
         of(probe_crowded),
         of(probe_other),
         of(probe_unknown),
@@ -122,4 +159,4 @@ pub(crate) fn all() -> [Probed; 7] {
 }
 
 /// How many of them can be probed.
-pub(crate) const PROBED: usize = 4;
+pub(crate) const PROBED: usize = 5;

@@ -27,6 +27,9 @@ const NO_MEMORY: &str = "no room in --max-memory: give it more, or choose fewer 
 /// Why functions are left alone that came when memory was used up already.
 const NO_CELLS: &str = "no room in --max-memory for its counters in the threads that there are: \
     give it more, or choose fewer functions";
+/// Why functions are left alone that have no room for a jump. A handler of ours would take the
+/// program's signals, and that from outside.
+const NO_JUMP: &str = "too short for a jump, and breakpoints are not put in from outside";
 /// Why functions are left alone whose changes were not written.
 const NOT_WRITTEN: &str = "its code could not be changed: a thread stood in it, or other code was \
     there";
@@ -86,7 +89,7 @@ pub(crate) fn arm(
                 segment.set_state(index, State::Detour, note);
                 armed.push((index, site.id));
             }
-            Err(Refusal::NeedsTrap) => segment.set_state(index, State::Skipped, wire::NEEDS_TRAP),
+            Err(Refusal::NeedsTrap) => segment.set_state(index, State::Skipped, NO_JUMP),
             Err(why) => segment.set_state(index, State::Skipped, &why.to_string()),
         }
     }

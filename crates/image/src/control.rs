@@ -18,12 +18,18 @@ const ROOM: usize = 1024;
 
 /// The first word at the thread pointer is its own address, by the x86-64 TLS ABI; the rest is 0.
 #[repr(C, align(64))]
-struct ControlBlock(UnsafeCell<[usize; 2 * ROOM / 8]>);
+pub(crate) struct ControlBlock(UnsafeCell<[usize; 2 * ROOM / 8]>);
 
 // SAFETY: one call of the image at a time (`wire::image`) uses it.
 unsafe impl Sync for ControlBlock {}
 
 static OWN: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
+
+/// One for a program's first thread, which hits probes before the C library has made its own. Whoever
+/// has put the image there writes its address into it and has the thread pointer lead there.
+#[unsafe(no_mangle)]
+#[used]
+static trapline_early: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
 
 /// Runs `f` with the image's own thread pointer.
 ///

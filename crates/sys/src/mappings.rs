@@ -3,10 +3,10 @@
 //! # Examples
 //! ```
 //! use core::ops::ControlFlow;
-//! use sys::mappings::{Mapping, read};
+//! use sys::mappings::{Mapping, addresses, read};
 //!
 //! // Where this code lies.
-//! let (own, mut found) = (read as *const () as u64, None);
+//! let (own, mut found) = (addresses as *const () as u64, None);
 //! read(&mut [0; 4096], |line| match Mapping::parse(line) {
 //!     Some(mapping) if mapping.range.contains(&own) => {
 //!         found = Some(mapping.executable);

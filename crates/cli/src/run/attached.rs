@@ -1,7 +1,7 @@
 //! Processes that run already: the image is put into each, and taken out of use again.
 
 use super::c_library::{self, CLibrary};
-use super::image::{self, Ended, Inside, line};
+use super::image::{self, Ended, Hold, Inside, line};
 use super::loaded::{Loaded, Objects, shares};
 use crate::exit::{FAILED, Failure, USAGE};
 use crate::model::outside::{After, Attached as Row};
@@ -12,7 +12,7 @@ use crate::spec::Spec;
 use crate::sys;
 use crate::text::visible;
 use anyhow::anyhow;
-use inject::{Force, Found, Mapped, Refusal, Refused, Target, Tracer};
+use inject::{Force, Found, Mapped, Refusal, Refused, Stopped, Target, Tracer};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -161,7 +161,7 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
     let is_new = found.is_none();
     let mapped = match found {
         Some(mapped) => {
-            take_over(&mut Inside { tracer, mapped: &mapped })?;
+            take_over(&mut Inside { hold: Hold::Running(tracer), mapped: &mapped })?;
             mapped
         }
         None => {
@@ -177,7 +177,7 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
         }
         return Err(why);
     }
-    let mut inside = Inside { tracer, mapped: &mapped };
+    let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
     if let Err(why) = inside.arm() {
         // Out of use again. If that fails, too, nothing was written, and so nothing counts.
         let _ = inside.disarm();
@@ -201,7 +201,7 @@ fn has_agent(pid: i32) -> bool {
 
 /// Sees to it that nobody uses an image that is there already: what a command line has left that is
 /// gone is taken back first.
-fn take_over(inside: &mut Inside<'_>) -> anyhow::Result<()> {
+fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
     let Some(owner) = inside.owner()? else { return Ok(()) };
     if !sys::is_dead(owner.cast_unsigned()) && processes::name(owner) == OWN_NAME {
         anyhow::bail!("process {owner} (trapline) counts in it: end that first");
@@ -238,31 +238,50 @@ fn start(
     files: [&File; 2],
     library: CLibrary,
 ) -> anyhow::Result<()> {
+    let left = left_descriptors(tracer.target().pid());
     let descriptors = {
-        let left = left_descriptors(tracer.target().pid());
         let mut stopped = tracer.stop_one().map_err(line)?;
-        let mut remote = stopped.remote().map_err(line)?;
-        for descriptor in left {
-            remote.close(descriptor).map_err(line)?;
+        if !left.is_empty() {
+            let mut remote = stopped.remote().map_err(line)?;
+            let closed = left.into_iter().map(|descriptor| remote.close(descriptor));
+            closed.into_iter().try_for_each(|closed| closed.map_err(line))?;
         }
-        let tables = remote.send(files[0]).map_err(line)?;
-        match remote.send(files[1]) {
-            Ok(counters) => [tables, counters],
-            Err(why) => {
-                let _ = remote.close(tables);
-                return Err(line(why));
-            }
-        }
+        send(&mut stopped, files)?
     };
-    let started = Inside { tracer, mapped }.start(descriptors, library.distance());
-    let mut stopped = tracer.stop_one().map_err(line)?;
+    let started =
+        Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance());
+    let closed = close(&mut tracer.stop_one().map_err(line)?, descriptors);
+    started.and(closed)
+}
+
+/// Gives the process descriptors of the files.
+pub(super) fn send(stopped: &mut Stopped<'_>, files: [&File; 2]) -> anyhow::Result<[u64; 2]> {
+    let mut remote = stopped.remote().map_err(line)?;
+    let tables = remote.send(files[0]).map_err(line)?;
+    match remote.send(files[1]) {
+        Ok(counters) => Ok([tables, counters]),
+        Err(why) => {
+            let _ = remote.close(tables);
+            Err(line(why))
+        }
+    }
+}
+
+/// Takes them away.
+pub(super) fn close(stopped: &mut Stopped<'_>, descriptors: [u64; 2]) -> anyhow::Result<()> {
     let mut remote = stopped.remote().map_err(line)?;
     let closed = descriptors.map(|descriptor| remote.close(descriptor));
-    started?;
     closed.into_iter().try_for_each(|closed| closed.map_err(line))
 }
 
 impl Attached {
+    /// A program that was started with the image in it.
+    pub(super) fn launched(target: Target, mapped: Mapped) -> Self {
+        let pid = target.pid();
+        let name = processes::name(pid);
+        Self { pid, name, target, mapped, after: None, why: None }
+    }
+
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }
@@ -322,7 +341,7 @@ fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
             Found::Same(found) if given.is_none_or(|given| given.base() == found.base()) => found,
             _ => return Err(Ended.into()),
         };
-        Inside { tracer, mapped: &mapped }.disarm().map(drop)
+        Inside { hold: Hold::Running(tracer), mapped: &mapped }.disarm().map(drop)
     };
     target.trace(|tracer| Ok(work(tracer))).map_err(line).and_then(|done| done)
 }

@@ -21,6 +21,11 @@ pub(crate) enum CLibrary {
 /// version, and the names of its tunables.
 const MARKS: [&[u8]; 2] = [b"GNU C Library (", b"glibc.malloc.check"];
 
+/// The code with which musl sets a thread pointer, which is written by hand and in every program
+/// that has musl in it: `mov %rdi,%rsi; mov $0x1002,%edi; mov $158,%eax; syscall; ret`.
+const MUSLS: [u8; 16] =
+    [0x48, 0x89, 0xfe, 0xbf, 2, 0x10, 0, 0, 0xb8, 0x9e, 0, 0, 0, 0x0f, 0x05, 0xc3];
+
 impl CLibrary {
     /// Where the word is, from the thread pointer on.
     pub(super) fn distance(self) -> i64 {
@@ -44,10 +49,32 @@ impl CLibrary {
             Some(loader) if loader.contains("ld-linux") => Some(Self::Glibc),
             Some(_) => None,
             None => {
-                let has = |mark: &&[u8]| memmem(program.data, mark);
-                MARKS.iter().any(has).then_some(Self::Glibc)
+                let has = |mark: &[u8]| memmem(program.data, mark);
+                let glibc = MARKS.iter().any(|mark| has(mark)).then_some(Self::Glibc);
+                glibc.or_else(|| has(&MUSLS).then_some(Self::Musl))
             }
         }
+    }
+}
+
+/// What is known of a program from its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) library: CLibrary,
+    /// Whether a dynamic linker loads it, which makes the first thread's control block.
+    pub(crate) linked: bool,
+}
+
+impl Kind {
+    /// `None`: its C library is not known.
+    pub(crate) fn of_program(program: &Elf<'_>) -> Option<Self> {
+        let library = CLibrary::of_program(program)?;
+        Some(Self { library, linked: program.interpreter().is_some() })
+    }
+
+    /// Whether the dynamic linker is glibc's, which preloads what it is asked to.
+    pub(crate) fn preloads(self) -> bool {
+        self.linked && self.library == CLibrary::Glibc
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::loaded::code_of_files;
 use anyhow::{Context as _, anyhow};
-use inject::{Error, Image, Mapped, Patch, Tracer, Window};
+use inject::{Error, Image, Mapped, Patch, Stopped, Tracer, Window};
 use std::fs;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -50,13 +50,21 @@ impl std::fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
+/// A process that is traced.
+pub(super) enum Hold<'t, 's> {
+    /// It runs, and is stopped for as short as can be.
+    Running(&'t mut Tracer),
+    /// It has yet to run.
+    Standing(&'t mut Stopped<'s>),
+}
+
 /// An image in a process that is traced.
-pub(super) struct Inside<'t> {
-    pub(super) tracer: &'t mut Tracer,
+pub(super) struct Inside<'t, 's> {
+    pub(super) hold: Hold<'t, 's>,
     pub(super) mapped: &'t Mapped,
 }
 
-impl Inside<'_> {
+impl Inside<'_, '_> {
     /// Opens the segment, of which the process has descriptors, and starts the engine.
     pub(super) fn start(&mut self, [tables, counters]: [u64; 2], word: i64) -> anyhow::Result<()> {
         let given = self.call(image::START, &[tables, counters, word.cast_unsigned()])?;
@@ -85,8 +93,17 @@ impl Inside<'_> {
     fn call(&mut self, name: &str, arguments: &[u64]) -> anyhow::Result<u64> {
         let address = self.mapped.address(name);
         let address = address.with_context(|| format!("the image has no function {name}"))?;
-        self.tracer.limit_calls(LIMIT);
-        self.tracer.call(self.mapped, address, arguments).map_err(line)
+        let given = match &mut self.hold {
+            Hold::Running(tracer) => {
+                tracer.limit_calls(LIMIT);
+                tracer.call(self.mapped, address, arguments)
+            }
+            Hold::Standing(stopped) => {
+                let remote = stopped.remote();
+                remote.and_then(|mut remote| remote.call_function(self.mapped, address, arguments))
+            }
+        };
+        given.map_err(line)
     }
 
     fn change(&mut self, name: &str) -> anyhow::Result<usize> {
@@ -125,7 +142,11 @@ impl Inside<'_> {
 
     fn read(&self, address: u64, words: &mut [u64]) -> anyhow::Result<()> {
         let mut bytes = vec![0; 8 * words.len()];
-        self.tracer.read(address, &mut bytes).map_err(line)?;
+        let read = match &self.hold {
+            Hold::Running(tracer) => tracer.read(address, &mut bytes),
+            Hold::Standing(stopped) => stopped.read(address, &mut bytes),
+        };
+        read.map_err(line)?;
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
         }
@@ -134,7 +155,11 @@ impl Inside<'_> {
 
     /// Memory with code of files, neighbours as one.
     fn code(&self) -> anyhow::Result<Vec<Range<u64>>> {
-        let pid = self.tracer.target().pid();
+        let pid = match &self.hold {
+            Hold::Running(tracer) => tracer.target().pid(),
+            // Of what has yet to run there is one thread.
+            Hold::Standing(stopped) => stopped.threads().next().ok_or(Ended)?,
+        };
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| Ended)?;
         // The process's own list is empty once its first thread has ended.
         let maps = tasks.flatten().map(|task| fs::read(task.path().join("maps")));
@@ -156,9 +181,16 @@ impl Inside<'_> {
         }
         let patches: Vec<Patch> = changes.iter().map(patch).collect();
         let windows: Vec<Window> = changes.iter().filter_map(window).collect();
+        let tracer = match &mut self.hold {
+            Hold::Running(tracer) => tracer,
+            Hold::Standing(stopped) => {
+                let written = stopped.patch(&patches, &windows);
+                return written.map(|_| changes.len()).map_err(line);
+            }
+        };
         let mut tries = 0;
         loop {
-            let stopped = self.tracer.stop_all();
+            let stopped = tracer.stop_all();
             match stopped.and_then(|mut stopped| stopped.patch(&patches, &windows)) {
                 Ok(_) => return Ok(changes.len()),
                 Err(Error::Standing { .. } | Error::Busy) if tries < TRIES => tries += 1,

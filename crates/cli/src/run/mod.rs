@@ -10,6 +10,7 @@ pub(crate) mod events;
 mod files;
 mod handout;
 mod image;
+mod launched;
 mod leftovers;
 mod limits;
 pub(crate) mod loaded;

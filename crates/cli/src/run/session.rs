@@ -1,15 +1,16 @@
 //! A run from its start to its end, whatever is done with what it counts.
 
+use super::attached::Attached;
 use super::events::{Event, Events};
 use super::handout::Handout;
 use super::loaded::Objects;
 use super::server::Server;
 use super::subject::{End, Started, Subject};
 use super::tables::{Room, Tables};
-use super::{agent, attached, child, limits};
+use super::{agent, attached, child, launched, limits};
 use crate::clock::Clock;
 use crate::exit::{FAILED, USAGE};
-use crate::model::outside::Attached;
+use crate::model::outside;
 use crate::out::say;
 use crate::program::Program;
 use crate::resolve::Resolution;
@@ -18,6 +19,7 @@ use crate::symbols::libraries::{Environment, closure};
 use crate::sys;
 use anyhow::Context;
 use std::ffi::OsString;
+use std::fs::File;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -76,8 +78,11 @@ impl Session {
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         limits::check()?;
-        let specs = specs.iter().map(|text| Spec::parse(text)).collect();
         let program = Program::find(&command[0])?;
+        if !program.kind.preloads() {
+            return Self::launch(specs, &program, command, room, prepare);
+        }
+        let specs = specs.iter().map(|text| Spec::parse(text)).collect();
         let file = program.file;
         let libraries = closure(&program.object, &Environment::current());
         agent::check_libraries(&file, &libraries)?;
@@ -88,28 +93,67 @@ impl Session {
             say(&format!("'{}': {why}; waiting for an object that is opened later", spec.text));
         }
         let place = agent::install()?;
+        let events = Events::watch();
+        let (shared, readable) = Self::serve(resolution, room, prepare)?;
+        let (handout, socket) = Handout::new()?;
+        let handing = Arc::clone(&shared);
+        let handed_out = Arc::new(AtomicU64::new(0));
+        let times = Arc::clone(&handed_out);
+        start("handout", move || handout.serve(&readable, handing.1.counters(), &times))?;
+        let clock = Clock::start();
+        let command = child::command(&file, command, events.before());
+        let child = child::spawn(&file, command, &place, &socket)?;
+        let subject =
+            Subject::Started(Started { child, handed_out, _socket: socket, _agent: place });
+        Ok(Self { shared, clock, subject, events })
+    }
+
+    /// As [`Session::start`], for a program that loads nothing, or not by glibc's loader: the image
+    /// is put into it before it runs. Only entries are counted.
+    fn launch(
+        specs: &[String],
+        program: &Program,
+        command: &[OsString],
+        room: &Room,
+        prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let room = room.for_entries();
+        let events = Events::watch();
+        let command = child::command(&program.file, command, events.before());
+        let waiting = launched::begin(&program.file, command, program.kind)?;
+        let mut objects = Objects::default();
+        objects.add(waiting.pid())?;
+        let resolution = attached::resolve(objects, specs)?;
+        let (shared, readable) = Self::serve(resolution, &room, prepare)?;
+        let clock = Clock::start();
+        let counters = shared.1.counters().try_clone().context("no descriptor is left")?;
+        let (child, mapped) = waiting.go([readable, counters])?;
+        // One that cannot be looked at any more has ended.
+        let inside = attached::probe(child.id().cast_signed(), true).ok();
+        let inside = inside.map(|target| Attached::launched(target, mapped));
+        let subject = Subject::Launched(child, inside);
+        Ok(Self { shared, clock, subject, events })
+    }
+
+    /// Makes a segment for what was found, and answers agents from now on. `prepare` gets it before
+    /// any of them sees it.
+    fn serve(
+        resolution: Resolution,
+        room: &Room,
+        prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Arc<(Server, Tables)>, File)> {
         let tables = Tables::create(&resolution, room)?;
         prepare(&tables)?;
         let server = Server::new(resolution, &tables);
         tables.check_budget()?;
         tables.keep()?;
         let shared = Arc::new((server, tables));
-        let events = Events::watch();
-        let (handout, socket) = Handout::new()?;
         let readable = shared.1.read_only()?;
-        // Before the program runs: where no thread can be had, there is nothing to undo. Nobody
-        // joins them: they end with the process.
         let serving = Arc::clone(&shared);
+        // Before any program runs: where no thread can be had, there is nothing to undo. Nobody
+        // joins it: it ends with the process.
         start("server", move || serving.0.serve(&serving.1))?;
-        let handing = Arc::clone(&shared);
-        let handed_out = Arc::new(AtomicU64::new(0));
-        let times = Arc::clone(&handed_out);
-        start("handout", move || handout.serve(&readable, handing.1.counters(), &times))?;
-        let clock = Clock::start();
-        let child = child::spawn(&file, command, &place, &socket, events.before())?;
-        let subject =
-            Subject::Started(Started { child, handed_out, _socket: socket, _agent: place });
-        Ok(Self { shared, clock, subject, events })
+        Ok((shared, readable))
     }
 
     /// Resolves `specs` against what running processes have mapped, makes the segment, and puts the
@@ -125,16 +169,8 @@ impl Session {
         let mut objects = Objects::default();
         let candidates = attached::look(pids, force, &mut objects)?;
         let resolution = attached::resolve(objects, specs)?;
-        let tables = Tables::create(&resolution, room)?;
-        prepare(&tables)?;
-        let server = Server::new(resolution, &tables);
-        tables.check_budget()?;
-        tables.keep()?;
-        let shared = Arc::new((server, tables));
         let events = Events::watch();
-        let readable = shared.1.read_only()?;
-        let serving = Arc::clone(&shared);
-        start("server", move || serving.0.serve(&serving.1))?;
+        let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();
         let files = [&readable, shared.1.counters()];
         let entered = candidates.into_iter().map(|candidate| candidate.enter(files));
@@ -148,8 +184,8 @@ impl Session {
         Ok(Self { shared, clock, subject: Subject::Attached(entered, force), events })
     }
 
-    /// The processes that ran already, once the tracing is over.
-    pub(crate) fn attached(&self) -> Vec<Attached> {
+    /// The processes with the image in them, once the tracing is over.
+    pub(crate) fn attached(&self) -> Vec<outside::Attached> {
         self.subject.attached()
     }
 

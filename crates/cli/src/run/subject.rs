@@ -14,6 +14,8 @@ use tempfile::TempPath;
 #[derive(Debug)]
 pub(super) enum Subject {
     Started(Started),
+    /// A program that was started with the image in it.
+    Launched(Child, Option<Attached>),
     /// Processes, and whether they were entered in spite of filters.
     Attached(Vec<Attached>, bool),
 }
@@ -50,28 +52,35 @@ impl Subject {
                 let status = started.child.try_wait().context("waiting for the program")?;
                 Ok(status.map(End::Child))
             }
+            Self::Launched(child, _) => {
+                Ok(child.try_wait().context("waiting for the program")?.map(End::Child))
+            }
             Self::Attached(all, _) => Ok(all.iter().all(Attached::has_ended).then_some(End::All)),
         }
     }
 
     /// Whether trapline ends with the program, and not with the tracing.
     pub(super) fn is_waited_for(&self) -> bool {
-        matches!(self, Self::Started(_))
+        matches!(self, Self::Started(_) | Self::Launched(..))
     }
 
     /// The tracing is over: processes that ran already get their code back, and so do fork children
     /// of theirs that have the counters mapped.
     pub(super) fn leave(&mut self, counters: &File) {
-        if let Self::Attached(all, force) = self {
-            all.iter_mut().for_each(Attached::leave);
-            leave_children(counters, all.iter().map(Attached::pid).collect(), *force);
-        }
+        let (all, force) = match self {
+            Self::Started(_) => return,
+            Self::Launched(_, inside) => (&mut inside.as_mut_slice()[..], true),
+            Self::Attached(all, force) => (&mut all[..], *force),
+        };
+        all.iter_mut().for_each(Attached::leave);
+        leave_children(counters, all.iter().map(Attached::pid).collect(), force);
     }
 
-    /// What there is to be said of processes that ran already, once they were left.
+    /// What there is to be said of processes with the image in them, once they were left.
     pub(super) fn attached(&self) -> Vec<outside::Attached> {
         match self {
             Self::Started(_) => Vec::new(),
+            Self::Launched(_, inside) => inside.iter().map(Attached::row).collect(),
             Self::Attached(all, _) => all.iter().map(Attached::row).collect(),
         }
     }
@@ -81,7 +90,7 @@ impl Subject {
         match self {
             // Relaxed: no more than a number.
             Self::Started(started) => started.handed_out.load(Ordering::Relaxed) == 0,
-            Self::Attached(..) => false,
+            Self::Launched(..) | Self::Attached(..) => false,
         }
     }
 }

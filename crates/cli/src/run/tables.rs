@@ -77,6 +77,13 @@ pub(crate) struct Room {
     pub(crate) entries_only: bool,
 }
 
+impl Room {
+    /// The same, where only entries are counted.
+    pub(super) fn for_entries(&self) -> Self {
+        Self { entries_only: true, file: self.file.clone(), ..*self }
+    }
+}
+
 impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
     ///

@@ -117,3 +117,24 @@ pub(crate) fn set<const WORD: usize>(value: usize) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{distance, stub_load};
+    use alloc::vec::Vec;
+
+    /// Two instructions, and no more: each hit pays for them.
+    #[test]
+    fn what_a_stub_loads() {
+        let of = |register: u8| {
+            let mut code: Vec<Vec<u8>> = Vec::new();
+            stub_load(register, |instruction| code.push(instruction.to_vec()));
+            code
+        };
+        let place = (distance() as i32).to_le_bytes();
+        let load = |code: [u8; 5]| [&code[..], &place].concat();
+        // rcx, r11
+        assert_eq!(of(1), [load([0x64, 0x48, 0x8b, 0x0c, 0x25]), [0x48, 0x85, 0xc9].to_vec()]);
+        assert_eq!(of(11), [load([0x64, 0x4c, 0x8b, 0x1c, 0x25]), [0x4d, 0x85, 0xdb].to_vec()]);
+    }
+}
