@@ -256,9 +256,8 @@ fn what_other_tools_understand() {
         (&["stat", "ls"][..], "trapline stat -- ls"),
         (&["stat", "libc:malloc", "ls", "-l"], "trapline stat libc:malloc -- ls -l"),
         (&["record", "malloc"], "trapline record malloc -- CMD"),
-        (&["stat", "-p", "1", "malloc"], "attaching to a running process"),
-        (&["record", "--pid=1", "malloc"], "attaching to a running process"),
-        (&["stat", "--", "-p", "1", "malloc"], "attaching to a running process"),
+        (&["stat", "--attach", "1", "malloc"], "trapline stat -p PID SPEC"),
+        (&["stat", "--", "-p", "1", "malloc"], "trapline stat -p PID SPEC"),
     ] {
         let (code, line) = refused(arguments);
         assert!(code == 2 && line.contains(hint), "{line}");

@@ -92,6 +92,7 @@ pub(super) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow
 /// # Errors
 /// One that means nothing.
 pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let listed = objects.first().map(|pid| format!("-p {pid}"));
     let (unread, objects, mains) = objects.in_order();
     let unread = match &unread[..] {
         [] => String::new(),
@@ -99,7 +100,7 @@ pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Reso
     };
     anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
     let specs = specs.iter().map(|text| Spec::parse(text)).collect();
-    let resolution = Resolution::of_programs(objects, mains, specs)?;
+    let resolution = Resolution::of_programs(objects, mains, listed, specs)?;
     let nothing = |spec: &Spec| {
         let why = resolution.waits_for(spec).replace(" at start", "");
         format!("'{}': {why}{unread}", visible(&spec.text))
