@@ -19,8 +19,8 @@ pub(crate) struct StillRunning {
     pub(crate) name: String,
 }
 
-/// A process with the image in it, which ran already when the tracing began, or was started so. Only
-/// entries are counted in it.
+/// A process with the image in it, which ran already when the tracing began, or was started so.
+/// Only entries are counted in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attached {
     pub(crate) process: u32,

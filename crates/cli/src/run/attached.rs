@@ -94,6 +94,7 @@ pub(super) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow
 /// # Errors
 /// One that means nothing.
 pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let listed = objects.first().map(|pid| format!("-p {pid}"));
     let (unread, objects, mains) = objects.in_order();
     let unread = match &unread[..] {
         [] => String::new(),
@@ -101,7 +102,7 @@ pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Reso
     };
     anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
     let specs = specs.iter().map(|text| Spec::parse(text)).collect();
-    let resolution = Resolution::of_programs(objects, mains, specs)?;
+    let resolution = Resolution::of_programs(objects, mains, listed, specs)?;
     let nothing = |spec: &Spec| {
         let why = resolution.waits_for(spec).replace(" at start", "");
         format!("'{}': {why}{unread}", visible(&spec.text))
@@ -246,11 +247,19 @@ fn start(
     let left = left_descriptors(tracer.target().pid());
     let descriptors = {
         let mut stopped = tracer.stop_one().map_err(line)?;
+<<<<<<< HEAD
         let mut remote = stopped.remote().map_err(line)?;
         for descriptor in left {
             remote.close(descriptor).map_err(line)?;
         }
         drop(remote);
+=======
+        if !left.is_empty() {
+            let mut remote = stopped.remote().map_err(line)?;
+            let closed = left.into_iter().map(|descriptor| remote.close(descriptor));
+            closed.into_iter().try_for_each(|closed| closed.map_err(line))?;
+        }
+>>>>>>> attach
         send(&mut stopped, files)?
     };
     let started =

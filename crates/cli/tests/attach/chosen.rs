@@ -55,7 +55,12 @@ fn specs_that_mean_nothing() {
     let Some(program) = Kind::Dynamic.build() else { return };
     let process = Process::start(&program, 2);
     let pid = process.pid().to_string();
-    for (spec, said) in [("t_wrok", "did you mean"), ("libnosuch:f", "no such object is loaded")] {
+    let all = format!("to see all: trapline list -p {pid}");
+    for (spec, said) in [
+        ("t_wrok", "did you mean"),
+        ("nothinglikethat", &all),
+        ("libnosuch:f", "no such object is loaded"),
+    ] {
         let refused = trapline_with(&["stat", "-p", &pid, spec]);
         assert_eq!(refused.code, 2, "{}", refused.stderr);
         assert!(refused.stderr.contains(said), "{}", refused.stderr);

@@ -1,5 +1,5 @@
-//! Programs that nothing can be preloaded into: the image is put into them before they run, and what
-//! they do is counted from their first instruction on.
+//! Programs that nothing can be preloaded into: the image is put into them before they run, and
+//! what they do is counted from their first instruction on.
 
 use super::common::{Mode, Target};
 use super::running::Kind;
