@@ -247,19 +247,11 @@ fn start(
     let left = left_descriptors(tracer.target().pid());
     let descriptors = {
         let mut stopped = tracer.stop_one().map_err(line)?;
-<<<<<<< HEAD
-        let mut remote = stopped.remote().map_err(line)?;
-        for descriptor in left {
-            remote.close(descriptor).map_err(line)?;
-        }
-        drop(remote);
-=======
         if !left.is_empty() {
             let mut remote = stopped.remote().map_err(line)?;
             let closed = left.into_iter().map(|descriptor| remote.close(descriptor));
             closed.into_iter().try_for_each(|closed| closed.map_err(line))?;
         }
->>>>>>> attach
         send(&mut stopped, files)?
     };
     let started =
