@@ -1,5 +1,5 @@
-//! What becomes of a panic, which nobody expects: the segment's log has the reason, and the program is
-//! not to end by it where that can be had.
+//! What becomes of a panic, which nobody expects: the segment's log has the reason, and the program
+//! is not to end by it where that can be had.
 
 use crate::{control, segment};
 use core::fmt::{self, Write};
