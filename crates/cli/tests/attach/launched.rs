@@ -62,3 +62,12 @@ fn registers() {
     check("registers.c", &[], &[], 0);
     check("vector_registers.c", &["-mavx2"], &[], 0);
 }
+
+/// The shared runtime of a sanitizer refuses to run behind anything that was preloaded.
+#[test]
+fn programs_with_a_sanitizer() {
+    for flag in ["-fsanitize=address", "-fsanitize=thread", "-fsanitize=undefined"] {
+        let case = Target::new("sanitized.c").flags(&[flag]).case();
+        case.modes(&[Mode::Counted]).check();
+    }
+}
