@@ -109,3 +109,25 @@ fn fork_children() {
         process.end();
     }
 }
+
+/// The first thread has ended before, and what the kernel shows of the process with it.
+#[test]
+fn a_process_without_its_first_thread() {
+    for kind in [Kind::Dynamic, Kind::StaticPie, Kind::Musl] {
+        let Some(program) = kind.build() else { continue };
+        let mut process = Process::start(&program, 3);
+        let before = process.code();
+        process.tell("l");
+        process.await_end_of_first_thread();
+        let pid = process.pid().to_string();
+        for round in 0..2 {
+            let attached = Attached::to(&["-p", &pid, "t_work"]);
+            let own = process.tell("w 10") + process.tell("f 10");
+            let (report, finished) = attached.interrupt();
+            assert_eq!(report.calls("t_work"), own, "{kind:?} {round}: {}", finished.stderr);
+            assert_eq!(report.0["attached"][0]["after"], "running", "{kind:?} {round}");
+            assert_eq!(process.code(), before, "{kind:?} {round}");
+        }
+        process.end();
+    }
+}
