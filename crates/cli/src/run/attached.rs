@@ -33,6 +33,8 @@ pub(super) struct Candidate {
 pub(super) struct Attached {
     pid: i32,
     name: String,
+    /// Whether it was started with the image in it.
+    started: bool,
     target: Target,
     mapped: Mapped,
     /// What became of it when the tracing was over; none as long as it goes on.
@@ -133,7 +135,10 @@ impl Candidate {
         let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files));
         let mapped = target.trace(work).map_err(line).and_then(|done| done);
         match mapped {
-            Ok(mapped) => Ok(Attached { pid, name, target, mapped, after: None, why: None }),
+            Ok(mapped) => {
+                let (started, after, why) = (false, None, None);
+                Ok(Attached { pid, name, started, target, mapped, after, why })
+            }
             Err(why) => Err(match why.downcast_ref::<Refused>() {
                 Some(refused) => refusal(refused),
                 None => anyhow!("process {pid} ({name}): {why:#}"),
@@ -242,11 +247,19 @@ fn start(
     let left = left_descriptors(tracer.target().pid());
     let descriptors = {
         let mut stopped = tracer.stop_one().map_err(line)?;
+<<<<<<< HEAD
+        let mut remote = stopped.remote().map_err(line)?;
+        for descriptor in left {
+            remote.close(descriptor).map_err(line)?;
+        }
+        drop(remote);
+=======
         if !left.is_empty() {
             let mut remote = stopped.remote().map_err(line)?;
             let closed = left.into_iter().map(|descriptor| remote.close(descriptor));
             closed.into_iter().try_for_each(|closed| closed.map_err(line))?;
         }
+>>>>>>> attach
         send(&mut stopped, files)?
     };
     let started =
@@ -280,7 +293,7 @@ impl Attached {
     pub(super) fn launched(target: Target, mapped: Mapped) -> Self {
         let pid = target.pid();
         let name = processes::name(pid);
-        Self { pid, name, target, mapped, after: None, why: None }
+        Self { pid, name, started: true, target, mapped, after: None, why: None }
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -319,6 +332,7 @@ impl Attached {
         Row {
             process: self.pid.cast_unsigned(),
             name: self.name.clone(),
+            started: self.started,
             after: self.after.unwrap_or(After::Probed),
             why: self.why.clone(),
         }

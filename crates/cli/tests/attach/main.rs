@@ -6,5 +6,6 @@ mod common;
 mod chosen;
 mod ends;
 mod kinds;
+mod launched;
 mod refused;
 mod running;

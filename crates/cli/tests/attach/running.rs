@@ -22,18 +22,22 @@ impl Kind {
     pub(crate) const ALL: [Self; 5] =
         [Self::Dynamic, Self::Static, Self::StaticPie, Self::Musl, Self::MuslStatic];
 
-    /// Nothing where the compiler is missing: that is said.
+    /// `tests/targets/running.c`. Nothing where the compiler is missing: that is said.
     pub(crate) fn build(self) -> Option<PathBuf> {
-        let named = Target::new("running.c").named(&format!("running-{self:?}").to_lowercase());
-        let (target, compiler) = match self {
-            Self::Dynamic => (named, "gcc"),
-            Self::Static => (named.flags(&["-static", "-no-pie"]), "gcc"),
-            Self::StaticPie => (named.flags(&["-static-pie"]), "gcc"),
-            Self::Musl => (named, "musl-gcc"),
-            Self::MuslStatic => (named.flags(&["-static"]), "musl-gcc"),
+        self.linked(Target::new("running.c")).map(|target| target.build())
+    }
+
+    /// A target, linked this way. Nothing where the compiler is missing: that is said.
+    pub(crate) fn linked(self, target: Target) -> Option<Target> {
+        let (flags, compiler): (&[&str], _) = match self {
+            Self::Dynamic => (&[], "gcc"),
+            Self::Static => (&["-static", "-no-pie"], "gcc"),
+            Self::StaticPie => (&["-static-pie"], "gcc"),
+            Self::Musl => (&[], "musl-gcc"),
+            Self::MuslStatic => (&["-static"], "musl-gcc"),
         };
         tools::find(compiler)?;
-        Some(target.compiler(compiler).build())
+        Some(target.flags(flags).compiler(compiler))
     }
 }
 
