@@ -257,12 +257,8 @@ fn what_other_tools_understand() {
         (&["stat", "ls"][..], "trapline stat -- ls"),
         (&["stat", "libc:malloc", "ls", "-l"], "trapline stat libc:malloc -- ls -l"),
         (&["record", "malloc"], "trapline record malloc -- CMD"),
-<<<<<<< HEAD
-        (&["stat", "--", "-p", "1", "malloc"], "-p stands in front"),
-=======
         (&["stat", "--attach", "1", "malloc"], "trapline stat -p PID SPEC"),
         (&["stat", "--", "-p", "1", "malloc"], "trapline stat -p PID SPEC"),
->>>>>>> attach
     ] {
         let (code, line) = refused(arguments);
         assert!(code == 2 && line.contains(hint), "{line}");

@@ -80,7 +80,7 @@ fn without_hits() {
     let pid = process.pid().to_string();
     let attached = trapline_with(&["stat", "-p", &pid, "-d", "10ms", "t_work"]);
     assert_eq!(attached.code, 0, "{}", attached.stderr);
-    let line = format!("attached: 1 ({pid} running-dynamic");
+    let line = format!("attached: 1 ({pid} running");
     assert!(attached.stderr.contains(&line), "{}", attached.stderr);
     assert_eq!(attached.stderr.matches("entries only").count(), 1, "{}", attached.stderr);
     let arguments = ["stat", "-p", &pid, "-d", "10ms", "--require-events", "t_work"];

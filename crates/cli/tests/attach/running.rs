@@ -50,7 +50,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(program: &Path, threads: usize) -> Self {
-        let mut command = Command::new(program);
+        Self::start_by(Command::new(program), threads)
+    }
+
+    /// By a command whose last argument is the number of threads.
+    pub(crate) fn start_by(mut command: Command, threads: usize) -> Self {
         command.arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stdin = child.stdin.take();
