@@ -200,8 +200,8 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
     started.map(|()| mapped)
 }
 
-/// The folder in /proc of a thread of the process that lives: that of the process shows nothing once
-/// its first thread has ended.
+/// The folder in /proc of a thread of the process that lives: that of the process shows nothing
+/// once its first thread has ended.
 fn folder(pid: i32) -> PathBuf {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let lives = |folder: &PathBuf| fs::read_link(folder.join("exe")).is_ok();
