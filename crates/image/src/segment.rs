@@ -58,6 +58,10 @@ pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
     forget_left();
     let places = PLACES.lock().take().unwrap_or_default();
     let segment = Segment::attach_in(files, places, region::find).map_err(|_| Failure::Segment)?;
+    if segment.shape().stacks.is_some() {
+        *PLACES.lock() = Some(segment.vacate());
+        return Err(Failure::Stacks);
+    }
     let mine = Owned::new(segment.shape().blocks);
     begin(Owner::current());
     segment.reclaim_blocks(owner());

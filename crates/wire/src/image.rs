@@ -117,7 +117,9 @@ impl fmt::Display for Failure {
             Self::Memory => "there is no memory, or no room near the program",
             Self::InUse => "another run counts there",
             Self::Order => "it was asked for things in another order",
-            Self::Stacks => "call stacks of running processes are not recorded",
+            Self::Stacks => {
+                "call stacks are not recorded in processes that run already: `stat -p` counts there"
+            }
             Self::Word => "no thread has room for the word of this C library",
             Self::Maps => "its mappings cannot be read from inside",
             Self::Forbidden => "it may not make the system calls that are needed",

@@ -14,7 +14,7 @@ use crate::text::visible;
 use anyhow::anyhow;
 use inject::{Force, Found, Mapped, Refusal, Refused, Stopped, Target, Tracer};
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -152,6 +152,10 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
                 the process anew"
         ),
     };
+    anyhow::ensure!(
+        found.is_some() || !has_agent(tracer.target().pid()),
+        "it was started under trapline, whose agent is in it still: start it without"
+    );
     // Looked at first, by a stop of its own: what comes then needs only one thread.
     let library = c_library::check(&tracer.stop_all().map_err(line)?, said, found.is_some())?;
     let is_new = found.is_none();
@@ -182,6 +186,19 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
     Ok(mapped)
 }
 
+/// Whether the agent that is preloaded is in a process. Two engines would patch each other's
+/// patches.
+fn has_agent(pid: i32) -> bool {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = String::from_utf8_lossy(&maps);
+    // In its directory, or in memory (`run/agent`).
+    let is_agent = |line: &str| {
+        line.contains("/memfd:trapline-agent")
+            || line.contains("/trapline-") && line.contains("/agent-") && line.contains(".so")
+    };
+    maps.lines().any(is_agent)
+}
+
 /// Sees to it that nobody uses an image that is there already: what a command line has left that is
 /// gone is taken back first.
 fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
@@ -192,6 +209,28 @@ fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
     inside.disarm().map(drop)
 }
 
+/// Descriptors that the process has of a command line that was killed before it could close them.
+fn left_descriptors(pid: i32) -> Vec<u64> {
+    /// Names of files that nobody but trapline has.
+    const OURS: [&str; 2] = ["/memfd:trapline-tables.segment", "/memfd:trapline-counters.segment"];
+    let same_file = |a: &str, b: &str| {
+        let number = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        number(a).is_some_and(|a| Some(a) == number(b))
+    };
+    // A trapline that is looked at has such files itself.
+    if same_file("/proc/self/exe", &format!("/proc/{pid}/exe")) {
+        return Vec::new();
+    }
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let ours = |link: fs::DirEntry| {
+        let file = fs::read_link(link.path()).ok()?;
+        let file = file.to_str()?;
+        OURS.iter().any(|ours| file.starts_with(ours)).then_some(())?;
+        link.file_name().to_str()?.parse().ok()
+    };
+    links.filter_map(ours).collect()
+}
+
 /// Gives the process the files for as long as the image needs to map them.
 fn start(
     tracer: &mut Tracer,
@@ -199,10 +238,15 @@ fn start(
     files: [&File; 2],
     library: CLibrary,
 ) -> anyhow::Result<()> {
-    let descriptors = send(&mut tracer.stop_one().map_err(line)?, files)?;
+    let descriptors = {
+        let left = left_descriptors(tracer.target().pid());
+        let mut stopped = tracer.stop_one().map_err(line)?;
+        close(&mut stopped, &left)?;
+        send(&mut stopped, files)?
+    };
     let started =
         Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance());
-    let closed = close(&mut tracer.stop_one().map_err(line)?, descriptors);
+    let closed = close(&mut tracer.stop_one().map_err(line)?, &descriptors);
     started.and(closed)
 }
 
@@ -219,10 +263,13 @@ pub(super) fn send(stopped: &mut Stopped<'_>, files: [&File; 2]) -> anyhow::Resu
     }
 }
 
-/// Takes them away.
-pub(super) fn close(stopped: &mut Stopped<'_>, descriptors: [u64; 2]) -> anyhow::Result<()> {
+/// Takes descriptors away.
+pub(super) fn close(stopped: &mut Stopped<'_>, descriptors: &[u64]) -> anyhow::Result<()> {
+    if descriptors.is_empty() {
+        return Ok(());
+    }
     let mut remote = stopped.remote().map_err(line)?;
-    let closed = descriptors.map(|descriptor| remote.close(descriptor));
+    let closed: Vec<_> = descriptors.iter().map(|number| remote.close(*number)).collect();
     closed.into_iter().try_for_each(|closed| closed.map_err(line))
 }
 
@@ -283,8 +330,8 @@ impl Drop for Attached {
     }
 }
 
-/// Puts the original code back in a process that has an image: the one that it was given, if that is
-/// known.
+/// Puts the original code back in a process that has an image: the one that it was given, if it is
+/// known which.
 fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
     let work = |tracer: &mut Tracer| {
         // A program that it has executed since has nothing of ours, whatever is at that address.

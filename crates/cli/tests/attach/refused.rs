@@ -46,6 +46,12 @@ fn what_is_no_process() {
     let (code, line) = refused(&["record", "-p", &own, "--weight", "time", "f"]);
     assert_eq!(code, 2);
     assert!(line.contains("--weight calls does not"), "{line}");
+    let idle = Idle::start(&mut Command::new("cat"));
+    let maps = format!("/proc/{}/maps", idle.pid());
+    wait_until("loaded", || fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("/libc.so")));
+    let (code, line) = refused(&["record", "-p", &idle.pid(), "-o", "/dev/null", "libc:read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("call stacks are not recorded"), "{line}");
     let (code, line) = refused(&["stat", "f", "--", "-p", "12"]);
     assert_eq!(code, 2);
     assert!(line.contains("stands in front"), "{line}");
@@ -71,6 +77,24 @@ fn filtered_system_calls() {
     assert!(matches!(idle.0.try_wait(), Ok(None)), "it runs");
     let doctor = trapline_with(&["doctor", &pid]);
     assert!(doctor.stdout.contains("filters its system calls"), "{}", doctor.stdout);
+}
+
+/// One engine is enough.
+#[test]
+fn started_under_trapline() {
+    let mut trapline = super::common::process::trapline();
+    trapline.args(["stat", "entry:read", "-o", "/dev/null", "--", "cat"]);
+    let traced = Idle::start(trapline.stdout(Stdio::null()));
+    let own = traced.pid();
+    let mut child = String::new();
+    wait_until("started", || {
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        child = children.unwrap_or_default().trim().to_owned();
+        fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(|m| m.contains("/agent-"))
+    });
+    let (code, line) = refused(&["stat", "-p", &child, "read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("it was started under trapline"), "{line}");
 }
 
 /// Whoever has it in a debugger keeps it.

@@ -1,5 +1,6 @@
-/* A program that runs, to be attached to: THREADS threads do what standard input says, and nothing in between. Each line is answered by
- * one, "LETTER N": how often t_work ran for it, by the program's own count.
+/* A program that runs, to be attached to: THREADS threads do what standard input says, and nothing
+ * in between. Each line is answered by one, "LETTER N": how often t_work ran for it, by the
+ * program's own count.
  *   w N   all threads call t_work N times each, in the threads that there are
  *   f N   the same in new threads, which end
  *   c N   a fork child calls it N times, and stays until the end
