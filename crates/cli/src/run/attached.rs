@@ -212,7 +212,12 @@ fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
 /// Descriptors that the process has of a command line that was killed before it could close them.
 fn left_descriptors(pid: i32) -> Vec<u64> {
     /// Names of files that nobody but trapline has.
-    const OURS: [&str; 2] = ["/memfd:trapline-tables.segment", "/memfd:trapline-counters.segment"];
+    const OURS: [&str; 3] = [
+        "/memfd:trapline-tables.segment",
+        "/memfd:trapline-counters.segment",
+        // The image's.
+        "/memfd:trapline (",
+    ];
     let same_file = |a: &str, b: &str| {
         let number = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
         number(a).is_some_and(|a| Some(a) == number(b))
