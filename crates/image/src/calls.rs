@@ -80,7 +80,8 @@ extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64) -> u64 {
         }
         segment::open(tables as i32, counters as i32)?;
         let engine = Engine::start(HOOKS, Config::default()).map_err(|_| Failure::Memory);
-        engine.map(drop).inspect_err(|_| segment::leave())
+        // Threads that came too late for the last segment were refused a block.
+        engine.map(Engine::renew_blocks).inspect_err(|_| segment::leave())
     })
 }
 

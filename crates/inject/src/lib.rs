@@ -108,11 +108,13 @@
 #![deny(unsafe_code)]
 
 mod arch;
+mod aside;
 mod call;
 mod error;
 mod exec;
 mod image;
 mod launch;
+mod left;
 mod mapped;
 mod maps;
 mod memory;

@@ -18,6 +18,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
 
 /// The name that the kernel shows of the memory file.
 const NAME: &[u8] = b"trapline\0";
@@ -122,26 +123,48 @@ const fn whole(image: u64) -> u64 {
 
 impl Tracer {
     /// Looks for an image that was put into the process earlier and left there. Nothing is done to
-    /// the process. The image is the same only if all its code is, byte for byte.
+    /// the process. The image is the same only if all its code is, byte for byte. If somebody who
+    /// has called a function of it was killed meanwhile, that comes to its end first.
     ///
     /// # Errors
-    /// [`Error::Gone`].
+    /// [`Error::TimedOut`]: it does not, see [`Tracer::limit_calls`]; those of
+    /// [`Tracer::stop_all`].
     ///
     /// # Context
-    /// Reads the process's mappings, and the image's code.
-    pub fn find(&self, image: &Image) -> Result<Found, Error> {
+    /// Reads the process's mappings, and the image's code; stops all threads if it is there.
+    pub fn find(&mut self, image: &Image) -> Result<Found, Error> {
         let (pid, tid) = (self.pid(), self.target().living());
         let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
         let mut other = None;
         for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
             let base = first.range.start;
             match self.look_at(base, image) {
-                Seen::Same => return Ok(Found::Same(self.found(base, image, &mappings))),
+                Seen::Same => {
+                    let found = self.found(base, image, &mappings);
+                    self.await_calls(&(found.stack_end() - STACK..found.stack_end()))?;
+                    return Ok(Found::Same(found));
+                }
                 Seen::Other => other = Some(base),
                 Seen::Nothing => {}
             }
         }
         Ok(other.map_or(Found::None, Found::Other))
+    }
+
+    /// Waits until no thread has this stack, on which functions of an image run.
+    fn await_calls(&mut self, stack: &Range<u64>) -> Result<(), Error> {
+        let deadline = Instant::now() + self.call_limit;
+        loop {
+            let stopped = self.stop_all()?;
+            if !stopped.stacks().any(|pointer| stack.contains(&pointer)) {
+                return Ok(());
+            }
+            drop(stopped);
+            if Instant::now() >= deadline {
+                return Err(Error::TimedOut);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// What lies at `base`, where a file of the image's name begins.
@@ -260,7 +283,7 @@ impl Remote<'_, '_> {
         let path = proc::path(pid, self.tid(), &format!("fd/{descriptor}"));
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(Error::own("opening the process's memory file"))?;
-        let base = self.reserve(whole(image.size()))?;
+        let base = self.reserve(descriptor, whole(image.size()))?;
         let mapped = Mapped {
             pid,
             base,
@@ -276,10 +299,15 @@ impl Remote<'_, '_> {
         filled.map(|()| mapped)
     }
 
-    /// Takes a range of addresses near the program that can do nothing yet.
-    fn reserve(&mut self, size: u64) -> Result<u64, Error> {
+    /// Takes a range of addresses near the program that can do nothing yet. It is the file's from
+    /// the first moment on, so that it is found if this process is killed; what one that was killed
+    /// has left is taken away.
+    fn reserve(&mut self, descriptor: u64, size: u64) -> Result<u64, Error> {
         let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
         let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
+        for range in unfinished(&mappings, size) {
+            self.unmap_range(&range)?;
+        }
         let heap = Stat::read(pid, tid).map_or(0, |stat| stat.heap);
         let auxiliary = Auxiliary::read(pid, tid).map_err(Error::own("reading the vector"))?;
         let entry = auxiliary.get(libc::AT_ENTRY).ok_or(Error::NoRoom)?;
@@ -289,7 +317,8 @@ impl Remote<'_, '_> {
         let same = mappings[..at].iter().rev().take_while(|m| m.name == *name).count();
         let program = mappings[at - same].range.start;
         for place in maps::places(&mappings, program, heap, size) {
-            let found = self.map_at(place, size, libc::PROT_NONE, Source::Nothing { new: true })?;
+            let source = Source::File { descriptor, offset: 0, place: Place::New };
+            let found = self.map_at(place, size, libc::PROT_NONE, source)?;
             match found {
                 Ok(address) if address == place => return Ok(place),
                 // A kernel before 4.17, which takes the address as a wish.
@@ -319,11 +348,12 @@ impl Remote<'_, '_> {
                 // Shared: what is written into the file is what is executed.
                 Rights::Execute => (libc::PROT_READ | libc::PROT_EXEC, true),
             };
-            let source = Source::File { descriptor, offset: part.range.start, shared };
+            let place = if shared { Place::Shared } else { Place::Own };
+            let source = Source::File { descriptor, offset: part.range.start, place };
             self.map_at(at, length, rights, source)?.map_err(Error::remote("mmap"))?;
         }
         let (stack, rights) = (mapped.stack_end() - STACK, libc::PROT_READ | libc::PROT_WRITE);
-        let done = self.map_at(stack, STACK, rights, Source::Nothing { new: false })?;
+        let done = self.map_at(stack, STACK, rights, Source::Nothing)?;
         done.map(drop).map_err(Error::remote("mmap"))
     }
 
@@ -336,13 +366,16 @@ impl Remote<'_, '_> {
         source: Source,
     ) -> Result<Result<u64, i32>, Error> {
         let (flags, descriptor, offset) = match source {
-            Source::Nothing { new } => {
-                let fixed = if new { libc::MAP_FIXED_NOREPLACE } else { libc::MAP_FIXED };
-                (fixed | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, u64::MAX, 0)
+            Source::Nothing => {
+                (libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, u64::MAX, 0)
             }
-            Source::File { descriptor, offset, shared } => {
-                let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
-                (kind | libc::MAP_FIXED, descriptor, offset)
+            Source::File { descriptor, offset, place } => {
+                let kind = match place {
+                    Place::New => libc::MAP_FIXED_NOREPLACE | libc::MAP_PRIVATE,
+                    Place::Own => libc::MAP_FIXED | libc::MAP_PRIVATE,
+                    Place::Shared => libc::MAP_FIXED | libc::MAP_SHARED,
+                };
+                (kind, descriptor, offset)
             }
         };
         let arguments = [at, length, rights as u64, flags as u64, descriptor, offset];
@@ -350,10 +383,68 @@ impl Remote<'_, '_> {
     }
 }
 
-/// What is mapped.
+/// What is mapped, in the place of what is there.
 enum Source {
-    /// Memory of its own; if `new`, only where there is nothing.
-    Nothing { new: bool },
-    /// A part of a file, in the place of what is there.
-    File { descriptor: u64, offset: u64, shared: bool },
+    /// Memory of its own.
+    Nothing,
+    /// A part of a file.
+    File { descriptor: u64, offset: u64, place: Place },
+}
+
+/// How a part of a file is mapped.
+enum Place {
+    /// Only where there is nothing.
+    New,
+    /// What is written there is the process's own.
+    Own,
+    /// What is written there is written to the file.
+    Shared,
+}
+
+/// What images of this size were begun to be mapped to by somebody who was killed over it: ranges
+/// of one file whose end is what nobody can use yet, and nothing leads there.
+fn unfinished(mappings: &[maps::Mapping], size: u64) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
+        let all = first.range.start..first.range.start + size;
+        let inside = mappings.iter().filter(|m| all.contains(&m.range.start));
+        let (mut end, mut usable) = (all.start, true);
+        for mapping in inside.filter(|m| m.file == first.file) {
+            end = if mapping.range.start == end { mapping.range.end } else { u64::MAX };
+            usable = mapping.usable;
+        }
+        if end == all.end && !usable {
+            found.push(all);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NAME_IN_MAPS, unfinished};
+    use crate::maps::Mapping;
+
+    #[test]
+    fn what_is_half_mapped() {
+        let name = NAME_IN_MAPS.to_owned();
+        let map = |range: std::ops::Range<u64>, file, usable| Mapping {
+            executable: false,
+            offset: range.start - 0x1000,
+            range,
+            name: name.clone(),
+            file: (1, file),
+            usable,
+        };
+        let only = map(0x1000..0x9000, 7, false);
+        assert_eq!(unfinished(&[only.clone()], 0x8000), [0x1000..0x9000]);
+        assert!(unfinished(&[only.clone()], 0x4000).is_empty(), "of another size");
+        let begun = [map(0x1000..0x3000, 7, true), map(0x3000..0x9000, 7, false)];
+        assert_eq!(unfinished(&begun, 0x8000), [0x1000..0x9000]);
+        let whole = [map(0x1000..0x3000, 7, true), map(0x3000..0x4000, 7, false)];
+        assert!(unfinished(&whole, 0x8000).is_empty(), "the stack is there");
+        assert!(unfinished(&[map(0x1000..0x9000, 7, true)], 0x8000).is_empty(), "in use");
+        let other = [map(0x1000..0x3000, 7, true), map(0x3000..0x9000, 8, false)];
+        assert!(unfinished(&other, 0x8000).is_empty(), "of another file");
+    }
 }

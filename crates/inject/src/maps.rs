@@ -15,6 +15,10 @@ pub(crate) struct Mapping {
     pub(crate) offset: u64,
     /// Path, `[stack]` and the like, or nothing.
     pub(crate) name: String,
+    /// Device and inode of its file.
+    pub(crate) file: (u64, u64),
+    /// Whether it can be read, written or executed.
+    pub(crate) usable: bool,
 }
 
 /// All mappings, ascending.
@@ -24,10 +28,11 @@ pub(crate) fn read(pid: Tid, tid: Tid) -> io::Result<Vec<Mapping>> {
 }
 
 fn parse(line: &[u8]) -> Option<Mapping> {
-    let sys::mappings::Mapping { range, executable, offset, path, .. } =
-        sys::mappings::Mapping::parse(line)?;
+    let mapping = sys::mappings::Mapping::parse(line)?;
+    let usable = mapping.readable || mapping.writable || mapping.executable;
+    let sys::mappings::Mapping { range, executable, offset, path, dev, ino, .. } = mapping;
     let name = String::from_utf8_lossy(path).into_owned();
-    Some(Mapping { range, executable, offset, name })
+    Some(Mapping { range, executable, offset, name, file: (dev, ino), usable })
 }
 
 /// Room that is left free on both sides of what is put into a gap.
@@ -84,6 +89,8 @@ mod tests {
             executable: false,
             offset: 0,
             name: String::new(),
+            file: (0, 0),
+            usable: true,
         };
         ranges.iter().map(one).collect()
     }

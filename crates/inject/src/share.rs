@@ -78,7 +78,7 @@ impl Remote<'_, '_> {
     /// # Context
     /// Four remote calls. The process's other threads can see the descriptor.
     pub fn send(&mut self, file: &File) -> Result<u64, Error> {
-        let pair = self.scratch(&[0; 8])?;
+        let pair = self.pair();
         let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
         let made = self.call(libc::SYS_socketpair, [libc::AF_UNIX as u64, kind, 0, pair, 0, 0])?;
         made.map_err(Error::remote("socketpair"))?;
@@ -89,7 +89,19 @@ impl Remote<'_, '_> {
         let received = self.pass(file, near, far);
         self.close(near)?;
         self.close(far)?;
+        self.stopped.write(pair, &[0; 8])?;
         received
+    }
+
+    /// Closes the sockets that one has left who was killed. What the process has opened under their
+    /// numbers since is left alone.
+    pub(crate) fn close_left(&mut self, pair: [u64; 2]) -> Result<(), Error> {
+        let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
+        let is_left = |end: &u64| take(pid, tid, *end).is_ok_and(|end| is_datagram(&end));
+        for end in pair.into_iter().filter(is_left) {
+            self.close(end)?;
+        }
+        self.stopped.write(self.pair(), &[0; 8])
     }
 
     /// Sends the descriptor from the end `near`, of which we take a copy, to the end `far`.
@@ -136,6 +148,22 @@ fn take(pid: i32, thread: i32, descriptor: u64) -> io::Result<OwnedFd> {
         opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
     };
     through(pid, 0).or_else(|why| if thread == pid { Err(why) } else { through(thread, THREAD) })
+}
+
+/// Whether it is one end of a pair like ours: a local socket for datagrams that has no name.
+fn is_datagram(end: &OwnedFd) -> bool {
+    let option = |name| {
+        let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
+        let place = (&raw mut value).cast();
+        #[allow(unsafe_code, reason = "a system call that the standard library does not have")]
+        // SAFETY: the places live through the call, and have the size that is said.
+        let done = unsafe {
+            libc::getsockopt(end.as_raw_fd(), libc::SOL_SOCKET, name, place, &raw mut length)
+        };
+        (done == 0).then_some(value)
+    };
+    option(libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+        && option(libc::SO_TYPE) == Some(libc::SOCK_DGRAM)
 }
 
 /// Sends a descriptor over a socket, with one byte.

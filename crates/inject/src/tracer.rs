@@ -245,7 +245,7 @@ impl Drop for Tracer {
 }
 
 /// Takes note of a thread that has come to stand, and sees to the system call that it is in.
-fn stand(tid: Tid, stop: Stop) -> io::Result<Registers> {
+pub(crate) fn stand(tid: Tid, stop: Stop) -> io::Result<Registers> {
     let mut registers = ptrace::registers(tid)?;
     // At once, so that it holds for a tracer that is killed. A call that job control has ended has
     // ended for good.
@@ -273,7 +273,7 @@ pub(crate) fn pass_on(tid: Tid, stop: Stop) {
 /// Whether a thread that was asked to stop will not soon: one that waits for a child that borrows
 /// its memory, and, after `deadline`, any that cannot be interrupted. All others come to it when
 /// they get a processor.
-fn cannot_stop(pid: Tid, tid: Tid, deadline: Instant) -> bool {
+pub(crate) fn cannot_stop(pid: Tid, tid: Tid, deadline: Instant) -> bool {
     is_uninterruptible(pid, tid) && (Instant::now() >= deadline || is_in_vfork(pid, tid))
 }
 

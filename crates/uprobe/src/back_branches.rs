@@ -76,6 +76,7 @@ fn site(
         patch,
         stub,
         armed: false,
+        chosen: false,
         stale: false,
         hidden: false,
         branch_targets,

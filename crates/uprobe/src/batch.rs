@@ -161,6 +161,7 @@ impl Batch<'_> {
         stubs::add(stubs.into_iter());
         if !state.near.seal(&text) || !state.trampolines.seal() {
             take_back(&ready);
+            state.forget_chosen(&ready);
             let armed = ready.iter().map(|_| Err(Refusal::NoRoom)).collect();
             return Prepared { armed, changes: Vec::new() };
         }
@@ -172,6 +173,7 @@ impl Batch<'_> {
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
             state.traps.set(*address, *meaning);
         }
+        state.forget_chosen(&ready);
         let mut changes = Vec::new();
         let written = match patching {
             Some(patching) => live::arm(&mut state, &sites, patching, &text),
@@ -189,6 +191,17 @@ impl Batch<'_> {
 }
 
 impl State {
+    /// The batch is complete: what is to be armed of it is, or never will be.
+    fn forget_chosen(&mut self, ready: &[Result<Ready, Refusal>]) {
+        let sites: Vec<u64> =
+            ready.iter().flatten().flat_map(|r| self.with_branches(r.site)).collect();
+        for at in sites {
+            if let Some(site) = self.sites.get_mut(&at) {
+                site.chosen = false;
+            }
+        }
+    }
+
     /// A probe's site, and those of the branches that are led past it.
     fn with_branches(&self, site: u64) -> impl Iterator<Item = u64> {
         let back = self.sites.get(&site).map(|s| &*s.back).unwrap_or_default();
@@ -352,11 +365,19 @@ impl Work<'_> {
         let Some(old) = self.state.sites.get_mut(&plan.site) else {
             return Err(Refusal::AlreadyProbed);
         };
+        let is_new = !old.armed && old.index < self.new_from && !old.chosen;
         let same_action = old.action == (action.code(), action.cell());
         let same_method = old.stub.is_some() == matches!(armed.method, Method::Detour);
         if !same_action || !same_method || (old.armed && action != SiteAction::Call) {
             return Err(Refusal::AlreadyProbed);
         }
+        let index = old.index;
+        if is_new && !self.choose(plan.site, index) {
+            return Err(Refusal::AlreadyProbed);
+        }
+        let Some(old) = self.state.sites.get_mut(&plan.site) else {
+            return Err(Refusal::AlreadyProbed);
+        };
         let site = site_table::site(old.index);
         if core::mem::take(&mut old.stale) {
             consumer::remove_all(site);
@@ -371,6 +392,27 @@ impl Work<'_> {
             }
         }
         Ok(Ready { site: plan.site, armed, consumer, traps })
+    }
+
+    /// Notes that a site that was armed, and those of its branches, will be again. False: another
+    /// one has its bytes meanwhile.
+    fn choose(&mut self, site: u64, index: u32) -> bool {
+        let all: Vec<u64> = self.state.with_branches(site).collect();
+        let taken = |at: &u64| {
+            self.state.sites.get(at).is_some_and(|site| {
+                let bytes = *at..at + site.original.len() as u64;
+                self.state.others_displace(&bytes, self.new_from, Some(index))
+            })
+        };
+        if all.iter().any(taken) {
+            return false;
+        }
+        for at in all {
+            if let Some(site) = self.state.sites.get_mut(&at) {
+                site.chosen = true;
+            }
+        }
+        true
     }
 
     fn detour(
@@ -446,6 +488,7 @@ impl Work<'_> {
                 patch: jump.to_vec(),
                 stub: Some(at),
                 armed: false,
+                chosen: false,
                 stale: false,
                 hidden: false,
                 branch_targets,
@@ -504,6 +547,7 @@ impl Work<'_> {
                 patch: vec![0xcc],
                 stub: None,
                 armed: false,
+                chosen: false,
                 stale: false,
                 hidden: false,
                 branch_targets,

@@ -41,6 +41,8 @@ pub(crate) struct Site {
     /// First byte of the stub, for a detour.
     pub(crate) stub: Option<u64>,
     pub(crate) armed: bool,
+    /// It will be, when the batch is complete that is being prepared.
+    pub(crate) chosen: bool,
     /// It was armed, and is not any more: its consumers are those of then.
     pub(crate) stale: bool,
     /// The program may have taken its memory away, or made it unreadable.
@@ -70,10 +72,21 @@ pub(crate) const PASSES_BY: (u32, u32) = (u32::MAX, 0);
 impl State {
     /// Whether a site that is armed, or is about to be, displaces some of these bytes.
     pub(crate) fn displaces(&self, bytes: &Range<u64>, new_from: u32) -> bool {
+        self.others_displace(bytes, new_from, None)
+    }
+
+    /// As [`State::displaces`], but for the sites with number `own`.
+    pub(crate) fn others_displace(
+        &self,
+        bytes: &Range<u64>,
+        new_from: u32,
+        own: Option<u32>,
+    ) -> bool {
         // Functions that are moved as a whole are the longest.
         let near = self.sites.range(bytes.start.saturating_sub(LONGEST_WINDOW)..bytes.end);
         let taken = |(at, site): (&u64, &Site)| at + site.original.len() as u64 > bytes.start;
-        near.filter(|(_, s)| s.armed || s.index >= new_from).any(taken)
+        let others = near.filter(|(_, s)| Some(s.index) != own);
+        others.filter(|(_, s)| s.armed || s.chosen || s.index >= new_from).any(taken)
     }
 }
 

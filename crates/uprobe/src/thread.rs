@@ -26,8 +26,8 @@ use crate::process::{GLOBAL, Global, global, has_returns};
 use crate::recorder::{self, Hooks};
 use crate::signals::stack;
 use crate::thread_state::{
-    Busy, Critical, State, address, at, busy, idle, is_stale, note_renewal, own, own_state,
-    publish, set_busy, states,
+    Busy, Critical, State, address, at, busy, forget_if_renewed, idle, is_stale, note_renewal, own,
+    own_state, publish, renewals, set_busy, states,
 };
 use crate::{activation, chunk, host, kernel, lists, sealed, site_table, wipe_on_fork};
 use core::sync::atomic::Ordering;
@@ -152,9 +152,11 @@ fn enter_slowly() -> Option<&'static State> {
     // First: a thread on a control block of an earlier one has that one's states, and may not know
     // it yet.
     let global = global().filter(|_| tls::prepare())?;
+    let renewals = renewals();
     let stale = own().is_some_and(is_stale);
     if let Some(state) = idle().filter(|_| !stale) {
         publish(state);
+        forget_if_renewed(renewals);
         return Some(state);
     }
     let mask = kernel::block_signals();
@@ -165,8 +167,8 @@ fn enter_slowly() -> Option<&'static State> {
     // Code of others from here on: libc, the hooks.
     with_all_vectors_elsewhere(&mut || {
         made = match own() {
-            None => first(global),
-            Some(first) if stale => renewed(global, first),
+            None => first(global, renewals),
+            Some(first) if stale => renewed(global, first, renewals),
             Some(first) => another(global, first),
         }
     });
@@ -182,13 +184,18 @@ fn enter_slowly() -> Option<&'static State> {
         }
         None => set_busy(Busy::NoBlock),
     }
+    forget_if_renewed(renewals);
     kernel::restore_signals(mask);
     made
 }
 
 /// The thread's state, with a new block.
-fn renewed(global: &'static Global, first: &'static State) -> Option<&'static State> {
-    note_renewal(first);
+fn renewed(
+    global: &'static Global,
+    first: &'static State,
+    renewals: u32,
+) -> Option<&'static State> {
+    note_renewal(first, renewals);
     let block = (global.hooks.thread_start)();
     if block.is_null() {
         return None;
@@ -209,7 +216,7 @@ fn another(global: &'static Global, first: &'static State) -> Option<&'static St
     Some(state)
 }
 
-fn first(global: &'static Global) -> Option<&'static State> {
+fn first(global: &'static Global, renewals: u32) -> Option<&'static State> {
     // The hit may be of a function of the C library that starts the thread.
     if !sealed::is_sealed() {
         percpu::rseq::check_thread();
@@ -231,7 +238,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
     state.word.store(0, Ordering::Relaxed);
-    note_renewal(state);
+    note_renewal(state, renewals);
     let is_first = !sealed::is_sealed() && kernel::thread_id() == kernel::process_id();
     activation::note_stack(state, &if is_first { activation::first_stack() } else { 0..0 });
     tls::set::<{ tls::OWN }>(address(state));

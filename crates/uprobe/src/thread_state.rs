@@ -12,7 +12,7 @@
 
 use crate::arch::x86_64::tls;
 use crate::host;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence};
 
 /// What the hit path needs of a thread. Written by the thread and its signal handlers only; read by
 /// whoever takes it over when the thread is gone.
@@ -122,15 +122,39 @@ pub(crate) fn is_stale(first: &State) -> bool {
     !host::SEES && first.renewal.load(Ordering::Relaxed) != RENEWALS.load(Ordering::Relaxed)
 }
 
-/// The thread, whose first state this is, is about to ask for a block.
-pub(crate) fn note_renewal(first: &State) {
-    first.renewal.store(RENEWALS.load(Ordering::Relaxed), Ordering::Relaxed);
+/// How often that was: to be asked before a thread asks for a block.
+pub(crate) fn renewals() -> u32 {
+    RENEWALS.load(Ordering::Relaxed)
+}
+
+/// The thread, whose first state this is, asks for a block, or has asked after so many renewals.
+pub(crate) fn note_renewal(first: &State, renewals: u32) {
+    first.renewal.store(renewals, Ordering::Relaxed);
+}
+
+/// Forgets what this thread has just said of itself for its next hits, if all threads were told
+/// meanwhile to ask for a new block, by somebody who has not seen it: `renewals` is how often that
+/// was before it looked.
+pub(crate) fn forget_if_renewed(renewals: u32) {
+    if host::SEES {
+        return;
+    }
+    // In the single order with the count in `renew`: one of the two sees the other.
+    fence(Ordering::SeqCst);
+    if RENEWALS.load(Ordering::Relaxed) != renewals {
+        tls::set::<{ tls::STATE }>(0);
+        if tls::get::<{ tls::BUSY }>() == Busy::NoBlock as usize {
+            set_busy(Busy::No);
+        }
+    }
 }
 
 /// Tells all threads to ask for a new block at their next hit.
 #[cfg(not(feature = "std"))]
 pub(crate) fn renew() {
-    RENEWALS.fetch_add(1, Ordering::Relaxed);
+    // SeqCst: see `forget_if_renewed`.
+    RENEWALS.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
     for words in percpu::host::all_words() {
         tls::forget_state(words, Busy::NoBlock as usize);
     }
@@ -232,8 +256,14 @@ impl Drop for Consuming {
         compiler_fence(Ordering::SeqCst);
         match self.before {
             Busy::Forking => set_busy(Busy::Forking),
-            _ if !host::SEES && own().is_some_and(is_stale) => {}
-            _ => publish(self.state),
+            _ => {
+                publish(self.state);
+                compiler_fence(Ordering::SeqCst);
+                // Afterwards, or who tells all threads could come in between.
+                if !host::SEES && own().is_some_and(is_stale) {
+                    tls::set::<{ tls::STATE }>(0);
+                }
+            }
         }
     }
 }

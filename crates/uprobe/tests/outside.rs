@@ -265,3 +265,23 @@ fn a_site_is_armed_again_as_it_was_or_as_something_else() {
     assert_eq!((call(outside_padded, 1), calls(cell(3)) - before), (4, 1));
     engine.remove(&[armed.id], Patching::Live).expect("removed");
 }
+
+/// Of two functions that share bytes one is armed at a time, however often and in whatever order
+/// they were before.
+#[test]
+fn what_was_armed_makes_way_and_does_not_come_in_the_way() {
+    let (engine, _alone) = engine();
+    let inner = outside_steps as *const () as u64 + 4;
+    let inner = Target { after: 48, ..Target::entry(inner, 12, Action::Count { cell: cell(0) }) };
+    let outer = count(0, cell(1));
+    for targets in [[outer, inner], [outer, inner], [inner, outer], [outer, inner], [inner, outer]]
+    {
+        let Prepared { armed, changes } = prepare(engine, targets);
+        let first = armed[0].expect("room for a jump");
+        assert_eq!(armed[1].err(), Some(Refusal::AlreadyProbed), "{targets:?}");
+        assert_eq!(changes.len(), 1);
+        write(&changes);
+        assert_eq!(call(outside_steps, 1), 4);
+        write(&engine.remove_outside(&[first.id]));
+    }
+}

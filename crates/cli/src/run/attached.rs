@@ -253,7 +253,12 @@ fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
 /// Descriptors that the process has of a command line that was killed before it could close them.
 fn left_descriptors(pid: i32) -> Vec<u64> {
     /// Names of files that nobody but trapline has.
-    const OURS: [&str; 2] = ["/memfd:trapline-tables.segment", "/memfd:trapline-counters.segment"];
+    const OURS: [&str; 3] = [
+        "/memfd:trapline-tables.segment",
+        "/memfd:trapline-counters.segment",
+        // The image's.
+        "/memfd:trapline (",
+    ];
     let same_file = |a: &str, b: &str| {
         let number = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
         number(a).is_some_and(|a| Some(a) == number(b))
@@ -279,19 +284,15 @@ fn start(
     files: [&File; 2],
     library: CLibrary,
 ) -> anyhow::Result<()> {
-    let left = left_descriptors(tracer.target().pid());
     let descriptors = {
+        let left = left_descriptors(tracer.target().pid());
         let mut stopped = tracer.stop_one().map_err(line)?;
-        if !left.is_empty() {
-            let mut remote = stopped.remote().map_err(line)?;
-            let closed = left.into_iter().map(|descriptor| remote.close(descriptor));
-            closed.into_iter().try_for_each(|closed| closed.map_err(line))?;
-        }
+        close(&mut stopped, &left)?;
         send(&mut stopped, files)?
     };
     let started =
         Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance());
-    let closed = close(&mut tracer.stop_one().map_err(line)?, descriptors);
+    let closed = close(&mut tracer.stop_one().map_err(line)?, &descriptors);
     started.and(closed)
 }
 
@@ -308,10 +309,13 @@ pub(super) fn send(stopped: &mut Stopped<'_>, files: [&File; 2]) -> anyhow::Resu
     }
 }
 
-/// Takes them away.
-pub(super) fn close(stopped: &mut Stopped<'_>, descriptors: [u64; 2]) -> anyhow::Result<()> {
+/// Takes descriptors away.
+pub(super) fn close(stopped: &mut Stopped<'_>, descriptors: &[u64]) -> anyhow::Result<()> {
+    if descriptors.is_empty() {
+        return Ok(());
+    }
     let mut remote = stopped.remote().map_err(line)?;
-    let closed = descriptors.map(|descriptor| remote.close(descriptor));
+    let closed: Vec<_> = descriptors.iter().map(|number| remote.close(*number)).collect();
     closed.into_iter().try_for_each(|closed| closed.map_err(line))
 }
 

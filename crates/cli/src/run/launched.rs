@@ -117,7 +117,7 @@ fn enter(stopped: &mut Stopped<'_>, kind: Kind, files: [&File; 2]) -> anyhow::Re
     let mut inside = Inside { hold: Hold::Standing(stopped), mapped: &mapped };
     inside.start(descriptors, kind.library.distance())?;
     inside.arm()?;
-    close(stopped, descriptors)?;
+    close(stopped, &descriptors)?;
     lend_control_block(stopped, &mapped)?;
     Ok(mapped)
 }

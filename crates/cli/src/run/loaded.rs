@@ -16,6 +16,8 @@ use wire::Identity;
 
 /// What the kernel puts behind the path of a file that has no name any more.
 const DELETED: &[u8] = b" (deleted)";
+/// What an image of ours is called there, and memory that it has made.
+const IMAGE: &[u8] = b"/memfd:trapline";
 /// Most bytes of notes and headers of an object in memory that are looked through.
 const MOST_NOTES: u64 = 64 << 10;
 /// `PT_LOAD`, `PT_NOTE`, `NT_GNU_BUILD_ID`.
@@ -153,6 +155,10 @@ fn files(maps: &[u8]) -> Vec<Mapped> {
     let mut found: Vec<Mapped> = Vec::new();
     let mut starts: Vec<Mapped> = Vec::new();
     for line in maps.split(|byte| *byte == b'\n').filter_map(Line::parse) {
+        // An image of ours is no part of the program.
+        if line.identity.path == IMAGE {
+            continue;
+        }
         let file = Mapped { identity: line.identity, start: line.range.start };
         if line.offset == 0 {
             starts.push(file.clone());
@@ -196,10 +202,8 @@ impl Line {
 
 /// Memory of a process that is code of a file: what a list of changes may have addresses of.
 pub(super) fn code_of_files(maps: &[u8]) -> Vec<Range<u64>> {
-    /// Where an image of ours lies.
-    const OURS: &[u8] = b"/memfd:trapline";
     let lines = maps.split(|byte| *byte == b'\n').filter_map(Line::parse);
-    let code = lines.filter(|line| line.executable && !line.identity.path.starts_with(OURS));
+    let code = lines.filter(|line| line.executable && line.identity.path != IMAGE);
     code.map(|line| line.range).collect()
 }
 
@@ -302,7 +306,7 @@ mod tests {
             6000-7000 r-xp 00000000 00:01 7  /memfd:trapline (deleted)\n";
         let found = files(maps);
         let found: Vec<_> = found.iter().map(|f| (f.start, &f.identity.path[..])).collect();
-        assert_eq!(found, [(0x1000, &b"/a"[..]), (0x6000, b"/memfd:trapline")]);
+        assert_eq!(found, [(0x1000, &b"/a"[..])], "an image of ours is not the program's");
         let code = code_of_files(maps);
         assert_eq!((code.len(), code[0].clone()), (1, 0x2000..0x3000));
     }

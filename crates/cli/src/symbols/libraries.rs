@@ -130,8 +130,8 @@ fn add(path: &Path, main: &Object, found: &mut Vec<Object>) {
     }
 }
 
-/// Whether the program wants a library that insists on being the first to be loaded, before all that
-/// is preloaded: the shared runtime of a sanitizer.
+/// Whether the program wants a library that insists on being the first to be loaded, before all
+/// that is preloaded: the shared runtime of a sanitizer.
 pub(crate) fn wants_a_sanitizer(object: &Object) -> bool {
     const RUNTIMES: [&str; 6] =
         ["libasan.", "libtsan.", "libhwasan.", "liblsan.", "libubsan.", "libclang_rt."];
