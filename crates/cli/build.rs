@@ -1,14 +1,16 @@
-//! Builds the agent, so that the one executable carries it: a nested `cargo build` with a profile,
-//! flags and a target directory of its own.
+//! Builds what gets into targets, so that the one executable carries it: the agent that is
+//! preloaded and the image that is put into running processes, by nested builds with profiles,
+//! flags and a target directory of their own.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Crates that the agent is made of: those that `agent-source` links to.
+/// Crates that the two are made of: those that `agent-source` links to.
 const CRATES: &[&str] = &[
     "agent",
+    "image",
     "recorder",
     "resident",
     "unwind",
@@ -32,10 +34,19 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let source = workspace(&here).unwrap_or_else(|| unpacked(&here.join("agent-source"), &out));
-    let agent = build(&source, &target_directory(&out));
-    let bytes = fs::read(&agent).unwrap_or_else(|error| panic!("{}: {error}", agent.display()));
+    let target = target_directory(&out);
+    let built = build(&source, &target, "agent", &["--package", "trapline-agent"]);
+    let bytes = read(&built.join("libtrapline_agent.so"));
     fs::write(out.join("agent.so"), &bytes).expect("OUT_DIR can be written");
     println!("cargo:rustc-env=TRAPLINE_AGENT_HASH={:016x}", fnv(&bytes));
+    // By itself: in one build with the agent its crates would have the standard library in them.
+    let image = ["--package", "trapline-image", "--features", "image"];
+    let built = build(&source, &target, "image", &image);
+    fs::write(out.join("image"), read(&built.join("image"))).expect("OUT_DIR can be written");
+}
+
+fn read(file: &Path) -> Vec<u8> {
+    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// The workspace, where this package is built in it.
@@ -95,8 +106,8 @@ fn unpack(from: &Path, to: &Path) {
     }
 }
 
-/// Builds the shared object and says where it is.
-fn build(source: &Path, target: &Path) -> PathBuf {
+/// Builds a package and says where the result is.
+fn build(source: &Path, target: &Path, profile: &str, package: &[&str]) -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -116,8 +127,7 @@ fn build(source: &Path, target: &Path) -> PathBuf {
         }
     }
     cargo.current_dir(source);
-    cargo.args(["build", "--package", "trapline-agent", "--profile", "agent", "--target-dir"]);
-    cargo.arg(target);
+    cargo.arg("build").args(package).args(["--profile", profile, "--target-dir"]).arg(target);
     // Unpacked sources are a part of the workspace, so the lock file has more than they need.
     if source.join("crates").join("cli").exists() {
         cargo.arg("--locked");
@@ -134,10 +144,11 @@ fn build(source: &Path, target: &Path) -> PathBuf {
     let output = cargo.output().expect("cargo can be run");
     assert!(
         output.status.success(),
-        "building the agent failed:\n{}",
+        "building {} failed:\n{}",
+        package[1],
         String::from_utf8_lossy(&output.stderr)
     );
-    directory.join("agent").join("libtrapline_agent.so")
+    directory.join(profile)
 }
 
 /// `<target>/agent`: not the directory of the build that goes on, since that is locked.

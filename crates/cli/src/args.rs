@@ -36,10 +36,11 @@ Specs: [!][call:|entry:|ret:][object:]function[+offset]
     subcommand_help_heading = "Verbs"
 )]
 #[command(
-    after_help = "Example:\n  trapline stat libc:malloc -- ls -l\n\nExit codes: the program's own \
-        (128 + signal when it was killed); 2 wrong usage or no match; 125 trapline failed; 126, \
-        127 the program cannot be executed.\nEnvironment: TRAPLINE_NAME sets --name where the \
-        help shows it. NO_COLOR is honoured."
+    after_help = "Examples:\n  trapline stat libc:malloc -- ls -l\n  trapline stat -p 1234 -d 10s \
+        libc:malloc\n\nExit codes: the program's own \
+        (128 + signal when it was killed), 0 after -p; 2 wrong usage or no match; 125 trapline \
+        failed; 126, 127 the program cannot be executed.\nEnvironment: TRAPLINE_OPTION sets \
+        --option where the help shows it. NO_COLOR is honoured."
 )]
 pub(crate) struct Cli {
     /// What to do.
@@ -49,15 +50,19 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a program and say how often its functions are called, and how long they take.
+    /// Run a program, or attach to processes that run, and say how often functions are called, and
+    /// how long they take.
     ///
     /// Without a SPEC, every function of the main program. The report goes to stderr, or to the
     /// file of -o; the program keeps its own stdin, stdout and stderr. ^C ends the tracing and
-    /// prints the report while the program goes on; the second ^C ends trapline at once.
+    /// prints the report while the program goes on; the second ^C ends trapline at once. In
+    /// processes that ran already (-p) only entries are counted: there are no times.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline stat libc:malloc -- ls -l\n  \
-        trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -i 1 -d \
-        10s --hist 'entry:libc:*alloc' -- ./server\n  trapline stat -j -o new.json -- ./prog && \
-        trapline stat --diff old.json new.json"))]
+        trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -p \
+        $(pidof redis-server) -d 10s\n  trapline stat --name 'postgres*' -i 1 \
+        '*palloc*'\n  trapline stat -i 1 -d 10s --hist 'entry:libc:*alloc' -- \
+        ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json \
+        new.json"))]
     Stat(Box<StatArgs>),
     /// Run a program and record from where its functions are called: flame graphs and profiles.
     ///
@@ -85,7 +90,8 @@ pub(crate) enum Verb {
     Report(Box<ReportArgs>),
     /// Show the functions that a SPEC would match, and how each would be hooked.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline list 'libc:*alloc*' -- ls\n  \
-        trapline list -v /usr/bin/redis-server\n  trapline list libc:malloc"))]
+        trapline list -v /usr/bin/redis-server\n  trapline list -p 1234 \
+        'libc:*alloc*'\n  trapline list libc:malloc"))]
     List(ListArgs),
     /// Say what would stop a run here, and the command that fixes it.
     #[command(
@@ -126,10 +132,52 @@ impl SpecArgs {
     }
 }
 
+/// Processes that run already, instead of a command.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ProcessArgs {
+    /// Attach to a running process: several times, or with commas, for several.
+    #[arg(
+        short = 'p',
+        long = "pid",
+        value_name = "PID",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(i32).range(1..),
+        conflicts_with = "command",
+    )]
+    pub(crate) pid: Vec<i32>,
+    /// Attach to all processes whose program or first thread is called so: a name, a glob, or a
+    /// regular expression between slashes. Neither trapline nor what has started it is meant.
+    #[arg(long, value_name = "PATTERN", conflicts_with = "command")]
+    pub(crate) name: Vec<String>,
+    /// Attach to all processes whose first thread is called exactly so (/proc/PID/comm).
+    #[arg(long, value_name = "NAME", conflicts_with = "command")]
+    pub(crate) comm: Vec<String>,
+}
+
+impl ProcessArgs {
+    /// Whether processes are asked for.
+    pub(crate) fn is_given(&self) -> bool {
+        !self.pid.is_empty() || !self.name.is_empty() || !self.comm.is_empty()
+    }
+}
+
+/// How processes are attached to.
+#[derive(Debug, Default, Args)]
+pub(crate) struct AttachArgs {
+    #[command(flatten)]
+    pub(crate) processes: ProcessArgs,
+    /// Attach also to processes that filter their system calls: a filter that kills for one that it
+    /// does not expect kills the process.
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) force: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct StatArgs {
     #[command(flatten)]
     pub(crate) specs: SpecArgs,
+    #[command(flatten)]
+    pub(crate) attach: AttachArgs,
     /// Print lines while the program runs, every so often (1, 500ms, 10s).
     #[arg(
         short,
@@ -140,7 +188,7 @@ pub(crate) struct StatArgs {
     )]
     pub(crate) interval: Option<Duration>,
     /// End the tracing and print the report after this time; the program goes on, and its exit code
-    /// is passed.
+    /// is passed. Processes of -p get their code back.
     #[arg(
         short,
         long,
@@ -207,7 +255,7 @@ pub(crate) struct StatArgs {
         long,
         num_args = 2,
         value_names = ["A", "B"],
-        conflicts_with_all = ["command", "interval", "duration"],
+        conflicts_with_all = ["command", "pid", "name", "comm", "interval", "duration"],
     )]
     pub(crate) diff: Option<Vec<PathBuf>>,
     /// What --diff compares, beside the column of --sort: calls, rate, p50, p90, p99, max, total,
@@ -239,7 +287,11 @@ pub(crate) struct StatArgs {
     )]
     pub(crate) max_memory: u64,
     /// The program and its arguments.
-    #[arg(last = true, value_name = "CMD", required_unless_present = "diff")]
+    #[arg(
+        last = true,
+        value_name = "CMD",
+        required_unless_present_any = ["diff", "pid", "name", "comm"],
+    )]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -247,6 +299,8 @@ pub(crate) struct StatArgs {
 pub(crate) struct RecordArgs {
     #[command(flatten)]
     pub(crate) specs: SpecArgs,
+    #[command(flatten)]
+    pub(crate) attach: AttachArgs,
     /// What is added up for each stack: the calls, or the time spent in the function itself
     /// (without other recorded functions that it calls).
     #[arg(long, value_enum, default_value_t = Weight::Calls, env = "TRAPLINE_WEIGHT")]
@@ -307,7 +361,11 @@ pub(crate) struct RecordArgs {
     )]
     pub(crate) max_memory: u64,
     /// The program and its arguments.
-    #[arg(last = true, value_name = "CMD", required = true)]
+    #[arg(
+        last = true,
+        value_name = "CMD",
+        required_unless_present_any = ["pid", "name", "comm"],
+    )]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -480,6 +538,8 @@ pub(crate) struct ListArgs {
     /// Which functions (see below), or the path of a program or library.
     #[command(flatten)]
     pub(crate) specs: SpecArgs,
+    #[command(flatten)]
+    pub(crate) processes: ProcessArgs,
     /// Names of functions in full, however long the lines get.
     ///
     /// Otherwise, template arguments and more are cut out (`<...>`) where a name does not fit the
@@ -605,6 +665,11 @@ mod tests {
             "trapline stat --diff a b",
             "trapline stat --diff a b --columns calls,p99,self --sort p99 --min-calls 10",
             "trapline stat -j -o out --sort self --all -- ls --all",
+            "trapline stat -p 12",
+            "trapline stat -p 12,13 -p 14 malloc -d 1",
+            "trapline stat --pid=12 --name postgres* --comm x --force -e malloc",
+            "trapline record -p 12 malloc",
+            "trapline list -p 12 malloc",
             "trapline record malloc -- ls",
             "trapline record --weight time --stack fp:16 -o a.svg -o b.tlp malloc -- ls",
             "trapline record --on-full evict --stack-memory 1M --segment s malloc -- ls",
@@ -634,6 +699,13 @@ mod tests {
             "trapline stat malloc",
             "trapline stat -j -x ; -- ls",
             "trapline stat --diff a",
+            "trapline stat -p 12 malloc -- ls",
+            "trapline stat --name x -- ls",
+            "trapline stat --force -- ls",
+            "trapline stat -p 0",
+            "trapline stat -p x",
+            "trapline stat --diff a b -p 12",
+            "trapline list -p 12 -- ls",
             "trapline stat --columns calls -- ls",
             "trapline doctor 12 -- ls",
             "trapline record malloc",

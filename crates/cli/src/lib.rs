@@ -7,7 +7,7 @@
 //! | step | where |
 //! |---|---|
 //! | what was asked for | `args`, `spec`, `pattern`, `names` |
-//! | what there is | `program`, `symbols` |
+//! | what there is | `program`, `processes`, `symbols` |
 //! | what that means | `literal`, `select`, `resolve`; `suggest`, `unknown` |
 //! | what of it may be shown | `text` |
 //! | the run | `run` |
@@ -35,6 +35,7 @@ mod out;
 mod outputs;
 mod pattern;
 mod planning;
+mod processes;
 mod program;
 mod recording;
 mod render;

@@ -2,9 +2,9 @@
 //! where it cannot be traced.
 
 use crate::exit::{CANNOT_EXECUTE, FAILED, Failure, NOT_FOUND, USAGE};
+use crate::run::c_library::Kind;
 use crate::symbols::elf::Unreadable;
 use crate::symbols::object::Object;
-use crate::usage::ATTACH;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -24,17 +24,19 @@ pub(crate) struct Program {
     /// The object whose functions are meant when a spec names no object: the file, or the
     /// interpreter of a script.
     pub(crate) object: Object,
+    /// What it is linked with.
+    pub(crate) kind: Kind,
 }
 
 impl Program {
     /// Finds `command` and checks that it can be traced.
     pub(crate) fn find(command: &OsStr) -> anyhow::Result<Self> {
         let file = locate(command)?;
-        let mut object = traced(&file)?;
+        let (mut object, kind) = traced(&file)?;
         if file.canonicalize().is_ok_and(|path| path == object.path) {
             object.mainly_called(&command.to_string_lossy());
         }
-        Ok(Self { file, object })
+        Ok(Self { file, object, kind })
     }
 }
 
@@ -48,7 +50,8 @@ fn locate(command: &OsStr) -> anyhow::Result<PathBuf> {
         ));
     }
     if matches!(command.to_str(), Some("-p" | "--pid")) {
-        return Err(Failure::error(USAGE, ATTACH));
+        let message = "-p stands in front, without a command: trapline stat -p PID SPEC";
+        return Err(Failure::error(USAGE, message));
     }
     if command.as_bytes().contains(&b'/') {
         return check(Path::new(command)).map(|()| PathBuf::from(command));
@@ -123,7 +126,7 @@ pub(crate) fn interpreted(file: PathBuf) -> anyhow::Result<PathBuf> {
 }
 
 /// The object that will run: `file`, or what interprets it.
-fn traced(file: &Path) -> anyhow::Result<Object> {
+fn traced(file: &Path) -> anyhow::Result<(Object, Kind)> {
     let file = &*interpreted(file.to_path_buf())?;
     let shown = file.display();
     let unreadable = |why: Unreadable| match why {
@@ -147,37 +150,30 @@ fn traced(file: &Path) -> anyhow::Result<Object> {
     let object = Object::open(file)
         .map_err(|error| Failure::error(CANNOT_EXECUTE, format!("{error:#}")))?
         .map_err(unreadable)?;
-    refuse_untraceable(file, &object)?;
-    Ok(object)
+    let kind = kind(file, &object)?;
+    Ok((object, kind))
 }
 
-/// Refuses what the loader would run without the agent.
-fn refuse_untraceable(file: &Path, object: &Object) -> anyhow::Result<()> {
+/// What the program is linked with. Refuses what would run without an agent.
+fn kind(file: &Path, object: &Object) -> anyhow::Result<Kind> {
     let shown = file.display();
-    let Some(interpreter) = object.elf.interpreter() else {
-        return Err(Failure::error(
-            FAILED,
-            format!(
-                "{shown}: a statically linked program (no loader, so nothing can be preloaded); \
-                    link it dynamically to trace it"
-            ),
-        ));
-    };
-    if interpreter.contains("musl") {
-        return Err(Failure::error(
-            FAILED,
-            format!(
-                "{shown}: linked against musl ({interpreter}); trapline's agent needs glibc: \
-                    build it for x86_64-linux-gnu"
-            ),
-        ));
-    }
-    if !Path::new(interpreter).exists() {
+    if let Some(interpreter) = object.elf.interpreter()
+        && !Path::new(interpreter).exists()
+    {
         return Err(Failure::error(
             CANNOT_EXECUTE,
             format!("{shown}: its loader {interpreter} is not there"),
         ));
     }
+    let Some(kind) = Kind::of_program(&object.elf) else {
+        return Err(Failure::error(
+            FAILED,
+            format!(
+                "{shown}: its C library is neither glibc nor musl (Go's programs without cgo have \
+                    none): its threads have no place that is known to be free"
+            ),
+        ));
+    };
     let metadata = object.path.metadata()?;
     let ids = crate::sys::Ids::current();
     let setuid = metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != ids.user;
@@ -204,7 +200,7 @@ fn refuse_untraceable(file: &Path, object: &Object) -> anyhow::Result<()> {
                 ),
             ))
         }
-        None => Ok(()),
+        None => Ok(kind),
     }
 }
 

@@ -15,8 +15,12 @@ use crate::unknown;
 /// A program, its libraries, and what the specs mean in them.
 #[derive(Debug)]
 pub(crate) struct Resolution {
-    /// The main program first.
+    /// The main programs first.
     pub(crate) objects: Vec<Object>,
+    /// How many of them are main programs: where a spec names no object, those are meant.
+    mains: usize,
+    /// Arguments of `trapline list` that name the objects; those of a program's name if none.
+    listed: Option<String>,
     /// What is to be armed in each.
     pub(crate) selections: Vec<Selection>,
     pub(crate) specs: Vec<Spec>,
@@ -43,12 +47,26 @@ impl Resolution {
     ///
     /// # Errors
     /// A spec matches nothing although its object is there: exit code 2, with the nearest names.
-    pub(crate) fn new(objects: Vec<Object>, mut specs: Vec<Spec>) -> anyhow::Result<Self> {
+    pub(crate) fn new(objects: Vec<Object>, specs: Vec<Spec>) -> anyhow::Result<Self> {
+        Self::of_programs(objects, 1, None, specs)
+    }
+
+    /// Applies `specs` to `objects`, of which the first `mains`, at least one, are main programs.
+    /// All are listed by `trapline list` with the arguments `listed`.
+    ///
+    /// # Errors
+    /// As [`Resolution::new`].
+    pub(crate) fn of_programs(
+        objects: Vec<Object>,
+        mains: usize,
+        listed: Option<String>,
+        mut specs: Vec<Spec>,
+    ) -> anyhow::Result<Self> {
         let find = |specs: &[Spec]| -> Vec<Vec<Hit>> {
             objects
                 .iter()
                 .enumerate()
-                .map(|(at, object)| literal::find(specs, object, at == 0))
+                .map(|(at, object)| literal::find(specs, object, at < mains))
                 .collect()
         };
         let hits = find(&specs);
@@ -61,6 +79,8 @@ impl Resolution {
             matched: vec![0; specs.len()],
             selections: Vec::new(),
             objects,
+            mains,
+            listed,
             specs,
             meanings,
         };
@@ -72,10 +92,11 @@ impl Resolution {
         for (at, hits) in hits.iter().enumerate() {
             let mut matched = std::mem::take(&mut resolution.matched);
             let object = &resolution.objects[at];
-            let selection = select(object, &resolution.wanted(object, at == 0, hits), &mut matched);
+            let selection =
+                select(object, &resolution.wanted(object, at < mains, hits), &mut matched);
             resolution.matched = matched;
             resolution.selections.push(selection);
-            if at == 0 {
+            if at + 1 == mains {
                 resolution.fall_back_to_libraries();
             }
         }
@@ -195,7 +216,7 @@ impl Resolution {
         let Some(pattern) = spec.pattern().and_then(|reading| reading.object.as_ref()) else {
             return false;
         };
-        let besides = usize::from(pattern.several());
+        let besides = if pattern.several() { self.mains } else { 0 };
         !self.objects.iter().skip(besides).any(|object| object.is(pattern))
     }
 
@@ -245,7 +266,9 @@ impl Resolution {
             among.iter().map(|(at, known)| (*at == 0 && object.is_none(), *known)),
         );
         let hint = nearest.hint().unwrap_or_else(|| {
-            let mut hint = format!("; to see all: trapline list -- {}", visible(main.name()));
+            let listed = self.listed.clone();
+            let listed = listed.unwrap_or_else(|| format!("-- {}", visible(main.name())));
+            let mut hint = format!("; to see all: trapline list {listed}");
             if !main.table().has_names() {
                 hint.push_str(" (it is stripped: its own functions have names like func@0x1234)");
             }

@@ -227,15 +227,65 @@ pub(crate) fn is_dead(pid: u32) -> bool {
     if failed {
         return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
+    // The first thread may have ended before others.
+    has_ended(&format!("/proc/{pid}/stat"))
+        && std::fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .all(|task| has_ended(&task.path().join("stat")))
+}
+
+/// Whether this is of a thread that has ended.
+fn has_ended(stat: &(impl AsRef<Path> + ?Sized)) -> bool {
     // The state stands behind the name, which is in parentheses and may hold more of them.
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Ok(stat) = std::fs::read(stat) else { return true };
     let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
     behind.is_some_and(|state| b"ZX".contains(state))
 }
 
+/// A handle of a process, whoever has started it.
+pub(crate) fn process_handle(pid: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: takes numbers.
+    let handle = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let handle = libc::c_int::try_from(handle).unwrap_or(-1);
+    if handle < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(handle) })
+}
+
+/// Waits until at least one of the processes has ended: the others.
+pub(crate) fn wait_for_end<'h>(handles: &[&'h OwnedFd]) -> Vec<&'h OwnedFd> {
+    let of = |handle: &&OwnedFd| libc::pollfd {
+        fd: handle.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polled: Vec<libc::pollfd> = handles.iter().map(of).collect();
+    loop {
+        let count = polled.len() as libc::nfds_t;
+        // SAFETY: so many places, which live through the call.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, -1) };
+        if ready > 0 {
+            let runs = |(_, polled): &(&&'h OwnedFd, &libc::pollfd)| polled.revents == 0;
+            return handles.iter().zip(&polled).filter(runs).map(|(handle, _)| *handle).collect();
+        }
+    }
+}
+
+/// Has this process told that a child has changed its state, as if one had.
+pub(crate) fn ring_for_children() {
+    // SAFETY: takes no arguments.
+    let own = unsafe { libc::getpid() };
+    // SAFETY: takes numbers.
+    unsafe { libc::kill(own, libc::SIGCHLD) };
+}
+
 #[cfg(test)]
 mod tests {
-    use super::data;
+    use super::{data, is_dead, process_handle, wait_for_end};
     use std::os::unix::fs::FileExt;
 
     #[test]
@@ -255,5 +305,36 @@ mod tests {
             let inside = 123_456_790..123_456_791;
             assert_eq!(data(&file, inside.clone()), vec![inside; 1]);
         }
+    }
+
+    #[test]
+    fn ends_of_processes_are_waited_for() {
+        let child =
+            || std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn();
+        let (mut one, mut two) = (child().unwrap(), child().unwrap());
+        let handle = |child: &std::process::Child| process_handle(child.id().cast_signed());
+        let (first, second) = (handle(&one).unwrap(), handle(&two).unwrap());
+        drop(one.stdin.take());
+        let left = wait_for_end(&[&first, &second]);
+        assert!(left.len() == 1 && std::ptr::eq(left[0], &second));
+        drop(two.stdin.take());
+        assert!(wait_for_end(&left).is_empty());
+        one.wait().unwrap();
+        two.wait().unwrap();
+        assert!(process_handle(-1).is_err());
+    }
+
+    #[test]
+    fn the_dead() {
+        let mut child = std::process::Command::new("cat");
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        assert!(!is_dead(pid) && !is_dead(std::process::id()));
+        let handle = process_handle(pid.cast_signed()).unwrap();
+        drop(child.stdin.take());
+        wait_for_end(&[&handle]);
+        assert!(is_dead(pid), "nobody has heard of its end yet");
+        child.wait().unwrap();
+        assert!(is_dead(pid));
     }
 }

@@ -4,11 +4,6 @@ use crate::text::visible;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsStr;
 
-/// To whoever wants to look at a process that runs already.
-pub(crate) const ATTACH: &str = "attaching to a running process (-p) is not there yet, it is to \
-    come; \
-     start the program under trapline: trapline stat SPEC -- CMD";
-
 /// Advice on the arguments of a command line, its first word aside, that the parser refused; none
 /// where its own message is the best. `is_program` says which words are programs.
 pub(crate) fn advice(
@@ -28,8 +23,8 @@ pub(crate) fn advice(
         }
         _ => None,
     };
-    if unknown.is_some_and(|argument| matches!(argument, "-p" | "--pid" | "--attach")) {
-        return Some(ATTACH.to_string());
+    if unknown.is_some_and(|argument| matches!(argument, "--attach" | "--attached")) {
+        return Some(format!("processes that run are named by -p: trapline {verb} -p PID SPEC"));
     }
     if unknown.is_none() && error.kind() != ErrorKind::MissingRequiredArgument {
         return None;
@@ -46,7 +41,8 @@ pub(crate) fn advice(
         )),
         None if unknown.is_none() && rest.iter().any(|word| !word.starts_with('-')) => {
             Some(format!(
-                "no program to run; write it behind `--`: trapline {verb}{} -- CMD",
+                "no program to run; write it behind `--`: trapline {verb}{} -- CMD (or -p PID, for \
+                    a process that runs)",
                 quoted(rest)
             ))
         }
@@ -90,12 +86,18 @@ mod tests {
             ("stat libc:*alloc ls", "write: trapline stat 'libc:*alloc' -- ls"),
             ("record -o x.svg ls", "write: trapline record -o x.svg -- ls"),
             ("stat malloc", "trapline stat malloc -- CMD"),
-            ("stat -p 1 malloc", "it is to come"),
-            ("record --pid=1 malloc", "it is to come"),
+            ("stat --attach 1 malloc", "trapline stat -p PID SPEC"),
         ] {
             assert!(on(line).contains(expected), "{line}: {:?}", on(line));
         }
-        for line in ["stat", "stat --nosuch -- ls", "stat -p 1 -- ls", "nosuch ls", "doctor -x"] {
+        for line in [
+            "stat",
+            "stat --nosuch -- ls",
+            "stat -p 1 -- ls",
+            "stat -p x",
+            "nosuch ls",
+            "doctor -x",
+        ] {
             assert_eq!(on(line), "", "{line}");
         }
     }

@@ -2,10 +2,9 @@
 #![allow(unsafe_code)]
 
 use core::mem::offset_of;
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use percpu::host::{Area, Host, Place, Words};
-use sys::memory::{self, MADV_WIPEONFORK};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use percpu::host::{Area, Host, Place};
 use sys::{raw, thread};
 
 /// A thread's, at its thread pointer.
@@ -13,7 +12,8 @@ use sys::{raw, thread};
 pub(crate) struct ControlBlock {
     /// Its own address, as the x86-64 ABI has it.
     own: AtomicPtr<ControlBlock>,
-    words: AtomicPtr<Words>,
+    /// Nobody uses it but the image.
+    word: AtomicU32,
     /// `struct rseq`.
     area: Rseq,
 }
@@ -25,7 +25,7 @@ impl ControlBlock {
     pub(crate) const fn new() -> Self {
         Self {
             own: AtomicPtr::new(ptr::null_mut()),
-            words: AtomicPtr::new(ptr::null_mut()),
+            word: AtomicU32::new(0),
             area: Rseq([0, u32::MAX, 0, 0, 0, 0, 0, 0]),
         }
     }
@@ -40,7 +40,7 @@ impl ControlBlock {
 const AREA: Area = Area { offset: offset_of!(ControlBlock, area) as isize, features: 0 };
 
 const fn host(area: Option<Area>) -> Host {
-    Host { place: Place::Beside(offset_of!(ControlBlock, words) as isize), find, area }
+    Host { place: Place::Beside(offset_of!(ControlBlock, word) as i32), area }
 }
 
 static BARE: Host = host(None);
@@ -50,10 +50,6 @@ static MAIN: ControlBlock = ControlBlock::new();
 /// Whether threads register their areas.
 static REGISTERS: AtomicUsize = AtomicUsize::new(0);
 
-/// All words, in memory that a child finds wiped: the first is how many were given out.
-static WORDS: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
-const ROOM: usize = 1 << 16;
-
 const ARCH_PRCTL: usize = 158;
 const ARCH_SET_FS: usize = 0x1002;
 
@@ -62,15 +58,12 @@ pub(crate) fn begin(with_area: bool) {
     let main = MAIN.prepare().expose_provenance();
     // SAFETY: nobody has had a thread pointer before.
     unsafe { raw::syscall2(ARCH_PRCTL, ARCH_SET_FS, main) }.expect("a thread pointer");
-    let words = memory::pages(ROOM).expect("memory").as_ptr();
-    // SAFETY: fresh pages.
-    unsafe { memory::madvise(words, ROOM, MADV_WIPEONFORK) }.expect("Linux 4.14");
-    WORDS.store(words.cast(), Ordering::Relaxed);
     REGISTERS.store(usize::from(with_area), Ordering::Relaxed);
     begin_thread();
-    // SAFETY: `find` and the word in the control block keep what is asked for; the words lie in
-    // memory that is wiped; areas are where they are said to be.
-    unsafe { percpu::host::supply(if with_area { &WITH_AREA } else { &BARE }) };
+    let host = if with_area { &WITH_AREA } else { &BARE };
+    // SAFETY: the word in control blocks is nobody else's, and 0; areas are where they are said to
+    // be.
+    unsafe { percpu::host::supply(host) }.expect("memory below 4 GiB");
 }
 
 /// What a C library does at a thread's start.
@@ -90,16 +83,4 @@ fn own() -> &'static ControlBlock {
     }
     // SAFETY: a static one.
     unsafe { &*own }
-}
-
-extern "C" fn find() -> NonNull<Words> {
-    let all = WORDS.load(Ordering::Relaxed);
-    // SAFETY: the first words are the counter, and nobody else's.
-    let given = unsafe { AtomicUsize::from_ptr(all.cast()) };
-    let index = given.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!((index + 1) * size_of::<Words>() <= ROOM, "more threads than words");
-    // SAFETY: inside the pages.
-    let words = unsafe { all.add(index) };
-    own().words.store(words, Ordering::Relaxed);
-    NonNull::new(words).expect("inside the pages")
 }

@@ -1,5 +1,6 @@
 //! A program without a C library: everything that runs inside targets, in the way in which an image
-//! uses it. `tests/image.rs` builds it, looks whether anything is missing, and runs it.
+//! uses it, down to probes on functions of its own. `tests/image.rs` builds it, looks whether
+//! anything is missing, decides how its functions are probed, and runs it.
 //!
 //! It plays the C library, too: its threads have control blocks, with a word for the image in them
 //! and, with an argument, a registered restartable-sequence area.
@@ -12,21 +13,37 @@ extern crate alloc;
 mod exercise;
 mod heap;
 mod host;
+mod panics;
+mod probes;
+mod probing;
+mod program;
 mod recording;
-mod runtime;
 mod stack;
 mod start;
 mod threads;
 
+use core::ffi::CStr;
+// For its functions on bytes.
+use resident as _;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 use exercise::Shared;
+use program::Program;
 use sys::futex::{self, Scope};
 use sys::process;
 
-/// What the program does, once it is relocated. The number of arguments is that of C.
-fn main(arguments: usize) {
-    host::begin(arguments > 1);
-    assert_eq!(percpu::rseq::available(), arguments > 1);
+/// What the program does, once it is relocated. The first argument is `area` (threads have
+/// restartable-sequence areas), `sealed` (what was ever writable can never be executed) or anything
+/// else; the second the file with decisions about its own functions.
+fn main(program: &Program) {
+    let asked = |what: &CStr| program.argument(1) == Some(what);
+    let with_area = asked(c"area");
+    host::begin(with_area);
+    if asked(c"sealed") && !seal() {
+        let _ = sys::file::write(1, b"this kernel cannot seal\n");
+        return;
+    }
+    assert_eq!(percpu::rseq::available(), with_area);
     assert_eq!(percpu::fork::generation(), 1);
     let shared = Shared::new();
     shared.exercise();
@@ -61,8 +78,22 @@ fn main(arguments: usize) {
         HOLDER.store(2, Ordering::Release);
         futex::wake(&HOLDER, 1, Scope::Private);
     });
+    if let Some(decisions) = program.argument(2) {
+        probing::run(program, decisions, &shared);
+    }
     shared.finish();
     let _ = sys::file::write(1, b"ok\n");
+}
+
+/// `PR_SET_MDWE`: no memory becomes executable that was not so from the start. False: Linux before
+/// 6.3.
+#[allow(unsafe_code)]
+fn seal() -> bool {
+    const PRCTL: usize = 157;
+    const PR_SET_MDWE: usize = 65;
+    const REFUSE_EXEC_GAIN: usize = 1;
+    // SAFETY: nothing here relies on it.
+    unsafe { sys::raw::syscall5(PRCTL, PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0) }.is_ok()
 }
 
 /// On the words of a thread that is gone, as an image that can tell has it.

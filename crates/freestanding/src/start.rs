@@ -1,6 +1,7 @@
 //! From the first instruction to `main`. An injector would do the same from outside.
 #![allow(unsafe_code)]
 
+use crate::program::Program;
 use core::arch::naked_asm;
 use sys::process::exit_group;
 
@@ -14,7 +15,7 @@ extern "C" fn _start() -> ! {
         ".cfi_startproc",
         ".cfi_undefined rip",
         "xor ebp, ebp",
-        "mov rdi, qword ptr [rsp]",
+        "mov rdi, rsp",
         "lea rsi, [rip + __ehdr_start]",
         "lea rdx, [rip + _DYNAMIC]",
         "and rsp, -16",
@@ -45,7 +46,7 @@ const DT_RELA: usize = 7;
 const DT_RELASZ: usize = 8;
 const R_X86_64_RELATIVE: usize = 8;
 
-extern "C" fn begin(arguments: usize, base: *const u8, mut entry: *const Dynamic) -> ! {
+extern "C" fn begin(stack: *const usize, base: *const u8, mut entry: *const Dynamic) -> ! {
     let (mut from, mut bytes) = (0, 0);
     loop {
         // SAFETY: the dynamic section ends with DT_NULL.
@@ -70,6 +71,6 @@ extern "C" fn begin(arguments: usize, base: *const u8, mut entry: *const Dynamic
         unsafe { place.write(base.addr() + addend) };
     }
     crate::heap::begin();
-    crate::main(arguments);
+    crate::main(&Program { arguments: stack, base: base.addr() as u64 });
     exit_group(0)
 }

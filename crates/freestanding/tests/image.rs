@@ -1,6 +1,8 @@
 //! Builds the program, looks at what it is made of, and runs it.
 #![cfg(target_arch = "x86_64")]
 
+use object::{Object, ObjectSection, ObjectSymbol};
+use patch::{Catalogue, Function, Options};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -24,6 +26,42 @@ fn image() -> PathBuf {
     target.join("agent/freestanding")
 }
 
+/// Decides for the functions that the program wants to be probed, as the command line does; for one
+/// of them as if its bytes were others.
+fn decide(image: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(image).expect("just built");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    let mut catalogue = Catalogue::default();
+    let mut refused = Vec::new();
+    for symbol in file.symbols() {
+        let name = symbol.name().unwrap_or_default();
+        if !name.starts_with("probe_") || name == "probe_unknown" {
+            continue;
+        }
+        let index = symbol.section_index().expect("defined");
+        let section = file.section_by_index(index).expect("there");
+        let text = section.data().expect("code");
+        let (start, len) =
+            ((symbol.address() - section.address()) as usize, symbol.size() as usize);
+        let mut code = text[start..start + len].to_vec();
+        if name == "probe_other" {
+            code[8] ^= 1;
+        }
+        let behind = text[start + len..].iter().take_while(|byte| **byte == 0xcc).count();
+        let after = &text[start + len..start + len + behind];
+        let function = Function { address: symbol.address(), code: &code, after, site: 0 };
+        let decision = patch::plan(&function, &Options::default());
+        let jump = matches!(&decision, Ok(p) if matches!(p.method, patch::Method::Detour(_)));
+        if !jump {
+            refused.push(name.to_owned());
+        }
+        catalogue.add(symbol.address(), 0, &decision);
+    }
+    refused.retain(|name| name != "probe_crowd");
+    assert_eq!(refused, ["probe_crowded"]);
+    catalogue.bytes().to_vec()
+}
+
 #[test]
 fn a_program_without_a_c_library() {
     let image = image();
@@ -41,7 +79,11 @@ fn a_program_without_a_c_library() {
     for line in relocations.lines().filter(|line| line.contains("R_X86_64")) {
         assert!(line.contains("R_X86_64_RELATIVE"), "{line}");
     }
-    // Without restartable sequences, and with them.
-    assert_eq!(output(&mut Command::new(&image)), "ok\n");
-    assert_eq!(output(Command::new(&image).arg("area")), "ok\n");
+    let decisions = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decisions");
+    std::fs::write(&decisions, decide(&image)).expect("a file");
+    // Without restartable sequences, with them, and where no memory becomes executable.
+    assert_eq!(output(Command::new(&image).arg("bare").arg(&decisions)), "ok\n");
+    assert_eq!(output(Command::new(&image).arg("area").arg(&decisions)), "ok\n");
+    let sealed = output(Command::new(&image).arg("sealed").arg(&decisions));
+    assert!(["ok\n", "this kernel cannot seal\n"].contains(&&*sealed), "{sealed}");
 }

@@ -1,7 +1,8 @@
 //! Programs that a process executes, worked on before their first instruction.
 
+use crate::arch;
 use crate::error::Error;
-use crate::proc::Status;
+use crate::proc::{Auxiliary, Status};
 use crate::ptrace::{self, Stop, Tid, Waited, options};
 use crate::stopped::Stopped;
 use crate::target::{Force, Target};
@@ -31,6 +32,48 @@ impl Executed {
     /// The program goes on when what this gives is dropped.
     pub(crate) fn stopped(&mut self) -> Stopped<'_> {
         Stopped::only(&mut self.tracer, self.thread.clone())
+    }
+}
+
+impl Stopped<'_> {
+    /// Lets a program that was just executed run to its first own instruction: its dynamic linker
+    /// has loaded what it was linked with by then, and has called the functions that libraries have
+    /// for that (glibc's; musl's calls them later). A static program stands there already.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if it ends before; [`Error::Busy`] if not all of it stands.
+    ///
+    /// # Context
+    /// As long as the dynamic linker takes, with two stops for each of its system calls.
+    pub fn run_to_entry(&mut self) -> Result<(), Error> {
+        let [thread] = &self.threads[..] else { return Err(Error::Busy) };
+        let tid = thread.tid;
+        let auxiliary = Auxiliary::read(tid, tid).map_err(|_| Error::Gone)?;
+        let entry = auxiliary.get(libc::AT_ENTRY).ok_or(Error::Gone)?;
+        let mut old = [0; arch::CALL.len()];
+        self.read(entry, &mut old)?;
+        // A system call, whatever it is: none is made, for it is seen before.
+        self.write(entry, &arch::CALL)?;
+        let behind = entry + arch::CALL.len() as u64;
+        let mut registers = loop {
+            to(tid, Stop::Syscall, ptrace::resume_to_syscall)?;
+            let registers = ptrace::registers(tid).map_err(Error::own("reading registers"))?;
+            if arch::instruction(&registers) == behind {
+                break registers;
+            }
+        };
+        let before = registers;
+        arch::forget_call(&mut registers);
+        ptrace::set_registers(tid, &registers).map_err(Error::own("setting registers"))?;
+        to(tid, Stop::Syscall, ptrace::resume_to_syscall)?;
+        self.write(entry, &old)?;
+        let mut registers = before;
+        arch::uncall(&mut registers, entry);
+        ptrace::set_registers(tid, &registers).map_err(Error::own("setting registers"))?;
+        ptrace::interrupt(tid).map_err(Error::own("stopping the program"))?;
+        to(tid, Stop::Trap, ptrace::resume)?;
+        let registers = ptrace::registers(tid).map_err(Error::own("reading registers"))?;
+        self.set_registers(tid, registers)
     }
 }
 

@@ -48,7 +48,9 @@
 //!   [`Tracer::stop_all`] give threads that stand ([`Stopped`]); dropping that lets them go.
 //! - [`Stopped::remote`] makes system calls in the process ([`Remote::call`]), and brings an
 //!   [`Image`] there ([`Remote::map`], [`Remote::unmap`]): below the program, code never writable,
-//!   by way of a memory file that both sides have. [`Remote::map_shared`] maps a file of yours.
+//!   by way of a memory file that both sides have. [`Remote::map_shared`] maps a file of yours,
+//!   [`Remote::send`] gives the process a descriptor of one.
+//! - [`Tracer::find`] finds an image that was left there.
 //! - [`Tracer::call`] runs a function of the image on a thread of its own.
 //! - [`Stopped::patch`] replaces code while nobody runs it, and moves threads out of the way.
 //! - [`launch`] starts a program with work done before its first instruction; [`follow_exec`] does
@@ -106,11 +108,13 @@
 #![deny(unsafe_code)]
 
 mod arch;
+mod aside;
 mod call;
 mod error;
 mod exec;
 mod image;
 mod launch;
+mod left;
 mod mapped;
 mod maps;
 mod memory;
@@ -129,7 +133,7 @@ pub use error::Error;
 pub use exec::{Follower, follow_exec};
 pub use image::{Image, ImageError, Symbol};
 pub use launch::{Launch, launch};
-pub use mapped::Mapped;
+pub use mapped::{Found, Mapped};
 pub use patch::{Patch, Window};
 pub use refusal::{Refusal, Refused};
 pub use remote::Remote;

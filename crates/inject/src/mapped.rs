@@ -12,13 +12,18 @@ use crate::image::{Image, Part, Rights, Symbol};
 use crate::maps;
 use crate::proc::{self, Auxiliary, Stat};
 use crate::remote::Remote;
+use crate::tracer::Tracer;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
 
 /// The name that the kernel shows of the memory file.
 const NAME: &[u8] = b"trapline\0";
+/// The same in lists of mappings.
+const NAME_IN_MAPS: &str = "/memfd:trapline (deleted)";
 /// `MFD_NOEXEC_SEAL`: the file is not to be executed as a program, and some systems insist.
 const NO_PROGRAM: u64 = 8;
 /// The stack on which functions of the image run.
@@ -33,7 +38,19 @@ pub struct Mapped {
     image: u64,
     parts: Vec<Part>,
     symbols: HashMap<String, Symbol>,
-    file: File,
+    /// `None`: found there, in a process whose files may not be opened by its mappings.
+    file: Option<File>,
+}
+
+/// What [`Tracer::find`] sees.
+#[derive(Debug)]
+pub enum Found {
+    /// No image.
+    None,
+    /// The image that was looked for, brought by another process or by this one.
+    Same(Mapped),
+    /// Another one, at this address.
+    Other(u64),
 }
 
 impl Mapped {
@@ -58,7 +75,8 @@ impl Mapped {
     /// Writes code of the image.
     ///
     /// # Errors
-    /// [`Error::Changed`] if that is not all in its code; errors of the system.
+    /// [`Error::Changed`] if that is not all in its code; errors of the system, also for an image
+    /// that was found ([`Tracer::find`]) where files may not be opened by mappings.
     ///
     /// # Context
     /// One system call; the process need not stand. It sees the change at once, and may see a half
@@ -74,7 +92,12 @@ impl Mapped {
         if !self.parts.iter().any(inside) {
             return Err(Error::Changed { address });
         }
-        self.file.write_all_at(bytes, offset).map_err(Error::own("writing the image's code"))
+        let what = "writing the image's code";
+        let file = self
+            .file
+            .as_ref()
+            .ok_or(Error::Own { what, source: io::ErrorKind::PermissionDenied.into() })?;
+        file.write_all_at(bytes, offset).map_err(Error::own(what))
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -96,6 +119,108 @@ impl Mapped {
 /// stack.
 const fn whole(image: u64) -> u64 {
     image + 2 * PAGE + STACK
+}
+
+impl Tracer {
+    /// Looks for an image that was put into the process earlier and left there. Nothing is done to
+    /// the process. The image is the same only if all its code is, byte for byte. If somebody who
+    /// has called a function of it was killed meanwhile, that comes to its end first.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]: it does not, see [`Tracer::limit_calls`]; those of
+    /// [`Tracer::stop_all`].
+    ///
+    /// # Context
+    /// Reads the process's mappings, and the image's code; stops all threads if it is there.
+    pub fn find(&mut self, image: &Image) -> Result<Found, Error> {
+        let (pid, tid) = (self.pid(), self.target().living());
+        let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
+        let mut other = None;
+        for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
+            let base = first.range.start;
+            match self.look_at(base, image) {
+                Seen::Same => {
+                    let found = self.found(base, image, &mappings);
+                    self.await_calls(&(found.stack_end() - STACK..found.stack_end()))?;
+                    return Ok(Found::Same(found));
+                }
+                Seen::Other => other = Some(base),
+                Seen::Nothing => {}
+            }
+        }
+        Ok(other.map_or(Found::None, Found::Other))
+    }
+
+    /// Waits until no thread has this stack, on which functions of an image run.
+    fn await_calls(&mut self, stack: &Range<u64>) -> Result<(), Error> {
+        let deadline = Instant::now() + self.call_limit;
+        loop {
+            let stopped = self.stop_all()?;
+            if !stopped.stacks().any(|pointer| stack.contains(&pointer)) {
+                return Ok(());
+            }
+            drop(stopped);
+            if Instant::now() >= deadline {
+                return Err(Error::TimedOut);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// What lies at `base`, where a file of the image's name begins.
+    fn look_at(&self, base: u64, image: &Image) -> Seen {
+        let read = |offset: u64, length: usize| {
+            let mut there = vec![0; length];
+            let read = self.memory().read(base.wrapping_add(offset), &mut there);
+            read.is_ok().then_some(there)
+        };
+        // Memory that an image has made has the name, too.
+        if read(0, 4).as_deref() != Some(&object::elf::ELFMAG[..]) {
+            return Seen::Nothing;
+        }
+        let bytes = image.relocated(base);
+        for part in image.parts().iter().filter(|part| part.rights == Rights::Execute) {
+            let range = part.range.start as usize..part.range.end as usize;
+            match read(part.range.start, range.len()) {
+                Some(there) if there == bytes[range] => {}
+                Some(_) => return Seen::Other,
+                // One that somebody was killed over, who was bringing it: nothing leads there.
+                None => return Seen::Nothing,
+            }
+        }
+        let whole = read(image.size(), gadget::RETURNS.len()).as_deref() == Some(&gadget::RETURNS);
+        let stack = read(image.size() + 2 * PAGE, 1).is_some();
+        if whole && stack { Seen::Same } else { Seen::Nothing }
+    }
+
+    /// The image that lies at `base`.
+    fn found(&self, base: u64, image: &Image, mappings: &[maps::Mapping]) -> Mapped {
+        let pid = self.pid();
+        let inside =
+            |m: &&maps::Mapping| m.executable && m.range.start.checked_sub(m.offset) == Some(base);
+        let file = mappings.iter().find(inside).and_then(|m| {
+            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", m.range.start, m.range.end);
+            OpenOptions::new().read(true).write(true).open(link).ok()
+        });
+        Mapped {
+            pid,
+            base,
+            image: image.size(),
+            parts: image.parts().to_vec(),
+            symbols: image.symbols().clone(),
+            file,
+        }
+    }
+}
+
+/// What lies somewhere.
+enum Seen {
+    /// The image that was looked for.
+    Same,
+    /// Another one.
+    Other,
+    /// No image, or not a whole one.
+    Nothing,
 }
 
 impl Remote<'_, '_> {
@@ -158,14 +283,14 @@ impl Remote<'_, '_> {
         let path = proc::path(pid, self.tid(), &format!("fd/{descriptor}"));
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(Error::own("opening the process's memory file"))?;
-        let base = self.reserve(whole(image.size()))?;
+        let base = self.reserve(descriptor, whole(image.size()))?;
         let mapped = Mapped {
             pid,
             base,
             image: image.size(),
             parts: image.parts().to_vec(),
             symbols: image.symbols().clone(),
-            file,
+            file: Some(file),
         };
         let filled = self.fill(image, &mapped, descriptor);
         if filled.is_err() {
@@ -174,10 +299,15 @@ impl Remote<'_, '_> {
         filled.map(|()| mapped)
     }
 
-    /// Takes a range of addresses near the program that can do nothing yet.
-    fn reserve(&mut self, size: u64) -> Result<u64, Error> {
+    /// Takes a range of addresses near the program that can do nothing yet. It is the file's from
+    /// the first moment on, so that it is found if this process is killed; what one that was killed
+    /// has left is taken away.
+    fn reserve(&mut self, descriptor: u64, size: u64) -> Result<u64, Error> {
         let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
         let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
+        for range in unfinished(&mappings, size) {
+            self.unmap_range(&range)?;
+        }
         let heap = Stat::read(pid, tid).map_or(0, |stat| stat.heap);
         let auxiliary = Auxiliary::read(pid, tid).map_err(Error::own("reading the vector"))?;
         let entry = auxiliary.get(libc::AT_ENTRY).ok_or(Error::NoRoom)?;
@@ -187,7 +317,8 @@ impl Remote<'_, '_> {
         let same = mappings[..at].iter().rev().take_while(|m| m.name == *name).count();
         let program = mappings[at - same].range.start;
         for place in maps::places(&mappings, program, heap, size) {
-            let found = self.map_at(place, size, libc::PROT_NONE, Source::Nothing { new: true })?;
+            let source = Source::File { descriptor, offset: 0, place: Place::New };
+            let found = self.map_at(place, size, libc::PROT_NONE, source)?;
             match found {
                 Ok(address) if address == place => return Ok(place),
                 // A kernel before 4.17, which takes the address as a wish.
@@ -205,7 +336,8 @@ impl Remote<'_, '_> {
         let code = bytes.len() as u64..bytes.len() as u64 + PAGE;
         bytes.extend(gadget::RETURNS);
         bytes.resize(code.end as usize, 0xcc);
-        let written = mapped.file.write_all_at(&bytes, 0);
+        let file = mapped.file.as_ref().ok_or(Error::NoRoom)?;
+        let written = file.write_all_at(&bytes, 0);
         written.map_err(Error::own("writing the image"))?;
         let returns = Part { range: code, rights: Rights::Execute };
         for part in image.parts().iter().chain([&returns]) {
@@ -216,11 +348,12 @@ impl Remote<'_, '_> {
                 // Shared: what is written into the file is what is executed.
                 Rights::Execute => (libc::PROT_READ | libc::PROT_EXEC, true),
             };
-            let source = Source::File { descriptor, offset: part.range.start, shared };
+            let place = if shared { Place::Shared } else { Place::Own };
+            let source = Source::File { descriptor, offset: part.range.start, place };
             self.map_at(at, length, rights, source)?.map_err(Error::remote("mmap"))?;
         }
         let (stack, rights) = (mapped.stack_end() - STACK, libc::PROT_READ | libc::PROT_WRITE);
-        let done = self.map_at(stack, STACK, rights, Source::Nothing { new: false })?;
+        let done = self.map_at(stack, STACK, rights, Source::Nothing)?;
         done.map(drop).map_err(Error::remote("mmap"))
     }
 
@@ -233,13 +366,16 @@ impl Remote<'_, '_> {
         source: Source,
     ) -> Result<Result<u64, i32>, Error> {
         let (flags, descriptor, offset) = match source {
-            Source::Nothing { new } => {
-                let fixed = if new { libc::MAP_FIXED_NOREPLACE } else { libc::MAP_FIXED };
-                (fixed | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, u64::MAX, 0)
+            Source::Nothing => {
+                (libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, u64::MAX, 0)
             }
-            Source::File { descriptor, offset, shared } => {
-                let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
-                (kind | libc::MAP_FIXED, descriptor, offset)
+            Source::File { descriptor, offset, place } => {
+                let kind = match place {
+                    Place::New => libc::MAP_FIXED_NOREPLACE | libc::MAP_PRIVATE,
+                    Place::Own => libc::MAP_FIXED | libc::MAP_PRIVATE,
+                    Place::Shared => libc::MAP_FIXED | libc::MAP_SHARED,
+                };
+                (kind, descriptor, offset)
             }
         };
         let arguments = [at, length, rights as u64, flags as u64, descriptor, offset];
@@ -247,10 +383,69 @@ impl Remote<'_, '_> {
     }
 }
 
-/// What is mapped.
+/// What is mapped, in the place of what is there.
 enum Source {
-    /// Memory of its own; if `new`, only where there is nothing.
-    Nothing { new: bool },
-    /// A part of a file, in the place of what is there.
-    File { descriptor: u64, offset: u64, shared: bool },
+    /// Memory of its own.
+    Nothing,
+    /// A part of a file.
+    File { descriptor: u64, offset: u64, place: Place },
+}
+
+/// How a part of a file is mapped.
+enum Place {
+    /// Only where there is nothing.
+    New,
+    /// What is written there is the process's own.
+    Own,
+    /// What is written there is written to the file.
+    Shared,
+}
+
+/// What images of this size were begun to be mapped to by somebody who was killed over it: ranges
+/// of one file whose end is what nobody can use yet, and nothing leads there.
+fn unfinished(mappings: &[maps::Mapping], size: u64) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
+        let all = first.range.start..first.range.start + size;
+        let inside = mappings.iter().filter(|m| all.contains(&m.range.start));
+        let (mut end, mut usable) = (all.start, true);
+        for mapping in inside.filter(|m| m.file == first.file) {
+            end = if mapping.range.start == end { mapping.range.end } else { u64::MAX };
+            usable = mapping.usable;
+        }
+        if end == all.end && !usable {
+            found.push(all);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NAME_IN_MAPS, unfinished};
+    use crate::maps::Mapping;
+    use std::slice;
+
+    #[test]
+    fn what_is_half_mapped() {
+        let name = NAME_IN_MAPS.to_owned();
+        let map = |range: std::ops::Range<u64>, file, usable| Mapping {
+            executable: false,
+            offset: range.start - 0x1000,
+            range,
+            name: name.clone(),
+            file: (1, file),
+            usable,
+        };
+        let (only, all) = (map(0x1000..0x9000, 7, false), 0x1000..0x9000);
+        assert_eq!(unfinished(slice::from_ref(&only), 0x8000), slice::from_ref(&all));
+        assert!(unfinished(slice::from_ref(&only), 0x4000).is_empty(), "of another size");
+        let begun = [map(0x1000..0x3000, 7, true), map(0x3000..0x9000, 7, false)];
+        assert_eq!(unfinished(&begun, 0x8000), slice::from_ref(&all));
+        let whole = [map(0x1000..0x3000, 7, true), map(0x3000..0x4000, 7, false)];
+        assert!(unfinished(&whole, 0x8000).is_empty(), "the stack is there");
+        assert!(unfinished(&[map(0x1000..0x9000, 7, true)], 0x8000).is_empty(), "in use");
+        let other = [map(0x1000..0x3000, 7, true), map(0x3000..0x9000, 8, false)];
+        assert!(unfinished(&other, 0x8000).is_empty(), "of another file");
+    }
 }

@@ -11,8 +11,14 @@ use std::{fs, io};
 pub(crate) struct Mapping {
     pub(crate) range: Range<u64>,
     pub(crate) executable: bool,
+    /// Where in its file it begins.
+    pub(crate) offset: u64,
     /// Path, `[stack]` and the like, or nothing.
     pub(crate) name: String,
+    /// Device and inode of its file.
+    pub(crate) file: (u64, u64),
+    /// Whether it can be read, written or executed.
+    pub(crate) usable: bool,
 }
 
 /// All mappings, ascending.
@@ -22,9 +28,11 @@ pub(crate) fn read(pid: Tid, tid: Tid) -> io::Result<Vec<Mapping>> {
 }
 
 fn parse(line: &[u8]) -> Option<Mapping> {
-    let sys::mappings::Mapping { range, executable, path, .. } =
-        sys::mappings::Mapping::parse(line)?;
-    Some(Mapping { range, executable, name: String::from_utf8_lossy(path).into_owned() })
+    let mapping = sys::mappings::Mapping::parse(line)?;
+    let usable = mapping.readable || mapping.writable || mapping.executable;
+    let sys::mappings::Mapping { range, executable, offset, path, dev, ino, .. } = mapping;
+    let name = String::from_utf8_lossy(path).into_owned();
+    Some(Mapping { range, executable, offset, name, file: (dev, ino), usable })
 }
 
 /// Room that is left free on both sides of what is put into a gap.
@@ -79,7 +87,10 @@ mod tests {
         let one = |range: &std::ops::Range<u64>| Mapping {
             range: range.clone(),
             executable: false,
+            offset: 0,
             name: String::new(),
+            file: (0, 0),
+            usable: true,
         };
         ranges.iter().map(one).collect()
     }
@@ -90,6 +101,8 @@ mod tests {
         let found = parse(line).unwrap();
         assert_eq!((found.range, found.executable), (0x7ffc_0000..0x7ffd_0000, true));
         assert_eq!(found.name, "[stack]");
+        let found = parse(b"1000-2000 rw-p 00003000 08:01 77       /a file with  blanks").unwrap();
+        assert_eq!((found.name.as_str(), found.offset), ("/a file with  blanks", 0x3000));
         assert_eq!(parse(b"1000-2000 rw-p 00000000 00:00 0 /\xff").unwrap().name, "/\u{fffd}");
         assert_eq!(parse(b"nonsense"), None);
     }

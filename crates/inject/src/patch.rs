@@ -78,6 +78,14 @@ impl Stopped<'_> {
                 bytes.copy_from_slice(&patch.new);
             }
         }
+        // First: the copies do the same, whether or not this process lives to write.
+        for (index, to) in &moves {
+            let thread = &self.threads[*index];
+            let (mut registers, abort) = (thread.registers, self.outside_sequence(thread));
+            let inside = abort != arch::instruction(&registers);
+            arch::go_to(&mut registers, if inside { abort } else { *to });
+            self.threads[*index].set_registers(registers)?;
+        }
         for (done, place) in places.iter().enumerate() {
             if let Err(error) = self.write(place.start, &place.new) {
                 for place in places[..=done].iter().rev() {
@@ -86,13 +94,6 @@ impl Stopped<'_> {
                 }
                 return Err(error);
             }
-        }
-        for (index, to) in &moves {
-            let thread = &self.threads[*index];
-            let (mut registers, abort) = (thread.registers, self.outside_sequence(thread));
-            let inside = abort != arch::instruction(&registers);
-            arch::go_to(&mut registers, if inside { abort } else { *to });
-            self.threads[*index].set_registers(registers)?;
         }
         Ok(moves.len())
     }

@@ -10,6 +10,7 @@
 
 use crate::arch::{self, Registers, frame, gadget, restart};
 use crate::error::Error;
+use crate::left::{NOTE, Note, PAIR};
 use crate::maps;
 use crate::proc;
 use crate::ptrace::{self, Stop, Tid, Waited};
@@ -31,6 +32,8 @@ pub struct Remote<'s, 't> {
     saved: Saved,
     /// What was overwritten: address, bytes.
     overwritten: Vec<(u64, Vec<u8>)>,
+    /// The address of the note.
+    note: u64,
     /// The address of [`SCRATCH`] bytes.
     scratch: u64,
     /// The stack pointer with which the thread would put itself back.
@@ -74,13 +77,22 @@ impl<'t> Stopped<'t> {
         let vectors = ptrace::register_set(tid, frame::XSTATE);
         let vectors = vectors.map_err(Error::own("reading vector registers"))?;
         arch::go_to(&mut registers, self.outside_sequence(thread));
-        let place = self.place(frame::room(&vectors) as u64 + SCRATCH)?;
+        let note = self.place(NOTE + SCRATCH + frame::room(&vectors) as u64)?;
+        let left = self.note_at(note);
+        let place = note + NOTE;
         let again = restart::by_hand(&registers);
         let made = frame::build(place + SCRATCH, &again, mask, Some(&vectors));
+        let gadget = self.tracer.gadget();
+        let mut code = [0; gadget::CALL_AND_RETURN.len()];
+        self.read(gadget, &mut code)?;
+        if let Some(left) = left.filter(|_| code == gadget::CALL_AND_RETURN) {
+            code = left.code;
+        }
         let mut remote = Remote {
             victim,
             saved: Saved { registers, mask, vectors },
             overwritten: Vec::new(),
+            note,
             scratch: place,
             frame: made.stack,
             entered: false,
@@ -89,9 +101,16 @@ impl<'t> Stopped<'t> {
             born: None,
             stopped: self,
         };
-        remote.overwrite(place, &[0; SCRATCH as usize])?;
-        remote.overwrite(place + SCRATCH, &made.bytes)?;
-        remote.overwrite(remote.stopped.tracer.gadget(), &gadget::CALL_AND_RETURN)?;
+        // What a tracer that was killed has left was never the program's.
+        let is_ours = left.is_some();
+        remote.overwrite(note, &Note::bytes(&code), is_ours)?;
+        remote.overwrite(place, &[0; SCRATCH as usize], is_ours)?;
+        remote.overwrite(place + SCRATCH, &made.bytes, is_ours)?;
+        remote.overwritten.push((gadget, code.to_vec()));
+        remote.stopped.write(gadget, &gadget::CALL_AND_RETURN)?;
+        if let Some(pair) = left.and_then(|left| left.pair) {
+            remote.close_left(pair)?;
+        }
         Ok(remote)
     }
 
@@ -117,12 +136,25 @@ impl<'t> Stopped<'t> {
             }
             _ => false,
         };
-        // Otherwise, or if the first thread runs on a stack of its own making: what was never used.
+        // Otherwise, or if the first thread runs on a stack of its own making: what was never used,
+        // but by one like this who was killed.
         let unused = || {
+            if self.note_at(place).is_some() {
+                return true;
+            }
             let mut bytes = vec![1; size as usize];
             self.memory().read(place, &mut bytes).is_ok() && bytes.iter().all(|byte| *byte == 0)
         };
         if is_below || unused() { Ok(place) } else { Err(Error::Busy) }
+    }
+}
+
+impl Stopped<'_> {
+    /// What a tracer that was killed has left there.
+    fn note_at(&self, place: u64) -> Option<Note> {
+        let mut bytes = [0; NOTE as usize];
+        self.memory().read(place, &mut bytes).ok()?;
+        Note::parse(&bytes)
     }
 }
 
@@ -135,13 +167,20 @@ impl Remote<'_, '_> {
         &self.saved.registers
     }
 
-    /// Writes, remembering what was there.
-    fn overwrite(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes, remembering what was there: nothing, if that was ours.
+    fn overwrite(&mut self, at: u64, bytes: &[u8], is_ours: bool) -> Result<(), Error> {
         let mut old = vec![0; bytes.len()];
-        self.stopped.read(at, &mut old)?;
+        if !is_ours {
+            self.stopped.read(at, &mut old)?;
+        }
         // First noted: if the writing fails in the middle, everything is put back.
         self.overwritten.push((at, old));
         self.stopped.write(at, bytes)
+    }
+
+    /// Where two descriptors are written that are to be closed if this process is killed.
+    pub(crate) fn pair(&self) -> u64 {
+        self.note + PAIR
     }
 
     /// Writes a few bytes that a call can take a pointer to: the pointer.

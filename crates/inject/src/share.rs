@@ -47,7 +47,7 @@ impl Remote<'_, '_> {
     ///
     /// # Errors
     /// [`Error::Remote`] if the process may not (no sockets, no memory); [`Error::Own`] before
-    /// Linux 5.6; [`Error::Gone`].
+    /// Linux 5.6, and before 6.9 if its first thread has ended; [`Error::Gone`].
     ///
     /// # Context
     /// Five remote calls. As with [`Remote::map`], the process has descriptors more meanwhile.
@@ -69,9 +69,16 @@ impl Remote<'_, '_> {
         done.map(drop).map_err(Error::remote("munmap"))
     }
 
-    /// Gives the process a descriptor of a file: its number there.
-    fn send(&mut self, file: &File) -> Result<u64, Error> {
-        let pair = self.scratch(&[0; 8])?;
+    /// Gives the process a descriptor of a file, which programs that it executes do not inherit:
+    /// its number there. To be taken away with [`Remote::close`].
+    ///
+    /// # Errors
+    /// As [`Remote::map_shared`].
+    ///
+    /// # Context
+    /// Four remote calls. The process's other threads can see the descriptor.
+    pub fn send(&mut self, file: &File) -> Result<u64, Error> {
+        let pair = self.pair();
         let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
         let made = self.call(libc::SYS_socketpair, [libc::AF_UNIX as u64, kind, 0, pair, 0, 0])?;
         made.map_err(Error::remote("socketpair"))?;
@@ -82,12 +89,24 @@ impl Remote<'_, '_> {
         let received = self.pass(file, near, far);
         self.close(near)?;
         self.close(far)?;
+        self.stopped.write(pair, &[0; 8])?;
         received
+    }
+
+    /// Closes the sockets that one has left who was killed. What the process has opened under their
+    /// numbers since is left alone.
+    pub(crate) fn close_left(&mut self, pair: [u64; 2]) -> Result<(), Error> {
+        let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
+        let is_left = |end: &u64| take(pid, tid, *end).is_ok_and(|end| is_datagram(&end));
+        for end in pair.into_iter().filter(is_left) {
+            self.close(end)?;
+        }
+        self.stopped.write(self.pair(), &[0; 8])
     }
 
     /// Sends the descriptor from the end `near`, of which we take a copy, to the end `far`.
     fn pass(&mut self, file: &File, near: u64, far: u64) -> Result<u64, Error> {
-        let own = take(self.stopped.tracer.pid(), near);
+        let own = take(self.stopped.tracer.pid(), self.tid(), near);
         let own = own.map_err(Error::own("taking a descriptor of the process's"))?;
         send_descriptor(&own, file).map_err(Error::own("sending a descriptor"))?;
         let message = self.scratch_at(message)?;
@@ -99,26 +118,52 @@ impl Remote<'_, '_> {
         Ok(word & 0xffff_ffff)
     }
 
-    fn close(&mut self, descriptor: u64) -> Result<(), Error> {
+    /// Closes a descriptor of the process's.
+    ///
+    /// # Errors
+    /// [`Error::Remote`]; [`Error::Gone`].
+    pub fn close(&mut self, descriptor: u64) -> Result<(), Error> {
         let closed = self.call(libc::SYS_close, [descriptor, 0, 0, 0, 0, 0])?;
         closed.map(drop).map_err(Error::remote("close"))
     }
 }
 
-/// A copy of a descriptor of another process's.
+/// A copy of a descriptor that another process has, through the process or, where its first thread
+/// has ended (Linux 6.9), through `thread`.
 #[allow(unsafe_code, reason = "two system calls that the standard library does not have")]
-fn take(pid: i32, descriptor: u64) -> io::Result<OwnedFd> {
+fn take(pid: i32, thread: i32, descriptor: u64) -> io::Result<OwnedFd> {
+    /// `PIDFD_THREAD`.
+    const THREAD: i32 = libc::O_EXCL;
     let opened = |number: libc::c_long| {
         let number = i32::try_from(number).ok().filter(|number| *number >= 0);
         let number = number.ok_or_else(io::Error::last_os_error)?;
         // SAFETY: just opened, and nobody else's.
         Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(number) })
     };
-    // SAFETY: numbers only.
-    let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let process = process.as_raw_fd();
-    // SAFETY: numbers only.
-    opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
+    let through = |pid: i32, flags: i32| {
+        // SAFETY: numbers only.
+        let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })?;
+        let process = process.as_raw_fd();
+        // SAFETY: numbers only.
+        opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
+    };
+    through(pid, 0).or_else(|why| if thread == pid { Err(why) } else { through(thread, THREAD) })
+}
+
+/// Whether it is one end of a pair like ours: a local socket for datagrams that has no name.
+fn is_datagram(end: &OwnedFd) -> bool {
+    let option = |name| {
+        let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
+        let place = (&raw mut value).cast();
+        #[allow(unsafe_code, reason = "a system call that the standard library does not have")]
+        // SAFETY: the places live through the call, and have the size that is said.
+        let done = unsafe {
+            libc::getsockopt(end.as_raw_fd(), libc::SOL_SOCKET, name, place, &raw mut length)
+        };
+        (done == 0).then_some(value)
+    };
+    option(libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+        && option(libc::SO_TYPE) == Some(libc::SOCK_DGRAM)
 }
 
 /// Sends a descriptor over a socket, with one byte.

@@ -8,6 +8,7 @@
 //! traced only where it must not wake up, for it can be let go only with the end of all tracing.
 
 use crate::arch::{self, Registers, restart, rseq};
+use crate::aside::Aside;
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::proc::{self, Call};
@@ -29,6 +30,8 @@ pub struct Stopped<'t> {
     parents: HashSet<Tid>,
     /// Parents in `vfork` that are not traced.
     aside: Vec<Tid>,
+    /// Those that must not wake up.
+    kept: Option<Aside>,
     /// Whether no thread of the process runs.
     all: bool,
 }
@@ -76,6 +79,7 @@ impl<'t> Stopped<'t> {
             known: HashSet::new(),
             parents: HashSet::new(),
             aside: Vec::new(),
+            kept: None,
             all: false,
         }
     }
@@ -111,11 +115,12 @@ impl<'t> Stopped<'t> {
         Ok(())
     }
 
-    /// Stops those, too, that wait for the child of a `vfork`, or keeps them from running when the
-    /// child is done.
+    /// Keeps those from running, too, that wait for the child of a `vfork`, and stops what they may
+    /// have started before.
     pub(crate) fn gather_aside(&mut self) -> Result<(), Error> {
-        for tid in std::mem::take(&mut self.aside) {
-            self.known.remove(&tid);
+        let aside = std::mem::take(&mut self.aside);
+        if !aside.is_empty() {
+            self.kept = Some(Aside::keep(self.tracer.pid(), aside));
         }
         self.gather_new()
     }
@@ -196,6 +201,8 @@ impl<'t> Stopped<'t> {
     }
 
     fn release(&mut self) {
+        // First: while they are traced, their children's ends would disturb the others.
+        self.kept = None;
         let (first, parents) = (self.tracer.pid(), std::mem::take(&mut self.parents));
         self.threads.sort_by_key(|thread| thread.tid != first && !parents.contains(&thread.tid));
         for thread in self.threads.drain(..) {
@@ -215,7 +222,8 @@ impl<'t> Stopped<'t> {
     /// Threads that could not be stopped, as they wait in the kernel.
     #[must_use]
     pub fn waiting(&self) -> Vec<i32> {
-        [&self.aside, self.tracer.late()].concat()
+        let kept = self.kept.as_ref().map_or(&[][..], Aside::tids);
+        [&self.aside, kept, self.tracer.late()].concat()
     }
 
     /// Whether all threads stand, but those that wait in the kernel.
@@ -283,6 +291,11 @@ impl<'t> Stopped<'t> {
         let stand = self.threads.iter().map(|t| (t.tid, restart::next_instruction(&t.registers).0));
         let at = |tid| Call::read(pid, tid).map(|call| (tid, call.instruction));
         stand.chain(self.waiting().into_iter().filter_map(at)).collect()
+    }
+
+    /// The stack pointers of the threads that stand.
+    pub(crate) fn stacks(&self) -> impl Iterator<Item = u64> {
+        self.threads.iter().map(|thread| arch::stack(&thread.registers))
     }
 
     /// The stack pointer of the process's first thread, and whether it stands. `None` if it has

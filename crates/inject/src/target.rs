@@ -37,7 +37,15 @@ impl Target {
     /// # Context
     /// Reads files in /proc: tens of microseconds, and more with many threads.
     pub fn probe(pid: i32, force: Force) -> Result<Self, Refused> {
-        Self::look(pid, force, false).map_err(|why| Refused { pid, why })
+        /// Where the first thread has ended, the one that was looked at instead may, too.
+        const TRIES: usize = 20;
+        let mut tries = 0;
+        loop {
+            match Self::look(pid, force, false) {
+                Err(Refusal::Gone) if tries < TRIES && proc::threads(pid).is_ok() => tries += 1,
+                looked => return looked.map_err(|why| Refused { pid, why }),
+            }
+        }
     }
 
     /// As [`Target::probe`], for a process that this thread traces.
@@ -54,6 +62,8 @@ impl Target {
         let status = |tid: &Tid| Status::read(pid, *tid).ok().map(|status| (*tid, status));
         let mut living: Vec<_> = threads.iter().filter_map(status).collect();
         living.retain(|(_, status)| !status.has_ended());
+        // Others may come and go, and have lower numbers once those are given again.
+        living.sort_by_key(|(tid, _)| *tid != pid);
         let (first, status) = living.first().ok_or(Refusal::Ended)?;
         if Stat::read(pid, *first).map_err(|_| Refusal::Gone)?.is_kernel_thread() {
             return Err(Refusal::KernelThread);
@@ -111,7 +121,9 @@ impl Target {
 
     /// A thread whose files in /proc are there.
     pub(crate) fn living(&self) -> Tid {
-        self.living
+        let lives = |tid: &Tid| Status::read(self.pid, *tid).is_ok_and(|s| !s.has_ended());
+        let others = || proc::threads(self.pid).unwrap_or_default().into_iter().find(lives);
+        Some(self.living).filter(lives).or_else(others).unwrap_or(self.living)
     }
 
     /// Whether system calls may be answered by a filter.

@@ -13,6 +13,7 @@ use crate::ptrace::{self, Stop, Tid, Waited, options};
 use crate::refusal::{Refusal, Refused};
 use crate::target::Target;
 use std::fs;
+use std::io;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -116,6 +117,14 @@ impl Tracer {
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Reads memory of the process, whose threads run.
+    ///
+    /// # Errors
+    /// If not all of it is mapped.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.memory.read(address, bytes).map_err(Error::own("reading the process's memory"))
     }
 
     pub(crate) fn pid(&self) -> Tid {
@@ -236,7 +245,7 @@ impl Drop for Tracer {
 }
 
 /// Takes note of a thread that has come to stand, and sees to the system call that it is in.
-fn stand(tid: Tid, stop: Stop) -> std::io::Result<Registers> {
+pub(crate) fn stand(tid: Tid, stop: Stop) -> io::Result<Registers> {
     let mut registers = ptrace::registers(tid)?;
     // At once, so that it holds for a tracer that is killed. A call that job control has ended has
     // ended for good.
@@ -264,7 +273,7 @@ pub(crate) fn pass_on(tid: Tid, stop: Stop) {
 /// Whether a thread that was asked to stop will not soon: one that waits for a child that borrows
 /// its memory, and, after `deadline`, any that cannot be interrupted. All others come to it when
 /// they get a processor.
-fn cannot_stop(pid: Tid, tid: Tid, deadline: Instant) -> bool {
+pub(crate) fn cannot_stop(pid: Tid, tid: Tid, deadline: Instant) -> bool {
     is_uninterruptible(pid, tid) && (Instant::now() >= deadline || is_in_vfork(pid, tid))
 }
 
@@ -281,10 +290,20 @@ pub(crate) fn is_in_vfork(pid: Tid, tid: Tid) -> bool {
 /// The process's memory, and [`dead_code`] in it. While it executes another program there is
 /// neither for a moment: whoever has started a process comes here before that has ended.
 fn open(target: &Target) -> Result<(Memory, u64), Error> {
-    let deadline = Instant::now() + EXECUTES;
+    /// A thread that lives may have ended when its files are opened.
+    const TRIES: usize = 20;
+    let (deadline, mut tries) = (Instant::now() + EXECUTES, 0);
     loop {
-        let memory = Memory::open(target.pid(), target.living());
-        let memory = memory.map_err(Error::own("opening the process's memory"))?;
+        let memory = match Memory::open(target.pid(), target.living()) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                tries += 1;
+                if tries == TRIES {
+                    return Err(Error::Gone);
+                }
+                continue;
+            }
+            memory => memory.map_err(Error::own("opening the process's memory"))?,
+        };
         match dead_code(target, &memory) {
             Err(Error::Busy) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));

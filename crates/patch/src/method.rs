@@ -53,9 +53,10 @@ impl Detour {
         self.site
     }
 
-    /// Bytes displaced: 5 to 19, or all of a small function that branches into its own first bytes
-    /// and is moved as a whole (at most 512 bytes of relocated code; a call takes 29 bytes more
-    /// than the original, a branch at most 7).
+    /// Bytes displaced. No displaced instruction but the last is a call, so that whoever is below
+    /// one comes back behind them. 5 to 19, or all of a small function that branches into its own
+    /// first bytes and is moved as a whole (at most 512 bytes of relocated code; a call takes 29
+    /// bytes more than the original, a branch at most 7).
     pub fn window(&self) -> usize {
         self.original.len()
     }

@@ -4,7 +4,8 @@
 mod files;
 
 use files::each_function;
-use patch::{Method, Options};
+use iced_x86::{Decoder, DecoderOptions};
+use patch::{Detour, Method, Options};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,17 @@ struct Counts {
     loops: usize,
     flags_live: usize,
     rax_live: usize,
+}
+
+/// Whether no thread that is below a call of the displaced instructions comes back among them.
+fn calls_come_back_behind(detour: &Detour) -> bool {
+    let mut decoder = Decoder::with_ip(64, detour.original(), detour.site(), DecoderOptions::NONE);
+    let end = detour.site() + detour.window() as u64;
+    decoder.iter().all(|i| {
+        let near = i.is_call_near() || i.is_call_near_indirect();
+        let call = near || i.is_call_far() || i.is_call_far_indirect();
+        !call || i.next_ip() == end
+    })
 }
 
 fn survey(path: &Path, verbose: bool) -> Option<Counts> {
@@ -33,6 +45,7 @@ fn survey(path: &Path, verbose: bool) -> Option<Counts> {
                         let body = d.emit_body(at, &mut out).expect("the address is within reach");
                         assert_eq!(body.size as usize, out.len());
                         assert_eq!(body.relocated(plan.site), Some(0));
+                        assert!(calls_come_back_behind(d), "{address:x} {name}");
                     }
                     Method::Breakpoint(b) => {
                         *counts.breakpoints.entry(b.why().to_string()).or_default() += 1;
@@ -55,6 +68,8 @@ fn survey(path: &Path, verbose: bool) -> Option<Counts> {
                         println!("  {address:x}+{size} {name}: no return probe: {why}");
                     }
                 }
+                let back = plan.back.iter().flatten().filter_map(|back| back.detour.as_ref());
+                back.for_each(|d| assert!(calls_come_back_behind(d), "{address:x} {name}"));
                 counts.loops += usize::from(plan.loops);
                 counts.flags_live += usize::from(plan.live.flags);
                 counts.rax_live += usize::from(plan.live.rax);

@@ -26,7 +26,8 @@
 //!
 //! # Without a C library
 //! This crate needs an allocator and no `std`. The feature `std` (on by default) only hands it on
-//! to the crates that it stands on.
+//! to the crates that it stands on. Without it there is a fork child to be told of
+//! ([`Recorder::forked`]): in `uprobe::host::Host::forked`.
 #![no_std]
 #![deny(unsafe_code)]
 

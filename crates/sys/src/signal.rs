@@ -92,13 +92,22 @@ impl Action {
     /// What the kernel does by itself.
     pub const DEFAULT: Self = Self { handler: 0, flags: 0, restorer: 0, mask: Set::EMPTY };
 
+    /// The flag that says that there is a restorer; 0 where the kernel needs none.
+    pub const RESTORES: u64 = restorer::FLAG;
+
+    /// Address of a restorer of this crate's own.
+    #[must_use]
+    pub fn restorer() -> usize {
+        restorer::restorer as *const () as usize
+    }
+
     /// Runs `handler`, which returns through a restorer of this crate's own.
     #[must_use]
     pub fn new(handler: Handler, flags: u64, mask: Set) -> Self {
         Self {
             handler: handler as usize,
-            flags: flags | SA_SIGINFO | restorer::FLAG,
-            restorer: restorer::restorer as *const () as usize,
+            flags: flags | SA_SIGINFO | Self::RESTORES,
+            restorer: Self::restorer(),
             mask,
         }
     }

@@ -1,7 +1,8 @@
 //! Leads the branches of a function back to its own first byte past the probe there.
 
 use crate::near::LONGEST;
-use crate::sites::{PASSES_BY, Patching, Site, State};
+use crate::outside::waits_inside;
+use crate::sites::{PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::Stub;
 use crate::text::Text;
 use crate::trap_table::Meaning;
@@ -20,7 +21,8 @@ pub(crate) struct Probe<'a> {
     pub(crate) redirect: Redirect,
     /// Whether traps may be set.
     pub(crate) traps: bool,
-    pub(crate) patching: Patching,
+    /// None: somebody else writes.
+    pub(crate) patching: Option<Patching>,
     pub(crate) gaps: &'a [Range<u64>],
     pub(crate) text: &'a Text,
 }
@@ -57,7 +59,13 @@ pub(crate) fn redirect(
     Some(places)
 }
 
-fn site(probe: &Probe<'_>, original: &[u8], patch: Vec<u8>, stub: u64) -> Site {
+fn site(
+    probe: &Probe<'_>,
+    original: &[u8],
+    patch: Vec<u8>,
+    stub: u64,
+    moved: Box<[(u64, u64)]>,
+) -> Site {
     let (index, original) = (probe.index, original.to_vec());
     let (branch_targets, back) = Default::default();
     let stub = Some(stub);
@@ -68,15 +76,19 @@ fn site(probe: &Probe<'_>, original: &[u8], patch: Vec<u8>, stub: u64) -> Site {
         patch,
         stub,
         armed: false,
+        chosen: false,
+        stale: false,
         hidden: false,
         branch_targets,
+        moved,
         back,
     }
 }
 
 fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Option<Done> {
     let (at, original) = (detour.site(), detour.original());
-    if state.displaces(&(at..at + original.len() as u64), probe.new_from) {
+    let waits = probe.patching.is_none() && waits_inside(detour);
+    if waits || state.displaces(&(at..at + original.len() as u64), probe.new_from) {
         return None;
     }
     let emit = |to, out: &mut Vec<u8>| detour.emit_redirected(to, Some(&probe.redirect), out);
@@ -84,7 +96,7 @@ fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Opti
     let mut traps = Vec::new();
     let mut stubs = Vec::new();
     let mut target = start;
-    if probe.patching == Patching::Live {
+    if probe.patching == Some(Patching::Live) {
         traps.push((at, Meaning::GoOn(start)));
         for boundary in detour.boundaries() {
             let inner = at + u64::from(*boundary);
@@ -98,8 +110,9 @@ fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Opti
         }
     }
     let jump = patch::jump(at, target)?.to_vec();
+    let moved = moved(at, original, start, &body);
     stubs.push(Stub { start, end, site: at, prologue: None, body: Some((start, body)) });
-    Some(Done { at, site: site(probe, original, jump, start), stubs, traps })
+    Some(Done { at, site: site(probe, original, jump, start, moved), stubs, traps })
 }
 
 fn by_trap(state: &mut State, probe: &Probe<'_>, trap: &patch::Breakpoint) -> Option<Done> {
@@ -111,7 +124,7 @@ fn by_trap(state: &mut State, probe: &Probe<'_>, trap: &patch::Breakpoint) -> Op
     let (start, end, body) = write(state, &trap.reach(), at, emit)?;
     let stubs = vec![Stub { start, end, site: at, prologue: None, body: Some((start, body)) }];
     let traps = vec![(at, Meaning::GoOn(start))];
-    Some(Done { at, site: site(probe, original, vec![0xcc], start), stubs, traps })
+    Some(Done { at, site: site(probe, original, vec![0xcc], start, Box::default()), stubs, traps })
 }
 
 /// Writes what `emit` emits within `reach`: where it begins and ends, and how its addresses and the

@@ -6,10 +6,11 @@ use crate::breakpoint::Breakpoint;
 use crate::engine::{Config, Engine, SiteId};
 use crate::maps;
 use crate::near::LONGEST;
+use crate::outside::{self, Change};
 use crate::planning::plans;
 use crate::registered::ConsumerId;
 use crate::site_table::{self, Action as SiteAction};
-use crate::sites::{Patching, Site, State};
+use crate::sites::{Patching, Site, State, moved};
 use crate::slots::{self, SlotPolicy};
 use crate::stubs::{self, Stub};
 use crate::target::{Action, Target};
@@ -46,6 +47,15 @@ pub struct Armed {
     /// The function branches back to its first byte, and not every such branch could be led past
     /// the probe: where no return is waited for, they count as calls.
     pub counts_branches: bool,
+}
+
+/// What became of a batch whose changes somebody else writes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// For each target, in the order they were added.
+    pub armed: Vec<Result<Armed, Refusal>>,
+    /// What has to be written for those that are armed: all or nothing.
+    pub changes: Vec<Change>,
 }
 
 /// Sites to be armed together.
@@ -106,12 +116,31 @@ impl Batch<'_> {
     /// Arms everything, and says for each target, in the order they were added, what became of it.
     /// A target that is refused does not concern the others.
     pub fn commit(self, patching: Patching) -> Vec<Result<Armed, Refusal>> {
+        self.arm(Some(patching)).armed
+    }
+
+    /// Prepares everything, but writes no code of the program: says what has to be written. The
+    /// sites count as armed from now on, and the stubs are there. For whoever stops all threads
+    /// from outside; no signal handler is installed, and no breakpoint is set: where there is no
+    /// room for a jump, it is a [`Refusal::NeedsTrap`]. Only the last one of the instructions that
+    /// a jump displaces can be a call, so that no thread that is below it returns into the jump.
+    ///
+    /// A site that was removed ([`Engine::remove_outside`]) is armed again by the same change, if
+    /// the same is asked of it.
+    pub fn commit_outside(self) -> Prepared {
+        self.arm(None)
+    }
+
+    /// `patching`: none, if somebody else writes.
+    fn arm(self, patching: Option<Patching>) -> Prepared {
         let mappings = maps::read();
         let mut state = self.engine.lock();
         let stack = activation::first_stack().end;
         let gaps = maps::usable_gaps(&mappings, kernel::program_break(), stack);
         state.near.refresh(gaps.clone());
-        let text = Text::open();
+        // Whoever has the stubs sealed by the file needs it for them.
+        let writes = patching.is_some() || cfg!(feature = "std");
+        let text = if writes { Text::open() } else { Text::unopened() };
         let plans = plans(&state, &mappings, &self.targets, self.decisions, &self.rseq);
         let mut work = Work {
             config: self.config,
@@ -132,7 +161,9 @@ impl Batch<'_> {
         stubs::add(stubs.into_iter());
         if !state.near.seal(&text) || !state.trampolines.seal() {
             take_back(&ready);
-            return ready.iter().map(|_| Err(Refusal::NoRoom)).collect();
+            state.forget_chosen(&ready);
+            let armed = ready.iter().map(|_| Err(Refusal::NoRoom)).collect();
+            return Prepared { armed, changes: Vec::new() };
         }
         let sites: Vec<u64> =
             ready.iter().flatten().flat_map(|r| state.with_branches(r.site)).collect();
@@ -142,15 +173,35 @@ impl Batch<'_> {
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
             state.traps.set(*address, *meaning);
         }
-        let written = live::arm(&mut state, &sites, patching, &text);
+        state.forget_chosen(&ready);
+        let mut changes = Vec::new();
+        let written = match patching {
+            Some(patching) => live::arm(&mut state, &sites, patching, &text),
+            None => {
+                changes = outside::arm(&mut state, &sites);
+                Ok(())
+            }
+        };
         if written.is_err() {
             take_back(&ready);
         }
-        ready.drain(..).map(|r| r.and_then(|r| written.map(|()| r.armed))).collect()
+        let armed = ready.drain(..).map(|r| r.and_then(|r| written.map(|()| r.armed))).collect();
+        Prepared { armed, changes }
     }
 }
 
 impl State {
+    /// The batch is complete: what is to be armed of it is, or never will be.
+    fn forget_chosen(&mut self, ready: &[Result<Ready, Refusal>]) {
+        let sites: Vec<u64> =
+            ready.iter().flatten().flat_map(|r| self.with_branches(r.site)).collect();
+        for at in sites {
+            if let Some(site) = self.sites.get_mut(&at) {
+                site.chosen = false;
+            }
+        }
+    }
+
     /// A probe's site, and those of the branches that are led past it.
     fn with_branches(&self, site: u64) -> impl Iterator<Item = u64> {
         let back = self.sites.get(&site).map(|s| &*s.back).unwrap_or_default();
@@ -195,7 +246,8 @@ struct Work<'w> {
     state: &'w mut State,
     text: &'w Text,
     gaps: Vec<Range<u64>>,
-    patching: Patching,
+    /// None: somebody else writes.
+    patching: Option<Patching>,
     stubs: Vec<Stub>,
     /// The batch's first site's number, or a lower one.
     new_from: u32,
@@ -207,7 +259,7 @@ impl Work<'_> {
         target: &Target,
         (plan, near): (Box<Plan>, Option<Box<[u64]>>),
     ) -> Result<Ready, Refusal> {
-        if !target.traps && matches!(plan.method, patch::Method::Breakpoint(_)) {
+        if !self.may_trap(target) && matches!(plan.method, patch::Method::Breakpoint(_)) {
             return Err(Refusal::NeedsTrap);
         }
         let (action, entry_only) = self.action(target, &plan);
@@ -223,10 +275,16 @@ impl Work<'_> {
             counts_branches,
         };
         if let Some(old) = self.state.sites.get(&plan.site) {
-            let loops = site_table::site(old.index).loops();
-            let waits = entry_only.is_none() && waits_for_return(target, action);
-            let armed = armed(old.index, loops && !waits);
-            return self.again(target, &plan, action, armed);
+            let same_method = old.stub.is_some() == (method == Method::Detour);
+            let same = same_method && old.action == (action.code(), action.cell());
+            let site = site_table::site(old.index);
+            if same || old.armed || old.index >= self.new_from {
+                let waits = entry_only.is_none() && waits_for_return(target, action);
+                let armed = armed(old.index, site.loops() && !waits);
+                return self.again(target, &plan, action, armed);
+            }
+            // What is not armed any more makes way for something else.
+            consumer::remove_all(site);
         }
         let taken = plan.site..plan.site + plan.method.original().len() as u64;
         if self.state.displaces(&taken, self.new_from) {
@@ -242,10 +300,15 @@ impl Work<'_> {
                 self.breakpoint(&plan, breakpoint, index, action, near)?
             }
         };
-        let loops = plan.loops && !self.lead_past(&plan, index, target.traps && !waits, &mut traps);
+        let loops = plan.loops
+            && !self.lead_past(&plan, index, self.may_trap(target) && !waits, &mut traps);
         site.set_loops(loops);
         let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index, loops && !waits), consumer, traps })
+    }
+
+    fn may_trap(&self, target: &Target) -> bool {
+        target.traps && self.patching.is_some()
     }
 
     /// The action that the function allows, and why it is less than what was asked for.
@@ -299,25 +362,57 @@ impl Work<'_> {
         action: SiteAction,
         armed: Armed,
     ) -> Result<Ready, Refusal> {
-        let Some(old) = self.state.sites.get(&plan.site) else {
+        let Some(old) = self.state.sites.get_mut(&plan.site) else {
             return Err(Refusal::AlreadyProbed);
         };
+        let is_new = !old.armed && old.index < self.new_from && !old.chosen;
         let same_action = old.action == (action.code(), action.cell());
         let same_method = old.stub.is_some() == matches!(armed.method, Method::Detour);
         if !same_action || !same_method || (old.armed && action != SiteAction::Call) {
             return Err(Refusal::AlreadyProbed);
         }
-        let consumer =
-            add_consumer(site_table::site(old.index), target, armed.entry_only.is_some())?;
+        let index = old.index;
+        if is_new && !self.choose(plan.site, index) {
+            return Err(Refusal::AlreadyProbed);
+        }
+        let Some(old) = self.state.sites.get_mut(&plan.site) else {
+            return Err(Refusal::AlreadyProbed);
+        };
+        let site = site_table::site(old.index);
+        if core::mem::take(&mut old.stale) {
+            consumer::remove_all(site);
+        }
+        let consumer = add_consumer(site, target, armed.entry_only.is_some())?;
         let mut traps = Vec::new();
         for at in self.state.with_branches(plan.site) {
             let Some(site) = self.state.sites.get(&at) else { continue };
             let meaning = site.stub.map_or(Meaning::Hit(site.index), Meaning::GoOn);
-            if self.patching == Patching::Live || site.patch.len() == 1 {
+            if self.patching == Some(Patching::Live) || site.patch.len() == 1 {
                 traps.push((at, meaning));
             }
         }
         Ok(Ready { site: plan.site, armed, consumer, traps })
+    }
+
+    /// Notes that a site that was armed, and those of its branches, will be again. False: another
+    /// one has its bytes meanwhile.
+    fn choose(&mut self, site: u64, index: u32) -> bool {
+        let all: Vec<u64> = self.state.with_branches(site).collect();
+        let taken = |at: &u64| {
+            self.state.sites.get(at).is_some_and(|site| {
+                let bytes = *at..at + site.original.len() as u64;
+                self.state.others_displace(&bytes, self.new_from, Some(index))
+            })
+        };
+        if all.iter().any(taken) {
+            return false;
+        }
+        for at in all {
+            if let Some(site) = self.state.sites.get_mut(&at) {
+                site.chosen = true;
+            }
+        }
+        true
     }
 
     fn detour(
@@ -328,6 +423,9 @@ impl Work<'_> {
         action: SiteAction,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
+        if self.patching.is_none() && outside::waits_inside(detour) {
+            return Err(Refusal::SystemCall);
+        }
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);
         let mut prologue = prologue::emit(&mut code, at, index, action, &plan.live, plan.loops);
@@ -345,7 +443,7 @@ impl Work<'_> {
         site.set(action, plan.loops, prologue.skips_red_zone);
         let mut traps = Vec::new();
         let mut target = at;
-        if self.patching == Patching::Live {
+        if self.patching == Some(Patching::Live) {
             traps.push((plan.site, Meaning::GoOn(at)));
             for boundary in detour.boundaries() {
                 let original = plan.site + u64::from(*boundary);
@@ -371,6 +469,7 @@ impl Work<'_> {
         }
         let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
         let end = at + code.len() as u64;
+        let moved = moved(plan.site, detour.original(), body_at, &body);
         self.stubs.push(Stub {
             start: at,
             end,
@@ -389,8 +488,11 @@ impl Work<'_> {
                 patch: jump.to_vec(),
                 stub: Some(at),
                 armed: false,
+                chosen: false,
+                stale: false,
                 hidden: false,
                 branch_targets,
+                moved,
                 back: Box::default(),
             },
         );
@@ -445,8 +547,11 @@ impl Work<'_> {
                 patch: vec![0xcc],
                 stub: None,
                 armed: false,
+                chosen: false,
+                stale: false,
                 hidden: false,
                 branch_targets,
+                moved: Box::default(),
                 back: Box::default(),
             },
         );

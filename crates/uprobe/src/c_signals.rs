@@ -31,6 +31,19 @@ impl SignalAction {
     /// What the kernel does by itself.
     pub(crate) const DEFAULT: Self = Self::new(0, 0, 0);
 
+    /// What the kernel has.
+    #[cfg(not(feature = "std"))]
+    pub(crate) const fn of_kernel(action: &sys::signal::Action) -> Self {
+        let sys::signal::Action { handler, flags, restorer, mask } = *action;
+        Self { restorer, ..Self::new(handler, flags as i32, mask.0) }
+    }
+
+    /// The handler's way back, if it came with one.
+    #[cfg(not(feature = "std"))]
+    pub(crate) const fn restorer_or(&self, other: usize) -> usize {
+        if self.restorer == 0 { other } else { self.restorer }
+    }
+
     /// What is to be done; `mask` is blocked meanwhile.
     pub(crate) const fn new(handler: usize, flags: i32, mask: Mask) -> Self {
         Self { handler, mask: SignalSet { signals: mask, room: [0; 15] }, flags, restorer: 0 }

@@ -92,6 +92,20 @@ pub(crate) fn remove(site: &Site, id: ConsumerId) -> bool {
     true
 }
 
+/// Takes all of its consumers off a site.
+pub(crate) fn remove_all(site: &Site) {
+    let uses = USES.lock();
+    // SAFETY: null, or a list that is freed only by changes, and the lock is held.
+    let list = unsafe { site.consumers.load(Ordering::Relaxed).as_ref() };
+    // SAFETY: they are registered, as only holders of the lock remove them.
+    let ids = |list: &List| list.all.iter().map(|r| ConsumerId(unsafe { r.as_ref() }.id)).collect();
+    let ids: Vec<ConsumerId> = list.map(ids).unwrap_or_default();
+    drop(uses);
+    for id in ids {
+        remove(site, id);
+    }
+}
+
 /// Waits until no consumer that was removed before is running, and frees them. Not from a consumer.
 pub fn sync() {
     rcu::synchronize();

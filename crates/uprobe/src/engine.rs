@@ -1,6 +1,7 @@
 //! The engine of a process: sets it up, disarms sites, and says what is armed.
 
 use crate::looks::Looks;
+use crate::outside::{self, Change};
 use crate::sites::{LONGEST_WINDOW, PASSES_BY, Patching, Site, State};
 use crate::slots::SlotPolicy;
 use crate::text::Text;
@@ -57,6 +58,14 @@ unsafe fn stands(bytes: &[u8], at: u64) -> bool {
     })
 }
 
+impl State {
+    /// Where these sites are, as far as they are armed, and the branches that are led past them.
+    fn armed_of(&self, sites: &[SiteId]) -> Vec<u64> {
+        let wanted = |site: &Site| site.armed && sites.contains(&SiteId(site.index));
+        self.sites.iter().filter(|(_, s)| wanted(s)).map(|(at, _)| *at).collect()
+    }
+}
+
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
 impl Engine {
@@ -86,13 +95,31 @@ impl Engine {
     /// [`Refusal::NotWritable`], [`Refusal::NoSyncCore`]: sites may be armed still.
     pub fn remove(&self, sites: &[SiteId], patching: Patching) -> Result<(), Refusal> {
         let mut state = self.lock();
-        let wanted: Vec<u64> = state
-            .sites
-            .iter()
-            .filter(|(_, s)| s.armed && sites.contains(&SiteId(s.index)))
-            .map(|(at, _)| *at)
-            .collect();
+        let wanted = state.armed_of(sites);
         live::restore(&mut state, &wanted, patching, &Text::open())
+    }
+
+    /// Disarms sites where somebody else writes code: what has to be written for it, all or
+    /// nothing. They count as disarmed from now on. Until it is written, and where a thread has
+    /// come by before, hits go on as before.
+    ///
+    /// What was not written after all ([`Batch::commit_outside`](crate::Batch::commit_outside) has
+    /// the same promise) is taken back by arming the sites again, whose changes are then not
+    /// written either.
+    pub fn remove_outside(&self, sites: &[SiteId]) -> Vec<Change> {
+        let mut state = self.lock();
+        let wanted = state.armed_of(sites);
+        outside::restore(&mut state, &wanted)
+    }
+
+    /// Every thread asks [`Hooks::thread_start`] for another block at its next hit. What it has
+    /// begun to count until then goes into its old one, which has to stay mapped. No site is armed.
+    ///
+    /// # Context
+    /// No system call.
+    #[cfg(not(feature = "std"))]
+    pub fn renew_blocks(&self) {
+        crate::thread_state::renew();
     }
 
     /// Waits until no removed consumer is running, nor can any start.

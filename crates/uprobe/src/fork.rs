@@ -7,11 +7,11 @@
 //! block. Consumers, whose tables are the parent's, too, are told there that they cannot run.
 //!
 //! A program that forks by `_Fork` or by a system call of its own runs no handlers: its child
-//! counts into its parent's block.
+//! counts into its parent's block. In an image there are none of these handlers, and every child
+//! finds out by itself ([`crate::thread`]).
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::tls;
-use crate::lists::Pages;
 use crate::process::global;
 use crate::recorder::Hooks;
 use crate::thread::{self, SetupError};
@@ -55,12 +55,7 @@ unsafe extern "C" fn child() {
     // What the hooks call is no business of the program.
     set_busy(Busy::Own);
     tls::set::<{ tls::STATE }>(0);
-    // The parent goes on writing to its blocks: they are not given back, only forgotten.
-    for record in global.threads.iter() {
-        if record.try_adopt() {
-            thread::release(global, record, &mut Pages::none());
-        }
-    }
+    thread::forget_parents(global);
     if let Some(first) = own() {
         first.word.store(0, Ordering::Relaxed);
         let block = (global.hooks.thread_start)();

@@ -20,6 +20,23 @@
 //! patched, too, and lead past the probe. A probe that only counts entries never touches a return
 //! address.
 //!
+//! # In a process that is not yours
+//! Without the feature `std` the engine is part of an image that is put into a process from
+//! outside, and uses no C library and no thread-local storage. The image calls
+//! `percpu::host::supply`, then `host::supply`, then [`Engine::start`] (the items are in the
+//! documentation of builds with `--no-default-features`). Differences:
+//! - A thread is a control block. Where a C library gives one to another thread, that one goes on
+//!   in the block of cells; [`Hooks::thread_exit`](Hooks) is called only if the image can tell
+//!   (`percpu::tls::thread_has_ended`).
+//! - A fork child finds that it is one at its first hit, however it was made.
+//! - Entries only: no loader knows the image, so unwinders would not find the stubs that returns
+//!   come by. What asks for returns is told [`Armed::entry_only`].
+//! - [`Batch::commit_outside`] leaves the writing to whoever has stopped the process. Stubs come
+//!   from memory files: no memory is made executable that was writable (`PR_SET_MDWE` forbids it).
+//!
+//! Without the feature `plan` nothing is decided in the process: [`Batch::add_decided`] or
+//! [`Refusal::OtherCode`].
+//!
 //! # Examples
 //! ```
 //! use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -74,8 +91,9 @@
 //! Over the bare call, on a 2-core EPYC VM: an entry counted 0.6 to 0.8 ns; entry and return
 //! counted 8 ns; with a time and a histogram 26 ns, of which two time-stamp reads are 19; a
 //! consumer 13 ns, with all vector registers saved 41; a breakpoint 2.4 us. `cargo run --release -p
-//! trapline-uprobe --example probe_cost` prints them for your machine. Memory: 2 KiB a site at
-//! most, 4 KiB for 63 pending returns, 32 MiB of address space.
+//! trapline-uprobe --example probe_cost` prints them for your machine. In an image an entry counted
+//! costs the same (0.49 ns where both were measured). Memory: 2 KiB a site at most, 4 KiB for 63
+//! pending returns, 32 MiB of address space; in an image no returns, and 17 MiB.
 //!
 //! # When not
 //! * To probe another process: preload an object with this engine into it (`trapline`).
@@ -84,8 +102,8 @@
 //! * Shadow stacks (CET) forbid return probes.
 //!
 //! # Limits
-//! * x86-64 with glibc. 262,144 pending returns in a process, then calls are counted without a
-//!   time.
+//! * x86-64; with `std`, glibc. 131,072 control blocks in an image. 262,144 pending returns in a
+//!   process, then calls are counted without a time.
 //! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
 //!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.
@@ -103,10 +121,13 @@ mod c_signals;
 mod chunk;
 mod consumer;
 mod context;
+#[cfg(feature = "plan")]
+mod decided_here;
 mod descriptor;
 mod engine;
 mod fork;
-mod host;
+pub mod host;
+#[cfg(feature = "plan")]
 mod image;
 mod instance;
 mod kernel;
@@ -115,9 +136,13 @@ mod leaderless;
 mod lists;
 mod live;
 mod looks;
+mod mapping;
 mod maps;
 mod near;
+mod original;
+mod outside;
 mod own_code;
+mod planned;
 mod planning;
 mod process;
 mod prologue;
@@ -145,12 +170,13 @@ mod trap_table;
 mod unsettled;
 mod wipe_on_fork;
 
-pub use batch::{Armed, Batch, Method};
+pub use batch::{Armed, Batch, Method, Prepared};
 pub use consumer::{TooMany, sync};
 pub use context::Context;
 pub use engine::{Config, Engine, SiteId};
 pub use instance::original_return_address;
 pub use kernel::readable;
+pub use outside::Change;
 pub use own_code::{own_code, slowly};
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;

@@ -58,7 +58,7 @@ pub(crate) fn restore(
     write(&originals(state, sites), patching, text)?;
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
-            site.armed = false;
+            (site.armed, site.stale) = (false, true);
             state.traps.withdraw(*at);
         }
     }

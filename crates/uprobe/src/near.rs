@@ -1,66 +1,22 @@
 //! Executable memory near code: where stubs live.
 //!
 //! A jump reaches 2 GiB, so each neighbourhood has regions of its own. They are filled from the
-//! front and never given back: a thread may be asleep in a stub long after its site was disarmed. A
-//! fresh region is written like any memory and made executable when its first batch is complete;
-//! what later batches add to the rest of it is kept until they are complete, and then written at
-//! once through [`crate::text`]. No page is ever writable and executable at once.
-#![allow(unsafe_code)]
+//! front and never given back: a thread may be asleep in a stub long after its site was disarmed.
+//! How what is written to them becomes executable is a [`region`](Region)'s business. No page is
+//! ever writable and executable at once.
+
+mod region;
 
 use crate::text::Text;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::ptr;
-use sys::memory::{
-    self, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
-};
+use region::Region;
 
 const PAGE: u64 = 4096;
 /// Room for some hundreds of stubs.
 const REGION: u64 = 256 << 10;
 /// Longest code that one reservation holds.
 pub(crate) const LONGEST: u64 = 4096;
-const ALIGN: u64 = 16;
-
-#[derive(Debug)]
-struct Region {
-    range: Range<u64>,
-    next: u64,
-    executable: bool,
-    /// What is still to be written to an executable region: its last bytes up to `next`.
-    staged: Vec<u8>,
-}
-
-impl Region {
-    /// Appends code at `at`, behind all that there is.
-    fn put(&mut self, at: u64, code: &[u8]) {
-        let end = at + code.len() as u64;
-        let next = end.next_multiple_of(ALIGN);
-        if self.executable {
-            self.staged.extend_from_slice(code);
-            self.staged.resize(self.staged.len() + (next - end) as usize, 0);
-        } else {
-            let to = ptr::with_exposed_provenance_mut(at as usize);
-            // SAFETY: the bytes lie in a writable region of ours, behind everything that was handed
-            // out before.
-            unsafe { ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
-        }
-        self.next = next;
-    }
-
-    /// Writes what is to be written, and makes it executable. False: the system does not allow it.
-    fn seal(&mut self, text: &Text) -> bool {
-        if self.executable {
-            let staged = core::mem::take(&mut self.staged);
-            return staged.is_empty() || text.write(self.next - staged.len() as u64, &staged);
-        }
-        let at = ptr::with_exposed_provenance_mut(self.range.start as usize);
-        let len = (self.range.end - self.range.start) as usize;
-        // SAFETY: the whole region is ours.
-        self.executable = unsafe { memory::mprotect(at, len, PROT_READ | PROT_EXEC) }.is_ok();
-        self.executable
-    }
-}
 
 /// All regions.
 #[derive(Debug, Default)]
@@ -96,9 +52,8 @@ impl Near {
             // Not all: each costs a system call, and a gap that fails was taken by somebody just
             // now.
             for at in places.into_iter().take(16) {
-                if map_at(at, size) {
-                    let (range, staged) = (at..at + size, Vec::new());
-                    self.regions.push(Region { range, next: at, executable: false, staged });
+                if let Some(region) = Region::map(at, size) {
+                    self.regions.push(region);
                     self.take(at..at + size);
                     return Some(at);
                 }
@@ -151,22 +106,6 @@ fn place(gap: &Range<u64>, usable: &Range<u64>, size: u64, wanted: u64) -> Optio
     let low = (gap.start + PAGE).next_multiple_of(PAGE).max(usable.start);
     let high = (gap.end.checked_sub(PAGE)? / PAGE * PAGE).min(usable.end).checked_sub(size)?;
     (low <= high).then(|| (wanted / PAGE * PAGE).clamp(low, high))
-}
-
-/// Maps writable memory exactly there.
-pub(crate) fn map_at(at: u64, size: u64) -> bool {
-    let (both, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE);
-    // SAFETY: NOREPLACE takes nothing from anybody.
-    let Ok(got) = (unsafe { memory::mmap(at as usize, size as usize, both, flags, -1, 0) }) else {
-        return false;
-    };
-    if got.expose_provenance() == at as usize {
-        return true;
-    }
-    // Kernels before 4.17 take the address as a hint.
-    // SAFETY: the mapping was just made and is unused.
-    let _ = unsafe { memory::munmap(got, size as usize) };
-    false
 }
 
 #[cfg(test)]

@@ -8,11 +8,18 @@ use core::fmt;
 pub enum Refusal {
     /// The code itself forbids it.
     Code(patch::Refusal),
+    /// Nothing was decided for it elsewhere, or not for the bytes that are there, and nothing is
+    /// decided here (the feature `plan` is off).
+    OtherCode,
     /// The address range is not readable memory.
     Unreadable,
     /// It cannot take a jump, and must not take a breakpoint
     /// ([`Target::traps`](crate::Target::traps)).
     NeedsTrap,
+    /// A system call begins or ends among the bytes that a jump takes, and somebody else writes it
+    /// ([`Batch::commit_outside`](crate::Batch::commit_outside)): threads wait in system calls, and
+    /// one that runs a signal handler meanwhile would come back into the jump.
+    SystemCall,
     /// There is a probe already, of another kind.
     AlreadyProbed,
     /// No memory is free within 2 GiB of it, or the system gives none.
@@ -32,10 +39,15 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(why) => why.fmt(f),
+            Self::OtherCode => f.write_str("its code in memory is not that of its file"),
             Self::Unreadable => f.write_str("its code cannot be read"),
             Self::NeedsTrap => f.write_str(
                 "it needs a breakpoint, which would kill where signals \
                 are blocked",
+            ),
+            Self::SystemCall => f.write_str(
+                "a signal handler may come back to a system call in the bytes that a jump would \
+                take",
             ),
             Self::AlreadyProbed => f.write_str("probed already"),
             Self::NoRoom => f.write_str("no memory free within 2 GiB of it"),

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::registered::List;
-use crate::{maps, near};
+use crate::{mapping, maps};
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -119,7 +119,7 @@ pub(crate) fn reserve() -> bool {
     // Not its middle, which others may want, and not its ends, where the heap and mappings grow.
     let place = widest.map(|gap| (gap.start + (gap.end - gap.start) / 32).next_multiple_of(ALIGN));
     let step = u64::from(STEP) * size_of::<Site>() as u64;
-    if let Some(at) = place.filter(|at| near::map_at(*at, step)) {
+    if let Some(at) = place.filter(|at| mapping::map_at(*at, step)) {
         MAPPED.store(STEP, Ordering::Relaxed);
         // Release pairs with the Acquire above; the hit path runs after the patching that followed.
         SITES.store(ptr::with_exposed_provenance_mut(at as usize), Ordering::Release);
@@ -145,7 +145,7 @@ fn reach(index: u32) -> bool {
     }
     let bytes = |sites: u32| sites as usize * size_of::<Site>();
     let at = SITES.load(Ordering::Relaxed).addr() + bytes(mapped);
-    let done = near::map_at(at as u64, bytes(STEP) as u64);
+    let done = mapping::map_at(at as u64, bytes(STEP) as u64);
     if done {
         MAPPED.store(mapped + STEP, Ordering::Relaxed);
     }

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
+use patch::Body;
 
 /// How code may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +41,29 @@ pub(crate) struct Site {
     /// First byte of the stub, for a detour.
     pub(crate) stub: Option<u64>,
     pub(crate) armed: bool,
+    /// It will be, when the batch is complete that is being prepared.
+    pub(crate) chosen: bool,
+    /// It was armed, and is not any more: its consumers are those of then.
+    pub(crate) stale: bool,
     /// The program may have taken its memory away, or made it unreadable.
     pub(crate) hidden: bool,
     /// Where, by what was found, the program branches to in the probe's window; none, if nobody
     /// looked for it here.
+    #[cfg_attr(not(feature = "plan"), allow(dead_code, reason = "nobody looks for it"))]
     pub(crate) branch_targets: Option<Box<[u64]>>,
+    /// The displaced instructions of a detour, and where the copy of each is.
+    pub(crate) moved: Box<[(u64, u64)]>,
     /// Of the probe of a function that branches back to its first byte: where the branches are.
     /// They are sites of their own, with the same index, which count nothing.
     pub(crate) back: Box<[u64]>,
+}
+
+/// Where the displaced instructions are, which are `original` from `site` on, when `body` lies at
+/// `at`.
+pub(crate) fn moved(site: u64, original: &[u8], at: u64, body: &Body) -> Box<[(u64, u64)]> {
+    let window = site..site + original.len() as u64;
+    let inside = body.steps.iter().filter(|step| step.start && window.contains(&step.original));
+    inside.map(|step| (step.original, at + u64::from(step.offset))).collect()
 }
 
 /// [`Site::action`] of a branch that is led past a probe.
@@ -56,10 +72,21 @@ pub(crate) const PASSES_BY: (u32, u32) = (u32::MAX, 0);
 impl State {
     /// Whether a site that is armed, or is about to be, displaces some of these bytes.
     pub(crate) fn displaces(&self, bytes: &Range<u64>, new_from: u32) -> bool {
+        self.others_displace(bytes, new_from, None)
+    }
+
+    /// As [`State::displaces`], but for the sites with number `own`.
+    pub(crate) fn others_displace(
+        &self,
+        bytes: &Range<u64>,
+        new_from: u32,
+        own: Option<u32>,
+    ) -> bool {
         // Functions that are moved as a whole are the longest.
         let near = self.sites.range(bytes.start.saturating_sub(LONGEST_WINDOW)..bytes.end);
         let taken = |(at, site): (&u64, &Site)| at + site.original.len() as u64 > bytes.start;
-        near.filter(|(_, s)| s.armed || s.index >= new_from).any(taken)
+        let others = near.filter(|(_, s)| Some(s.index) != own);
+        others.filter(|(_, s)| s.armed || s.chosen || s.index >= new_from).any(taken)
     }
 }
 

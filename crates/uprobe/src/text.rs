@@ -27,6 +27,11 @@ impl Text {
         Self { memory: Descriptor::open_own(of_thread, of_process, O_WRONLY) }
     }
 
+    /// Where code is written by somebody else: only what has to be, if anything, is written here.
+    pub(crate) fn unopened() -> Self {
+        Self { memory: None }
+    }
+
     /// Writes `bytes` at `at`, mapped code. False: the system does not allow it, nothing was
     /// written.
     pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> bool {

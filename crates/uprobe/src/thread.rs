@@ -9,6 +9,11 @@
 //! states back. In a fork child the surviving thread keeps its states and pending instances and
 //! gets a new block, and the states of the others are given back.
 //!
+//! In an image (without the feature `std`) nobody tells of the end of a thread or of a fork. States
+//! belong to control blocks, and the next thread on one goes on with them. In a fork child the
+//! words that lead to states are wiped: its thread finds at its first hit that it is a copy, gives
+//! all states back, and begins as a new thread does.
+//!
 //! What a state is, and its critical sections: [`crate::thread_state`].
 #![allow(unsafe_code)]
 
@@ -21,9 +26,10 @@ use crate::process::{GLOBAL, Global, global, has_returns};
 use crate::recorder::{self, Hooks};
 use crate::signals::stack;
 use crate::thread_state::{
-    Busy, Critical, State, address, at, busy, idle, own, own_state, publish, set_busy, states,
+    Busy, Critical, State, address, at, busy, forget_if_renewed, idle, is_stale, note_renewal, own,
+    own_state, publish, renewals, set_busy, states,
 };
-use crate::{activation, chunk, kernel, lists, sealed, site_table, wipe_on_fork};
+use crate::{activation, chunk, host, kernel, lists, sealed, site_table, wipe_on_fork};
 use core::sync::atomic::Ordering;
 use percpu::{Record, Registry};
 
@@ -55,6 +61,9 @@ impl core::error::Error for SetupError {}
 pub(crate) fn start(hooks: Hooks) -> Result<bool, SetupError> {
     if GLOBAL.get().is_some() {
         return Ok(false);
+    }
+    if !tls::prepare() {
+        return Err(SetupError::OutOfMemory);
     }
     percpu::init();
     vector::init();
@@ -140,11 +149,16 @@ fn enter_slowly() -> Option<&'static State> {
         Busy::Forking => return idle(),
         _ => return None,
     }
-    if let Some(state) = idle() {
+    // First: a thread on a control block of an earlier one has that one's states, and may not know
+    // it yet.
+    let global = global().filter(|_| tls::prepare())?;
+    let renewals = renewals();
+    let stale = own().is_some_and(is_stale);
+    if let Some(state) = idle().filter(|_| !stale) {
         publish(state);
+        forget_if_renewed(renewals);
         return Some(state);
     }
-    let global = global()?;
     let mask = kernel::block_signals();
     set_busy(Busy::Own);
     let critical = tls::get::<{ tls::STATE }>();
@@ -153,7 +167,8 @@ fn enter_slowly() -> Option<&'static State> {
     // Code of others from here on: libc, the hooks.
     with_all_vectors_elsewhere(&mut || {
         made = match own() {
-            None => first(global),
+            None => first(global, renewals),
+            Some(first) if stale => renewed(global, first, renewals),
             Some(first) => another(global, first),
         }
     });
@@ -169,8 +184,25 @@ fn enter_slowly() -> Option<&'static State> {
         }
         None => set_busy(Busy::NoBlock),
     }
+    forget_if_renewed(renewals);
     kernel::restore_signals(mask);
     made
+}
+
+/// The thread's state, with a new block.
+fn renewed(
+    global: &'static Global,
+    first: &'static State,
+    renewals: u32,
+) -> Option<&'static State> {
+    note_renewal(first, renewals);
+    let block = (global.hooks.thread_start)();
+    if block.is_null() {
+        return None;
+    }
+    states().for_each(|state| state.block.store(block.expose_provenance(), Ordering::Relaxed));
+    first.word.store(0, Ordering::Relaxed);
+    idle().or_else(|| another(global, first))
 }
 
 fn another(global: &'static Global, first: &'static State) -> Option<&'static State> {
@@ -184,11 +216,14 @@ fn another(global: &'static Global, first: &'static State) -> Option<&'static St
     Some(state)
 }
 
-fn first(global: &'static Global) -> Option<&'static State> {
+fn first(global: &'static Global, renewals: u32) -> Option<&'static State> {
     // The hit may be of a function of the C library that starts the thread.
     if !sealed::is_sealed() {
         percpu::rseq::check_thread();
         reap_exited_threads(global);
+    }
+    if !host::SEES && wipe_on_fork::is_copy() {
+        find_fork(global);
     }
     let block = (global.hooks.thread_start)();
     if block.is_null() {
@@ -203,6 +238,7 @@ fn first(global: &'static Global) -> Option<&'static State> {
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
     state.word.store(0, Ordering::Relaxed);
+    note_renewal(state, renewals);
     let is_first = !sealed::is_sealed() && kernel::thread_id() == kernel::process_id();
     activation::note_stack(state, &if is_first { activation::first_stack() } else { 0..0 });
     tls::set::<{ tls::OWN }>(address(state));
@@ -212,6 +248,11 @@ fn first(global: &'static Global) -> Option<&'static State> {
 /// Runs at thread exit; see the module.
 extern "C" fn leave() {
     let Some(state) = own() else { return };
+    if !host::SEES {
+        // Another thread has the words already, and says so.
+        leave_now(state);
+        return set_busy(Busy::No);
+    }
     if sealed::is_sealed() {
         return leave_now(state);
     }
@@ -305,12 +346,39 @@ fn reap_exited_threads(global: &'static Global) {
     }
 }
 
+/// In a fork child, whose threads may come here at once: the first of them settles what the child
+/// has of its parent, and the others wait.
+#[cold]
+fn find_fork(global: &Global) {
+    // Beside those of signals, by their numbers.
+    const FORK: wipe_on_fork::Lock = wipe_on_fork::Lock::new(0);
+    FORK.with(|| {
+        if wipe_on_fork::is_copy() {
+            forget_parents(global);
+            host::forked();
+            wipe_on_fork::own_memory();
+        }
+    });
+}
+
+/// In a fork child: gives back the states of threads that only the parent has. The parent goes on
+/// writing to their blocks: those are not given back, only forgotten. Any number of threads may do
+/// so at once.
+pub(crate) fn forget_parents(global: &Global) {
+    for record in global.threads.iter() {
+        if record.try_adopt() {
+            release(global, record, &mut Pages::none());
+        }
+    }
+}
+
 /// Gives back a state whose thread is gone.
-pub(crate) fn release(global: &Global, state: &State, pages: &mut Pages) {
+fn release(global: &Global, state: &State, pages: &mut Pages) {
     chunk::give_back(&global.pool, state, pages);
     state.block.store(0, Ordering::Relaxed);
     state.next.store(0, Ordering::Relaxed);
     state.critical.store(0, Ordering::Relaxed);
+    state.consuming.store(0, Ordering::Relaxed);
     state.patience.store(0, Ordering::Relaxed);
     state.leaving.store(0, Ordering::Relaxed);
     // SAFETY: every state is the value of a record, which lives for ever, and a record begins with

@@ -11,7 +11,8 @@
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::tls;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use crate::host;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence};
 
 /// What the hit path needs of a thread. Written by the thread and its signal handlers only; read by
 /// whoever takes it over when the thread is gone.
@@ -55,6 +56,9 @@ pub(crate) struct State {
     /// The stack when it began to leave: from the stack pointer to the thread's control block,
     /// which glibc puts above.
     pub(crate) stack: [AtomicU64; 2],
+    /// How many renewals there had been when the thread got its block; see [`is_stale`]. In the
+    /// first state only.
+    pub(crate) renewal: AtomicU32,
 }
 
 impl State {
@@ -86,7 +90,9 @@ pub(crate) enum Busy {
 #[inline]
 pub(crate) fn busy() -> Busy {
     match tls::get::<{ tls::BUSY }>() {
-        0 if tls::get::<{ tls::STATE }>() == 0 && tls::get::<{ tls::OWN }>() != 0 => Busy::Agent,
+        0 if tls::get::<{ tls::STATE }>() == 0 && own().is_some_and(|own| !is_stale(own)) => {
+            Busy::Agent
+        }
         0 => Busy::No,
         2 => Busy::Agent,
         3 => Busy::Own,
@@ -103,6 +109,55 @@ pub(crate) fn set_busy(busy: Busy) {
 #[inline]
 pub(crate) fn own() -> Option<&'static State> {
     at(tls::get::<{ tls::OWN }>())
+}
+
+/// How often all threads were told to ask for a new block.
+static RENEWALS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this thread, whose first state this is, has been told to ask for a new block since it
+/// got the one it has. Never where the engine sees what threads do.
+#[inline]
+pub(crate) fn is_stale(first: &State) -> bool {
+    // Relaxed: a thread that does not see it yet uses its old block a little longer.
+    !host::SEES && first.renewal.load(Ordering::Relaxed) != RENEWALS.load(Ordering::Relaxed)
+}
+
+/// How often that was: to be asked before a thread asks for a block.
+pub(crate) fn renewals() -> u32 {
+    RENEWALS.load(Ordering::Relaxed)
+}
+
+/// The thread, whose first state this is, asks for a block, or has asked after so many renewals.
+pub(crate) fn note_renewal(first: &State, renewals: u32) {
+    first.renewal.store(renewals, Ordering::Relaxed);
+}
+
+/// Forgets what this thread has just said of itself for its next hits, if all threads were told
+/// meanwhile to ask for a new block, by somebody who has not seen it: `renewals` is how often that
+/// was before it looked.
+pub(crate) fn forget_if_renewed(renewals: u32) {
+    if host::SEES {
+        return;
+    }
+    // In the single order with the count in `renew`: one of the two sees the other.
+    fence(Ordering::SeqCst);
+    if RENEWALS.load(Ordering::Relaxed) != renewals {
+        tls::set::<{ tls::STATE }>(0);
+        if tls::get::<{ tls::BUSY }>() == Busy::NoBlock as usize {
+            set_busy(Busy::No);
+        }
+    }
+}
+
+/// Tells all threads to ask for a new block at their next hit.
+#[cfg(not(feature = "std"))]
+pub(crate) fn renew() {
+    // SeqCst: see `forget_if_renewed`.
+    RENEWALS.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    for words in percpu::host::all_words() {
+        tls::forget_state(words, Busy::NoBlock as usize);
+    }
 }
 
 /// This thread's states.
@@ -201,7 +256,14 @@ impl Drop for Consuming {
         compiler_fence(Ordering::SeqCst);
         match self.before {
             Busy::Forking => set_busy(Busy::Forking),
-            _ => publish(self.state),
+            _ => {
+                publish(self.state);
+                compiler_fence(Ordering::SeqCst);
+                // Afterwards, or who tells all threads could come in between.
+                if !host::SEES && own().is_some_and(is_stale) {
+                    tls::set::<{ tls::STATE }>(0);
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! suitable address leads on to the stub.
 #![allow(unsafe_code)]
 
-use crate::near::map_at;
+use crate::mapping::map_at;
 use crate::text::Text;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::{vec, vec::Vec};

@@ -1,7 +1,7 @@
 //! Where the blocks' cells are, for this process.
 
 use crate::memory::{Access, Memory};
-use crate::spaces::Spaces;
+use crate::spaces::{Places, Spaces};
 use core::ptr::{self, NonNull};
 
 #[derive(Debug)]
@@ -28,6 +28,14 @@ impl Blocks {
     pub(crate) fn close(&self, index: usize) {
         if let Self::Spaces(spaces) = self {
             spaces.unmap(index);
+        }
+    }
+
+    /// As [`Spaces::vacate`].
+    pub(crate) fn vacate(&self) -> Places {
+        match self {
+            Self::Spaces(spaces) => spaces.vacate(),
+            _ => Places::default(),
         }
     }
 

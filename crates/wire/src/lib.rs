@@ -73,6 +73,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cell;
+pub mod image;
 
 mod block;
 mod blocks;
@@ -111,6 +112,7 @@ pub use owner::Owner;
 pub use process::Process;
 pub use request::{Patience, Request};
 pub use segment::{Files, NOT_FOLLOWED, Segment};
+pub use spaces::Places;
 pub use stacks::{GONE, NoStack, StackCell, StackCount, StackOwner, StackTable, StackTime};
 pub use view::View;
 

@@ -9,7 +9,7 @@ use crate::layout::{
 };
 use crate::loss::Loss;
 use crate::memory::{Access, Memory};
-use crate::spaces::Spaces;
+use crate::spaces::{Places, Spaces};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
@@ -170,25 +170,45 @@ impl Segment {
     /// # Errors
     /// As [`Segment::open`].
     pub fn attach(files: Files<'_>, region: impl FnOnce(usize) -> usize) -> Result<Self, Error> {
+        Self::attach_in(files, Places::default(), region)
+    }
+
+    /// [`Segment::attach`] in a process that has counted in another segment before, whose blocks
+    /// had these places.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach_in(
+        files: Files<'_>,
+        places: Places,
+        region: impl FnOnce(usize) -> usize,
+    ) -> Result<Self, Error> {
         let (layout, at) = layout_of(files)?;
         // First the depot, which grows in its place as blocks do, then they.
         let depot_bytes = layout.shape.stacks.map_or(0, |stacks| stacks.depot_bytes);
-        let depot = region(depot_bytes + layout.shape.blocks * layout.block_bytes);
-        let base = depot + depot_bytes;
-        let mut this =
-            Self::map(files, (layout, at), Access::Read, Extent::Used { depot }, Blocks::Unmapped)?;
+        let bytes = depot_bytes + layout.shape.blocks * layout.block_bytes;
+        let places = places.or(|| region(bytes));
+        let extent = Extent::Used { depot: places.base() };
+        let mut this = Self::map(files, (layout, at), Access::Read, extent, Blocks::Unmapped)?;
         let from = this.counters_at + layout.blocks as u64;
         // Never unmapped: all blocks come from it.
         let anchor =
             ManuallyDrop::new(Memory::map(files.counters, from, PAGE, PAGE, Access::Write)?);
-        let anchor = anchor.pointer(0, PAGE).ok_or(Error::Corrupt("no first block"))?;
-        this.blocks = Blocks::Spaces(Spaces::new(
-            anchor.as_ptr(),
-            base,
-            layout.block_bytes,
-            layout.shape.blocks,
-        ));
+        let anchor = anchor.pointer(0, PAGE).ok_or(Error::Corrupt("no first block"))?.as_ptr();
+        let (block_bytes, blocks) = (layout.block_bytes, layout.shape.blocks);
+        let spaces = Spaces::new(anchor, places, depot_bytes, block_bytes, blocks);
+        this.blocks = Blocks::Spaces(spaces);
         Ok(this)
+    }
+
+    /// Ends counting in this process: all blocks are taken out of it. Threads may still write to
+    /// where they were, which harms nobody; [`Segment::attach_in`] uses the places again. Nothing
+    /// else of the segment is to be used afterwards.
+    ///
+    /// # Context
+    /// Allocates; a system call for each block. Signals are blocked.
+    pub fn vacate(&self) -> Places {
+        self.blocks.vacate()
     }
 
     /// Gives everything that anybody may touch its memory now, but for what grows: that gets it as

@@ -284,3 +284,64 @@ fn the_depot_grows_in_its_place() {
     assert_eq!(refused[0].load(Ordering::Relaxed), 1);
     assert!(both.theirs.reach_depot(BYTES) && mapped(BYTES));
 }
+
+/// One segment after the other, of blocks of different sizes, with a thread that goes on writing to
+/// where its block was in the last one: it finds memory, and nothing grows.
+#[test]
+fn segments_one_after_the_other_take_each_others_places() {
+    let mapped = || std::fs::read_to_string("/proc/self/maps").unwrap();
+    let in_region = |at: usize| {
+        let inside = |line: &&str| {
+            let start = line.split('-').next().and_then(|s| usize::from_str_radix(s, 16).ok());
+            start.is_some_and(|start| (at..at + (64 << 30)).contains(&start))
+        };
+        let size = |line: &str| {
+            let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            number(end) - number(start)
+        };
+        mapped().lines().filter(inside).map(size).sum::<usize>()
+    };
+    let base = region(256 << 30);
+    let (mut places, mut sizes) = (wire::Places::default(), Vec::new());
+    let mut before: Option<&AtomicU64> = None;
+    for round in 0..12_u64 {
+        let file = file();
+        let cell_bytes = [1 << 20, 64 << 10, 4 << 20][round as usize % 3];
+        let ours = Segment::create_in(Files::one(&file), Shape { cell_bytes, ..SHAPE }).unwrap();
+        let name = format!("round {round}");
+        let cell = ours.add_cell(cell::COUNT_BYTES).unwrap();
+        let theirs = Segment::attach_in(Files::one(&file), places, |_| base).unwrap();
+        let blocks: Vec<usize> =
+            (0..8).map(|n| theirs.take_block(Owner::current(), 100 + n).unwrap()).collect();
+        let word = |block: usize| {
+            let (cells, _) = theirs.cells(block).unwrap();
+            assert!((base..base + (64 << 30)).contains(&cells.as_ptr().addr()), "{name}");
+            // SAFETY: inside the block, aligned, and accessed by atomics only.
+            unsafe { &*cells.as_ptr().wrapping_add(cell as usize).cast::<AtomicU64>() }
+        };
+        for block in &blocks {
+            assert_eq!(word(*block).load(Ordering::Relaxed), 0, "{name}: a new block");
+            word(*block).fetch_add(round + 1, Ordering::Relaxed);
+        }
+        // As many functions as a block has pages for, and more: it grows where it is, though what
+        // is behind may be an earlier segment's place.
+        while ours.cells_len() < 3 * 4096 {
+            ours.add_cell(cell::COUNT_BYTES).unwrap();
+        }
+        assert!(theirs.extend_blocks(|block| blocks.contains(&block)), "{name}");
+        assert_eq!(word(blocks[7]).load(Ordering::Relaxed), round + 1, "{name}: after growing");
+        if let Some(before) = before {
+            before.fetch_add(0, Ordering::Relaxed);
+        }
+        before = Some(word(blocks[7]));
+        let counted = theirs.vacate();
+        before.unwrap().fetch_add(1, Ordering::Relaxed);
+        assert!(theirs.take_block(Owner::current(), 1).is_err(), "it was left");
+        drop(theirs);
+        places = counted;
+        sizes.push(in_region(base));
+    }
+    let last = &sizes[sizes.len() - 3..];
+    assert_eq!(&sizes[3..6], last, "{sizes:?}");
+}

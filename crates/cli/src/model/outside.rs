@@ -19,6 +19,35 @@ pub(crate) struct StillRunning {
     pub(crate) name: String,
 }
 
+/// A process with the image in it, which ran already when the tracing began, or was started so.
+/// Only entries are counted in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    pub(crate) process: u32,
+    /// What it was called then.
+    pub(crate) name: String,
+    /// Whether it was started by this command line.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) started: bool,
+    /// What became of it when the tracing was over.
+    pub(crate) after: After,
+    /// Why its probes stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+}
+
+/// What became of a process that ran already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum After {
+    /// Its code is as before, and it goes on.
+    Running,
+    /// It ended before, or executed another program.
+    Ended,
+    /// Its code could not be put back: the probes stay, and count for nobody.
+    Probed,
+}
+
 /// A function whose probe the program, or another tool, has written over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Overwritten {

@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::origin::Origin;
-use super::outside::{Inlined, NotFollowed, StillRunning};
+use super::outside::{After, Attached, Inlined, NotFollowed, StillRunning};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +59,23 @@ pub(crate) struct Report {
     /// Whether there was more debug information than was searched for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inlined_partly: bool,
+    /// With -p, processes that ran already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attached: Vec<Attached>,
+}
+
+impl Report {
+    /// Adds processes that ran already; those that go on are said to.
+    pub(crate) fn add_attached(&mut self, attached: Vec<Attached>) {
+        for one in attached.iter().filter(|one| one.after != After::Ended) {
+            let (process, name) = (one.process, one.name.clone());
+            if !self.still_running.iter().any(|known| known.process == process) {
+                self.still_running.push(StillRunning { process, name });
+            }
+        }
+        self.still_running.sort_by_key(|one| one.process);
+        self.attached = attached;
+    }
 }
 
 /// What the estimate of the overhead is made of: hits of one kind, or starts of processes, and what
@@ -101,6 +118,9 @@ pub(crate) struct SkippedRow {
 /// returned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
+    /// Which of the segment's functions it is: two objects may have the same name. Not in files.
+    #[serde(skip)]
+    pub(crate) index: usize,
     pub(crate) object: String,
     pub(crate) name: String,
     pub(crate) calls: u64,

@@ -44,6 +44,7 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
             .collect(),
         also_inlined: &report.also_inlined,
         inlined_partly: report.inlined_partly,
+        attached: &report.attached,
     };
     lines.extend(outside(others, verbose));
     let share = if report.elapsed_ns > 0 {

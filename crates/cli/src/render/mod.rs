@@ -15,6 +15,7 @@ mod tree;
 pub(crate) use compare::compare;
 pub(crate) use diff::diff;
 pub(crate) use footer::footer;
+pub(crate) use outside::attached;
 pub(crate) use table::{Look, table};
 pub(crate) use tree::tree;
 

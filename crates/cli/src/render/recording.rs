@@ -143,6 +143,7 @@ pub(crate) fn footer(recording: &Recording, verbose: bool) -> Vec<String> {
         overwritten: recording.overwritten.iter().map(|one| one.name.as_str()).collect(),
         also_inlined: &recording.also_inlined,
         inlined_partly: recording.inlined_partly,
+        attached: &[],
     };
     lines.extend(outside(others, verbose));
     let memory = header.memory;

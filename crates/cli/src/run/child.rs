@@ -8,26 +8,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
-/// Starts `command`. Streams, directory, environment and blocked signals are those that trapline
-/// was started with, but for the two variables that bring in the agent, which takes them out again.
-pub(crate) fn spawn(
-    program: &Path,
-    command: &[OsString],
-    agent: &Place,
-    segment: &Path,
-    blocked: libc::sigset_t,
-) -> anyhow::Result<Child> {
-    let mut preload = agent.path().as_os_str().to_owned();
-    if let Some(own) = std::env::var_os("LD_PRELOAD").filter(|own| !own.is_empty()) {
-        preload.push(":");
-        preload.push(own);
-    }
+/// `command`, to be started. Streams, directory, environment and blocked signals are those that
+/// trapline was started with.
+pub(super) fn command(program: &Path, command: &[OsString], blocked: libc::sigset_t) -> Command {
     let mut child = Command::new(program);
-    child
-        .arg0(&command[0])
-        .args(&command[1..])
-        .env("LD_PRELOAD", preload)
-        .env("TRAPLINE_SEGMENT", segment);
+    child.arg0(&command[0]).args(&command[1..]);
     let unblock = move || {
         // SAFETY: the set lives through the call, and no old set is asked for.
         unsafe {
@@ -37,11 +22,30 @@ pub(crate) fn spawn(
     };
     // SAFETY: the closure makes one call, which is safe after fork.
     unsafe { child.pre_exec(unblock) };
-    child.spawn().map_err(|error| {
-        let code =
-            if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
-        Failure::error(code, format!("{}: {error}", program.display()))
-    })
+    child
+}
+
+/// Starts a command, with the two variables that bring in the agent, which takes them out again.
+pub(crate) fn spawn(
+    program: &Path,
+    mut child: Command,
+    agent: &Place,
+    segment: &Path,
+) -> anyhow::Result<Child> {
+    let mut preload = agent.path().as_os_str().to_owned();
+    if let Some(own) = std::env::var_os("LD_PRELOAD").filter(|own| !own.is_empty()) {
+        preload.push(":");
+        preload.push(own);
+    }
+    child.env("LD_PRELOAD", preload).env("TRAPLINE_SEGMENT", segment);
+    child.spawn().map_err(|error| not_started(program, &error))
+}
+
+/// The program could not be executed.
+pub(super) fn not_started(program: &Path, error: &std::io::Error) -> anyhow::Error {
+    let code =
+        if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
+    Failure::error(code, format!("{}: {error}", program.display()))
 }
 
 /// The exit code that a shell would give: its own, or 128 + signal.

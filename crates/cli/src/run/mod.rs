@@ -1,17 +1,24 @@
-//! A run: the agent's file, the segment, the child, and what happens until it ends.
+//! A run: the agent's file, the segment, the child or the processes that ran already, and what
+//! happens until it ends.
 
 pub(crate) mod agent;
+pub(crate) mod attached;
+pub(crate) mod c_library;
 pub(crate) mod child;
 mod ended;
 pub(crate) mod events;
 mod files;
 mod handout;
+mod image;
+mod launched;
 mod leftovers;
 mod limits;
+pub(crate) mod loaded;
 mod opened;
 mod ours_alone;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod snapshot;
+mod subject;
 pub(crate) mod tables;
 mod tend;

@@ -1,9 +1,9 @@
-//! The file that a process has mapped and asks about.
+//! The file that a process has mapped.
 //!
 //! Its path serves where the process sees the same files as trapline does. Elsewhere, and where
 //! the file has another name or none by now, the kernel leads to it: through the process's root
-//! directory, the mapping itself (`/proc/PID/map_files`, for who may), or a descriptor that the
-//! process still has.
+//! directory, what it executes, the mapping itself (`map_files`, for who may), or a descriptor that
+//! the process still has.
 
 use crate::symbols::object::Object;
 use std::ffi::OsStr;
@@ -11,16 +11,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use wire::{Identity, Request};
+use wire::Identity;
 
 /// How memory files are called in lists of mappings.
 const MEMORY_FILE: &str = "memfd:";
 
-/// The object that a question is about. `None`: it cannot be read, or is no program of ours.
-pub(super) fn open(request: &Request) -> Option<Object> {
-    let asked = &request.object;
+/// What is asked about: a file that is mapped at `address` in the process, or thread, that has the
+/// folder `process` in /proc. `None`: it cannot be read, or is no program of ours.
+pub(super) fn open(process: &Path, asked: &Identity, address: u64) -> Option<Object> {
     let path = Path::new(OsStr::from_bytes(&asked.path));
-    let process = Path::new("/proc").join(request.pid.to_string());
     let usable = |opened: anyhow::Result<Result<Object, _>>| {
         opened.ok()?.ok().filter(|object| is_asked_for(object, asked))
     };
@@ -29,8 +28,9 @@ pub(super) fn open(request: &Request) -> Option<Object> {
     let inside = path.strip_prefix("/").unwrap_or(path);
     let mut object = by_path()
         .or_else(|| through(process.join("root").join(inside)))
-        .or_else(|| mapping(&process, request.address).and_then(through))
-        .or_else(|| descriptor(&process, asked).and_then(through))?;
+        .or_else(|| is_executed(process, asked).then(|| through(process.join("exe"))).flatten())
+        .or_else(|| mapping(process, address).and_then(through))
+        .or_else(|| descriptor(process, asked).and_then(through))?;
     // A memory file's name is what the program gave it.
     if let Some(name) = object.name().strip_prefix(MEMORY_FILE).map(str::to_string) {
         object.called(&name);
@@ -41,6 +41,12 @@ pub(super) fn open(request: &Request) -> Option<Object> {
 fn is_asked_for(object: &Object, asked: &Identity) -> bool {
     (object.device, object.inode) == (asked.dev, asked.ino)
         || (!asked.build_id.is_empty() && object.elf.build_id() == Some(&asked.build_id[..]))
+}
+
+/// Whether the process executes the file.
+fn is_executed(process: &Path, asked: &Identity) -> bool {
+    let executed = fs::metadata(process.join("exe"));
+    executed.is_ok_and(|file| (file.dev(), file.ino()) == (asked.dev, asked.ino))
 }
 
 /// The link to the file that is mapped at `address`.

@@ -7,6 +7,7 @@ use super::tend::tend;
 use crate::model::report::SkippedRow;
 use crate::out::say;
 use crate::resolve::Resolution;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wire::{Loss, Owner, Request};
@@ -93,7 +94,8 @@ impl Server {
         if let Some(known) = tables.segment.find_object(&request.object) {
             return Some(known);
         }
-        let Some(object) = opened::open(request) else {
+        let process = Path::new("/proc").join(request.pid.to_string());
+        let Some(object) = opened::open(&process, &request.object, request.address) else {
             self.state().unseen += 1;
             return None;
         };

@@ -1,25 +1,29 @@
 //! A run from its start to its end, whatever is done with what it counts.
 
-use super::agent::Place;
+use super::attached::Attached;
 use super::events::{Event, Events};
 use super::handout::Handout;
+use super::loaded::Objects;
 use super::server::Server;
+use super::subject::{End, Started, Subject};
 use super::tables::{Room, Tables};
-use super::{agent, child, limits};
+use super::{agent, attached, child, launched, limits};
 use crate::clock::Clock;
 use crate::exit::{FAILED, USAGE};
+use crate::model::outside;
 use crate::out::say;
 use crate::program::Program;
 use crate::resolve::Resolution;
 use crate::spec::Spec;
-use crate::symbols::libraries::{Environment, closure};
+use crate::symbols::libraries::{Environment, closure, wants_a_sanitizer};
+use crate::sys;
 use anyhow::Context;
 use std::ffi::OsString;
-use std::process::{Child, ExitStatus};
+use std::fs::File;
+use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use tempfile::TempPath;
 
 /// The code of a run without hits that was asked to have some.
 const NO_EVENTS: u8 = 1;
@@ -32,24 +36,18 @@ fn start(name: &str, f: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     )
 }
 
-/// A program that was started with the agent in it.
+/// Programs that are traced, and what they count.
 #[derive(Debug)]
 pub(crate) struct Session {
     shared: Arc<(Server, Tables)>,
     pub(crate) clock: Clock,
-    child: Child,
+    subject: Subject,
     events: Events,
-    /// How often an agent got the segment.
-    handed_out: Arc<AtomicU64>,
-    /// Programs that are executed during the run ask there for the segment.
-    _socket: TempPath,
-    /// Programs that are executed during the run load it, too.
-    _agent: Place,
 }
 
 /// What is done with the counters.
 pub(crate) trait Watch {
-    /// The tracing is over. Called once; how the program ended is there if it has.
+    /// The tracing is over. Called once; how the program that was started ended is there if it has.
     ///
     /// # Errors
     /// End the run with trapline's own code.
@@ -80,8 +78,11 @@ impl Session {
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         limits::check()?;
-        let specs = specs.iter().map(|text| Spec::parse(text)).collect();
         let program = Program::find(&command[0])?;
+        if !program.kind.preloads() || wants_a_sanitizer(&program.object) {
+            return Self::launch(specs, &program, command, room, prepare);
+        }
+        let specs = specs.iter().map(|text| Spec::parse(text)).collect();
         let file = program.file;
         let libraries = closure(&program.object, &Environment::current());
         agent::check_libraries(&file, &libraries)?;
@@ -92,26 +93,100 @@ impl Session {
             say(&format!("'{}': {why}; waiting for an object that is opened later", spec.text));
         }
         let place = agent::install()?;
+        let events = Events::watch();
+        let (shared, readable) = Self::serve(resolution, room, prepare)?;
+        let (handout, socket) = Handout::new()?;
+        let handing = Arc::clone(&shared);
+        let handed_out = Arc::new(AtomicU64::new(0));
+        let times = Arc::clone(&handed_out);
+        start("handout", move || handout.serve(&readable, handing.1.counters(), &times))?;
+        let clock = Clock::start();
+        let command = child::command(&file, command, events.before());
+        let child = child::spawn(&file, command, &place, &socket)?;
+        let subject =
+            Subject::Started(Started { child, handed_out, _socket: socket, _agent: place });
+        Ok(Self { shared, clock, subject, events })
+    }
+
+    /// As [`Session::start`], for a program that loads nothing, or not by glibc's loader: the image
+    /// is put into it before it runs. Only entries are counted.
+    fn launch(
+        specs: &[String],
+        program: &Program,
+        command: &[OsString],
+        room: &Room,
+        prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let room = room.for_entries();
+        let events = Events::watch();
+        let command = child::command(&program.file, command, events.before());
+        let waiting = launched::begin(&program.file, command, program.kind)?;
+        let mut objects = Objects::default();
+        objects.add(waiting.pid())?;
+        let resolution = attached::resolve(objects, specs)?;
+        let (shared, readable) = Self::serve(resolution, &room, prepare)?;
+        let clock = Clock::start();
+        let counters = shared.1.counters().try_clone().context("no descriptor is left")?;
+        let (child, mapped) = waiting.go([readable, counters])?;
+        // One that cannot be looked at any more has ended.
+        let inside = attached::probe(child.id().cast_signed(), true).ok();
+        let inside = inside.map(|target| Attached::launched(target, mapped));
+        let subject = Subject::Launched(child, inside);
+        Ok(Self { shared, clock, subject, events })
+    }
+
+    /// Makes a segment for what was found, and answers agents from now on. `prepare` gets it before
+    /// any of them sees it.
+    fn serve(
+        resolution: Resolution,
+        room: &Room,
+        prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Arc<(Server, Tables)>, File)> {
         let tables = Tables::create(&resolution, room)?;
         prepare(&tables)?;
         let server = Server::new(resolution, &tables);
         tables.check_budget()?;
         tables.keep()?;
         let shared = Arc::new((server, tables));
-        let events = Events::watch();
-        let (handout, socket) = Handout::new()?;
         let readable = shared.1.read_only()?;
-        // Before the program runs: where no thread can be had, there is nothing to undo. Nobody
-        // joins them: they end with the process.
         let serving = Arc::clone(&shared);
+        // Before any program runs: where no thread can be had, there is nothing to undo. Nobody
+        // joins it: it ends with the process.
         start("server", move || serving.0.serve(&serving.1))?;
-        let handing = Arc::clone(&shared);
-        let handed_out = Arc::new(AtomicU64::new(0));
-        let times = Arc::clone(&handed_out);
-        start("handout", move || handout.serve(&readable, handing.1.counters(), &times))?;
+        Ok((shared, readable))
+    }
+
+    /// Resolves `specs` against what running processes have mapped, makes the segment, and puts the
+    /// image into the processes; with `force` also into such as may be killed by it. Only entries
+    /// are counted. `prepare` gets the segment before any image sees it.
+    pub(crate) fn attach(
+        specs: &[String],
+        pids: &[i32],
+        force: bool,
+        room: &Room,
+        prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let mut objects = Objects::default();
+        let candidates = attached::look(pids, force, &mut objects)?;
+        let resolution = attached::resolve(objects, specs)?;
+        let events = Events::watch();
+        let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();
-        let child = child::spawn(&file, command, &place, &socket, events.before())?;
-        Ok(Self { shared, handed_out, _socket: socket, clock, child, events, _agent: place })
+        let files = [&readable, shared.1.counters()];
+        let entered = candidates.into_iter().map(|candidate| candidate.enter(files));
+        let entered = attached::entered(entered)?;
+        // One that cannot be waited for has ended.
+        let handles: Vec<_> = entered.iter().filter_map(|one| one.handle().ok()).collect();
+        start("ends", move || {
+            sys::ring_for_children();
+            attached::watch(&handles, sys::ring_for_children);
+        })?;
+        Ok(Self { shared, clock, subject: Subject::Attached(entered, force), events })
+    }
+
+    /// The processes with the image in them, once the tracing is over.
+    pub(crate) fn attached(&self) -> Vec<outside::Attached> {
+        self.subject.attached()
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -122,7 +197,7 @@ impl Session {
         &self.shared.1
     }
 
-    /// Waits for the child and whatever comes before its end; the exit code.
+    /// Waits for the end and whatever comes before it; the exit code.
     pub(crate) fn until_the_end(
         mut self,
         times: Times,
@@ -133,21 +208,25 @@ impl Session {
         let end = times.duration.map(|duration| started + duration);
         let mut next = times.interval.map(|interval| started + interval);
         let (mut over, mut interrupts) = (false, 0);
-        let finish = |session: &Self, end, watch: &mut _, over: &mut bool| {
-            if std::mem::replace(over, true) { Ok(()) } else { Watch::over(watch, session, end) }
+        let finish = |session: &mut Self, end, watch: &mut _, over: &mut bool| {
+            if std::mem::replace(over, true) {
+                return Ok(());
+            }
+            session.subject.leave(session.shared.1.counters());
+            Watch::over(watch, session, end)
         };
         loop {
             let moment = if over { None } else { [end, next].into_iter().flatten().min() };
             match self.events.next(moment) {
-                Event::Child => {
-                    if let Some(status) =
-                        self.child.try_wait().context("waiting for the program")?
-                    {
+                Event::Child => match self.subject.end()? {
+                    None => {}
+                    Some(End::Child(status)) => {
                         let code = child::code(status);
-                        finish(&self, Some(status), watch, &mut over)?;
+                        finish(&mut self, Some(status), watch, &mut over)?;
                         return Ok(self.exit_code(code, require_events, watch.hits()));
                     }
-                }
+                    Some(End::All) => finish(&mut self, None, watch, &mut over)?,
+                },
                 Event::Interrupt => {
                     interrupts += 1;
                     if interrupts > 1 {
@@ -155,19 +234,23 @@ impl Session {
                     }
                     // Where ^C comes from a terminal, the program has it too, and may be ending by
                     // it.
-                    finish(&self, None, watch, &mut over)?;
+                    finish(&mut self, None, watch, &mut over)?;
                 }
                 Event::Terminate(signal) => {
-                    finish(&self, None, watch, &mut over)?;
+                    finish(&mut self, None, watch, &mut over)?;
                     return Ok(128 + signal as u8);
                 }
                 Event::Time if end.is_some_and(|end| Instant::now() >= end) => {
-                    finish(&self, None, watch, &mut over)?
+                    finish(&mut self, None, watch, &mut over)?
                 }
                 Event::Time => {
                     next = next.and_then(|next| times.interval.map(|interval| next + interval));
                     watch.interval(&self);
                 }
+            }
+            // Processes that ran before run on, and nobody waits for them.
+            if over && !self.subject.is_waited_for() {
+                return Ok(without_events(0, require_events, watch.hits()));
             }
         }
     }
@@ -177,8 +260,7 @@ impl Session {
         let failed = if code == 0 { FAILED } else { code };
         // Where there are hits there was an agent, whatever it said of itself.
         if self.tables().segment.processes_len() == 0 && hits == 0 {
-            // Relaxed: no more than a number.
-            if self.handed_out.load(Ordering::Relaxed) == 0 {
+            if self.subject.was_handed_nothing() {
                 say("the agent was not loaded into the program: \
                     `trapline doctor` says why that can be");
             } else {
@@ -207,10 +289,15 @@ impl Session {
             }
             return if unknown == 0 { USAGE } else { failed };
         }
-        if require_events && hits == 0 && code == 0 {
-            say("no hits, and --require-events was given");
-            return NO_EVENTS;
-        }
-        code
+        without_events(code, require_events, hits)
     }
+}
+
+/// The code of a run that ended with `code`, if hits were asked for.
+fn without_events(code: u8, require_events: bool, hits: u64) -> u8 {
+    if require_events && hits == 0 && code == 0 {
+        say("no hits, and --require-events was given");
+        return NO_EVENTS;
+    }
+    code
 }

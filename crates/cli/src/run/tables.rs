@@ -58,6 +58,8 @@ pub(crate) struct Tables {
     kept: AtomicUsize,
     /// What ended threads have counted, where those are kept apart.
     pub(super) ended: Mutex<Ended>,
+    /// Whether only entries are counted, whatever the specs say.
+    entries_only: bool,
 }
 
 /// What a segment is to have room for, besides the functions.
@@ -71,6 +73,15 @@ pub(crate) struct Room {
     pub(crate) stacks: Option<Stacks>,
     /// A file of the user's for the segment, which stays.
     pub(crate) file: Option<PathBuf>,
+    /// Whether only entries are counted, whatever the specs say.
+    pub(crate) entries_only: bool,
+}
+
+impl Room {
+    /// The same, where only entries are counted.
+    pub(super) fn for_entries(&self) -> Self {
+        Self { entries_only: true, file: self.file.clone(), ..*self }
+    }
 }
 
 impl Tables {
@@ -80,7 +91,7 @@ impl Tables {
     /// Whatever keeps it from being made, and a budget that is too small for one thread.
     pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<Self> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
-        let bytes: usize = known.map(|function| cell_bytes(kind(function, room.stacks))).sum();
+        let bytes: usize = known.map(|f| cell_bytes(kind(f, room.stacks, room.entries_only))).sum();
         let later = resolution.specs.iter().any(Spec::names_objects);
         let cells = if later { bytes + LATER_CELL_BYTES } else { bytes.max(TIMED_BYTES) };
         let cell_bytes = cells.next_power_of_two().min(MOST_CELL_BYTES);
@@ -107,7 +118,9 @@ impl Tables {
             Segment::create_in(files.parts(), shape).context("cannot make the segment of counters")
         })?;
         files.seal()?;
-        let this = Self { segment, files, kept: AtomicUsize::new(0), ended: Mutex::default() };
+        let entries_only = room.entries_only;
+        let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
+        let this = Self { segment, files, kept, ended, entries_only };
         this.segment.set_measured(this.bytes());
         Ok(this)
     }
@@ -141,7 +154,8 @@ impl Tables {
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let files = Files::left(path)?;
         let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
-        Ok(Self { segment, files, kept: AtomicUsize::new(0), ended: Mutex::default() })
+        let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Self { segment, files, kept, ended, entries_only: false })
     }
 
     /// The file of the counters.
@@ -192,7 +206,7 @@ impl Tables {
         let place = self.segment.objects_len();
         let selection = &resolution.selections[index];
         for (at, function) in selection.functions.iter().enumerate() {
-            let kind = kind(function, self.segment.stacks());
+            let kind = kind(function, self.segment.stacks(), self.entries_only);
             let added = self.segment.add_cell(cell_bytes(kind)).and_then(|cell| {
                 self.segment.add_function(place, &described(function, kind, cell))
             });
@@ -226,8 +240,9 @@ pub(super) fn identity(object: &Object) -> Identity {
 }
 
 /// What is recorded of a function.
-fn kind(function: &Function, stacks: Option<Stacks>) -> wire::Kind {
-    let timed = function.kind != Kind::Entry && stacks.is_none_or(|stacks| stacks.timed);
+fn kind(function: &Function, stacks: Option<Stacks>, entries_only: bool) -> wire::Kind {
+    let timed =
+        !entries_only && function.kind != Kind::Entry && stacks.is_none_or(|stacks| stacks.timed);
     if timed { wire::Kind::Time } else { wire::Kind::Count }
 }
 

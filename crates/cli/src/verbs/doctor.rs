@@ -10,6 +10,9 @@ use crate::exit::{Failure, USAGE};
 use crate::out::Out;
 use crate::program::Program;
 use crate::run::agent::{self, Place};
+use crate::run::attached;
+use crate::run::c_library::CLibrary;
+use crate::run::loaded::Objects;
 use crate::symbols::libraries::{Environment, closure};
 use crate::symbols::object::Object;
 use crate::sys;
@@ -203,11 +206,17 @@ fn seccomp(process: &str) -> Found {
 fn ptrace_scope() -> Found {
     match read("/proc/sys/kernel/yama/ptrace_scope").as_deref() {
         Some(scope @ ("2" | "3")) => Less(
-            format!("{scope}: gdb cannot attach; trapline stat does not need it"),
-            Some("sysctl kernel.yama.ptrace_scope=1".to_string()),
+            format!("{scope}: programs that are started can be traced, running ones only by root"),
+            Some("sysctl kernel.yama.ptrace_scope=0".to_string()),
         ),
-        Some(scope) => Good(format!("{scope}; trapline stat does not need ptrace")),
-        None => Good("no such restriction; trapline stat does not need ptrace".to_string()),
+        Some("1") => Less(
+            "1: programs that are started can be traced, running ones only by root".to_string(),
+            Some("sysctl kernel.yama.ptrace_scope=0".to_string()),
+        ),
+        Some(scope) => Good(format!("{scope}: running processes of one's own can be traced")),
+        None => {
+            Good("no such restriction: running processes of one's own can be traced".to_string())
+        }
     }
 }
 
@@ -216,31 +225,53 @@ fn process(pid: u32) -> anyhow::Result<Vec<(&'static str, Found)>> {
         .ok_or_else(|| Failure::error(USAGE, format!("no process {pid}")))?;
     let mut findings =
         vec![("process", Good(format!("{pid} is {}", field(&status, "Name:").unwrap_or("?"))))];
-    findings.push(("its seccomp", seccomp(&pid.to_string())));
-    if field(&status, "x86_Thread_features:").is_some_and(|features| features.contains("shstk")) {
-        findings.push((
-            "its stack",
-            Stops(
-                "it runs with a shadow stack".to_string(),
-                "start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off".to_string(),
-            ),
-        ));
-    }
-    match fs::read_link(format!("/proc/{pid}/exe")) {
-        Ok(exe) => findings.extend(program(exe.as_os_str())),
+    findings.push(("attach", attach(pid)));
+    let mut objects = Objects::default();
+    match i32::try_from(pid).map_err(anyhow::Error::new).and_then(|pid| objects.add(pid)) {
+        Ok(_) => findings.extend(of_process(objects)),
         Err(error) => findings.push((
             "its program",
-            Stops(format!("cannot be read: {error}"), format!("sudo trapline doctor {pid}")),
+            Stops(format!("{error:#}"), format!("sudo trapline doctor {pid}")),
         )),
     }
-    findings.push((
-        "start",
-        Less(
-            "functions are armed in programs that trapline starts".to_string(),
-            Some("trapline stat SPEC -- the command that started it".to_string()),
-        ),
-    ));
     Ok(findings)
+}
+
+/// Whether the process may be attached to.
+fn attach(pid: u32) -> Found {
+    let target = attached::probe(pid.cast_signed(), false);
+    match target {
+        Ok(_) => Good(format!("trapline stat -p {pid} SPEC (entries only)")),
+        Err(refused) => {
+            let text = refused.to_string();
+            let (what, fix) = text.split_once(": ").unwrap_or((&text, "name another process"));
+            Stops(what.to_string(), fix.to_string())
+        }
+    }
+}
+
+/// What a running process has mapped.
+fn of_process(objects: Objects) -> Vec<(&'static str, Found)> {
+    let (unread, objects, mains) = objects.in_order();
+    let mut findings = Vec::new();
+    for main in &objects[..mains] {
+        findings.push(("its program", Good(main.path.display().to_string())));
+        findings.push(("symbols", symbols(main)));
+        let known = CLibrary::of_program(&main.elf).is_some();
+        findings.push((
+            "C library",
+            if known || main.elf.interpreter().is_none() {
+                Good("looked at again in every thread, when it is attached to".to_string())
+            } else {
+                Less("neither glibc nor musl by its loader: it is refused".to_string(), None)
+            },
+        ));
+    }
+    findings.extend(without_symbols(&objects[mains..]));
+    if !unread.is_empty() {
+        findings.push(("files", Less(format!("cannot be read: {}", unread.join(", ")), None)));
+    }
+    findings
 }
 
 fn program(command: &std::ffi::OsStr) -> Vec<(&'static str, Found)> {
@@ -264,15 +295,18 @@ fn program(command: &std::ffi::OsStr) -> Vec<(&'static str, Found)> {
     }
     findings.push(("symbols", symbols(&program.object)));
     let libraries = closure(&program.object, &Environment::current());
+    findings.extend(without_symbols(&libraries));
+    findings
+}
+
+fn without_symbols(libraries: &[Object]) -> Option<(&'static str, Found)> {
     let without: Vec<&str> = libraries
         .iter()
         .filter(|library| library.table().sites().next().is_none())
         .map(Object::name)
         .collect();
-    if !without.is_empty() {
-        findings.push(("libraries", Less(format!("no symbols in {}", without.join(", ")), None)));
-    }
-    findings
+    let found = || ("libraries", Less(format!("no symbols in {}", without.join(", ")), None));
+    (!without.is_empty()).then(found)
 }
 
 fn symbols(object: &Object) -> Found {

@@ -1,13 +1,16 @@
 //! `trapline list`: the functions that a spec would match, and how each would be hooked.
 
 use crate::args::ListArgs;
-use crate::exit::{Failure, NOT_FOUND, USAGE};
+use crate::exit::{FAILED, Failure, NOT_FOUND, USAGE};
 use crate::human;
-use crate::out::{Out, width};
+use crate::out::{Out, say, width};
 use crate::planning;
+use crate::processes;
 use crate::program::{Program, interpreted};
 use crate::render::columns::within;
 use crate::resolve::Resolution;
+use crate::run::attached;
+use crate::run::loaded::Objects;
 use crate::select::Function;
 use crate::spec::{Kind, Spec};
 use crate::symbols::libraries::{Environment, closure, find};
@@ -20,16 +23,19 @@ use std::path::Path;
 
 pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
     let mut texts = args.specs.all();
-    let objects = match args.command.first() {
-        Some(command) => {
-            let program = Program::find(command)?;
-            let libraries = closure(&program.object, &Environment::current());
-            std::iter::once(program.object).chain(libraries).collect()
-        }
-        None => objects_named_by(&mut texts)?,
+    let resolution = if args.processes.is_given() {
+        running(args, &texts)?
+    } else {
+        let objects = match args.command.first() {
+            Some(command) => {
+                let program = Program::find(command)?;
+                let libraries = closure(&program.object, &Environment::current());
+                std::iter::once(program.object).chain(libraries).collect()
+            }
+            None => objects_named_by(&mut texts)?,
+        };
+        Resolution::new(objects, texts.iter().map(|text| Spec::parse(text)).collect())?
     };
-    let resolution =
-        Resolution::new(objects, texts.iter().map(|text| Spec::parse(text)).collect())?;
     if let Some(spec) = resolution.unmatched().next() {
         let object = spec
             .pattern()
@@ -53,6 +59,21 @@ pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
     }
     out.finish()?;
     Ok(0)
+}
+
+/// What the specs mean in processes that run.
+fn running(args: &ListArgs, texts: &[String]) -> anyhow::Result<Resolution> {
+    let mut objects = Objects::default();
+    let mut refused = Vec::new();
+    let pids = processes::chosen(&args.processes)?;
+    for pid in &pids {
+        refused.extend(objects.add(*pid).err());
+    }
+    if refused.len() == pids.len() {
+        return Err(Failure::errors(FAILED, refused.iter().map(ToString::to_string).collect()));
+    }
+    refused.iter().for_each(|why| say(&why.to_string()));
+    attached::resolve(objects, texts)
 }
 
 /// Without a command, the objects are what the arguments name: paths, and the object parts of

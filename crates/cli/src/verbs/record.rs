@@ -8,12 +8,13 @@ use crate::model::recording::{Recording, Weight};
 use crate::model::report::SkippedRow;
 use crate::out::say;
 use crate::outputs::{self, Format};
+use crate::processes;
 use crate::recording::collect::{Known, collect};
 use crate::recording::symbolize::symbolize;
 use crate::render;
 use crate::run::child;
 use crate::run::session::{Session, Times, Watch};
-use crate::run::tables::Room;
+use crate::run::tables::{Room, Tables};
 use crate::sys;
 use crate::target::Target;
 use std::os::unix::process::ExitStatusExt;
@@ -39,18 +40,32 @@ const PAGE: u64 = 4096;
 pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
     let outputs = outputs_of(args)?;
     let stacks = stacks(args)?;
-    let meta = Meta::now(&args.command, args.specs.all(), args.weight, args.stack.to_string());
+    let pids = processes::chosen(&args.attach.processes)?;
+    if !pids.is_empty() && args.weight == Weight::Time {
+        let message = "--weight time needs returns, which are not probed in processes that run \
+            already; --weight calls does not";
+        return Err(Failure::error(USAGE, message));
+    }
+    let command = processes::command(&pids, &args.command);
+    let meta = Meta::now(&command, args.specs.all(), args.weight, args.stack.to_string());
     let room = Room {
         budget: args.max_memory,
         per_thread: false,
         stacks: Some(stacks),
         file: args.segment.clone(),
+        entries_only: !pids.is_empty(),
     };
-    let session = Session::start(&args.specs.all(), &args.command, &room, |tables| {
+    let prepare = |tables: &Tables| {
         tables.segment.set_meta(&meta.bytes());
         // Before the program runs for an hour: can the files be written?
         outputs.iter().try_for_each(|(path, _)| Target::of(path).check())
-    })?;
+    };
+    let specs = args.specs.all();
+    let session = if pids.is_empty() {
+        Session::start(&specs, &args.command, &room, prepare)?
+    } else {
+        Session::attach(&specs, &pids, args.attach.force, &room, prepare)?
+    };
     let times = Times { duration: args.duration, interval: None };
     let stack_memory = stacks.depot_bytes as u64;
     let mut record = Record { args, meta, outputs, stack_memory, hits: 0 };
@@ -161,6 +176,7 @@ impl Watch for Record<'_> {
             outputs::write(&recording, *format, path)?;
         }
         self.summary(&recording);
+        render::attached(&session.attached(), self.args.verbose).iter().for_each(|line| say(line));
         if self.args.verbose {
             tables.log().lines().for_each(|line| say(&format!("agent: {line}")));
         }

@@ -6,11 +6,12 @@ use crate::model::diff;
 use crate::model::origin::Origin;
 use crate::model::report::Report;
 use crate::out::{Out, colours, say, width};
+use crate::processes;
 use crate::render;
 use crate::report::collect::{Shown, Wanted, collect, interval};
 use crate::run::session::{Session, Times, Watch};
 use crate::run::snapshot;
-use crate::run::tables::Room;
+use crate::run::tables::{Room, Tables};
 use crate::target::Target;
 use crate::text;
 use anyhow::Context;
@@ -25,20 +26,29 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
         return compare(args, &target(Target::Stdout), diff::read(before)?, diff::read(after)?);
     }
     let target = target(Target::Stderr);
-    let origin = Origin::now(&args.command, args.specs.all());
+    let pids = processes::chosen(&args.attach.processes)?;
+    let command = processes::command(&pids, &args.command);
+    let origin = Origin::now(&command, args.specs.all());
     let room = Room {
         budget: args.max_memory,
         per_thread: args.per_thread || args.per_process,
+        entries_only: !pids.is_empty(),
         ..Room::default()
     };
     let mut live = None;
     // Not before the specs are known to mean something: a report that is there already is not
     // emptied for nothing.
-    let session = Session::start(&args.specs.all(), &args.command, &room, |_| {
+    let prepare = |_: &Tables| {
         target.check()?;
         live = args.interval.map(|_| Live::open(args, &target)).transpose()?;
         Ok(())
-    })?;
+    };
+    let specs = args.specs.all();
+    let session = if pids.is_empty() {
+        Session::start(&specs, &args.command, &room, prepare)?
+    } else {
+        Session::attach(&specs, &pids, args.attach.force, &room, prepare)?
+    };
     let before = Shown::nothing(session.clock.started());
     let times = Times { duration: args.duration, interval: args.interval };
     let mut stat = Stat { args, target, live, origin, before, hits: 0 };
@@ -106,6 +116,7 @@ impl Watch for Stat<'_> {
         };
         let (mut report, shares) = collect(&state, tables, &counters, wanted);
         report.run = self.origin.clone();
+        report.add_attached(session.attached());
         self.hits = report.hits;
         let mut lines = self.rendered(&report)?;
         if !args.json {

@@ -20,6 +20,8 @@ pub(crate) struct Target {
     name: String,
     flags: Vec<String>,
     shared: bool,
+    /// Of C programs.
+    compiler: &'static str,
 }
 
 /// The source files' directory.
@@ -42,12 +44,18 @@ impl Target {
             .to_str()
             .expect("in UTF-8")
             .to_owned();
-        Self { source: source.to_owned(), name, flags: Vec::new(), shared: false }
+        Self { source: source.to_owned(), name, flags: Vec::new(), shared: false, compiler: "gcc" }
     }
 
     /// Further compiler flags, after the usual ones.
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// Another compiler of C.
+    pub(crate) fn compiler(mut self, compiler: &'static str) -> Self {
+        self.compiler = compiler;
         self
     }
 
@@ -71,7 +79,7 @@ impl Target {
         };
         read(&self.source).hash(&mut hasher);
         read(&sources().join("target.h")).hash(&mut hasher);
-        (USUAL, &self.flags, self.shared, &self.name).hash(&mut hasher);
+        (USUAL, &self.flags, self.shared, &self.name, self.compiler).hash(&mut hasher);
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("targets");
         let directory = cache.join(format!("{}-{:016x}", self.name, hasher.finish()));
         let file = directory.join(&self.name);
@@ -110,7 +118,7 @@ impl Target {
                 command
             }
             "c" | "S" => {
-                let mut command = Command::new("gcc");
+                let mut command = Command::new(self.compiler);
                 command.args(USUAL);
                 command
             }

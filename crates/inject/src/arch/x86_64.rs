@@ -8,8 +8,8 @@ pub(crate) mod rseq;
 
 pub use registers::Registers;
 pub(crate) use registers::{
-    arguments_of_function, begin_call, call_number, forget_call, go_to, instruction, is_native,
-    result, stack,
+    CALL, arguments_of_function, begin_call, call_number, forget_call, go_to, instruction,
+    is_native, result, stack, uncall,
 };
 
 /// `e_machine` of the images that can run here.

@@ -1,7 +1,7 @@
 //! Functions of an image, called in programs of every kind that run.
 
-use super::common::{Kind, Running, image, program, snapshot};
-use inject::{Error, Force, Mapped, Target, Tracer};
+use super::common::{Kind, Running, image, image_file, program, snapshot};
+use inject::{Error, Force, Found, Image, Mapped, Target, Tracer};
 use std::time::Duration;
 
 fn calculate(tracer: &mut Tracer, mapped: &Mapped) -> Result<[u64; 2], Error> {
@@ -198,4 +198,78 @@ fn where_no_thread_can_be_started_a_function_runs_on_one_that_is_there() {
         })
         .expect("every step");
     assert_eq!(running.end().1.code(), Some(7));
+}
+
+/// An image that an earlier tracer has left is found, used and taken out, by its code alone.
+#[test]
+fn an_image_that_is_there_is_found_and_used() {
+    for kind in Kind::ALL {
+        let Some(work) = program("work", kind) else { continue };
+        let running = Running::start(&work, &["3", "-"]);
+        running.await_threads(3);
+        let base = running.target().trace(|tracer| {
+            assert!(matches!(tracer.find(&image())?, Found::None), "{kind:?}");
+            Ok(map(tracer)?.base())
+        });
+        let base = base.expect("mapped");
+        // The same file with one byte of code changed is another image.
+        let mut other = image_file().to_vec();
+        let code = calculate_in(&other);
+        other[code] ^= 1;
+        let other = Image::parse(&other).expect("an image still");
+        let found = running.target().trace(|tracer| {
+            assert!(matches!(tracer.find(&other)?, Found::Other(at) if at == base), "{kind:?}");
+            let Found::Same(mapped) = tracer.find(&image())? else { return Ok(None) };
+            let results = calculate(tracer, &mapped)?;
+            unmap(tracer, &mapped)?;
+            assert!(matches!(tracer.find(&image())?, Found::None), "{kind:?}");
+            Ok(Some((mapped.base(), results)))
+        });
+        assert_eq!(found.expect("every step"), Some((base, [42, 42])), "{kind:?}");
+    }
+}
+
+/// Where the file has the first byte of `image_calculate`.
+fn calculate_in(file: &[u8]) -> usize {
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+    let parsed = object::File::parse(file).expect("ELF");
+    let symbol = parsed.symbols().find(|s| s.name() == Ok("image_calculate")).expect("a symbol");
+    let section = parsed.section_by_index(symbol.section_index().expect("code")).expect("code");
+    let (offset, _) = section.file_range().expect("in the file");
+    usize::try_from(offset + symbol.address() - section.address()).expect("small")
+}
+
+/// A descriptor that the process gets leads to the file, and is gone again.
+#[test]
+fn a_file_is_sent_and_closed() {
+    let Some(work) = program("work", Kind::Static) else { return };
+    let running = Running::start(&work, &["2", "-"]);
+    running.await_threads(2);
+    let file = tempfile();
+    let number = |file: &std::fs::File| {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = file.metadata().expect("open");
+        (file.dev(), file.ino())
+    };
+    let before = snapshot(running.pid());
+    let there = running.target().trace(|tracer| {
+        let mut stopped = tracer.stop_all()?;
+        let mut remote = stopped.remote()?;
+        let descriptor = remote.send(&file)?;
+        let path = format!("/proc/{}/fd/{descriptor}", running.pid());
+        let there = std::fs::File::open(path).expect("a descriptor");
+        remote.close(descriptor)?;
+        assert!(matches!(remote.close(descriptor), Err(Error::Remote { call: "close", .. })));
+        Ok(number(&there))
+    });
+    assert_eq!(there.expect("sent"), number(&file));
+    assert_eq!(snapshot(running.pid()), before);
+}
+
+/// A file without a name.
+fn tempfile() -> std::fs::File {
+    let path = std::env::temp_dir().join(format!("trapline-sent-{}", std::process::id()));
+    let file = std::fs::File::create_new(&path).expect("a file");
+    std::fs::remove_file(&path).expect("just made");
+    file
 }

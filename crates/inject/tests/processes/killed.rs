@@ -1,11 +1,12 @@
 //! The injector is killed at any moment, and the process goes on.
 
 use super::calls::{map, unmap};
-use super::common::{Hook, Kind, Running, program};
+use super::common::{Hook, Kind, Running, program, snapshot};
 use super::patched::unmap_when_left;
 use inject::{Error, Force, Target, launch};
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,6 +72,7 @@ fn an_injector_that_is_killed_at_any_moment_harms_nobody() {
         Running::start(&state, &[]),
     ];
     victims[1].await_threads(4);
+    let before = victims.each_ref().map(|victim| snapshot(victim.pid()).1);
     for round in 0..ROUNDS {
         let victim = &victims[(round % 3) as usize];
         let mut command = Command::new(std::env::current_exe().expect("this test"));
@@ -101,6 +103,19 @@ fn an_injector_that_is_killed_at_any_moment_harms_nobody() {
             super::common::state(victim.pid())
         );
     }
+    for (victim, before) in victims.iter().zip(before) {
+        // The next one clears away what those that were killed have left, but for memory files.
+        let done = victim
+            .target()
+            .trace(|tracer| tracer.stop_all()?.remote()?.call(libc::SYS_getpid, [0; 6]));
+        assert_eq!(done.expect("every step"), Ok(victim.pid() as u64));
+        let mut after = snapshot(victim.pid()).1;
+        after.retain(|descriptor| !descriptor.ends_with("/memfd:trapline (deleted)"));
+        assert_eq!(after, before);
+    }
+    for victim in [&victims[0], &victims[2]] {
+        assert!(code_is_the_files(victim.pid(), &state), "its code is as it was");
+    }
     for (victim, name) in victims.into_iter().zip(["state", "work", "state"]) {
         let (said, status) = victim.end();
         if name == "work" {
@@ -110,6 +125,25 @@ fn an_injector_that_is_killed_at_any_moment_harms_nobody() {
             assert!(status.success());
         }
     }
+}
+
+/// Whether a program's code is what its file says.
+fn code_is_the_files(pid: i32, program: &Path) -> bool {
+    let (file, maps) = (std::fs::read(program).expect("ours"), snapshot(pid).0);
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("ours");
+    let name = program.to_str().expect("in UTF-8");
+    let mut code = maps.iter().filter(|line| line.contains(" r-xp ") && line.ends_with(name));
+    code.all(|line| {
+        let mut words = line.split_whitespace();
+        let hex = |text: Option<&str>| u64::from_str_radix(text.expect("a number"), 16);
+        let (start, end) = words.next().and_then(|r| r.split_once('-')).expect("a range");
+        let [start, end] = [start, end].map(|text| hex(Some(text)).expect("a number"));
+        let offset = hex(words.nth(1)).expect("a number") as usize;
+        let there = &file[offset..file.len().min(offset + (end - start) as usize)];
+        let mut bytes = vec![0; there.len()];
+        memory.read_exact_at(&mut bytes, start).expect("mapped");
+        bytes == there
+    })
 }
 
 /// A program that waits for work on it to be done is killed with whoever should have done it.

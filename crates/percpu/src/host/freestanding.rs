@@ -1,31 +1,32 @@
 //! A process that is not ours: what the image that was put into it knows of its threads.
 #![allow(unsafe_code)]
 
-use crate::arch::words;
+mod blocks;
+mod words;
+
+use crate::arch::words as beside;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicIsize, AtomicPtr, Ordering};
+use sys::Errno;
 
-/// What the primitives keep for a thread: pointers, all null at first.
-#[derive(Debug, Default)]
-#[repr(C, align(64))]
-pub struct Words([AtomicPtr<()>; slots::SLOTS]);
-
-impl Words {
-    /// Those of a new thread.
-    pub const fn new() -> Self {
-        Self([const { AtomicPtr::new(ptr::null_mut()) }; slots::SLOTS])
-    }
-}
+pub use words::Words;
 
 /// Where a thread's [`Words`] are found.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
-    /// Their address is in a word at this distance from the thread pointer, or null there: then
-    /// [`Host::find`] is asked. (Without assembly it is always asked.)
-    Beside(isize),
-    /// [`Host::find`] is asked each time.
-    Unknown,
+    /// Their address, which is below 4 GiB, is in a word of 32 bits at this distance from the
+    /// thread pointer; 0 there: the thread has had no use for them, or it is not known that it had.
+    /// x86-64 only, with assembly.
+    ///
+    /// Words belong to control blocks, which are told by their address (the first word at the
+    /// thread pointer), and lie where [`supply`] has mapped them. A C library that gives a control
+    /// block to another thread gives it the words, too, whether it clears the word or not.
+    Beside(i32),
+    /// This is asked each time, and answers with the same words throughout a thread's life, that no
+    /// other living thread has: those of a new thread, or of one that is gone. They lie in private
+    /// memory that a fork child finds wiped (`MADV_WIPEONFORK`).
+    Asked(extern "C" fn() -> NonNull<Words>),
 }
 
 /// Where the C library of the process has each thread's restartable-sequence area.
@@ -43,9 +44,6 @@ pub struct Area {
 pub struct Host {
     /// Where words are.
     pub place: Place,
-    /// This thread's words; makes them, and writes their address to [`Place::Beside`], where they
-    /// are not there.
-    pub find: extern "C" fn() -> NonNull<Words>,
     /// `None`: there are no restartable sequences, and what stands on them takes its other path. An
     /// image registers no area of its own: the program's code may want to later.
     pub area: Option<Area>,
@@ -58,27 +56,33 @@ static OFFSET: AtomicIsize = AtomicIsize::new(NOWHERE);
 static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
 
 /// Says what the process is like: once, before anything else of this crate or of one that stands on
-/// it is used.
+/// it is used. Maps the memory for the words of [`Place::Beside`].
+///
+/// # Errors
+/// The kernel gives no memory below 4 GiB, or none that is wiped in fork children (Linux 4.14).
+/// Then nothing was said.
 ///
 /// # Safety
-/// - `find` answers with the same words throughout a thread's life, and with words that no other
-///   living thread has: those of a new thread, or of one that is gone. So does the word at
-///   [`Place::Beside`], where it is not null; it can be read in every thread.
-/// - All words are in private memory that a fork child finds wiped (`MADV_WIPEONFORK`); a child
-///   made by `vfork` shares its parent's.
+/// - The word at [`Place::Beside`] can be read and written in every thread, nobody else uses it,
+///   and it is 0 in all threads now; the first word at the thread pointer is its own address.
+/// - [`Place::Asked`] keeps what is asked for there.
 /// - Every thread's area is at [`Host::area`], if it has one, and was registered with the signature
 ///   that C libraries use (0x53053053).
 ///
 /// # Context
-/// Signal-safe; no system call.
-pub unsafe fn supply(host: &'static Host) {
-    HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Relaxed);
+/// Signal-safe; some system calls (up to 240 where memory below 4 GiB is scarce).
+pub unsafe fn supply(host: &'static Host) -> Result<(), Errno> {
     let offset = match host.place {
-        Place::Beside(offset) => offset,
-        Place::Unknown => NOWHERE,
+        Place::Beside(offset) => {
+            blocks::map()?;
+            offset as isize
+        }
+        Place::Asked(_) => NOWHERE,
     };
-    // Release pairs with the Acquire in `words`: who sees the place also finds the host.
+    HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Relaxed);
+    // Release pairs with the Acquire in `known`: who sees the place also finds the host.
     OFFSET.store(offset, Ordering::Release);
+    Ok(())
 }
 
 fn host() -> &'static Host {
@@ -86,55 +90,103 @@ fn host() -> &'static Host {
     // SAFETY: null, or a host for ever.
     match unsafe { HOST.load(Ordering::Acquire).as_ref() } {
         Some(host) => host,
-        None => nobody_has_said(),
+        None => impossible(b"percpu: used in an image that has not called percpu::host::supply\n"),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn nobody_has_said() -> ! {
-    let text = b"percpu: used in an image that has not called percpu::host::supply\n";
-    let _ = sys::file::write(2, text);
+fn impossible(why: &[u8]) -> ! {
+    let _ = sys::file::write(2, why);
     sys::process::abort()
+}
+
+/// The distance of [`Place::Beside`].
+pub fn distance() -> Option<i32> {
+    // Only `supply` writes it, from 32 bits.
+    Some(OFFSET.load(Ordering::Acquire)).filter(|d| *d != NOWHERE).map(|d| d as i32)
+}
+
+/// This thread's words, if they are known without a search: a thread that has had no use for them
+/// has none.
+///
+/// # Context
+/// Signal-safe; no system call.
+#[inline(always)]
+pub fn known_words() -> Option<&'static Words> {
+    // Acquire pairs with the Release in `supply`.
+    let offset = OFFSET.load(Ordering::Acquire);
+    if offset == NOWHERE {
+        return asked();
+    }
+    let at = beside::read(offset);
+    // SAFETY: 0, or what `find` has written, since the word is ours alone (the promise to
+    // `supply`): words in memory that stays.
+    unsafe { ptr::with_exposed_provenance::<Words>(at as usize).as_ref() }
+}
+
+fn asked() -> Option<&'static Words> {
+    match host().place {
+        // SAFETY: this thread's words, which are never given back to the kernel.
+        Place::Asked(ask) => Some(unsafe { ask().as_ref() }),
+        Place::Beside(_) => None,
+    }
+}
+
+/// This thread's words; makes them. `None`: there are as many control blocks already as there is
+/// room for words (131,072), and the thread has to do without: it must use nothing of this crate.
+///
+/// # Context
+/// Signal-safe; no system call.
+#[inline(always)]
+pub fn own_words() -> Option<&'static Words> {
+    known_words().or_else(find)
+}
+
+/// The words of all threads at a [`Place::Beside`] that have had some, of those that are gone, too.
+///
+/// # Context
+/// Signal-safe; no system call. Looks at 131,072 places.
+pub fn all_words() -> impl Iterator<Item = &'static Words> {
+    blocks::all()
+}
+
+#[cold]
+#[inline(never)]
+fn find() -> Option<&'static Words> {
+    let Place::Beside(offset) = host().place else { return asked() };
+    let Some(control_block) = beside::control_block() else {
+        impossible(b"percpu: without assembly there is no word beside the thread pointer\n")
+    };
+    let (address, words) = blocks::of(control_block)?;
+    beside::write(offset as isize, address);
+    Some(words)
 }
 
 /// The thread's pointers, as [`crate::arch`] has them where there is a C library.
 pub(crate) mod slots {
-    use super::{NOWHERE, OFFSET, Ordering, Words, host, words};
+    use super::{Ordering, Words, impossible, own_words};
 
-    /// Pointers per thread.
-    pub(crate) const SLOTS: usize = 8;
+    pub(crate) use super::words::SLOTS;
 
     #[inline(always)]
     fn own() -> &'static Words {
-        // Acquire pairs with the Release in `supply`.
-        let offset = OFFSET.load(Ordering::Acquire);
-        if offset != NOWHERE {
-            // SAFETY: null, or this thread's words (the promise to `supply`).
-            if let Some(words) = unsafe { words::beside(offset).cast::<Words>().as_ref() } {
-                return words;
-            }
+        match own_words() {
+            Some(words) => words,
+            None => impossible(b"percpu: more threads than there can be\n"),
         }
-        find()
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn find() -> &'static Words {
-        // SAFETY: this thread's words, which are never given back to the kernel.
-        unsafe { (host().find)().as_ref() }
     }
 
     // Relaxed: only the thread itself and its signal handlers come here, and the next owner of the
-    // words after it, whom `find` lets in.
+    // words after it, to whom the C library has given the control block.
     #[inline(always)]
     pub(crate) fn get(slot: usize) -> *mut () {
-        own().0[slot].load(Ordering::Relaxed)
+        own().slots[slot].load(Ordering::Relaxed)
     }
 
     #[inline(always)]
     pub(crate) fn set(slot: usize, value: *mut ()) {
-        own().0[slot].store(value, Ordering::Relaxed);
+        own().slots[slot].store(value, Ordering::Relaxed);
     }
 }
 

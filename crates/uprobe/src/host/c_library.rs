@@ -4,6 +4,9 @@
 use crate::c_signals::SignalAction;
 use core::ffi::c_int;
 
+/// Whether forks and the ends of threads are told.
+pub(crate) const SEES: bool = true;
+
 /// Runs code that may call the C library; the thread's `errno` is afterwards what it was.
 ///
 /// # Context
@@ -29,6 +32,9 @@ pub(crate) fn on_fork(
     // SAFETY: functions for the life of the process.
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
+
+/// The handlers of [`on_fork`] know.
+pub(crate) fn forked() {}
 
 /// Where the first thread's stack was when the kernel began the process.
 pub(crate) fn first_stack_end() -> u64 {

@@ -27,7 +27,7 @@
 //! with another state of the thread ([`crate::thread_state`]).
 #![allow(unsafe_code)]
 
-use super::tls;
+use super::tls::{self, load_place, load_state, state};
 use crate::instance::Record;
 use crate::site_table::{LOOPS, SITES, Site};
 use crate::thread_state::State;
@@ -104,10 +104,7 @@ global_asm!(
     ".endif",
     ".set .Lnumber\\@, 40 + 8 * \\careful",
     ".set .Lslot\\@, 48 + 136 * \\careful",
-    "mov rcx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
-    "mov rcx, qword ptr fs:[rcx + {tls_state}]",
-    "test rcx, rcx",
-    "jz 9f",
+    load_state!("rcx", "9f"),
     "cmp dword ptr [rcx + {t_critical}], 0",
     "jne 9f",
     "mov dword ptr [rcx + {t_critical}], 1",
@@ -165,9 +162,9 @@ global_asm!(
     "mov dword ptr [rax + {c_active}], edx",
     "mov dword ptr [rdi + rdx + {r_next_free}], esi",
     ".endif",
-    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    load_place!("rsi"),
     "mov dword ptr [rcx + {t_critical}], 0",
-    "cmp qword ptr fs:[rsi + {tls_state}], rcx",
+    concat!("cmp ", state!("rsi"), ", rcx"),
     "jne 5f",
     "4:",
     ".if \\clock",
@@ -189,7 +186,7 @@ global_asm!(
     // A handler went on with another state meanwhile.
     "5:",
     ".cfi_remember_state",
-    "mov qword ptr fs:[rsi + {tls_state}], rcx",
+    concat!("mov ", state!("rsi"), ", rcx"),
     "jmp 4b",
     "",
     // The newest instance is not below: a tail call?
@@ -217,9 +214,9 @@ global_asm!(
     "jz 2b",
     "mov rax, qword ptr [rax + {s_resume}]",
     "mov qword ptr [rsp + .Lnumber\\@], rax",
-    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    load_place!("rsi"),
     "mov dword ptr [rcx + {t_critical}], 0",
-    "mov qword ptr fs:[rsi + {tls_state}], rcx",
+    concat!("mov ", state!("rsi"), ", rcx"),
     "__trapline_entry_restore 1",
     "lea rsp, [rsp + 8]",
     ".cfi_adjust_cfa_offset -8",
@@ -230,9 +227,9 @@ global_asm!(
     ".endif",
     "",
     "8:",
-    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    load_place!("rsi"),
     "mov dword ptr [rcx + {t_critical}], 0",
-    "mov qword ptr fs:[rsi + {tls_state}], rcx",
+    concat!("mov ", state!("rsi"), ", rcx"),
     "9:",
     "__trapline_entry_restore \\careful",
     "jmp \\slow",

@@ -25,7 +25,7 @@
 //! something else counts as dead.
 #![allow(unsafe_code)]
 
-use super::tls;
+use super::tls::{self, load_place, load_state, state};
 use crate::instance::{Header, Record};
 use crate::thread_state::State;
 use core::arch::global_asm;
@@ -118,10 +118,7 @@ global_asm!(
     "sub rax, qword ptr [rcx + {r_start}]",
     "mov r9, rax",
     ".endif",
-    "mov rdx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
-    "mov rdx, qword ptr fs:[rdx + {tls_state}]",
-    "test rdx, rdx",
-    "jz 9f",
+    load_state!("rdx", "9f"),
     "cmp dword ptr [rdx + {t_critical}], 0",
     "jne 9f",
     "mov dword ptr [rdx + {t_critical}], 1",
@@ -165,9 +162,9 @@ global_asm!(
     "mov rax, qword ptr [rcx + {r_child}]",
     "add qword ptr [rsi + rdi + {r_child}], rax",
     ".endif",
-    "mov rcx, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    load_place!("rcx"),
     "mov dword ptr [rdx + {t_critical}], 0",
-    "cmp qword ptr fs:[rcx + {tls_state}], rdx",
+    concat!("cmp ", state!("rcx"), ", rdx"),
     "jne 3f",
     "4:",
     ".if \\clock",
@@ -203,7 +200,7 @@ global_asm!(
     "",
     // A handler went on with another state meanwhile.
     "3:",
-    "mov qword ptr fs:[rcx + {tls_state}], rdx",
+    concat!("mov ", state!("rcx"), ", rdx"),
     "jmp 4b",
     "",
     ".if \\clock",
@@ -251,9 +248,9 @@ global_asm!(
     ".endif",
     "",
     "8:",
-    "mov rsi, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
+    load_place!("rsi"),
     "mov dword ptr [rdx + {t_critical}], 0",
-    "mov qword ptr fs:[rsi + {tls_state}], rdx",
+    concat!("mov ", state!("rsi"), ", rdx"),
     "9:",
     // The stub's own state again, and on to the slow path.
     "mov rsi, rcx",

@@ -218,9 +218,7 @@ fn count(w: &mut Writer<'_>, cell: u32, c: Counting) -> u32 {
     let skips_here = c.skips && c.pushed[0].is_some();
     w.save(Counting { skips: skips_here, ..c });
     let (low, high) = (c.register & 7, c.register >> 3);
-    let [d0, d1, d2, d3] = ((tls::distance() + tls::STATE as i64) as i32).to_le_bytes();
-    w.put(&[0x64, 0x48 | high << 2, 0x8b, 0x04 | low << 3, 0x25, d0, d1, d2, d3]);
-    w.put(&[0x48 | high << 2 | high, 0x85, 0xc0 | low << 3 | low]);
+    tls::stub_load(c.register, |code| w.put(code));
     w.put(&[0x0f, 0x84, 0, 0, 0, 0]);
     let jump = w.offset() - 4;
     w.put(&[0x48 | high << 2 | high, 0x8b, 0x40 | low << 3 | low, offset_of!(State, block) as u8]);

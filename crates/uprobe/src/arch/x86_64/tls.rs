@@ -1,5 +1,4 @@
-//! The engine's thread-local words, at a constant distance from fs:0 (the initial-exec model, as in
-//! `percpu`), so that stubs can use them.
+//! The engine's words of each thread, where stubs can reach them.
 //!
 //! | word | |
 //! |---|---|
@@ -10,49 +9,47 @@
 //! | `SIGNAL_STACK`, `SIGNAL_STACK_END` | the thread's signal stack, as of the last signal that was handled: [`crate::signals`]; 0, 0: none |
 //!
 //! Written by the thread and its signal handlers only.
+//!
+//! Where they are has two bodies: thread-local storage of the object that the engine is linked into
+//! (`storage`), or memory whose address is in a word beside the thread pointer (`beside`), in an
+//! image that is put into any process. Assembly is written once, with the macros that each of them
+//! has:
+//!
+//! | | |
+//! |---|---|
+//! | `load_state!(register, else)` | `STATE` to a register; where there is none to the label |
+//! | `load_place!(register)` | the register, by which `state!` is found in a thread that has had a state |
+//! | `state!(register)` | `STATE`, as an operand |
 #![allow(unsafe_code)]
 
-use core::arch::{asm, global_asm};
+#[cfg(not(feature = "std"))]
+mod beside;
+#[cfg(feature = "std")]
+mod storage;
 
-global_asm!(
-    ".pushsection .tbss.__trapline_uprobe_tls_v0,\"awT\",@nobits",
-    ".globl __trapline_uprobe_tls_v0",
-    ".hidden __trapline_uprobe_tls_v0",
-    ".type __trapline_uprobe_tls_v0,@tls_object",
-    ".size __trapline_uprobe_tls_v0,64",
-    ".balign 64",
-    "__trapline_uprobe_tls_v0:",
-    ".zero 64",
-    ".popsection",
-);
+#[cfg(not(feature = "std"))]
+use beside as place;
+#[cfg(feature = "std")]
+use storage as place;
+
+use core::arch::asm;
+
+#[cfg(not(feature = "std"))]
+pub(crate) use beside::low_half;
+pub(crate) use place::{get, load_place, load_state, prepare, set, state, stub_load};
 
 /// See the module.
-pub(crate) const STATE: usize = 0;
+pub(crate) const STATE: usize = place::FIRST;
 /// See the module.
-pub(crate) const OWN: usize = 8;
+pub(crate) const OWN: usize = place::FIRST + 8;
 /// See the module.
-pub(crate) const BUSY: usize = 16;
+pub(crate) const BUSY: usize = place::FIRST + 16;
 /// See the module.
-pub(crate) const TRAPS: usize = 24;
+pub(crate) const TRAPS: usize = place::FIRST + 24;
 /// See the module.
-pub(crate) const SIGNAL_STACK: usize = 32;
+pub(crate) const SIGNAL_STACK: usize = place::FIRST + 32;
 /// See the module.
-pub(crate) const SIGNAL_STACK_END: usize = 40;
-
-/// Distance of the words from fs:0.
-#[inline]
-pub(crate) fn distance() -> i64 {
-    let distance: i64;
-    // SAFETY: a load from the global offset table (or a constant, if the linker knows it).
-    unsafe {
-        asm!(
-            "mov {}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
-            out(reg) distance,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-    distance
-}
+pub(crate) const SIGNAL_STACK_END: usize = place::FIRST + 40;
 
 /// Address of the thread's control block, which glibc puts above the stack that it made for the
 /// thread.
@@ -65,38 +62,13 @@ pub(crate) fn control_block() -> u64 {
     at
 }
 
-/// Reads a word.
-#[inline(always)]
-pub(crate) fn get<const WORD: usize>() -> usize {
-    const { assert!(WORD <= SIGNAL_STACK_END) };
-    let value: usize;
-    // SAFETY: a load of one of the thread's own words.
-    unsafe {
-        asm!(
-            "mov {v}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
-            "mov {v}, qword ptr fs:[{v} + {w}]",
-            v = out(reg) value,
-            w = const WORD,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-    value
-}
-
-/// Writes a word.
-#[inline(always)]
-pub(crate) fn set<const WORD: usize>(value: usize) {
-    const { assert!(WORD <= SIGNAL_STACK_END) };
-    // SAFETY: a store to one of the thread's own words. Memory is not declared untouched: signal
-    // handlers read what was written before.
-    unsafe {
-        asm!(
-            "mov {t}, qword ptr [rip + __trapline_uprobe_tls_v0@GOTTPOFF]",
-            "mov qword ptr fs:[{t} + {w}], {v}",
-            t = out(reg) _,
-            v = in(reg) value,
-            w = const WORD,
-            options(nostack, preserves_flags),
-        );
-    }
+/// Makes another thread's hits take the slow path, and forgets why it has no state, if it is for
+/// this reason.
+#[cfg(not(feature = "std"))]
+pub(crate) fn forget_state(words: &percpu::host::Words, reason: usize) {
+    use core::sync::atomic::Ordering::Relaxed;
+    // The thread sees it at its next hit, or at one soon after.
+    words.more[beside::index(STATE)].store(0, Relaxed);
+    let busy = &words.more[beside::index(BUSY)];
+    let _ = busy.compare_exchange(reason, 0, Relaxed, Relaxed);
 }

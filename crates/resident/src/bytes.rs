@@ -1,11 +1,9 @@
-//! What the compiler takes for granted: functions on bytes, and what the precompiled `core` names
-//! although nothing unwinds here.
+//! What the compiler takes for granted where there is no C library: functions on bytes, and what
+//! the precompiled `core` names although nothing unwinds there.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
-use core::fmt::Write;
-use core::panic::PanicInfo;
-use sys::{file, process};
+use sys::process;
 
 /// # Safety
 /// As in C.
@@ -88,25 +86,22 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, bytes: usize) -> i32 {
     unsafe { memcmp(a, b, bytes) }
 }
 
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut bytes = 0;
+    // SAFETY: the caller's promise. Volatile: as above.
+    while unsafe { text.wrapping_add(bytes).read_volatile() } != 0 {
+        bytes += 1;
+    }
+    bytes
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() -> ! {
-    process::abort()
-}
-
-/// Standard error, a piece at a time.
-struct Errors;
-
-impl Write for Errors {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        file::write(2, text.as_bytes()).map(drop).map_err(|_| core::fmt::Error)
-    }
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    let _ = writeln!(Errors, "{info}");
     process::abort()
 }

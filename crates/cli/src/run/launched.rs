@@ -1,0 +1,137 @@
+//! Programs that are started with the image in them, instead of the preloaded agent: those that
+//! load nothing, or not by glibc's loader.
+
+use super::attached::{close, send};
+use super::c_library::{self, Kind};
+use super::child;
+use super::image::{self, Hold, Inside, line};
+use anyhow::{Context as _, anyhow};
+use inject::{Error, Force, Launch, Mapped, Stopped};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// A control block for the thread of a program that has none yet.
+const EARLY: &str = "trapline_early";
+
+/// A program that was executed and has yet to run: not even its dynamic linker has, or else all of
+/// that has that comes before the program.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    program: PathBuf,
+    pid: i32,
+    go: Sender<[File; 2]>,
+    thread: JoinHandle<anyhow::Result<(Child, Mapped)>>,
+}
+
+/// Starts a program and keeps it from running.
+///
+/// # Errors
+/// It cannot be executed, or not be traced.
+pub(super) fn begin(program: &Path, command: Command, kind: Kind) -> anyhow::Result<Waiting> {
+    let (ready, is_ready) = channel();
+    let (go, may_go) = channel();
+    let shown = program.to_path_buf();
+    // Its tracer is a thread that waits for us.
+    let launched = move || launch(&shown, command, kind, &ready, may_go);
+    let thread = std::thread::Builder::new().name("launch".to_string()).spawn(launched);
+    let thread = thread.context(
+        "cannot start a thread (ulimit -u says how many there may be, -d and -v their memory)",
+    )?;
+    match is_ready.recv() {
+        Ok(pid) => Ok(Waiting { program: program.to_path_buf(), pid, go, thread }),
+        // It has ended, and says why.
+        Err(_) => Err(ended(program, thread).err().unwrap_or_else(|| anyhow!("not started"))),
+    }
+}
+
+fn ended(
+    program: &Path,
+    thread: JoinHandle<anyhow::Result<(Child, Mapped)>>,
+) -> anyhow::Result<(Child, Mapped)> {
+    let result = thread.join().map_err(|_| anyhow!("{}: starting it failed", program.display()));
+    result.and_then(|result| result)
+}
+
+impl Waiting {
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Puts the image into the program, which opens these files of a segment, arms everything, and
+    /// lets it run. Dropping this instead kills the program.
+    ///
+    /// # Errors
+    /// Why that is not done: the program has not run.
+    pub(super) fn go(self, files: [File; 2]) -> anyhow::Result<(Child, Mapped)> {
+        let Self { program, go, thread, .. } = self;
+        // An error is that it has been killed meanwhile.
+        let _ = go.send(files);
+        ended(&program, thread)
+    }
+}
+
+fn launch(
+    program: &Path,
+    command: Command,
+    kind: Kind,
+    ready: &Sender<i32>,
+    may_go: Receiver<[File; 2]>,
+) -> anyhow::Result<(Child, Mapped)> {
+    let mut why = None;
+    let why_not = &mut why;
+    let work = move |stopped: &mut Stopped<'_>| {
+        if kind.linked {
+            stopped.run_to_entry()?;
+        }
+        let _ = ready.send(stopped.threads().next().ok_or(Error::Gone)?);
+        let files = may_go.recv().map_err(|_| Error::Gone)?;
+        enter(stopped, kind, [&files[0], &files[1]]).map_err(|error| {
+            *why_not = Some(error);
+            Error::Gone
+        })
+    };
+    // Filters that it has inherited are this process's own.
+    let launched = inject::launch(command, Force { seccomp: true }, work);
+    match (launched, why) {
+        (Ok(launched), _) => Ok(launched),
+        (Err(Launch::Spawn(error)), _) => Err(child::not_started(program, &error)),
+        (Err(_), Some(why)) => Err(why.context(program.display().to_string())),
+        (Err(Launch::Work(error)), None) => {
+            Err(line(error).context(format!("{}: it cannot be traced", program.display())))
+        }
+        (Err(other), None) => Err(anyhow!("{}: {other}", program.display())),
+    }
+}
+
+/// Brings the image and arms.
+fn enter(stopped: &mut Stopped<'_>, kind: Kind, files: [&File; 2]) -> anyhow::Result<Mapped> {
+    let image = image::get()?;
+    if kind.linked {
+        c_library::check(stopped, Some(kind.library), false)?;
+    }
+    let mapped = stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?;
+    let descriptors = send(stopped, files)?;
+    let mut inside = Inside { hold: Hold::Standing(stopped), mapped: &mapped };
+    inside.start(descriptors, kind.library.distance())?;
+    inside.arm()?;
+    close(stopped, &descriptors)?;
+    lend_control_block(stopped, &mapped)?;
+    Ok(mapped)
+}
+
+/// Probed functions run before the C library has made a control block for the thread: it gets one
+/// of the image's until then.
+fn lend_control_block(stopped: &mut Stopped<'_>, mapped: &Mapped) -> anyhow::Result<()> {
+    let tid = stopped.threads().next().context("it has ended")?;
+    let mut registers = stopped.registers(tid).context("it has ended")?;
+    if registers.fs_base != 0 {
+        return Ok(());
+    }
+    let block = mapped.address(EARLY).with_context(|| format!("the image has no {EARLY}"))?;
+    stopped.write(block, &block.to_le_bytes()).map_err(line)?;
+    registers.fs_base = block;
+    stopped.set_registers(tid, registers).map_err(line)
+}

@@ -1,0 +1,11 @@
+//! Processes that run already: what is counted in them is what they did, and they do not notice.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chosen;
+mod ends;
+mod kinds;
+mod launched;
+mod refused;
+mod running;

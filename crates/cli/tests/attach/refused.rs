@@ -1,0 +1,152 @@
+//! Processes that are left alone: one line, with what to do.
+
+use super::common::Target;
+use super::common::process::wait_until;
+use super::running::trapline_with;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// A process of ours, until it is dropped.
+struct Idle(Child);
+
+impl Idle {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::piped()).spawn().expect("it starts"))
+    }
+
+    fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The exit code and the one line.
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let finished = trapline_with(arguments);
+    assert_eq!(finished.stderr.lines().count(), 1, "{arguments:?}: {}", finished.stderr);
+    (finished.code, finished.stderr)
+}
+
+#[test]
+fn what_is_no_process() {
+    let (code, line) = refused(&["stat", "-p", "2000000000", "f"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("there is no process 2000000000"), "{line}");
+    let own = std::process::id().to_string();
+    let (code, line) = refused(&["stat", "--name", "nosuchprogram*", "f"]);
+    assert_eq!(code, 2);
+    assert!(line.contains("'nosuchprogram*' (--name)"), "{line}");
+    let (code, line) = refused(&["record", "-p", &own, "--weight", "time", "f"]);
+    assert_eq!(code, 2);
+    assert!(line.contains("--weight calls does not"), "{line}");
+    let idle = Idle::start(&mut Command::new("cat"));
+    let maps = format!("/proc/{}/maps", idle.pid());
+    wait_until("loaded", || fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("/libc.so")));
+    let pid = idle.pid();
+    let (code, line) = refused(&["record", "-p", &pid, "-f", "folded", "-o", "-", "libc:read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("call stacks are not recorded"), "{line}");
+    let (code, line) = refused(&["stat", "f", "--", "-p", "12"]);
+    assert_eq!(code, 2);
+    assert!(line.contains("stands in front"), "{line}");
+}
+
+/// A filter may kill: not without `--force`.
+#[test]
+fn filtered_system_calls() {
+    let program = Target::new("filtered.c").build();
+    let mut command = Command::new(program);
+    let mut idle = Idle::start(command.stdout(Stdio::piped()));
+    let mut ready = String::new();
+    let stdout = idle.0.stdout.take().expect("piped");
+    BufReader::new(stdout).read_line(&mut ready).expect("it writes");
+    assert_eq!(ready, "filtered\n");
+    let pid = idle.pid();
+    let (code, line) = refused(&["stat", "-p", &pid, "-d", "10ms", "t_work"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("--force if you know"), "{line}");
+    // Its filter refuses one call that nobody here makes.
+    let forced = trapline_with(&["stat", "-p", &pid, "-d", "10ms", "--force", "t_work"]);
+    assert_eq!(forced.code, 0, "{}", forced.stderr);
+    assert!(matches!(idle.0.try_wait(), Ok(None)), "it runs");
+    let doctor = trapline_with(&["doctor", &pid]);
+    assert!(doctor.stdout.contains("filters its system calls"), "{}", doctor.stdout);
+}
+
+/// One engine is enough.
+#[test]
+fn started_under_trapline() {
+    let mut trapline = super::common::process::trapline();
+    trapline.args(["stat", "entry:read", "-o", "/dev/null", "--", "cat"]);
+    let traced = Idle::start(trapline.stdout(Stdio::null()));
+    let own = traced.pid();
+    let mut child = String::new();
+    wait_until("started", || {
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        child = children.unwrap_or_default().trim().to_owned();
+        fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(|m| m.contains("/agent-"))
+    });
+    let (code, line) = refused(&["stat", "-p", &child, "read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("it was started under trapline"), "{line}");
+}
+
+/// Whoever has it in a debugger keeps it.
+#[test]
+fn traced_by_another() {
+    let traced = Idle::start(&mut Command::new("cat"));
+    let pid = traced.0.id().cast_signed();
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let tracer = std::thread::spawn(move || {
+        seize(pid);
+        // The end of this thread ends the tracing.
+        let _ = held.recv();
+    });
+    wait_until("traced", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    });
+    let (code, line) = refused(&["stat", "-p", &pid.to_string(), "read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("is traced by") && line.contains("detach or end that first"), "{line}");
+    drop(hold);
+    tracer.join().expect("it does not panic");
+}
+
+#[allow(unsafe_code)]
+fn seize(pid: i32) {
+    // SAFETY: takes numbers.
+    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// No C library that is known: Go's threads have control blocks of their own.
+#[test]
+fn go() {
+    let Some(go) = super::common::tools::find("go") else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = directory.path().join("main.go");
+    let text = "package main\nimport \"time\"\nfunc main() { time.Sleep(time.Hour) }\n";
+    fs::write(&source, text).expect("a file");
+    let program = directory.path().join("program");
+    let mut build = Command::new(go);
+    build.args(["build", "-o"]).arg(&program).arg(&source).env("CGO_ENABLED", "0");
+    let built = build.env("GOCACHE", directory.path().join("cache")).env("HOME", directory.path());
+    assert!(built.status().expect("go can be run").success());
+    let mut idle = Idle::start(&mut Command::new(&program));
+    let pid = idle.pid();
+    wait_until("running", || {
+        fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 2)
+    });
+    let (code, line) = refused(&["stat", "-p", &pid, "main.main"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("its C library is neither glibc nor musl"), "{line}");
+    assert!(matches!(idle.0.try_wait(), Ok(None)), "it runs");
+}

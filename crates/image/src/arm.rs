@@ -1,0 +1,156 @@
+//! From the segment's functions to the engine's targets, and from its results to the functions'
+//! states.
+//!
+//! Nothing is written to the program's code here: lists say what is to be written, and whoever put
+//! the image there writes it while all threads stand.
+
+use crate::MEMORY;
+use crate::objects::{self, Object};
+use crate::segment::{self, Attached};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use patch::Decisions;
+use sys::{process, thread};
+use uprobe::{Action, Change, Engine, Prepared, Refusal, SiteId, Target};
+use wire::image::{Failure, MOST_BYTES, encode};
+use wire::{Function, Loss, State};
+
+/// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
+/// bound of the average.
+const BYTES_PER_SITE: u64 = 2048;
+
+/// Note of a function that branches back to its first byte in ways that cannot be led past the
+/// probe.
+const BRANCHES: &str = "may count branches back to its first byte";
+/// Why functions are left alone for which the budget has no room.
+const NO_MEMORY: &str = "no room in --max-memory: give it more, or choose fewer functions";
+/// Why functions are left alone that came when memory was used up already.
+const NO_CELLS: &str = "no room in --max-memory for its counters in the threads that there are: \
+    give it more, or choose fewer functions";
+/// Why functions are left alone that have no room for a jump. A handler of ours would take the
+/// program's signals, and that from outside.
+const NO_JUMP: &str = "too short for a jump, and breakpoints are not put in from outside";
+/// Why functions are left alone whose changes were not written.
+const NOT_WRITTEN: &str = "its code could not be changed: a thread stood in it, or other code was \
+    there";
+
+/// Prepares what the segment wants of everything that is loaded; the words of the list are added to
+/// `words`.
+///
+/// # Errors
+/// It cannot be known what is loaded.
+pub(crate) fn arm(
+    engine: &'static Engine,
+    attached: &Attached,
+    words: &mut Vec<u64>,
+) -> Result<Vec<(usize, SiteId)>, Failure> {
+    let segment = &attached.segment;
+    let objects = objects::loaded().ok_or(Failure::Maps)?;
+    let used = bytes(engine);
+    let mut batch = engine.batch();
+    let mut functions = Vec::new();
+    for object in &objects {
+        let Some(index) = segment.find_object(&object.file) else { continue };
+        let plans = segment.plans_of(index);
+        let decisions = Decisions::read(&plans);
+        for index in segment.functions_of(index) {
+            let Some(function) = segment.function(index) else { continue };
+            let sites = (functions.len() as u64 + 1) * BYTES_PER_SITE;
+            if used + sites + segment.bytes_with(index, &function) > segment.shape().budget {
+                segment.set_state(index, State::Skipped, NO_MEMORY);
+                segment.lose(Loss::Memory, 1);
+                continue;
+            }
+            let Some(target) = target(object, &function) else {
+                segment.set_state(index, State::Skipped, "not in executable code of its object");
+                continue;
+            };
+            match decisions.find(function.address, function.offset, object.bias) {
+                Some(decision) => batch.add_decided(target, decision),
+                None => batch.add(target),
+            }
+            functions.push(index);
+        }
+    }
+    // Before the first hit: threads that have a block count there.
+    if !segment::extend_blocks(attached) {
+        for index in functions {
+            segment.set_state(index, State::Skipped, NO_CELLS);
+        }
+        segment.lose(Loss::Memory, 1);
+        return Ok(Vec::new());
+    }
+    let Prepared { armed: results, changes } = batch.commit_outside();
+    let mut armed = Vec::with_capacity(functions.len());
+    for (index, result) in functions.into_iter().zip(results) {
+        match result {
+            Ok(site) => {
+                let note = if site.counts_branches { BRANCHES } else { "" };
+                segment.set_state(index, State::Detour, note);
+                armed.push((index, site.id));
+            }
+            Err(Refusal::NeedsTrap) => segment.set_state(index, State::Skipped, NO_JUMP),
+            Err(why) => segment.set_state(index, State::Skipped, &why.to_string()),
+        }
+    }
+    segment.note_agent_bytes(bytes(engine));
+    changes.iter().for_each(|change| add(words, change));
+    Ok(armed)
+}
+
+/// Whoever was told so has written the list, or nothing of it.
+pub(crate) fn written(
+    engine: &'static Engine,
+    attached: &Attached,
+    armed: &[(usize, SiteId)],
+    ok: bool,
+) {
+    if ok {
+        segment::announce(attached, u32::try_from(armed.len()).unwrap_or(u32::MAX), 0);
+        return;
+    }
+    let sites: Vec<SiteId> = armed.iter().map(|(_, site)| *site).collect();
+    engine.remove_outside(&sites);
+    for (index, _) in armed {
+        attached.segment.set_state(*index, State::Skipped, NOT_WRITTEN);
+    }
+}
+
+/// The list of those of these changes that take back what is there: a list may have been written in
+/// part, or not at all, and a library may be gone.
+pub(crate) fn list_written(reversals: &[Change], words: &mut Vec<u64>) {
+    // Not the process's number: its first thread may have ended, and no memory is found by it then.
+    let own = thread::gettid();
+    let is_there = |change: &&Change| {
+        let mut there = [0; MOST_BYTES];
+        let there = &mut there[..change.old.len().min(MOST_BYTES)];
+        let read = process::read_memory(own, change.address as usize, there);
+        read == Ok(change.old.len()) && *there == *change.old
+    };
+    reversals.iter().filter(is_there).for_each(|change| add(words, change));
+}
+
+fn target(object: &Object, function: &Function) -> Option<Target> {
+    let (address, after) = object.place(function)?;
+    Some(Target {
+        address,
+        size: function.size,
+        after,
+        offset: function.offset,
+        action: Action::Count { cell: function.cell },
+        // Nobody's unwinder knows the stubs of an image.
+        returns: false,
+        breakpoint: false,
+        traps: false,
+    })
+}
+
+fn add(words: &mut Vec<u64>, change: &Change) {
+    let bytes = (&*change.old, &*change.new);
+    encode(words, change.address, bytes, change.range.clone(), &change.moved);
+}
+
+/// Memory that the image uses in this process, in bytes.
+fn bytes(engine: &Engine) -> u64 {
+    MEMORY.mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64
+}

@@ -1,0 +1,34 @@
+//! The freestanding image that `trapline` puts into processes from outside.
+//!
+//! Glue only: the engine is [`uprobe`], what is probed and counted is in the [`wire`] segment, what
+//! comes in from outside and goes out is [`wire::image`]'s to say. It has no C library, and no use
+//! for that of the process: whatever it needs it asks the kernel for.
+//!
+//! | module | what |
+//! |---|---|
+//! | `calls` | the functions that whoever has put it there calls |
+//! | `control` | a thread pointer for them |
+//! | `host` | where the words of threads are |
+//! | `segment` | the segment, and blocks for threads |
+//! | `objects` | what is loaded |
+//! | `arm` | from the segment's functions to the engine's targets, and back to states |
+//! | `panics` | what becomes of a panic |
+//!
+//! A hit makes no system call; a thread's first takes a block of the segment.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod arm;
+mod calls;
+mod control;
+mod host;
+mod objects;
+mod panics;
+mod segment;
+
+/// Memory for the image alone.
+#[global_allocator]
+static MEMORY: resident::Allocator = resident::Allocator::new();

@@ -1,0 +1,76 @@
+//! What is loaded in this process: the kernel's list of mappings says it, and the objects' own
+//! headers in memory.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::{ControlFlow, Range};
+use sys::mappings::{Mapping, read};
+use unwind::Module;
+use wire::{Function, Identity};
+
+/// Room for a line of the list with the longest path.
+const LINE: usize = 8 << 10;
+
+/// A program or library in memory.
+pub(crate) struct Object {
+    /// What its addresses are above those in its file.
+    pub(crate) bias: u64,
+    /// Memory of it that can be executed.
+    executable: Vec<Range<u64>>,
+    /// Which file it is, by the numbers in the kernel's list.
+    pub(crate) file: Identity,
+}
+
+impl Object {
+    /// Where a function lies, if all its bytes are code of this object, and how many bytes behind
+    /// it are. Whatever a table says of other memory is not done.
+    pub(crate) fn place(&self, function: &Function) -> Option<(u64, u32)> {
+        let start = self.bias.checked_add(function.address)?;
+        let end = start.checked_add(u64::from(function.size))?;
+        let part = self.executable.iter().find(|part| part.contains(&start) && end <= part.end)?;
+        let after = u64::from(function.after).min(part.end - end);
+        (function.offset < function.size).then_some((start, after as u32))
+    }
+}
+
+/// Everything that is loaded and has a file, but for this image. `None`: the list cannot be read.
+///
+/// # Context
+/// Allocates, makes system calls.
+pub(crate) fn loaded() -> Option<Vec<Object>> {
+    let mut files = Vec::new();
+    // In the order of the calls.
+    let modules = Module::all(&mut |mapping| {
+        files.push(identity(mapping));
+        0
+    });
+    let code = code()?;
+    let own = loaded as *const () as u64;
+    let object = |(module, file): (Module, Identity)| {
+        let of_it = |(range, dev, ino): &(Range<u64>, u64, u64)| {
+            let inside = module.range.start <= range.start && range.end <= module.range.end;
+            (inside && (*dev, *ino) == (file.dev, file.ino)).then(|| range.clone())
+        };
+        let executable = code.iter().filter_map(of_it).collect();
+        Object { bias: module.bias, executable, file }
+    };
+    let all = modules.into_iter().zip(files);
+    let others = all.filter(|(module, file)| file.ino != 0 && !module.range.contains(&own));
+    Some(others.map(object).collect())
+}
+
+fn identity(mapping: &Mapping<'_>) -> Identity {
+    let Mapping { dev, ino, path, .. } = mapping;
+    Identity { dev: *dev, ino: *ino, path: path.to_vec(), ..Identity::default() }
+}
+
+/// What can be executed: where, device, inode.
+fn code() -> Option<Vec<(Range<u64>, u64, u64)>> {
+    let mut code = Vec::new();
+    let add = |line: &[u8]| {
+        let mapping = Mapping::parse(line).filter(|mapping| mapping.executable);
+        code.extend(mapping.map(|mapping| (mapping.range, mapping.dev, mapping.ino)));
+        ControlFlow::Continue(())
+    };
+    read(&mut vec![0; LINE], add).ok().map(|()| code)
+}

@@ -1,0 +1,187 @@
+//! The segment that this process counts in, and blocks of it for the process's threads.
+#![allow(unsafe_code)]
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use percpu::Mutex;
+use resident::blocks::Owned;
+use resident::region;
+use sys::{process, thread};
+use wire::image::Failure;
+use wire::{Descriptor, Files, Loss, Owner, Places, Process, Segment};
+
+/// A segment and what belongs to it in this process.
+pub(crate) struct Attached {
+    pub(crate) segment: Segment,
+    mine: Owned,
+}
+
+/// Null: none is in use.
+static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+/// What was in use before, while somebody may still look at it.
+static LEFT: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+/// Where the blocks of earlier segments were.
+static PLACES: Mutex<Option<Places>> = Mutex::new(None);
+/// How many threads are on the engine's slow path, in here.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+/// This process: its space and its number.
+static OWNER: AtomicU64 = AtomicU64::new(0);
+/// The last thread that got no block got none for want of memory.
+static NO_MEMORY: AtomicBool = AtomicBool::new(false);
+
+/// Runs `f` with the segment in use, on the way of a hit.
+fn with<R>(f: impl FnOnce(&'static Attached) -> R) -> Option<R> {
+    // In the single order of this, the look at what is in use, and their opposites in `leave`: one
+    // of the two sees the other.
+    INSIDE.fetch_add(1, Ordering::SeqCst);
+    let result = get().map(f);
+    INSIDE.fetch_sub(1, Ordering::SeqCst);
+    result
+}
+
+/// The segment in use.
+pub(crate) fn get() -> Option<&'static Attached> {
+    // SAFETY: null, or made by `open`, and there as long as somebody is inside.
+    unsafe { ATTACHED.load(Ordering::SeqCst).as_ref() }
+}
+
+/// Maps the segment in these files, which the caller closes.
+///
+/// # Errors
+/// It is none, or cannot be mapped.
+pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
+    // SAFETY: descriptors that whoever called the image has opened, and keeps open meanwhile.
+    let [tables, counters] = [tables, counters].map(|file| unsafe { Descriptor::borrow(file) });
+    let files = Files { tables, counters, behind: false };
+    forget_left();
+    let places = PLACES.lock().take().unwrap_or_default();
+    let segment = Segment::attach_in(files, places, region::find).map_err(|_| Failure::Segment)?;
+    if segment.shape().stacks.is_some() {
+        *PLACES.lock() = Some(segment.vacate());
+        return Err(Failure::Stacks);
+    }
+    let mine = Owned::new(segment.shape().blocks);
+    begin(Owner::current());
+    segment.reclaim_blocks(owner());
+    let attached = Box::into_raw(Box::new(Attached { segment, mine }));
+    ATTACHED.store(attached, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Nothing leads to where it is counted any more. Its blocks go now; the rest when nobody looks at
+/// it.
+pub(crate) fn leave() {
+    let attached = ATTACHED.swap(ptr::null_mut(), Ordering::SeqCst);
+    // SAFETY: null, or made by `open`.
+    let Some(left) = (unsafe { attached.as_ref() }) else { return };
+    *PLACES.lock() = Some(left.segment.vacate());
+    LEFT.store(attached, Ordering::Relaxed);
+    forget_left();
+}
+
+/// Takes away what was in use before, unless a thread is inside, and may have been when it was:
+/// then that is tried again later, or what there is of it stays.
+fn forget_left() {
+    if INSIDE.load(Ordering::SeqCst) == 0 {
+        let left = LEFT.swap(ptr::null_mut(), Ordering::Relaxed);
+        if !left.is_null() {
+            // SAFETY: made by `open`; nobody was inside after it went out of use.
+            drop(unsafe { Box::from_raw(left) });
+        }
+    }
+}
+
+fn begin(owner: Owner) {
+    OWNER.store(u64::from(owner.space) << 32 | u64::from(owner.pid), Ordering::Relaxed);
+}
+
+fn owner() -> Owner {
+    let word = OWNER.load(Ordering::Relaxed);
+    Owner { pid: word as u32, space: (word >> 32) as u32 }
+}
+
+/// In a fork child, before its first thread takes a block: the blocks are its parent's, whose other
+/// threads are not here, and whatever is said to be this process's was left by one that had its
+/// number.
+pub(crate) fn forked() {
+    INSIDE.store(0, Ordering::SeqCst);
+    with(|attached| {
+        attached.mine.forget();
+        begin(Owner::child_of(owner()));
+        attached.segment.reclaim_blocks(owner());
+        announce(attached, 0, 0);
+    });
+}
+
+/// Says that this process counts.
+pub(crate) fn announce(attached: &Attached, detours: u32, arming_ns: u64) {
+    attached.segment.add_process(&Process {
+        pid: owner().pid,
+        parent: process::getppid().cast_unsigned(),
+        detours,
+        breakpoints: 0,
+        arming_ns,
+        name: Vec::new(),
+    });
+}
+
+/// Lets the blocks of this process's threads have cells for all functions that there are now.
+/// False: one of them cannot.
+pub(crate) fn extend_blocks(attached: &Attached) -> bool {
+    attached.segment.extend_blocks(|block| attached.mine.has(block))
+}
+
+/// The engine asks for a block for the calling thread.
+pub(crate) fn thread_start() -> *mut u8 {
+    with(block).unwrap_or(ptr::null_mut())
+}
+
+/// A block for the calling thread.
+fn block(attached: &Attached) -> *mut u8 {
+    let tid = thread::gettid().cast_unsigned();
+    let segment = &attached.segment;
+    match attached.mine.take_block(segment, owner(), tid) {
+        Ok(block) => {
+            segment.name_block(block, tid, &name());
+            segment.cells(block).map_or(ptr::null_mut(), |(cells, _)| cells.as_ptr())
+        }
+        Err(why) => {
+            NO_MEMORY.store(why == Loss::Memory, Ordering::Relaxed);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// The calling thread's name without the terminating zeros.
+fn name() -> [u8; 16] {
+    const PR_GET_NAME: i32 = 16;
+    let mut name = [0; 16];
+    let place = name.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel writes at most 16 bytes.
+    let _ = unsafe { process::prctl(PR_GET_NAME, [place, 0, 0, 0]) };
+    name
+}
+
+/// A thread counts in this block no more.
+pub(crate) fn thread_exit(cells: *mut u8) {
+    with(|attached| {
+        if let Some(block) = attached.segment.block_at(cells.addr()) {
+            attached.mine.give(block);
+            attached.segment.release_block(block);
+        }
+    });
+}
+
+/// A hit was lost.
+pub(crate) fn lost(loss: uprobe::Loss) {
+    let reason = match loss {
+        uprobe::Loss::Recursion => Loss::Recursion,
+        uprobe::Loss::Depth => Loss::Depth,
+        uprobe::Loss::Capacity if NO_MEMORY.load(Ordering::Relaxed) => Loss::Memory,
+        uprobe::Loss::Capacity => Loss::Threads,
+        uprobe::Loss::Disabled => Loss::Disabled,
+    };
+    with(|attached| attached.segment.lose(reason, 1));
+}

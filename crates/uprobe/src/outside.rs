@@ -1,0 +1,67 @@
+//! Code that is written by somebody else: what has to be written, for whoever stops all threads
+//! from outside and writes it while nobody runs.
+
+use crate::sites::State;
+use alloc::vec::Vec;
+use core::ops::Range;
+use patch::Detour;
+
+/// Bytes of the program's code that are to be replaced, and what a thread is to do that stands
+/// among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Address of the first byte.
+    pub address: u64,
+    /// What has to be there.
+    pub old: Vec<u8>,
+    /// What is to be there: as many bytes.
+    pub new: Vec<u8>,
+    /// The instructions that the new bytes displace, from `address` on. A thread at the first byte
+    /// has executed none of them, and may stay: it executes what is written. A function that was
+    /// moved as a whole is displaced up to its end, beyond the new bytes.
+    pub range: Range<u64>,
+    /// Where instructions of `range` begin, ascending, and where the copy of each is: where a
+    /// thread has to go on that would go on there, but for the first. Empty where no thread can be
+    /// inside.
+    pub moved: Vec<(u64, u64)>,
+}
+
+/// Whether a thread that waits in a system call, in a signal handler above it, comes back among the
+/// bytes that the jump takes. What looks like a system call is taken for one.
+pub(crate) fn waits_inside(detour: &Detour) -> bool {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    detour.boundaries().iter().any(|at| {
+        let (before, behind) = detour.original().split_at(usize::from(*at));
+        before.ends_with(&SYSCALL) || behind.starts_with(&SYSCALL)
+    })
+}
+
+/// Takes these sites for armed, and says what has to be written for it.
+pub(crate) fn arm(state: &mut State, sites: &[u64]) -> Vec<Change> {
+    change(state, sites, true)
+}
+
+/// Takes these sites for disarmed.
+pub(crate) fn restore(state: &mut State, sites: &[u64]) -> Vec<Change> {
+    change(state, sites, false)
+}
+
+fn change(state: &mut State, sites: &[u64], armed: bool) -> Vec<Change> {
+    let mut changes = Vec::with_capacity(sites.len());
+    for address in sites {
+        let Some(site) = state.sites.get_mut(address).filter(|site| site.armed != armed) else {
+            continue;
+        };
+        (site.armed, site.stale) = (armed, !armed);
+        let (patch, original) = (site.patch.clone(), site.original[..site.patch.len()].to_vec());
+        changes.push(if armed {
+            let range = *address..address + site.original.len() as u64;
+            let moved = site.moved.to_vec();
+            Change { address: *address, old: original, new: patch, range, moved }
+        } else {
+            let range = *address..address + patch.len() as u64;
+            Change { address: *address, old: patch, new: original, range, moved: Vec::new() }
+        });
+    }
+    changes
+}
