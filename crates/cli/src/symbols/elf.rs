@@ -20,6 +20,7 @@ pub(crate) const PT_LOAD: u32 = elf::PT_LOAD.0;
 pub(crate) const PT_GNU_EH_FRAME: u32 = elf::PT_GNU_EH_FRAME.0;
 pub(crate) const SHT_SYMTAB: u32 = elf::SHT_SYMTAB.0;
 pub(crate) const SHT_DYNSYM: u32 = elf::SHT_DYNSYM.0;
+pub(crate) const SHN_UNDEF: u16 = elf::SHN_UNDEF.0;
 pub(crate) const DT_NEEDED: u64 = elf::DT_NEEDED.0 as u64;
 pub(crate) const DT_SONAME: u64 = elf::DT_SONAME.0 as u64;
 pub(crate) const DT_RPATH: u64 = elf::DT_RPATH.0 as u64;

@@ -1,7 +1,7 @@
 //! The libraries that the loader will map for a program, found as the loader finds them (ld.so(8)),
 //! without running it.
 
-use super::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, string_at};
+use super::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, SHN_UNDEF, SHT_DYNSYM, string_at};
 use super::loader_cache::LoaderCache;
 use super::object::{Object, forms};
 use std::ffi::OsStr;
@@ -130,12 +130,29 @@ fn add(path: &Path, main: &Object, found: &mut Vec<Object>) {
     }
 }
 
-/// Whether the program wants a library that insists on being the first to be loaded, before all
-/// that is preloaded: the shared runtime of a sanitizer.
-pub(crate) fn wants_a_sanitizer(object: &Object) -> bool {
+/// Whether nothing can be preloaded into a program though its loader would do it.
+pub(crate) fn takes_no_preload(program: &Object) -> bool {
+    wants_a_sanitizer(program) || answers_for_libc(program)
+}
+
+/// Whether the program wants a library that insists on being the first to be loaded: the shared
+/// runtime of a sanitizer.
+fn wants_a_sanitizer(program: &Object) -> bool {
     const RUNTIMES: [&str; 6] =
         ["libasan.", "libtsan.", "libhwasan.", "liblsan.", "libubsan.", "libclang_rt."];
-    names(object).iter().any(|name| RUNTIMES.iter().any(|begin| name.starts_with(begin)))
+    names(program).iter().any(|name| RUNTIMES.iter().any(|begin| name.starts_with(begin)))
+}
+
+/// Whether the program has functions of its own in the place of those by which what is preloaded
+/// asks the system: they would be called before the program is ready for it.
+fn answers_for_libc(program: &Object) -> bool {
+    const CALLS: [&str; 22] = [
+        "access", "close", "connect", "fcntl", "fstat", "fstat64", "lseek64", "mmap", "mmap64",
+        "mprotect", "munmap", "open", "open64", "pread64", "read", "readlink", "recvmsg", "socket",
+        "stat64", "statx", "write", "writev",
+    ];
+    let mut symbols = program.elf.symbols(SHT_DYNSYM);
+    symbols.any(|symbol| symbol.section != SHN_UNDEF && CALLS.contains(&symbol.name))
 }
 
 /// The names in DT_NEEDED.

@@ -1,7 +1,7 @@
 //! The functions of one object: symbols of all its tables, aliases merged, what Go's runtime knows
 //! of a program, and unwind entries where there are no symbols.
 
-use super::elf::{Elf, RawSymbol, SHT_DYNSYM, SHT_SYMTAB};
+use super::elf::{Elf, RawSymbol, SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB};
 use super::go::{self, GoFunction};
 use super::parts::only_jumped_to;
 use super::unwind::{Entered, Frame, frames};
@@ -14,7 +14,6 @@ const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;
 const STB_LOCAL: u8 = 0;
 const STB_WEAK: u8 = 2;
-const SHN_UNDEF: u16 = 0;
 const SHN_ABS: u16 = 0xfff1;
 
 /// Bytes behind a function that are offered as padding.

@@ -71,3 +71,9 @@ fn programs_with_a_sanitizer() {
         case.modes(&[Mode::Counted]).check();
     }
 }
+
+/// Its functions are never called by us, and none before it is ready.
+#[test]
+fn a_program_that_answers_for_the_c_library() {
+    Target::new("interposes.c").case().modes(&[Mode::Counted]).check();
+}
