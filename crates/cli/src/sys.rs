@@ -230,7 +230,19 @@ pub(crate) fn is_dead(pid: u32) -> bool {
     // The state stands behind the name, which is in parentheses and may hold more of them.
     let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
-    behind.is_some_and(|state| b"ZX".contains(state))
+    behind.is_some_and(|state| b"ZX".contains(state)) && !has_threads(pid)
+}
+
+/// Whether a process whose first thread has ended has others that have not.
+fn has_threads(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let others = threads.filter(|thread| thread.file_name() != pid.to_string().as_str());
+    let lives = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read(thread.path().join("stat")).unwrap_or_default();
+        let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
+        behind.is_some_and(|state| !b"ZX".contains(state))
+    };
+    others.into_iter().any(lives)
 }
 
 /// A handle of a process, whoever has started it.

@@ -96,8 +96,9 @@ impl Remote<'_, '_> {
     /// Closes the sockets that one has left who was killed. What the process has opened under their
     /// numbers since is left alone.
     pub(crate) fn close_left(&mut self, pair: [u64; 2]) -> Result<(), Error> {
-        let pid = self.stopped.tracer.pid();
-        for end in pair.into_iter().filter(|end| take(pid, *end).is_ok_and(|end| is_datagram(&end)))
+        let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
+        for end in
+            pair.into_iter().filter(|end| take(pid, tid, *end).is_ok_and(|end| is_datagram(&end)))
         {
             self.close(end)?;
         }
@@ -106,7 +107,7 @@ impl Remote<'_, '_> {
 
     /// Sends the descriptor from the end `near`, of which we take a copy, to the end `far`.
     fn pass(&mut self, file: &File, near: u64, far: u64) -> Result<u64, Error> {
-        let own = take(self.stopped.tracer.pid(), near);
+        let own = take(self.stopped.tracer.pid(), self.tid(), near);
         let own = own.map_err(Error::own("taking a descriptor of the process's"))?;
         send_descriptor(&own, file).map_err(Error::own("sending a descriptor"))?;
         let message = self.scratch_at(message)?;
@@ -128,9 +129,17 @@ impl Remote<'_, '_> {
     }
 }
 
-/// A copy of a descriptor of another process's.
+/// A copy of a descriptor of another process's, of which `tid` is a thread. Once its first thread
+/// has ended, only the others know the descriptors, and only kernels from 6.9 on can be asked for
+/// theirs.
+fn take(pid: i32, tid: i32, descriptor: u64) -> io::Result<OwnedFd> {
+    /// `PIDFD_THREAD`.
+    const THREAD: i32 = libc::O_EXCL;
+    take_of(pid, 0, descriptor).or_else(|why| take_of(tid, THREAD, descriptor).map_err(|_| why))
+}
+
 #[allow(unsafe_code, reason = "two system calls that the standard library does not have")]
-fn take(pid: i32, descriptor: u64) -> io::Result<OwnedFd> {
+fn take_of(number: i32, flags: i32, descriptor: u64) -> io::Result<OwnedFd> {
     let opened = |number: libc::c_long| {
         let number = i32::try_from(number).ok().filter(|number| *number >= 0);
         let number = number.ok_or_else(io::Error::last_os_error)?;
@@ -138,7 +147,7 @@ fn take(pid: i32, descriptor: u64) -> io::Result<OwnedFd> {
         Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(number) })
     };
     // SAFETY: numbers only.
-    let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, number, flags) })?;
     let process = process.as_raw_fd();
     // SAFETY: numbers only.
     opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
