@@ -13,16 +13,19 @@ extern crate alloc;
 mod exercise;
 mod heap;
 mod host;
+mod panics;
 mod probes;
 mod probing;
 mod program;
 mod recording;
-mod runtime;
 mod stack;
 mod start;
 mod threads;
 
 use core::ffi::CStr;
+// For its functions on bytes.
+use resident as _;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 use exercise::Shared;
 use program::Program;

@@ -25,8 +25,9 @@ unsafe impl Sync for ControlBlock {}
 
 static OWN: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
 
-/// One for a program's first thread, which hits probes before the C library has made its own. Whoever
-/// has put the image there writes its address into it and has the thread pointer lead there.
+/// One for a program's first thread, which hits probes before the C library has made its own.
+/// Whoever has put the image there writes its address into it and has the thread pointer lead
+/// there.
 #[unsafe(no_mangle)]
 #[used]
 static trapline_early: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
@@ -53,4 +54,16 @@ pub(crate) fn with_own_thread<R>(f: impl FnOnce() -> R) -> Result<R, Errno> {
     // SAFETY: what it was.
     unsafe { syscall2(ARCH_PRCTL, ARCH_SET_FS, before) }?;
     Ok(result)
+}
+
+/// Whether the calling thread is one that was made for a call of the image. A call runs on a thread
+/// of the program's where none can be made; that one has its thread pointer changed, too, and is
+/// not told from it: it stands, and nobody else could end it.
+pub(crate) fn is_own_thread() -> bool {
+    let mut pointer = 0_usize;
+    let place = (&raw mut pointer).expose_provenance();
+    // SAFETY: a place for the answer, which lives through the call.
+    let known = unsafe { syscall2(ARCH_PRCTL, ARCH_GET_FS, place) };
+    let own = OWN.0.get().cast::<u8>().wrapping_add(ROOM);
+    known.is_ok() && pointer == own.expose_provenance()
 }

@@ -12,7 +12,7 @@
 //! | `segment` | the segment, and blocks for threads |
 //! | `objects` | what is loaded |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
-//! | `runtime` | what the compiler takes for granted |
+//! | `panics` | what becomes of a panic |
 //!
 //! A hit makes no system call; a thread's first takes a block of the segment.
 #![no_std]
@@ -26,7 +26,7 @@ mod calls;
 mod control;
 mod host;
 mod objects;
-mod runtime;
+mod panics;
 mod segment;
 
 /// Memory for the image alone.

@@ -47,7 +47,7 @@ impl Remote<'_, '_> {
     ///
     /// # Errors
     /// [`Error::Remote`] if the process may not (no sockets, no memory); [`Error::Own`] before
-    /// Linux 5.6; [`Error::Gone`].
+    /// Linux 5.6, and before 6.9 if its first thread has ended; [`Error::Gone`].
     ///
     /// # Context
     /// Five remote calls. As with [`Remote::map`], the process has descriptors more meanwhile.
@@ -97,9 +97,8 @@ impl Remote<'_, '_> {
     /// numbers since is left alone.
     pub(crate) fn close_left(&mut self, pair: [u64; 2]) -> Result<(), Error> {
         let (pid, tid) = (self.stopped.tracer.pid(), self.tid());
-        for end in
-            pair.into_iter().filter(|end| take(pid, tid, *end).is_ok_and(|end| is_datagram(&end)))
-        {
+        let is_left = |end: &u64| take(pid, tid, *end).is_ok_and(|end| is_datagram(&end));
+        for end in pair.into_iter().filter(is_left) {
             self.close(end)?;
         }
         self.stopped.write(self.pair(), &[0; 8])
@@ -129,28 +128,26 @@ impl Remote<'_, '_> {
     }
 }
 
-/// A copy of a descriptor of another process's, of which `tid` is a thread. Once its first thread
-/// has ended, only the others know the descriptors, and only kernels from 6.9 on can be asked for
-/// theirs.
-fn take(pid: i32, tid: i32, descriptor: u64) -> io::Result<OwnedFd> {
+/// A copy of a descriptor that another process has, through the process or, where its first thread
+/// has ended (Linux 6.9), through `thread`.
+#[allow(unsafe_code, reason = "two system calls that the standard library does not have")]
+fn take(pid: i32, thread: i32, descriptor: u64) -> io::Result<OwnedFd> {
     /// `PIDFD_THREAD`.
     const THREAD: i32 = libc::O_EXCL;
-    take_of(pid, 0, descriptor).or_else(|why| take_of(tid, THREAD, descriptor).map_err(|_| why))
-}
-
-#[allow(unsafe_code, reason = "two system calls that the standard library does not have")]
-fn take_of(number: i32, flags: i32, descriptor: u64) -> io::Result<OwnedFd> {
     let opened = |number: libc::c_long| {
         let number = i32::try_from(number).ok().filter(|number| *number >= 0);
         let number = number.ok_or_else(io::Error::last_os_error)?;
         // SAFETY: just opened, and nobody else's.
         Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(number) })
     };
-    // SAFETY: numbers only.
-    let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, number, flags) })?;
-    let process = process.as_raw_fd();
-    // SAFETY: numbers only.
-    opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
+    let through = |pid: i32, flags: i32| {
+        // SAFETY: numbers only.
+        let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })?;
+        let process = process.as_raw_fd();
+        // SAFETY: numbers only.
+        opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
+    };
+    through(pid, 0).or_else(|why| if thread == pid { Err(why) } else { through(thread, THREAD) })
 }
 
 /// Whether it is one end of a pair like ours: a local socket for datagrams that has no name.

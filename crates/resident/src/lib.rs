@@ -7,6 +7,9 @@
 //! | [`blocks`] | which blocks are this process's, and one for a thread |
 //! | [`region`] | where in the address space they go |
 //!
+//! With the feature `bare` also the functions on bytes that the compiler takes for granted
+//! (`memcpy`): for what has no C library.
+//!
 //! No C library is called, and nothing here needs the standard library.
 #![no_std]
 #![deny(unsafe_code)]
@@ -17,6 +20,8 @@ extern crate std;
 
 mod allocator;
 pub mod blocks;
+#[cfg(feature = "bare")]
+mod bytes;
 pub mod region;
 
 pub use allocator::Allocator;

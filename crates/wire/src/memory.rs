@@ -11,10 +11,11 @@ use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::layout::PAGE;
 use crate::lock::Lock;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use core::{iter, ptr, slice};
+use core::{iter, slice};
 use sys::Errno;
 use sys::memory::{
     self, MADV_DONTDUMP, MADV_POPULATE_WRITE, MAP_NORESERVE, MAP_SHARED, MREMAP_FIXED,
@@ -42,7 +43,7 @@ pub(crate) struct Memory {
     access: Access,
     lock: Lock,
     /// Smaller mappings that were left behind, and their bytes. Written under the lock.
-    left: [(AtomicPtr<u8>, AtomicUsize); MOST_LEFT],
+    left: Box<[(AtomicPtr<u8>, AtomicUsize)]>,
 }
 
 impl Memory {
@@ -78,7 +79,7 @@ impl Memory {
         let at = at.map_err(|why| Error::System("cannot map the segment", why))?;
         not_in_cores(at, bytes);
         let (base, bytes) = (AtomicPtr::new(at), AtomicUsize::new(bytes));
-        let left = [const { (AtomicPtr::new(ptr::null_mut()), AtomicUsize::new(0)) }; MOST_LEFT];
+        let left = (0..MOST_LEFT).map(|_| Default::default()).collect();
         Ok(Self { base, bytes, limit, access, lock: Lock::default(), left })
     }
 

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 /// What trapline is called in lists of processes.
 const OWN_NAME: &str = "trapline";
@@ -33,6 +34,8 @@ pub(super) struct Candidate {
 pub(super) struct Attached {
     pid: i32,
     name: String,
+    /// Whether it was started with the image in it.
+    started: bool,
     target: Target,
     mapped: Mapped,
     /// What became of it when the tracing was over; none as long as it goes on.
@@ -92,6 +95,7 @@ pub(super) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow
 /// # Errors
 /// One that means nothing.
 pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let listed = objects.first().map(|pid| format!("-p {pid}"));
     let (unread, objects, mains) = objects.in_order();
     let unread = match &unread[..] {
         [] => String::new(),
@@ -99,7 +103,7 @@ pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Reso
     };
     anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
     let specs = specs.iter().map(|text| Spec::parse(text)).collect();
-    let resolution = Resolution::of_programs(objects, mains, specs)?;
+    let resolution = Resolution::of_programs(objects, mains, listed, specs)?;
     let nothing = |spec: &Spec| {
         let why = resolution.waits_for(spec).replace(" at start", "");
         format!("'{}': {why}{unread}", visible(&spec.text))
@@ -132,7 +136,10 @@ impl Candidate {
         let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files));
         let mapped = target.trace(work).map_err(line).and_then(|done| done);
         match mapped {
-            Ok(mapped) => Ok(Attached { pid, name, target, mapped, after: None, why: None }),
+            Ok(mapped) => {
+                let (started, after, why) = (false, None, None);
+                Ok(Attached { pid, name, started, target, mapped, after, why })
+            }
             Err(why) => Err(match why.downcast_ref::<Refused>() {
                 Some(refused) => refusal(refused),
                 None => anyhow!("process {pid} ({name}): {why:#}"),
@@ -169,21 +176,55 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
             stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?
         }
     };
-    if let Err(why) = start(tracer, &mapped, files, library) {
-        if is_new {
-            // Nothing leads there. An error is that the process has ended.
-            let stopped = tracer.stop_all();
-            let _ = stopped.and_then(|mut stopped| stopped.remote()?.unmap(&mapped));
+    let lent = if sees_proc(tracer.target().pid()) { None } else { lend_maps(tracer, &mapped)? };
+    let mut started = start(tracer, &mapped, files, library);
+    let is_new = is_new && started.is_err();
+    if started.is_ok() {
+        let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
+        started = inside.arm().map(drop);
+        if started.is_err() {
+            // Out of use again. If that fails, too, nothing was written, and so nothing counts.
+            let _ = inside.disarm();
         }
-        return Err(why);
+    } else if is_new {
+        // Nothing leads there. An error is that the process has ended.
+        let stopped = tracer.stop_all();
+        let _ = stopped.and_then(|mut stopped| stopped.remote()?.unmap(&mapped));
     }
-    let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
-    if let Err(why) = inside.arm() {
-        // Out of use again. If that fails, too, nothing was written, and so nothing counts.
-        let _ = inside.disarm();
-        return Err(why);
+    if let Some(descriptor) = lent {
+        if !is_new {
+            Inside { hold: Hold::Running(tracer), mapped: &mapped }.lend_maps(None)?;
+        }
+        tracer.stop_one().map_err(line)?.remote().map_err(line)?.close(descriptor).map_err(line)?;
     }
-    Ok(mapped)
+    started.map(|()| mapped)
+}
+
+/// The folder in /proc of a thread of the process that lives: that of the process shows nothing
+/// once its first thread has ended.
+fn folder(pid: i32) -> PathBuf {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let lives = |folder: &PathBuf| fs::read_link(folder.join("exe")).is_ok();
+    let tasks = || fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let thread = || tasks().map(|task| task.path()).find(lives);
+    if lives(&process) { process } else { thread().unwrap_or(process) }
+}
+
+/// Whether a process can look at itself.
+fn sees_proc(pid: i32) -> bool {
+    fs::symlink_metadata(folder(pid).join("root/proc/self")).is_ok()
+}
+
+/// Gives a process without /proc its list of mappings, and the image the descriptor.
+fn lend_maps(tracer: &mut Tracer, mapped: &Mapped) -> anyhow::Result<Option<u64>> {
+    let maps = File::open(folder(tracer.target().pid()).join("maps"))?;
+    let sent = {
+        let mut stopped = tracer.stop_one().map_err(line)?;
+        let mut remote = stopped.remote().map_err(line)?;
+        remote.send(&maps).map_err(line)?
+    };
+    Inside { hold: Hold::Running(tracer), mapped }.lend_maps(Some(sent))?;
+    Ok(Some(sent))
 }
 
 /// Whether the agent that is preloaded is in a process. Two engines would patch each other's
@@ -287,7 +328,7 @@ impl Attached {
     pub(super) fn launched(target: Target, mapped: Mapped) -> Self {
         let pid = target.pid();
         let name = processes::name(pid);
-        Self { pid, name, target, mapped, after: None, why: None }
+        Self { pid, name, started: true, target, mapped, after: None, why: None }
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -326,6 +367,7 @@ impl Attached {
         Row {
             process: self.pid.cast_unsigned(),
             name: self.name.clone(),
+            started: self.started,
             after: self.after.unwrap_or(After::Probed),
             why: self.why.clone(),
         }

@@ -15,7 +15,7 @@ use crate::out::say;
 use crate::program::Program;
 use crate::resolve::Resolution;
 use crate::spec::Spec;
-use crate::symbols::libraries::{Environment, closure};
+use crate::symbols::libraries::{Environment, closure, wants_a_sanitizer};
 use crate::sys;
 use anyhow::Context;
 use std::ffi::OsString;
@@ -79,7 +79,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         limits::check()?;
         let program = Program::find(&command[0])?;
-        if !program.kind.preloads() {
+        if !program.kind.preloads() || wants_a_sanitizer(&program.object) {
             return Self::launch(specs, &program, command, room, prepare);
         }
         let specs = specs.iter().map(|text| Spec::parse(text)).collect();

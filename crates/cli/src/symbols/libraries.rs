@@ -130,6 +130,14 @@ fn add(path: &Path, main: &Object, found: &mut Vec<Object>) {
     }
 }
 
+/// Whether the program wants a library that insists on being the first to be loaded, before all
+/// that is preloaded: the shared runtime of a sanitizer.
+pub(crate) fn wants_a_sanitizer(object: &Object) -> bool {
+    const RUNTIMES: [&str; 6] =
+        ["libasan.", "libtsan.", "libhwasan.", "liblsan.", "libubsan.", "libclang_rt."];
+    names(object).iter().any(|name| RUNTIMES.iter().any(|begin| name.starts_with(begin)))
+}
+
 /// The names in DT_NEEDED.
 fn names(object: &Object) -> Vec<&'static str> {
     strings(object, DT_NEEDED)

@@ -7,5 +7,6 @@ mod chosen;
 mod ends;
 mod harm;
 mod kinds;
+mod launched;
 mod refused;
 mod running;

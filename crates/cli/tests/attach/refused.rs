@@ -49,7 +49,8 @@ fn what_is_no_process() {
     let idle = Idle::start(&mut Command::new("cat"));
     let maps = format!("/proc/{}/maps", idle.pid());
     wait_until("loaded", || fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("/libc.so")));
-    let (code, line) = refused(&["record", "-p", &idle.pid(), "-o", "/dev/null", "libc:read"]);
+    let pid = idle.pid();
+    let (code, line) = refused(&["record", "-p", &pid, "-f", "folded", "-o", "-", "libc:read"]);
     assert_eq!(code, 125);
     assert!(line.contains("call stacks are not recorded"), "{line}");
     let (code, line) = refused(&["stat", "f", "--", "-p", "12"]);

@@ -1,11 +1,9 @@
-//! What the compiler takes for granted: functions on bytes, and what the precompiled `core` names
-//! although nothing unwinds here.
+//! What the compiler takes for granted where there is no C library: functions on bytes, and what
+//! the precompiled `core` names although nothing unwinds there.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
-use core::fmt::Write;
-use core::panic::PanicInfo;
-use sys::{file, process};
+use sys::process;
 
 /// # Safety
 /// As in C.
@@ -105,20 +103,5 @@ extern "C" fn rust_eh_personality() {}
 
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() -> ! {
-    process::abort()
-}
-
-/// Standard error, a piece at a time.
-struct Errors;
-
-impl Write for Errors {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        file::write(2, text.as_bytes()).map(drop).map_err(|_| core::fmt::Error)
-    }
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    let _ = writeln!(Errors, "{info}");
     process::abort()
 }
