@@ -241,19 +241,7 @@ fn has_ended(stat: &(impl AsRef<Path> + ?Sized)) -> bool {
     // The state stands behind the name, which is in parentheses and may hold more of them.
     let Ok(stat) = std::fs::read(stat) else { return true };
     let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
-    behind.is_some_and(|state| b"ZX".contains(state)) && !has_threads(pid)
-}
-
-/// Whether a process whose first thread has ended has others that have not.
-fn has_threads(pid: u32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let others = threads.filter(|thread| thread.file_name() != pid.to_string().as_str());
-    let lives = |thread: std::fs::DirEntry| {
-        let stat = std::fs::read(thread.path().join("stat")).unwrap_or_default();
-        let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
-        behind.is_some_and(|state| !b"ZX".contains(state))
-    };
-    others.into_iter().any(lives)
+    behind.is_some_and(|state| b"ZX".contains(state))
 }
 
 /// A handle of a process, whoever has started it.

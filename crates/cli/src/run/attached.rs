@@ -267,11 +267,7 @@ fn left_descriptors(pid: i32) -> Vec<u64> {
     if same_file("/proc/self/exe", &format!("/proc/{pid}/exe")) {
         return Vec::new();
     }
-    // The process's own list is empty once its first thread has ended.
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.map(|thread| fs::read_dir(thread.path().join("fd")));
-    let lists = lists.map(|list| list.into_iter().flatten().flatten().collect::<Vec<_>>());
-    let links = lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default().into_iter();
+    let links = fs::read_dir(folder(pid).join("fd")).into_iter().flatten().flatten();
     let ours = |link: fs::DirEntry| {
         let file = fs::read_link(link.path()).ok()?;
         let file = file.to_str()?;
