@@ -13,7 +13,7 @@ struct Churn(Child);
 
 impl Churn {
     /// Nothing where the compiler is missing.
-    fn start(compiler: &str, flags: &[&str], arguments: &[&str]) -> Option<Self> {
+    fn start(compiler: &'static str, flags: &[&str], arguments: &[&str]) -> Option<Self> {
         tools::find(compiler)?;
         let named = format!("churn-{compiler}{}", flags.concat());
         let target = Target::new("churn.c").named(&named).flags(flags).compiler(compiler);
