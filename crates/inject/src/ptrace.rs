@@ -5,6 +5,7 @@
 use crate::arch::Registers;
 use std::io;
 use std::mem::size_of;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A thread's number, as this process sees it.
@@ -67,8 +68,25 @@ where
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }
 
+/// How many threads of ours wait in [`seize`].
+static SEIZING: AtomicU32 = AtomicU32::new(0);
+
+/// Begins to trace a thread.
+///
+/// # Context
+/// Waits while the process executes a program, and that waits for threads that somebody traces to
+/// be reaped: see [`is_seizing`].
 pub(crate) fn seize(tid: Tid, options: usize) -> io::Result<()> {
-    request(libc::PTRACE_SEIZE as _, tid, 0, options)
+    // Relaxed: it is only looked at for being the same for milliseconds.
+    SEIZING.fetch_add(1, Ordering::Relaxed);
+    let done = request(libc::PTRACE_SEIZE as _, tid, 0, options);
+    SEIZING.fetch_sub(1, Ordering::Relaxed);
+    done
+}
+
+/// Whether a thread of ours is in [`seize`].
+pub(crate) fn is_seizing() -> bool {
+    SEIZING.load(Ordering::Relaxed) != 0
 }
 
 pub(crate) fn set_options(tid: Tid, options: usize) -> io::Result<()> {

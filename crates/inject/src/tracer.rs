@@ -15,7 +15,8 @@ use crate::target::Target;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a thread that cannot be interrupted is waited for, while others stand.
@@ -81,15 +82,61 @@ impl Target {
     ) -> Result<R, Error> {
         let tid = AtomicI32::new(0);
         let result = std::thread::scope(|scope| {
-            let traces = || {
+            let over = Over { is: AtomicBool::new(false), waits: std::thread::current() };
+            let end = AtEnd(Arc::new(over));
+            let over = Arc::clone(&end.0);
+            let tid = &tid;
+            let traces = move || {
+                let _end = end;
                 // Relaxed: read behind the end of this thread.
                 tid.store(ptrace::own_tid(), Ordering::Relaxed);
                 work(&mut Tracer::new(self.clone())?)
             };
-            scope.spawn(traces).join()
+            let thread = scope.spawn(traces);
+            over.wait(self.pid());
+            thread.join()
         });
         await_end(tid.into_inner());
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Whether a thread that traces has done its work, and who waits for that.
+struct Over {
+    is: AtomicBool,
+    waits: std::thread::Thread,
+}
+
+/// Says so, however the work ends.
+struct AtEnd(Arc<Over>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire in `wait`.
+        self.0.is.store(true, Ordering::Release);
+        self.0.waits.unpark();
+    }
+}
+
+impl Over {
+    /// Waits for the end of the work on a process. If that executes a program meanwhile, the kernel
+    /// first has all its other threads end, and be reaped by whoever traces them, and lets nobody
+    /// begin to trace the one that executes until then: so somebody else than the thread that
+    /// traces has to reap them.
+    fn wait(&self, pid: Tid) {
+        /// Far longer than seizing a thread takes otherwise.
+        const LOOKS: Duration = Duration::from_millis(5);
+        let mut seized = false;
+        while !self.is.load(Ordering::Acquire) {
+            std::thread::park_timeout(LOOKS);
+            let seizes = ptrace::is_seizing();
+            if seizes && seized {
+                // Only those are reaped that this process traces and that have ended.
+                let threads = proc::threads(pid).unwrap_or_default();
+                threads.into_iter().filter(|tid| *tid != pid).for_each(ptrace::reap);
+            }
+            seized = seizes;
+        }
     }
 }
 

@@ -267,7 +267,7 @@ fn left_descriptors(pid: i32) -> Vec<u64> {
     if same_file("/proc/self/exe", &format!("/proc/{pid}/exe")) {
         return Vec::new();
     }
-    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = fs::read_dir(folder(pid).join("fd")).into_iter().flatten().flatten();
     let ours = |link: fs::DirEntry| {
         let file = fs::read_link(link.path()).ok()?;
         let file = file.to_str()?;

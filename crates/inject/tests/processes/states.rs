@@ -196,3 +196,20 @@ fn a_process_that_is_killed_in_the_middle_is_gone() {
     let status = running.child.wait().expect("its parent is told");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
 }
+
+/// Whoever is about to trace a process that executes a program waits for that, and the process for
+/// its other threads to be reaped by whoever traces them.
+#[test]
+fn a_process_that_executes_meanwhile_goes_on() {
+    let again = program("again", Kind::Dynamic).expect("a C compiler");
+    let mut running = Running::start(&again, &["300"]);
+    let mut rounds = 0;
+    while running.child.try_wait().expect("a child").is_none() {
+        let Ok(target) = Target::probe(running.pid(), Force::default()) else { continue };
+        // Any error may be: its threads end, and so does its memory.
+        let _ = target.trace(|tracer| tracer.stop_all().map(drop));
+        rounds += 1;
+    }
+    assert!(rounds > 0);
+    assert_eq!(running.child.wait().expect("a child").code(), Some(7));
+}
