@@ -122,6 +122,12 @@ pub(crate) fn is_stale(first: &State) -> bool {
     !host::SEES && first.renewal.load(Ordering::Relaxed) != RENEWALS.load(Ordering::Relaxed)
 }
 
+/// [`is_stale`] of the calling thread.
+#[inline]
+pub(crate) fn is_own_stale() -> bool {
+    !host::SEES && own().is_some_and(is_stale)
+}
+
 /// The thread, whose first state this is, is about to ask for a block.
 pub(crate) fn note_renewal(first: &State) {
     first.renewal.store(RENEWALS.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -232,7 +238,7 @@ impl Drop for Consuming {
         compiler_fence(Ordering::SeqCst);
         match self.before {
             Busy::Forking => set_busy(Busy::Forking),
-            _ if !host::SEES && own().is_some_and(is_stale) => {}
+            _ if is_own_stale() => {}
             _ => publish(self.state),
         }
     }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::layout::PAGE;
 use crate::lock::Lock;
 use alloc::vec::Vec;
-use core::ptr::NonNull;
+use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::{iter, slice};
 use sys::Errno;
@@ -38,7 +38,12 @@ pub(crate) struct Memory {
     limit: usize,
     access: Access,
     lock: Lock,
+    /// Smaller mappings that were left behind, for the end: address and bytes.
+    outgrown: [[AtomicUsize; 2]; OUTGROWN],
 }
+
+/// Mappings that are left behind at most: each is twice as large as the one before.
+const OUTGROWN: usize = 32;
 
 impl Memory {
     /// Maps the first `bytes` of the part of `file` that begins at `from` and has `limit` bytes.
@@ -73,7 +78,8 @@ impl Memory {
         let at = at.map_err(|why| Error::System("cannot map the segment", why))?;
         not_in_cores(at, bytes);
         let base = AtomicPtr::new(at);
-        Ok(Self { base, bytes: AtomicUsize::new(bytes), limit, access, lock: Lock::default() })
+        let (bytes, outgrown) = (AtomicUsize::new(bytes), Default::default());
+        Ok(Self { base, bytes, limit, access, lock: Lock::default(), outgrown })
     }
 
     /// Bytes that are mapped.
@@ -119,6 +125,12 @@ impl Memory {
         let new = end.max(old * 2).min(self.limit).next_multiple_of(PAGE);
         let from = self.base.load(Ordering::Acquire);
         let Some(at) = again(from, old, new, None) else { return false };
+        // Relaxed: under the lock, and read when nobody uses it any more.
+        let free = self.outgrown.iter().find(|[_, bytes]| bytes.load(Ordering::Relaxed) == 0);
+        if let Some([place, bytes]) = free {
+            place.store(from.expose_provenance(), Ordering::Relaxed);
+            bytes.store(old, Ordering::Relaxed);
+        }
         self.base.store(at, Ordering::Release);
         // Release pairs with the Acquire in `bytes`: who sees the size finds the mapping.
         self.bytes.store(new, Ordering::Release);
@@ -272,7 +284,13 @@ fn not_in_cores(at: *mut u8, len: usize) {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // Smaller mappings that were left behind are not remembered: agents never come here.
+        for [place, bytes] in &self.outgrown {
+            let (place, bytes) = (place.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+            if bytes > 0 {
+                // SAFETY: a mapping that was left behind; no reference outlives self.
+                let _ = unsafe { memory::munmap(with_exposed_provenance_mut(place), bytes) };
+            }
+        }
         // SAFETY: the newest mapping; no reference outlives self.
         let _ = unsafe { memory::munmap(self.base.load(Ordering::Relaxed), self.bytes()) };
     }
