@@ -189,8 +189,8 @@ fn stack(
     len + 1
 }
 
-/// The cell of the stack in the thread's frames.
-#[inline(always)]
+/// The cell of the stack in the thread's frames. Not inlined: once is enough, in images.
+#[inline(never)]
 fn cell(
     recorder: &Recorder,
     thread: &mut Thread,

@@ -115,6 +115,7 @@ impl Batch<'_> {
 
     /// Arms everything, and says for each target, in the order they were added, what became of it.
     /// A target that is refused does not concern the others.
+    #[cfg(feature = "std")]
     pub fn commit(self, patching: Patching) -> Vec<Result<Armed, Refusal>> {
         self.arm(Some(patching)).armed
     }
@@ -133,6 +134,8 @@ impl Batch<'_> {
 
     /// `patching`: none, if somebody else writes.
     fn arm(self, patching: Option<Patching>) -> Prepared {
+        // In an image it is always somebody else: what is for others is left out there.
+        let patching = patching.filter(|_| cfg!(feature = "std"));
         let mappings = maps::read();
         let mut state = self.engine.lock();
         let stack = activation::first_stack().end;
@@ -166,7 +169,8 @@ impl Batch<'_> {
         }
         let sites: Vec<u64> =
             ready.iter().flatten().flat_map(|r| state.with_branches(r.site)).collect();
-        if ready.iter().flatten().any(|r| !r.traps.is_empty()) {
+        let traps = || ready.iter().flatten().any(|r| !r.traps.is_empty());
+        if cfg!(feature = "std") && traps() {
             signals::traps::install();
         }
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
