@@ -54,7 +54,7 @@ pub(crate) fn arm(
     let objects = objects::loaded().ok_or(Failure::Maps)?;
     let recorder = attached.recorder();
     if let Some(recorder) = recorder {
-        stacks::loaded(recorder, &objects);
+        stacks::loaded(recorder, segment, &objects);
     }
     note_code(engine);
     let used = bytes();

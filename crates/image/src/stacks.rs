@@ -64,12 +64,17 @@ pub(crate) fn forked() {
 }
 
 /// Says what is loaded.
-pub(crate) fn loaded(recorder: &Recorder, objects: &[Object]) {
+pub(crate) fn loaded(recorder: &Recorder, segment: &Segment, objects: &[Object]) {
     let loaded = |object: &Object| {
         let name = object.file.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         // Musl's loader is its C library, and is called by programs.
         let begins = name.starts_with(b"ld-") && !name.starts_with(b"ld-musl");
-        let module = Module { begins, unseen: object.is_own, ..object.module.clone() };
+        let known = segment.find_object(&object.file).map(|index| segment.unwind_tables(index));
+        let eh_frame = known.filter(|place| !place.is_empty()).map_or(0..0, |place| {
+            place.start.wrapping_add(object.bias)..place.end.wrapping_add(object.bias)
+        });
+        let module =
+            Module { begins, unseen: object.is_own, eh_frame, ..object.module.clone() };
         Loaded { module, file: object.file.clone() }
     };
     recorder.loaded(objects.iter().map(loaded).collect::<Vec<_>>());

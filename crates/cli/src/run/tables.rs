@@ -10,6 +10,7 @@ use crate::select::Function;
 use crate::spec::Kind;
 use crate::spec::Spec;
 use crate::symbols::object::Object;
+use crate::symbols::unwind::unsaid;
 use crate::sys;
 use anyhow::Context;
 use std::fs::File;
@@ -225,7 +226,9 @@ impl Tables {
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
         let plans = planning::catalogue(object, &selection.functions);
-        self.segment.add_object(&identity(object), functions, plans.bytes()).ok()
+        let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
+        self.segment.set_unwind_tables(place, unsaid(&object.elf));
+        added
     }
 }
 
