@@ -4,7 +4,7 @@ fn main() {
     for argument in ["-nostartfiles", "-nostdlib", "-static-pie", "-Wl,--no-undefined"] {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
-    for name in ["start", "arm", "disarm", "written", "owner", "early"] {
+    for name in ["maps", "start", "arm", "disarm", "written", "owner", "early"] {
         println!("cargo::rustc-link-arg-bins=-Wl,-u,trapline_{name}");
     }
     println!("cargo::rustc-link-arg-bins=-Wl,-e,trapline_start");

@@ -64,8 +64,7 @@ pub(crate) enum Verb {
         ./server\n  trapline stat -j -o new.json -- ./prog && trapline stat --diff old.json \
         new.json"))]
     Stat(Box<StatArgs>),
-    /// Run a program, or attach to processes that run, and record from where functions are called:
-    /// flame graphs and profiles.
+    /// Run a program and record from where its functions are called: flame graphs and profiles.
     ///
     /// Without a SPEC, every function of the main program. Every hit is counted by its call stack,
     /// which is taken in the program itself; nothing is sampled or streamed. The recording is

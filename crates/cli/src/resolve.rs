@@ -19,6 +19,8 @@ pub(crate) struct Resolution {
     pub(crate) objects: Vec<Object>,
     /// How many of them are main programs: where a spec names no object, those are meant.
     mains: usize,
+    /// Arguments of `trapline list` that name the objects; those of a program's name if none.
+    listed: Option<String>,
     /// What is to be armed in each.
     pub(crate) selections: Vec<Selection>,
     pub(crate) specs: Vec<Spec>,
@@ -46,16 +48,18 @@ impl Resolution {
     /// # Errors
     /// A spec matches nothing although its object is there: exit code 2, with the nearest names.
     pub(crate) fn new(objects: Vec<Object>, specs: Vec<Spec>) -> anyhow::Result<Self> {
-        Self::of_programs(objects, 1, specs)
+        Self::of_programs(objects, 1, None, specs)
     }
 
     /// Applies `specs` to `objects`, of which the first `mains`, at least one, are main programs.
+    /// All are listed by `trapline list` with the arguments `listed`.
     ///
     /// # Errors
     /// As [`Resolution::new`].
     pub(crate) fn of_programs(
         objects: Vec<Object>,
         mains: usize,
+        listed: Option<String>,
         mut specs: Vec<Spec>,
     ) -> anyhow::Result<Self> {
         let find = |specs: &[Spec]| -> Vec<Vec<Hit>> {
@@ -76,6 +80,7 @@ impl Resolution {
             selections: Vec::new(),
             objects,
             mains,
+            listed,
             specs,
             meanings,
         };
@@ -261,7 +266,9 @@ impl Resolution {
             among.iter().map(|(at, known)| (*at == 0 && object.is_none(), *known)),
         );
         let hint = nearest.hint().unwrap_or_else(|| {
-            let mut hint = format!("; to see all: trapline list -- {}", visible(main.name()));
+            let listed = self.listed.clone();
+            let listed = listed.unwrap_or_else(|| format!("-- {}", visible(main.name())));
+            let mut hint = format!("; to see all: trapline list {listed}");
             if !main.table().has_names() {
                 hint.push_str(" (it is stripped: its own functions have names like func@0x1234)");
             }

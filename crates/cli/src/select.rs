@@ -175,12 +175,16 @@ struct Candidate {
 impl Candidate {
     /// `site` are all symbols of the address.
     fn new(address: u64, size: u64, asked: Named, site: &[Symbol<'static>]) -> Self {
+        // The resolver of an indirect function has the same address, and is a function.
+        let meant = site.iter().find(|symbol| Some(symbol.name) == asked.symbol);
+        let indirect =
+            meant.or(site.first()).is_some_and(|symbol| symbol.kind == SymbolKind::Indirect);
         Self {
             address,
             size,
             offset: asked.measure.offset,
             symbol: asked.symbol,
-            indirect: site.first().is_some_and(|symbol| symbol.kind == SymbolKind::Indirect),
+            indirect,
             kind: asked.measure.kind,
             caller: site
                 .iter()

@@ -227,8 +227,19 @@ pub(crate) fn is_dead(pid: u32) -> bool {
     if failed {
         return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
+    // The first thread may have ended before others.
+    has_ended(&format!("/proc/{pid}/stat"))
+        && std::fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .all(|task| has_ended(&task.path().join("stat")))
+}
+
+/// Whether this is of a thread that has ended.
+fn has_ended(stat: &(impl AsRef<Path> + ?Sized)) -> bool {
     // The state stands behind the name, which is in parentheses and may hold more of them.
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Ok(stat) = std::fs::read(stat) else { return true };
     let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
     behind.is_some_and(|state| b"ZX".contains(state))
 }
@@ -274,7 +285,7 @@ pub(crate) fn ring_for_children() {
 
 #[cfg(test)]
 mod tests {
-    use super::{data, process_handle, wait_for_end};
+    use super::{data, is_dead, process_handle, wait_for_end};
     use std::os::unix::fs::FileExt;
 
     #[test]
@@ -311,5 +322,19 @@ mod tests {
         one.wait().unwrap();
         two.wait().unwrap();
         assert!(process_handle(-1).is_err());
+    }
+
+    #[test]
+    fn the_dead() {
+        let mut child = std::process::Command::new("cat");
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        assert!(!is_dead(pid) && !is_dead(std::process::id()));
+        let handle = process_handle(pid.cast_signed()).unwrap();
+        drop(child.stdin.take());
+        wait_for_end(&[&handle]);
+        assert!(is_dead(pid), "nobody has heard of its end yet");
+        child.wait().unwrap();
+        assert!(is_dead(pid));
     }
 }

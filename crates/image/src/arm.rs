@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use patch::Decisions;
 use recorder::Recorder;
-use sys::process;
+use sys::{process, thread};
 use uprobe::{Action, Change, Engine, Prepared, Refusal, SiteId, Target};
 use wire::image::{Failure, MOST_BYTES, encode};
 use wire::{Function, Loss, State};
@@ -136,7 +136,8 @@ pub(crate) fn written(
 /// The list of those of these changes that take back what is there: a list may have been written in
 /// part, or not at all, and a library may be gone.
 pub(crate) fn list_written(reversals: &[Change], words: &mut Vec<u64>) {
-    let own = process::getpid();
+    // Not the process's number: its first thread may have ended, and no memory is found by it then.
+    let own = thread::gettid();
     let is_there = |change: &&Change| {
         let mut there = [0; MOST_BYTES];
         let there = &mut there[..change.old.len().min(MOST_BYTES)];

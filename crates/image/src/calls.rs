@@ -65,6 +65,13 @@ fn list(f: impl FnOnce(&mut Between) -> Result<(), Failure>) -> u64 {
     listed.unwrap_or(0)
 }
 
+/// [`wire::image::MAPS`].
+#[unsafe(no_mangle)]
+extern "C" fn trapline_maps(descriptor: i64) -> u64 {
+    sys::mappings::lend(descriptor as i32);
+    0
+}
+
 /// [`wire::image::START`].
 #[unsafe(no_mangle)]
 extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64) -> u64 {

@@ -25,8 +25,9 @@ unsafe impl Sync for ControlBlock {}
 
 static OWN: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
 
-/// One for a program's first thread, which hits probes before the C library has made its own. Whoever
-/// has put the image there writes its address into it and has the thread pointer lead there.
+/// One for a program's first thread, which hits probes before the C library has made its own.
+/// Whoever has put the image there writes its address into it and has the thread pointer lead
+/// there.
 #[unsafe(no_mangle)]
 #[used]
 static trapline_early: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));

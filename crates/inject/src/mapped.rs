@@ -132,40 +132,72 @@ impl Tracer {
     pub fn find(&self, image: &Image) -> Result<Found, Error> {
         let (pid, tid) = (self.pid(), self.target().living());
         let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
-        let Some(first) = mappings.iter().find(|m| m.name == NAME_IN_MAPS) else {
-            return Ok(Found::None);
-        };
-        let base = first.range.start.wrapping_sub(first.offset);
-        let bytes = image.relocated(base);
-        let is_there = |part: &&Part| {
-            let range = part.range.start as usize..part.range.end as usize;
-            let mut there = vec![0; range.len()];
-            self.memory().read(base.wrapping_add(part.range.start), &mut there).is_ok()
-                && there == bytes[range]
-        };
-        let code: Vec<&Part> =
-            image.parts().iter().filter(|part| part.rights == Rights::Execute).collect();
-        let mut returns = [0; gadget::RETURNS.len()];
-        let end = base.wrapping_add(image.size());
-        let has_gadget =
-            self.memory().read(end, &mut returns).is_ok() && returns == gadget::RETURNS;
-        if !has_gadget || !code.iter().all(is_there) {
-            return Ok(Found::Other(base));
+        let mut other = None;
+        for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
+            let base = first.range.start;
+            match self.look_at(base, image) {
+                Seen::Same => return Ok(Found::Same(self.found(base, image, &mappings))),
+                Seen::Other => other = Some(base),
+                Seen::Nothing => {}
+            }
         }
-        let links = |m: &&maps::Mapping| m.name == NAME_IN_MAPS && m.executable;
-        let file = mappings.iter().find(links).and_then(|m| {
+        Ok(other.map_or(Found::None, Found::Other))
+    }
+
+    /// What lies at `base`, where a file of the image's name begins.
+    fn look_at(&self, base: u64, image: &Image) -> Seen {
+        let read = |offset: u64, length: usize| {
+            let mut there = vec![0; length];
+            let read = self.memory().read(base.wrapping_add(offset), &mut there);
+            read.is_ok().then_some(there)
+        };
+        // Memory that an image has made has the name, too.
+        if read(0, 4).as_deref() != Some(&object::elf::ELFMAG[..]) {
+            return Seen::Nothing;
+        }
+        let bytes = image.relocated(base);
+        for part in image.parts().iter().filter(|part| part.rights == Rights::Execute) {
+            let range = part.range.start as usize..part.range.end as usize;
+            match read(part.range.start, range.len()) {
+                Some(there) if there == bytes[range] => {}
+                Some(_) => return Seen::Other,
+                // One that somebody was killed over, who was bringing it: nothing leads there.
+                None => return Seen::Nothing,
+            }
+        }
+        let whole = read(image.size(), gadget::RETURNS.len()).as_deref() == Some(&gadget::RETURNS);
+        let stack = read(image.size() + 2 * PAGE, 1).is_some();
+        if whole && stack { Seen::Same } else { Seen::Nothing }
+    }
+
+    /// The image that lies at `base`.
+    fn found(&self, base: u64, image: &Image, mappings: &[maps::Mapping]) -> Mapped {
+        let pid = self.pid();
+        let inside =
+            |m: &&maps::Mapping| m.executable && m.range.start.checked_sub(m.offset) == Some(base);
+        let file = mappings.iter().find(inside).and_then(|m| {
             let link = format!("/proc/{pid}/map_files/{:x}-{:x}", m.range.start, m.range.end);
             OpenOptions::new().read(true).write(true).open(link).ok()
         });
-        Ok(Found::Same(Mapped {
+        Mapped {
             pid,
             base,
             image: image.size(),
             parts: image.parts().to_vec(),
             symbols: image.symbols().clone(),
             file,
-        }))
+        }
     }
+}
+
+/// What lies somewhere.
+enum Seen {
+    /// The image that was looked for.
+    Same,
+    /// Another one.
+    Other,
+    /// No image, or not a whole one.
+    Nothing,
 }
 
 impl Remote<'_, '_> {

@@ -47,7 +47,7 @@ impl Remote<'_, '_> {
     ///
     /// # Errors
     /// [`Error::Remote`] if the process may not (no sockets, no memory); [`Error::Own`] before
-    /// Linux 5.6; [`Error::Gone`].
+    /// Linux 5.6, and before 6.9 if its first thread has ended; [`Error::Gone`].
     ///
     /// # Context
     /// Five remote calls. As with [`Remote::map`], the process has descriptors more meanwhile.
@@ -94,7 +94,7 @@ impl Remote<'_, '_> {
 
     /// Sends the descriptor from the end `near`, of which we take a copy, to the end `far`.
     fn pass(&mut self, file: &File, near: u64, far: u64) -> Result<u64, Error> {
-        let own = take(self.stopped.tracer.pid(), near);
+        let own = take(self.stopped.tracer.pid(), self.tid(), near);
         let own = own.map_err(Error::own("taking a descriptor of the process's"))?;
         send_descriptor(&own, file).map_err(Error::own("sending a descriptor"))?;
         let message = self.scratch_at(message)?;
@@ -116,20 +116,26 @@ impl Remote<'_, '_> {
     }
 }
 
-/// A copy of a descriptor of another process's.
+/// A copy of a descriptor that another process has, through the process or, where its first thread
+/// has ended (Linux 6.9), through `thread`.
 #[allow(unsafe_code, reason = "two system calls that the standard library does not have")]
-fn take(pid: i32, descriptor: u64) -> io::Result<OwnedFd> {
+fn take(pid: i32, thread: i32, descriptor: u64) -> io::Result<OwnedFd> {
+    /// `PIDFD_THREAD`.
+    const THREAD: i32 = libc::O_EXCL;
     let opened = |number: libc::c_long| {
         let number = i32::try_from(number).ok().filter(|number| *number >= 0);
         let number = number.ok_or_else(io::Error::last_os_error)?;
         // SAFETY: just opened, and nobody else's.
         Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(number) })
     };
-    // SAFETY: numbers only.
-    let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let process = process.as_raw_fd();
-    // SAFETY: numbers only.
-    opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
+    let through = |pid: i32, flags: i32| {
+        // SAFETY: numbers only.
+        let process = opened(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })?;
+        let process = process.as_raw_fd();
+        // SAFETY: numbers only.
+        opened(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })
+    };
+    through(pid, 0).or_else(|why| if thread == pid { Err(why) } else { through(thread, THREAD) })
 }
 
 /// Sends a descriptor over a socket, with one byte.

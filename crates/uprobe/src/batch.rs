@@ -281,6 +281,11 @@ impl Work<'_> {
         if self.state.displaces(&taken, self.new_from) {
             return Err(Refusal::AlreadyProbed);
         }
+        if method == Method::Detour
+            && let Some(index) = self.state.exchange(plan.site, (action.code(), action.cell()))
+        {
+            return self.again(target, &plan, action, armed(index, false));
+        }
         let index = site_table::allocate().ok_or(Refusal::TooManySites)?;
         let site = site_table::site(index);
         site.address.store(plan.site, Ordering::Relaxed);
@@ -441,7 +446,7 @@ impl Work<'_> {
         });
         let original = detour.original().to_vec();
         let action = (action.code(), action.cell());
-        self.state.sites.insert(
+        self.state.put(
             plan.site,
             Site {
                 index,
@@ -454,6 +459,7 @@ impl Work<'_> {
                 hidden: false,
                 branch_targets,
                 moved,
+                spare: None,
                 back: Box::default(),
             },
         );
@@ -499,7 +505,7 @@ impl Work<'_> {
         });
         let original = breakpoint.original().to_vec();
         let action = (action.code(), action.cell());
-        self.state.sites.insert(
+        self.state.put(
             plan.site,
             Site {
                 index,
@@ -512,6 +518,7 @@ impl Work<'_> {
                 hidden: false,
                 branch_targets,
                 moved: Box::default(),
+                spare: None,
                 back: Box::default(),
             },
         );

@@ -149,8 +149,8 @@ fn enter_slowly() -> Option<&'static State> {
         Busy::Forking => return idle(),
         _ => return None,
     }
-    // First: a thread on a control block of an earlier one has that one's states, and may not know it
-    // yet.
+    // First: a thread on a control block of an earlier one has that one's states, and may not know
+    // it yet.
     let global = global().filter(|_| tls::prepare())?;
     let stale = own().is_some_and(is_stale);
     if let Some(state) = idle().filter(|_| !stale) {

@@ -10,6 +10,7 @@
 //!
 //! | name | arguments | result |
 //! |---|---|---|
+//! | [`MAPS`] | a descriptor of `/proc/PID/maps`, for a process that sees no `/proc`; -1: none | 0 |
 //! | [`START`] | tables, counters: descriptors of the process; distance of the thread word (`i64`) | 0, or a [`Failure`]'s number |
 //! | [`ARM`] | | address of a [`Header`]: what arms |
 //! | [`DISARM`] | | address of a [`Header`]: what takes back everything that is written |
@@ -32,6 +33,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
+/// Lends a descriptor of the process's list of mappings, or takes it back.
+pub const MAPS: &str = "trapline_maps";
 /// Opens a segment and starts the engine.
 pub const START: &str = "trapline_start";
 /// Looks at what is loaded, and makes the list of changes that arm.

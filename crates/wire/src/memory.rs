@@ -4,15 +4,16 @@
 //!
 //! A mapping may begin small and grow ([`Memory::reach`]): it is then made a second time, larger,
 //! by `mremap` with an old size of 0, which needs neither the file nor a descriptor. The smaller
-//! one stays, for references into it do; both show the same pages.
+//! one stays as long as this does, for references into it do; both show the same pages.
 #![allow(unsafe_code)]
 
 use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::layout::PAGE;
 use crate::lock::Lock;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ptr::{NonNull, with_exposed_provenance_mut};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::{iter, slice};
 use sys::Errno;
@@ -20,6 +21,9 @@ use sys::memory::{
     self, MADV_DONTDUMP, MADV_POPULATE_WRITE, MAP_NORESERVE, MAP_SHARED, MREMAP_FIXED,
     MREMAP_MAYMOVE, PROT_READ, PROT_WRITE,
 };
+
+/// Mappings that can be left behind: one that begins with a page has then all addresses.
+const MOST_LEFT: usize = 48;
 
 /// What may be done to mapped bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +42,9 @@ pub(crate) struct Memory {
     limit: usize,
     access: Access,
     lock: Lock,
-    /// Smaller mappings that were left behind, for the end: address and bytes.
-    outgrown: [[AtomicUsize; 2]; OUTGROWN],
+    /// Smaller mappings that were left behind, and their bytes. Written under the lock.
+    left: Box<[(AtomicPtr<u8>, AtomicUsize)]>,
 }
-
-/// Mappings that are left behind at most: each is twice as large as the one before.
-const OUTGROWN: usize = 32;
 
 impl Memory {
     /// Maps the first `bytes` of the part of `file` that begins at `from` and has `limit` bytes.
@@ -77,9 +78,9 @@ impl Memory {
         let at = unsafe { memory::mmap(near.unwrap_or(0), bytes, protection, flags, fd, from) };
         let at = at.map_err(|why| Error::System("cannot map the segment", why))?;
         not_in_cores(at, bytes);
-        let base = AtomicPtr::new(at);
-        let (bytes, outgrown) = (AtomicUsize::new(bytes), Default::default());
-        Ok(Self { base, bytes, limit, access, lock: Lock::default(), outgrown })
+        let (base, bytes) = (AtomicPtr::new(at), AtomicUsize::new(bytes));
+        let left = (0..MOST_LEFT).map(|_| Default::default()).collect();
+        Ok(Self { base, bytes, limit, access, lock: Lock::default(), left })
     }
 
     /// Bytes that are mapped.
@@ -124,13 +125,12 @@ impl Memory {
         }
         let new = end.max(old * 2).min(self.limit).next_multiple_of(PAGE);
         let from = self.base.load(Ordering::Acquire);
+        // Relaxed: under the lock, or nobody else's.
+        let is_free = |left: &&(AtomicPtr<u8>, _)| left.0.load(Ordering::Relaxed).is_null();
+        let Some((place, bytes)) = self.left.iter().find(is_free) else { return false };
         let Some(at) = again(from, old, new, None) else { return false };
-        // Relaxed: under the lock, and read when nobody uses it any more.
-        let free = self.outgrown.iter().find(|[_, bytes]| bytes.load(Ordering::Relaxed) == 0);
-        if let Some([place, bytes]) = free {
-            place.store(from.expose_provenance(), Ordering::Relaxed);
-            bytes.store(old, Ordering::Relaxed);
-        }
+        place.store(from, Ordering::Relaxed);
+        bytes.store(old, Ordering::Relaxed);
         self.base.store(at, Ordering::Release);
         // Release pairs with the Acquire in `bytes`: who sees the size finds the mapping.
         self.bytes.store(new, Ordering::Release);
@@ -284,14 +284,48 @@ fn not_in_cores(at: *mut u8, len: usize) {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        for [place, bytes] in &self.outgrown {
-            let (place, bytes) = (place.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
-            if bytes > 0 {
-                // SAFETY: a mapping that was left behind; no reference outlives self.
-                let _ = unsafe { memory::munmap(with_exposed_provenance_mut(place), bytes) };
-            }
+        let (base, newest) = (self.base.load(Ordering::Relaxed), self.bytes());
+        let of_left = |(place, bytes): &(AtomicPtr<u8>, AtomicUsize)| {
+            (place.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+        };
+        let left = self.left.iter().map(of_left).take_while(|(place, _)| !place.is_null());
+        for (place, bytes) in left.chain([(base, newest)]) {
+            // SAFETY: a mapping of this one's; no reference outlives self.
+            let _ = unsafe { memory::munmap(place, bytes) };
         }
-        // SAFETY: the newest mapping; no reference outlives self.
-        let _ = unsafe { memory::munmap(self.base.load(Ordering::Relaxed), self.bytes()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Memory};
+    use crate::layout::PAGE;
+    use core::sync::atomic::Ordering;
+    use std::format;
+    use std::os::unix::fs::MetadataExt as _;
+
+    /// The mappings that this process has of the file.
+    fn mappings(inode: u64) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("readable");
+        maps.lines().filter(|line| line.split(' ').nth(4) == Some(&*format!("{inode}"))).count()
+    }
+
+    #[test]
+    fn nothing_is_left_behind_for_ever() {
+        const PAGES: usize = 300;
+        let file = crate::test_file();
+        file.resize((PAGES * PAGE) as u64).expect("sized");
+        let link = format!("/proc/self/fd/{}", file.number());
+        let inode = std::fs::metadata(link).expect("open").ino();
+        let memory = Memory::map(file, 0, PAGE, PAGES * PAGE, Access::Write).expect("mapped");
+        let early = memory.u64(8).expect("the first page");
+        for page in 1..=PAGES {
+            assert!(memory.reach(page * PAGE));
+        }
+        early.store(7, Ordering::Relaxed);
+        assert_eq!(memory.load64(8), 7, "both show the same pages");
+        assert!(mappings(inode) > 5, "some were left behind");
+        drop(memory);
+        assert_eq!(mappings(inode), 0);
     }
 }

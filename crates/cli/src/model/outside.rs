@@ -19,12 +19,16 @@ pub(crate) struct StillRunning {
     pub(crate) name: String,
 }
 
-/// A process that ran already when the tracing began. Only entries are counted in it.
+/// A process with the image in it, which ran already when the tracing began, or was started so.
+/// Only entries are counted in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attached {
     pub(crate) process: u32,
     /// What it was called then.
     pub(crate) name: String,
+    /// Whether it was started by this command line.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) started: bool,
     /// What became of it when the tracing was over.
     pub(crate) after: After,
     /// Why its probes stay.

@@ -118,6 +118,9 @@ pub(crate) struct SkippedRow {
 /// returned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
+    /// Which of the segment's functions it is: two objects may have the same name. Not in files.
+    #[serde(skip)]
+    pub(crate) index: usize,
     pub(crate) object: String,
     pub(crate) name: String,
     pub(crate) calls: u64,

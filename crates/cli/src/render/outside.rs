@@ -60,18 +60,21 @@ pub(super) fn outside(all: Outside<'_>, verbose: bool) -> Vec<String> {
     lines
 }
 
-/// A line for the processes that ran already, and one for each whose probes stay.
+/// A line for the processes with the image in them, and one for each whose probes stay.
 pub(crate) fn attached(all: &[Attached], verbose: bool) -> Vec<String> {
     let most = if verbose { usize::MAX } else { MOST_NAMED };
     let process = |one: &Attached| format!("{} {}", one.process, visible(&one.name));
-    let entries = "entries only, as returns of running processes are not probed";
-    let line = named("attached", all.iter().map(process).collect(), most);
-    let line = line.map(|line| format!("{line}: {entries}"));
+    let line = |what, started, why: &str| {
+        let these = all.iter().filter(|one| one.started == started).map(process).collect();
+        named(what, these, most).map(|line| format!("{line}: entries only, as {why}"))
+    };
+    let ran = line("attached", false, "returns of running processes are not probed");
+    let started = line("entered", true, "returns are probed where glibc's loader loads a program");
     let probed = all.iter().filter(|one| one.after == After::Probed).map(|one| {
         let why = one.why.as_deref().unwrap_or_default();
         format!("not detached: {}: its probes stay, and count for nobody ({why})", process(one))
     });
-    line.into_iter().chain(probed).collect()
+    ran.into_iter().chain(started).chain(probed).collect()
 }
 
 /// How many there are of something, and the first names; none if there are none.
@@ -94,6 +97,7 @@ mod tests {
         let one = |process, after| Attached {
             process,
             name: "redis".to_string(),
+            started: process == 9,
             after,
             why: Some("no memory".to_string()),
         };
@@ -101,7 +105,9 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("attached: 2 (7 redis, 8 redis): entries only"), "{lines:?}");
         assert!(lines[1].starts_with("not detached: 8 redis"), "{lines:?}");
-        let many: Vec<_> = (0..20).map(|process| one(process, After::Ended)).collect();
+        let lines = attached(&[one(9, After::Ended)], false);
+        assert!(lines[0].starts_with("entered: 1 (9 redis): entries only, as"), "{lines:?}");
+        let many: Vec<_> = (20..40).map(|process| one(process, After::Ended)).collect();
         assert!(attached(&many, false)[0].contains("12 more, which -v names"));
         assert!(!attached(&many, true)[0].contains("more"));
     }

@@ -108,6 +108,7 @@ pub(crate) fn collect(
         }
         report.hits = report.hits.saturating_add(counted.calls);
         let mut row = Row::new(object, &function.name, counted, wanted.ns_per_tick);
+        row.index = index;
         // Where returns are not probed, none is missing.
         if counted.returns == 0 && reason.starts_with("entry only") {
             row.running = 0;
@@ -125,7 +126,7 @@ pub(crate) fn collect(
         });
     }
     if wanted.per_thread || wanted.per_process {
-        add_parts(&mut report, state, tables, wanted);
+        add_parts(&mut report, tables, wanted);
     }
     report.functions.retain(|row| row.calls >= wanted.min_calls);
     sort(&mut report.functions, wanted.sort);
@@ -158,7 +159,7 @@ fn names(state: &State, armed: tables::Armed) -> (&str, &crate::select::Function
 }
 
 /// Adds what each thread, or each process, has of each function, with their names.
-fn add_parts(report: &mut Report, state: &State, tables: &Tables, wanted: Wanted) {
+fn add_parts(report: &mut Report, tables: &Tables, wanted: Wanted) {
     let threads = snapshot::by_thread(tables);
     let people =
         People::of(&tables.segment, threads.iter().map(|(thread, ..)| Person::from(thread)));
@@ -171,17 +172,15 @@ fn add_parts(report: &mut Report, state: &State, tables: &Tables, wanted: Wanted
             parts.entry((function, thread.pid, None)).or_default().add(&counters);
         }
     }
-    let mut rows: BTreeMap<(&str, &str), Vec<Part>> = BTreeMap::new();
+    let mut rows: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
     for ((function, process, thread), counters) in parts {
-        let Some(armed) = state.armed.get(function) else { continue };
-        let (object, function) = names(state, *armed);
         let mut part = Part::new(process, thread, &counters, wanted.ns_per_tick);
         part.process_name = people.process(process);
         part.thread_name = thread.map_or_else(String::new, |thread| people.thread(process, thread));
-        rows.entry((object, &function.name)).or_default().push(part);
+        rows.entry(function).or_default().push(part);
     }
     for row in &mut report.functions {
-        let parts = rows.remove(&(row.object.as_str(), row.name.as_str())).unwrap_or_default();
+        let parts = rows.remove(&row.index).unwrap_or_default();
         (row.threads, row.processes) = parts.into_iter().partition(|part| part.thread.is_some());
     }
 }

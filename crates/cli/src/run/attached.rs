@@ -14,9 +14,10 @@ use crate::text::visible;
 use anyhow::anyhow;
 use inject::{Force, Found, Mapped, Refusal, Refused, Stopped, Target, Tracer};
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 /// What trapline is called in lists of processes.
 const OWN_NAME: &str = "trapline";
@@ -33,6 +34,8 @@ pub(super) struct Candidate {
 pub(super) struct Attached {
     pid: i32,
     name: String,
+    /// Whether it was started with the image in it.
+    started: bool,
     target: Target,
     mapped: Mapped,
     /// What became of it when the tracing was over; none as long as it goes on.
@@ -92,6 +95,7 @@ pub(super) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow
 /// # Errors
 /// One that means nothing.
 pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let listed = objects.first().map(|pid| format!("-p {pid}"));
     let (unread, objects, mains) = objects.in_order();
     let unread = match &unread[..] {
         [] => String::new(),
@@ -99,7 +103,7 @@ pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Reso
     };
     anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
     let specs = specs.iter().map(|text| Spec::parse(text)).collect();
-    let resolution = Resolution::of_programs(objects, mains, specs)?;
+    let resolution = Resolution::of_programs(objects, mains, listed, specs)?;
     let nothing = |spec: &Spec| {
         let why = resolution.waits_for(spec).replace(" at start", "");
         format!("'{}': {why}{unread}", visible(&spec.text))
@@ -132,7 +136,10 @@ impl Candidate {
         let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files));
         let mapped = target.trace(work).map_err(line).and_then(|done| done);
         match mapped {
-            Ok(mapped) => Ok(Attached { pid, name, target, mapped, after: None, why: None }),
+            Ok(mapped) => {
+                let (started, after, why) = (false, None, None);
+                Ok(Attached { pid, name, started, target, mapped, after, why })
+            }
             Err(why) => Err(match why.downcast_ref::<Refused>() {
                 Some(refused) => refusal(refused),
                 None => anyhow!("process {pid} ({name}): {why:#}"),
@@ -152,6 +159,10 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
                 the process anew"
         ),
     };
+    anyhow::ensure!(
+        found.is_some() || !has_agent(tracer.target().pid()),
+        "it was started under trapline, whose agent is in it still: start it without"
+    );
     // Looked at first, by a stop of its own: what comes then needs only one thread.
     let library = c_library::check(&tracer.stop_all().map_err(line)?, said, found.is_some())?;
     let is_new = found.is_none();
@@ -165,21 +176,68 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
             stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?
         }
     };
-    if let Err(why) = start(tracer, &mapped, files, library) {
-        if is_new {
-            // Nothing leads there. An error is that the process has ended.
-            let stopped = tracer.stop_all();
-            let _ = stopped.and_then(|mut stopped| stopped.remote()?.unmap(&mapped));
+    let lent = if sees_proc(tracer.target().pid()) { None } else { lend_maps(tracer, &mapped)? };
+    let mut started = start(tracer, &mapped, files, library);
+    let is_new = is_new && started.is_err();
+    if started.is_ok() {
+        let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
+        started = inside.arm().map(drop);
+        if started.is_err() {
+            // Out of use again. If that fails, too, nothing was written, and so nothing counts.
+            let _ = inside.disarm();
         }
-        return Err(why);
+    } else if is_new {
+        // Nothing leads there. An error is that the process has ended.
+        let stopped = tracer.stop_all();
+        let _ = stopped.and_then(|mut stopped| stopped.remote()?.unmap(&mapped));
     }
-    let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
-    if let Err(why) = inside.arm() {
-        // Out of use again. If that fails, too, nothing was written, and so nothing counts.
-        let _ = inside.disarm();
-        return Err(why);
+    if let Some(descriptor) = lent {
+        if !is_new {
+            Inside { hold: Hold::Running(tracer), mapped: &mapped }.lend_maps(None)?;
+        }
+        tracer.stop_one().map_err(line)?.remote().map_err(line)?.close(descriptor).map_err(line)?;
     }
-    Ok(mapped)
+    started.map(|()| mapped)
+}
+
+/// The folder in /proc of a thread of the process that lives: that of the process shows nothing
+/// once its first thread has ended.
+fn folder(pid: i32) -> PathBuf {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let lives = |folder: &PathBuf| fs::read_link(folder.join("exe")).is_ok();
+    let tasks = || fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let thread = || tasks().map(|task| task.path()).find(lives);
+    if lives(&process) { process } else { thread().unwrap_or(process) }
+}
+
+/// Whether a process can look at itself.
+fn sees_proc(pid: i32) -> bool {
+    fs::symlink_metadata(folder(pid).join("root/proc/self")).is_ok()
+}
+
+/// Gives a process without /proc its list of mappings, and the image the descriptor.
+fn lend_maps(tracer: &mut Tracer, mapped: &Mapped) -> anyhow::Result<Option<u64>> {
+    let maps = File::open(folder(tracer.target().pid()).join("maps"))?;
+    let sent = {
+        let mut stopped = tracer.stop_one().map_err(line)?;
+        let mut remote = stopped.remote().map_err(line)?;
+        remote.send(&maps).map_err(line)?
+    };
+    Inside { hold: Hold::Running(tracer), mapped }.lend_maps(Some(sent))?;
+    Ok(Some(sent))
+}
+
+/// Whether the agent that is preloaded is in a process. Two engines would patch each other's
+/// patches.
+fn has_agent(pid: i32) -> bool {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = String::from_utf8_lossy(&maps);
+    // In its directory, or in memory (`run/agent`).
+    let is_agent = |line: &str| {
+        line.contains("/memfd:trapline-agent")
+            || line.contains("/trapline-") && line.contains("/agent-") && line.contains(".so")
+    };
+    maps.lines().any(is_agent)
 }
 
 /// Sees to it that nobody uses an image that is there already: what a command line has left that is
@@ -192,6 +250,28 @@ fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
     inside.disarm().map(drop)
 }
 
+/// Descriptors that the process has of a command line that was killed before it could close them.
+fn left_descriptors(pid: i32) -> Vec<u64> {
+    /// Names of files that nobody but trapline has.
+    const OURS: [&str; 2] = ["/memfd:trapline-tables.segment", "/memfd:trapline-counters.segment"];
+    let same_file = |a: &str, b: &str| {
+        let number = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        number(a).is_some_and(|a| Some(a) == number(b))
+    };
+    // A trapline that is looked at has such files itself.
+    if same_file("/proc/self/exe", &format!("/proc/{pid}/exe")) {
+        return Vec::new();
+    }
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let ours = |link: fs::DirEntry| {
+        let file = fs::read_link(link.path()).ok()?;
+        let file = file.to_str()?;
+        OURS.iter().any(|ours| file.starts_with(ours)).then_some(())?;
+        link.file_name().to_str()?.parse().ok()
+    };
+    links.filter_map(ours).collect()
+}
+
 /// Gives the process the files for as long as the image needs to map them.
 fn start(
     tracer: &mut Tracer,
@@ -199,7 +279,16 @@ fn start(
     files: [&File; 2],
     library: CLibrary,
 ) -> anyhow::Result<()> {
-    let descriptors = send(&mut tracer.stop_one().map_err(line)?, files)?;
+    let left = left_descriptors(tracer.target().pid());
+    let descriptors = {
+        let mut stopped = tracer.stop_one().map_err(line)?;
+        if !left.is_empty() {
+            let mut remote = stopped.remote().map_err(line)?;
+            let closed = left.into_iter().map(|descriptor| remote.close(descriptor));
+            closed.into_iter().try_for_each(|closed| closed.map_err(line))?;
+        }
+        send(&mut stopped, files)?
+    };
     let started =
         Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance());
     let closed = close(&mut tracer.stop_one().map_err(line)?, descriptors);
@@ -231,7 +320,7 @@ impl Attached {
     pub(super) fn launched(target: Target, mapped: Mapped) -> Self {
         let pid = target.pid();
         let name = processes::name(pid);
-        Self { pid, name, target, mapped, after: None, why: None }
+        Self { pid, name, started: true, target, mapped, after: None, why: None }
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -270,6 +359,7 @@ impl Attached {
         Row {
             process: self.pid.cast_unsigned(),
             name: self.name.clone(),
+            started: self.started,
             after: self.after.unwrap_or(After::Probed),
             why: self.why.clone(),
         }
@@ -283,8 +373,8 @@ impl Drop for Attached {
     }
 }
 
-/// Puts the original code back in a process that has an image: the one that it was given, if that is
-/// known.
+/// Puts the original code back in a process that has an image: the one that it was given, if it is
+/// known which.
 fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
     let work = |tracer: &mut Tracer| {
         // A program that it has executed since has nothing of ours, whatever is at that address.

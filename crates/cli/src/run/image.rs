@@ -65,6 +65,12 @@ pub(super) struct Inside<'t, 's> {
 }
 
 impl Inside<'_, '_> {
+    /// Lends the image a descriptor that the process has of its list of mappings, or takes it back.
+    pub(super) fn lend_maps(&mut self, descriptor: Option<u64>) -> anyhow::Result<()> {
+        let word = descriptor.unwrap_or(u64::MAX);
+        self.call(image::MAPS, &[word]).map(drop)
+    }
+
     /// Opens the segment, of which the process has descriptors, and starts the engine.
     pub(super) fn start(&mut self, [tables, counters]: [u64; 2], word: i64) -> anyhow::Result<()> {
         let given = self.call(image::START, &[tables, counters, word.cast_unsigned()])?;

@@ -1,5 +1,5 @@
-//! Programs that are started with the image in them, instead of the preloaded agent: those that load
-//! nothing, or not by glibc's loader.
+//! Programs that are started with the image in them, instead of the preloaded agent: those that
+//! load nothing, or not by glibc's loader.
 
 use super::attached::{close, send};
 use super::c_library::{self, Kind};
@@ -122,8 +122,8 @@ fn enter(stopped: &mut Stopped<'_>, kind: Kind, files: [&File; 2]) -> anyhow::Re
     Ok(mapped)
 }
 
-/// Probed functions run before the C library has made a control block for the thread: it gets one of
-/// the image's until then.
+/// Probed functions run before the C library has made a control block for the thread: it gets one
+/// of the image's until then.
 fn lend_control_block(stopped: &mut Stopped<'_>, mapped: &Mapped) -> anyhow::Result<()> {
     let tid = stopped.threads().next().context("it has ended")?;
     let mut registers = stopped.registers(tid).context("it has ended")?;

@@ -39,6 +39,8 @@ pub(crate) struct Objects {
     others: Vec<Object>,
     /// Paths of files with code that cannot be read.
     unread: Vec<String>,
+    /// The process that was added first.
+    first: Option<i32>,
 }
 
 impl Objects {
@@ -50,6 +52,7 @@ impl Objects {
         let (folder, files) = mapped(pid).map_err(|why| {
             Failure::error(FAILED, format!("process {pid} cannot be read: {why}"))
         })?;
+        self.first.get_or_insert(pid);
         let main = main_program(&folder, &files);
         let mut loaded = Loaded { name: processes::name(pid), c_library: None };
         let memory = File::open(folder.join("mem")).ok();
@@ -85,6 +88,11 @@ impl Objects {
             }
         }
         Ok(loaded)
+    }
+
+    /// The process that was added first.
+    pub(crate) fn first(&self) -> Option<i32> {
+        self.first
     }
 
     fn find(&self, file: &Identity) -> Option<&Object> {

@@ -2,6 +2,7 @@
 
 use super::running::{Attached, Kind, Process, trapline_with};
 use std::fs;
+use std::process::Command;
 
 #[test]
 fn several_processes_are_counted_apart_and_together() {
@@ -55,7 +56,12 @@ fn specs_that_mean_nothing() {
     let Some(program) = Kind::Dynamic.build() else { return };
     let process = Process::start(&program, 2);
     let pid = process.pid().to_string();
-    for (spec, said) in [("t_wrok", "did you mean"), ("libnosuch:f", "no such object is loaded")] {
+    let all = format!("to see all: trapline list -p {pid}");
+    for (spec, said) in [
+        ("t_wrok", "did you mean"),
+        ("nothinglikethat", &all),
+        ("libnosuch:f", "no such object is loaded"),
+    ] {
         let refused = trapline_with(&["stat", "-p", &pid, spec]);
         assert_eq!(refused.code, 2, "{}", refused.stderr);
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
@@ -73,7 +79,7 @@ fn what_there_is_in_a_process() {
     let pid = process.pid().to_string();
     let listed = trapline_with(&["list", "-p", &pid, "t_*", "libc:malloc"]);
     let lines: Vec<&str> = listed.stdout.lines().collect();
-    assert_eq!(lines, ["running-dynamic:t_work", "libc.so.6:malloc"], "{}", listed.stderr);
+    assert_eq!(lines, ["running:t_work", "libc.so.6:malloc"], "{}", listed.stderr);
     let doctor = trapline_with(&["doctor", &pid]);
     assert_eq!(doctor.code, 0, "{}", doctor.stdout);
     let open = format!("trapline stat -p {pid} SPEC (entries only)");
@@ -95,5 +101,33 @@ fn a_program_whose_file_is_gone() {
     let own = process.tell("w 10");
     let (report, finished) = attached.interrupt();
     assert_eq!(report.calls("t_work"), own, "{}", finished.stderr);
+    process.end();
+}
+
+/// In namespaces of its own, with a root directory that has nothing but the program: no /proc.
+#[test]
+fn a_program_in_a_sandbox() {
+    let Some(program) = Kind::Static.build() else { return };
+    let root = tempfile::tempdir().expect("a directory");
+    fs::copy(&program, root.path().join("inside")).expect("a copy");
+    let sandbox = || {
+        let mut command = Command::new("unshare");
+        command.args(["-Urm", "chroot"]).arg(root.path());
+        command
+    };
+    let possible = sandbox().args(["/inside", "1"]).stdin(std::process::Stdio::null()).output();
+    if !possible.is_ok_and(|output| output.status.code() == Some(7)) {
+        return super::common::missing::missing("a user namespace");
+    }
+    let mut command = sandbox();
+    command.arg("/inside");
+    let mut process = Process::start_by(command, 3);
+    let pid = process.pid().to_string();
+    for _ in 0..2 {
+        let attached = Attached::to(&["-p", &pid, "inside:t_work"]);
+        let own = process.tell("w 10") + process.tell("f 10");
+        let (report, finished) = attached.interrupt();
+        assert_eq!(report.calls("t_work"), own, "{}", finished.stderr);
+    }
     process.end();
 }

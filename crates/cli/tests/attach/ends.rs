@@ -80,7 +80,7 @@ fn without_hits() {
     let pid = process.pid().to_string();
     let attached = trapline_with(&["stat", "-p", &pid, "-d", "10ms", "t_work"]);
     assert_eq!(attached.code, 0, "{}", attached.stderr);
-    let line = format!("attached: 1 ({pid} running-dynamic");
+    let line = format!("attached: 1 ({pid} running");
     assert!(attached.stderr.contains(&line), "{}", attached.stderr);
     assert_eq!(attached.stderr.matches("entries only").count(), 1, "{}", attached.stderr);
     let arguments = ["stat", "-p", &pid, "-d", "10ms", "--require-events", "t_work"];
@@ -105,6 +105,28 @@ fn fork_children() {
         assert_eq!(report.calls("t_work"), own, "{kind:?}: {}", finished.stderr);
         for child in children {
             assert_eq!(code(child), before, "{kind:?}: {}", finished.stderr);
+        }
+        process.end();
+    }
+}
+
+/// The first thread has ended before, and what the kernel shows of the process with it.
+#[test]
+fn a_process_without_its_first_thread() {
+    for kind in [Kind::Dynamic, Kind::StaticPie, Kind::Musl] {
+        let Some(program) = kind.build() else { continue };
+        let mut process = Process::start(&program, 3);
+        let before = process.code();
+        process.tell("l");
+        process.await_end_of_first_thread();
+        let pid = process.pid().to_string();
+        for round in 0..2 {
+            let attached = Attached::to(&["-p", &pid, "t_work"]);
+            let own = process.tell("w 10") + process.tell("f 10");
+            let (report, finished) = attached.interrupt();
+            assert_eq!(report.calls("t_work"), own, "{kind:?} {round}: {}", finished.stderr);
+            assert_eq!(report.0["attached"][0]["after"], "running", "{kind:?} {round}");
+            assert_eq!(process.code(), before, "{kind:?} {round}");
         }
         process.end();
     }

@@ -6,5 +6,7 @@ mod common;
 mod chosen;
 mod ends;
 mod kinds;
+mod launched;
 mod refused;
 mod running;
+mod stacks;

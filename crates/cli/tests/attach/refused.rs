@@ -73,6 +73,24 @@ fn filtered_system_calls() {
     assert!(doctor.stdout.contains("filters its system calls"), "{}", doctor.stdout);
 }
 
+/// One engine is enough.
+#[test]
+fn started_under_trapline() {
+    let mut trapline = super::common::process::trapline();
+    trapline.args(["stat", "entry:read", "-o", "/dev/null", "--", "cat"]);
+    let traced = Idle::start(trapline.stdout(Stdio::null()));
+    let own = traced.pid();
+    let mut child = String::new();
+    wait_until("started", || {
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        child = children.unwrap_or_default().trim().to_owned();
+        fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(|m| m.contains("/agent-"))
+    });
+    let (code, line) = refused(&["stat", "-p", &child, "read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("it was started under trapline"), "{line}");
+}
+
 /// Whoever has it in a debugger keeps it.
 #[test]
 fn traced_by_another() {

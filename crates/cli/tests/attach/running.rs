@@ -22,18 +22,22 @@ impl Kind {
     pub(crate) const ALL: [Self; 5] =
         [Self::Dynamic, Self::Static, Self::StaticPie, Self::Musl, Self::MuslStatic];
 
-    /// Nothing where the compiler is missing: that is said.
+    /// `tests/targets/running.c`. Nothing where the compiler is missing: that is said.
     pub(crate) fn build(self) -> Option<PathBuf> {
-        let named = Target::new("running.c").named(&format!("running-{self:?}").to_lowercase());
-        let (target, compiler) = match self {
-            Self::Dynamic => (named, "gcc"),
-            Self::Static => (named.flags(&["-static", "-no-pie"]), "gcc"),
-            Self::StaticPie => (named.flags(&["-static-pie"]), "gcc"),
-            Self::Musl => (named, "musl-gcc"),
-            Self::MuslStatic => (named.flags(&["-static"]), "musl-gcc"),
+        self.linked(Target::new("running.c")).map(|target| target.build())
+    }
+
+    /// A target, linked this way. Nothing where the compiler is missing: that is said.
+    pub(crate) fn linked(self, target: Target) -> Option<Target> {
+        let (flags, compiler): (&[&str], _) = match self {
+            Self::Dynamic => (&[], "gcc"),
+            Self::Static => (&["-static", "-no-pie"], "gcc"),
+            Self::StaticPie => (&["-static-pie"], "gcc"),
+            Self::Musl => (&[], "musl-gcc"),
+            Self::MuslStatic => (&["-static"], "musl-gcc"),
         };
         tools::find(compiler)?;
-        Some(target.compiler(compiler).build())
+        Some(target.flags(flags).compiler(compiler))
     }
 }
 
@@ -46,7 +50,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(program: &Path, threads: usize) -> Self {
-        let mut command = Command::new(program);
+        Self::start_by(Command::new(program), threads)
+    }
+
+    /// By a command whose last argument is the number of threads.
+    pub(crate) fn start_by(mut command: Command, threads: usize) -> Self {
         command.arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stdin = child.stdin.take();
@@ -75,6 +83,11 @@ impl Process {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("it writes");
         line
+    }
+
+    /// After "l".
+    pub(crate) fn await_end_of_first_thread(&self) {
+        wait_until("the first thread's end", || state(self.pid()) == Some('Z'));
     }
 
     /// It ends as it does when nobody has looked at it.
@@ -107,9 +120,13 @@ impl Process {
 /// A program's code in memory.
 pub(crate) fn code(pid: i32) -> Vec<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
-    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("ours");
+    // The process's own files show nothing once its first thread has ended.
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let lives = |task: &PathBuf| fs::read_link(task.join("exe")).is_ok();
+    let task = tasks.map(|task| task.expect("readable").path()).find(lives).expect("it runs");
+    let maps = fs::read_to_string(task.join("maps")).expect("it runs");
+    let exe = fs::read_link(task.join("exe")).expect("it runs");
+    let memory = fs::File::open(task.join("mem")).expect("ours");
     let code = maps
         .lines()
         .filter(|line| line.contains(" r-xp ") && line.ends_with(exe.to_str().expect("in UTF-8")));

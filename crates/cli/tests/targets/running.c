@@ -1,8 +1,10 @@
-/* A program that runs, to be attached to: THREADS threads do what standard input says, and nothing in between. Each line is answered by
- * one, "LETTER N": how often t_work ran for it, by the program's own count.
+/* A program that runs, to be attached to: THREADS threads do what standard input says, and nothing
+ * in between. Each line is answered by one, "LETTER N": how often t_work ran for it, by the
+ * program's own count.
  *   w N   all threads call t_work N times each, in the threads that there are
  *   f N   the same in new threads, which end
  *   c N   a fork child calls it N times, and stays until the end
+ *   l     the first thread ends; another one goes on in its place
  *   r     they call it all the time, from here on; s   until here
  * At the end of its input it says "end" and ends with 7. */
 #include "target.h"
@@ -115,13 +117,10 @@ static void run(int on)
     pthread_mutex_unlock(&lock);
 }
 
-int main(int argc, char **argv)
+static void *obey(void *first)
 {
-    CHECK(argc == 2);
-    threads = atoi(argv[1]);
-    CHECK(threads > 0 && threads <= MOST);
-    for (int i = 0; i < threads; i++)
-        CHECK(!pthread_create(&slots[i].thread, NULL, keep, &slots[i]));
+    if (first)
+        pthread_join(*(pthread_t *)first, NULL);
     char line[64];
     while (fgets(line, sizeof line, stdin)) {
         unsigned long n = strtoul(line + 1, NULL, 10), did = 0;
@@ -129,6 +128,14 @@ int main(int argc, char **argv)
         case 'w': did = work(n); break;
         case 'f': did = in_new_threads(n); break;
         case 'c': did = in_a_child(n); break;
+        case 'l': {
+            static pthread_t self, next;
+            self = pthread_self();
+            printf("l 0\n");
+            fflush(stdout);
+            CHECK(!pthread_create(&next, NULL, obey, &self));
+            pthread_exit(NULL);
+        }
         case 'r': run(1); break;
         case 's':
             run(0);
@@ -146,4 +153,14 @@ int main(int argc, char **argv)
     puts("end");
     fflush(stdout);
     _exit(7);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    threads = atoi(argv[1]);
+    CHECK(threads > 0 && threads <= MOST);
+    for (int i = 0; i < threads; i++)
+        CHECK(!pthread_create(&slots[i].thread, NULL, keep, &slots[i]));
+    obey(NULL);
 }

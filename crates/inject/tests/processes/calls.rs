@@ -243,8 +243,8 @@ fn calculate_in(file: &[u8]) -> usize {
 #[test]
 fn a_file_is_sent_and_closed() {
     let Some(work) = program("work", Kind::Static) else { return };
-    let running = Running::start(&work, &["1", "-"]);
-    running.await_threads(1);
+    let running = Running::start(&work, &["2", "-"]);
+    running.await_threads(2);
     let file = tempfile();
     let number = |file: &std::fs::File| {
         use std::os::unix::fs::MetadataExt as _;

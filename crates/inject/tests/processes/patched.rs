@@ -51,7 +51,7 @@ fn every_kind_of_program_is_counted_while_it_runs() {
         let calls = said.strip_suffix(" calls\n").and_then(|n| n.parse::<u64>().ok());
         assert!(
             calls.is_some_and(|calls| (1000..=calls).contains(&hits)),
-            "{kind:?}: {hits} {said}"
+            "{kind:?}: {hits} hits, {said:?}, {status}"
         );
         assert_eq!(status.code(), Some(7), "{kind:?}");
     }

@@ -39,9 +39,9 @@ pub(crate) fn forget_call(registers: &mut Registers) {
 /// A system call's instruction.
 pub(crate) const CALL: [u8; 2] = [0x0f, 0x05];
 
-/// The registers of a thread that stands before a call that it has entered, which is not to be made:
-/// at its instruction again, with the number where it was. What the instruction itself changes (rcx,
-/// r11) is lost.
+/// The registers of a thread that stands before a call that it has entered, which is not to be
+/// made: at its instruction again, with the number where it was. What the instruction itself
+/// changes (rcx, r11) is lost.
 pub(crate) fn uncall(registers: &mut Registers, at: u64) {
     registers.rax = registers.orig_rax;
     registers.orig_rax = u64::MAX;
