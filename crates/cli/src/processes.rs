@@ -3,6 +3,7 @@
 use crate::args::ProcessArgs;
 use crate::exit::{Failure, USAGE};
 use crate::pattern::Pattern;
+use crate::sys;
 use crate::text::visible;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -134,6 +135,11 @@ fn with_ancestors(all: &[Process], pid: i32) -> BTreeSet<i32> {
 /// What a process is called, for people.
 pub(crate) fn name(pid: i32) -> String {
     Process::read(pid).map_or_else(String::new, |process| process.comm)
+}
+
+/// Whether it is a trapline that has not ended.
+pub(crate) fn is_trapline(pid: i32) -> bool {
+    !sys::is_dead(pid.cast_unsigned()) && name(pid) == "trapline"
 }
 
 /// What its program is called by whoever has started it.

@@ -151,6 +151,17 @@ impl Tables {
         Ok(())
     }
 
+    /// A segment that a process counts in whose command line has ended: its tables can only be read.
+    ///
+    /// # Errors
+    /// The files are none, or of another version.
+    pub(super) fn of_another(tables: File, counters: File) -> anyhow::Result<Self> {
+        let files = Files::of_another(tables, counters);
+        let segment = Segment::look_at(files.parts())?;
+        let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Self { segment, files, kept, ended, entries_only: true })
+    }
+
     /// A segment that a run has left.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let files = Files::left(path)?;

@@ -2,7 +2,7 @@
 
 use super::common::Target;
 use super::common::process::{Finished, Running, send_signal, start, trapline, wait_until};
-use super::running::{Attached, Kind, Process};
+use super::running::{Attached, Kind, Process, has_more_jumps};
 use std::fs;
 use std::path::PathBuf;
 
@@ -50,13 +50,6 @@ impl Recording {
         let recorded = stacks.iter().map(|(_, hits)| hits).sum();
         (finished, stacks, [report["hits"].as_u64().expect("a number"), recorded, without])
     }
-}
-
-/// Whether jumps were written; for system calls there is other code in between.
-fn has_more_jumps(before: &[Vec<u8>], now: &[Vec<u8>]) -> bool {
-    const JUMP: u8 = 0xe9;
-    let mut bytes = before.iter().flatten().zip(now.iter().flatten());
-    bytes.any(|(before, now)| *before != JUMP && *now == JUMP)
 }
 
 fn process(kind: Kind) -> Option<Process> {
