@@ -88,6 +88,29 @@ pub(crate) enum Verb {
             redis.tlp -f folded -o - | inferno-flamegraph > redis.svg"
     )]
     Report(Box<ReportArgs>),
+    /// Arm functions of a running process and leave them so: nothing of trapline goes on running.
+    ///
+    /// `trapline ps` lists such processes, `stat --attached PID` shows what is counted, `detach PID`
+    /// takes the probes back and prints the report. Without a SPEC, every function of the main
+    /// program. Only entries are counted.
+    #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline attach 1234 \
+        'libc:*alloc'\n  trapline attach --name 'postgres*' palloc"))]
+    Attach(BackgroundArgs),
+    /// Take the probes of processes back that `attach`, or a trapline that was killed, has left
+    /// armed, and print the last report.
+    #[command(after_help = "Example:\n  trapline detach 1234")]
+    Detach(DetachArgs),
+    /// List the processes with probes in them.
+    ///
+    /// A row each: its number and name, armed functions, hits, what was lost, the memory that it
+    /// takes, since when, and the trapline that counts there (none: `attach`, or one that was
+    /// killed). Those of other users are not seen.
+    #[command(after_help = "Examples:\n  trapline ps\n  trapline ps -j")]
+    Ps {
+        /// Print a JSON object for each.
+        #[arg(short, long, env = "TRAPLINE_JSON")]
+        json: bool,
+    },
     /// Show the functions that a SPEC would match, and how each would be hooked.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline list 'libc:*alloc*' -- ls\n  \
         trapline list -v /usr/bin/redis-server\n  trapline list -p 1234 \
@@ -170,6 +193,55 @@ pub(crate) struct AttachArgs {
     /// does not expect kills the process.
     #[arg(long, conflicts_with = "command")]
     pub(crate) force: bool,
+}
+
+/// What is armed in the background.
+#[derive(Debug, Args)]
+pub(crate) struct BackgroundArgs {
+    /// The process, unless --name or --comm says which; then which functions (see below).
+    #[arg(value_name = "PID|SPEC")]
+    pub(crate) words: Vec<String>,
+    /// Also functions.
+    #[arg(short = 'e', long = "event", value_name = "SPEC")]
+    pub(crate) events: Vec<String>,
+    /// All processes whose program or first thread is called so: a name, a glob, or a regular
+    /// expression between slashes.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) name: Vec<String>,
+    /// All processes whose first thread is called exactly so (/proc/PID/comm).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) comm: Vec<String>,
+    /// Also processes that filter their system calls: a filter that kills for one that it does not
+    /// expect kills the process.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Most memory for counters of each process (512k, 64M, 1G); what does not fit is counted as
+    /// lost.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse_size,
+        default_value = "1G",
+        env = "TRAPLINE_MAX_MEMORY",
+    )]
+    pub(crate) max_memory: u64,
+}
+
+/// Where probes are taken back.
+#[derive(Debug, Args)]
+pub(crate) struct DetachArgs {
+    /// The processes.
+    #[arg(value_name = "PID", required = true, value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pids: Vec<i32>,
+    /// Print the report of each as one JSON object.
+    #[arg(short, long, env = "TRAPLINE_JSON")]
+    pub(crate) json: bool,
+    /// Also from processes that filter their system calls.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Name every function that was left alone, with the reason.
+    #[arg(short, long, env = "TRAPLINE_VERBOSE")]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Args)]
@@ -258,6 +330,16 @@ pub(crate) struct StatArgs {
         conflicts_with_all = ["command", "pid", "name", "comm", "interval", "duration"],
     )]
     pub(crate) diff: Option<Vec<PathBuf>>,
+    /// Show what is counted in a process that `trapline attach` has armed.
+    #[arg(
+        long,
+        value_name = "PID",
+        value_parser = clap::value_parser!(i32).range(1..),
+        conflicts_with_all = [
+            "command", "pid", "name", "comm", "interval", "duration", "diff", "specs", "events",
+        ],
+    )]
+    pub(crate) attached: Option<i32>,
     /// What --diff compares, beside the column of --sort: calls, rate, p50, p90, p99, max, total,
     /// self.
     #[arg(
@@ -290,7 +372,7 @@ pub(crate) struct StatArgs {
     #[arg(
         last = true,
         value_name = "CMD",
-        required_unless_present_any = ["diff", "pid", "name", "comm"],
+        required_unless_present_any = ["diff", "attached", "pid", "name", "comm"],
     )]
     pub(crate) command: Vec<OsString>,
 }
@@ -666,6 +748,11 @@ mod tests {
             "trapline stat --diff a b --columns calls,p99,self --sort p99 --min-calls 10",
             "trapline stat -j -o out --sort self --all -- ls --all",
             "trapline stat -p 12",
+            "trapline stat --attached 12 -j",
+            "trapline attach 12 malloc -e free",
+            "trapline attach --name x malloc",
+            "trapline detach 12 13 -j",
+            "trapline ps -j",
             "trapline stat -p 12,13 -p 14 malloc -d 1",
             "trapline stat --pid=12 --name postgres* --comm x --force -e malloc",
             "trapline record -p 12 malloc",
@@ -703,6 +790,10 @@ mod tests {
             "trapline stat --name x -- ls",
             "trapline stat --force -- ls",
             "trapline stat -p 0",
+            "trapline stat --attached 12 -i 1",
+            "trapline stat --attached 12 malloc",
+            "trapline detach",
+            "trapline ps 12",
             "trapline stat -p x",
             "trapline stat --diff a b -p 12",
             "trapline list -p 12 -- ls",

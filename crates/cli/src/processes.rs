@@ -3,12 +3,13 @@
 use crate::args::ProcessArgs;
 use crate::exit::{Failure, USAGE};
 use crate::pattern::Pattern;
+use crate::sys;
 use crate::text::visible;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A process, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,9 +132,24 @@ fn with_ancestors(all: &[Process], pid: i32) -> BTreeSet<i32> {
     found
 }
 
+/// The folder in /proc of a thread of the process that lives: that of the process shows nothing
+/// once its first thread has ended.
+pub(crate) fn folder(pid: i32) -> PathBuf {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let lives = |folder: &PathBuf| fs::read_link(folder.join("exe")).is_ok();
+    let tasks = || fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let thread = || tasks().map(|task| task.path()).find(lives);
+    if lives(&process) { process } else { thread().unwrap_or(process) }
+}
+
 /// What a process is called, for people.
 pub(crate) fn name(pid: i32) -> String {
     Process::read(pid).map_or_else(String::new, |process| process.comm)
+}
+
+/// Whether it is a trapline that has not ended.
+pub(crate) fn is_trapline(pid: i32) -> bool {
+    !sys::is_dead(pid.cast_unsigned()) && name(pid) == "trapline"
 }
 
 /// What its program is called by whoever has started it.

@@ -7,9 +7,12 @@
 use crate::MEMORY;
 use crate::objects::{self, Object};
 use crate::segment::{self, Attached};
+use crate::stacks;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use patch::Decisions;
+use recorder::Recorder;
 use sys::{process, thread};
 use uprobe::{Action, Change, Engine, Prepared, Refusal, SiteId, Target};
 use wire::image::{Failure, MOST_BYTES, encode};
@@ -18,6 +21,9 @@ use wire::{Function, Loss, State};
 /// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
 /// bound of the average.
 const BYTES_PER_SITE: u64 = 2048;
+
+/// Memory for stubs, as it was said last.
+static CODE: AtomicU64 = AtomicU64::new(0);
 
 /// Note of a function that branches back to its first byte in ways that cannot be led past the
 /// probe.
@@ -46,10 +52,15 @@ pub(crate) fn arm(
 ) -> Result<Vec<(usize, SiteId)>, Failure> {
     let segment = &attached.segment;
     let objects = objects::loaded().ok_or(Failure::Maps)?;
-    let used = bytes(engine);
+    let recorder = attached.recorder();
+    if let Some(recorder) = recorder {
+        stacks::loaded(recorder, segment, &objects);
+    }
+    note_code(engine);
+    let used = bytes();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
-    for object in &objects {
+    for object in objects.iter().filter(|object| object.open_to_probes()) {
         let Some(index) = segment.find_object(&object.file) else { continue };
         let plans = segment.plans_of(index);
         let decisions = Decisions::read(&plans);
@@ -61,7 +72,7 @@ pub(crate) fn arm(
                 segment.lose(Loss::Memory, 1);
                 continue;
             }
-            let Some(target) = target(object, &function) else {
+            let Some(target) = target(object, &function, recorder) else {
                 segment.set_state(index, State::Skipped, "not in executable code of its object");
                 continue;
             };
@@ -93,9 +104,15 @@ pub(crate) fn arm(
             Err(why) => segment.set_state(index, State::Skipped, &why.to_string()),
         }
     }
-    segment.note_agent_bytes(bytes(engine));
+    note_code(engine);
+    segment.note_agent_bytes(bytes());
     changes.iter().for_each(|change| add(words, change));
     Ok(armed)
+}
+
+/// Takes everything off sites whose code was put back: no hit of them leads to the segment any more.
+pub(crate) fn forget(engine: &'static Engine, sites: &[SiteId]) {
+    engine.drop_consumers(sites);
 }
 
 /// Whoever was told so has written the list, or nothing of it.
@@ -130,14 +147,23 @@ pub(crate) fn list_written(reversals: &[Change], words: &mut Vec<u64>) {
     reversals.iter().filter(is_there).for_each(|change| add(words, change));
 }
 
-fn target(object: &Object, function: &Function) -> Option<Target> {
+fn target(
+    object: &Object,
+    function: &Function,
+    recorder: Option<&'static Recorder>,
+) -> Option<Target> {
     let (address, after) = object.place(function)?;
+    let &Function { offset, cell, .. } = function;
+    let action = match recorder {
+        Some(recorder) => stacks::action(recorder, address, offset, cell),
+        None => Action::Count { cell },
+    };
     Some(Target {
         address,
         size: function.size,
         after,
-        offset: function.offset,
-        action: Action::Count { cell: function.cell },
+        offset,
+        action,
         // Nobody's unwinder knows the stubs of an image.
         returns: false,
         breakpoint: false,
@@ -150,7 +176,16 @@ fn add(words: &mut Vec<u64>, change: &Change) {
     encode(words, change.address, bytes, change.range.clone(), &change.moved);
 }
 
+fn note_code(engine: &Engine) {
+    CODE.store(engine.code_bytes(), Ordering::Relaxed);
+}
+
 /// Memory that the image uses in this process, in bytes.
-fn bytes(engine: &Engine) -> u64 {
-    MEMORY.mapped() + engine.code_bytes() + uprobe::statistics().bytes as u64
+///
+/// # Context
+/// No lock, no system call.
+pub(crate) fn bytes() -> u64 {
+    let code = CODE.load(Ordering::Relaxed);
+    // What recorders have of their own is in the image's memory.
+    MEMORY.mapped() + code + uprobe::statistics().bytes as u64 + stacks::unwinder_bytes()
 }

@@ -23,8 +23,9 @@ struct Between {
     listed: Listed,
     /// Sites whose changes are written, or may be.
     written: Vec<SiteId>,
-    /// What takes them back, where that was asked for already.
+    /// What takes them back, where that was asked for already, and where.
     reversals: Vec<Change>,
+    reversed: Vec<SiteId>,
     words: Vec<u64>,
     header: [u64; Header::WORDS],
 }
@@ -33,6 +34,7 @@ static BETWEEN: Mutex<Between> = Mutex::new(Between {
     listed: Listed::Nothing,
     written: Vec::new(),
     reversals: Vec::new(),
+    reversed: Vec::new(),
     words: Vec::new(),
     header: [0; Header::WORDS],
 });
@@ -80,8 +82,10 @@ extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64) -> u64 {
         }
         segment::open(tables as i32, counters as i32)?;
         let engine = Engine::start(HOOKS, Config::default()).map_err(|_| Failure::Memory);
-        // Threads that came too late for the last segment were refused a block.
-        engine.map(Engine::renew_blocks).inspect_err(|_| segment::leave())
+        let engine = engine.inspect_err(|_| segment::leave())?;
+        // Threads that came by when there was no segment were refused a block.
+        engine.renew_blocks();
+        Ok(())
     })
 }
 
@@ -106,8 +110,9 @@ extern "C" fn trapline_arm() -> u64 {
 extern "C" fn trapline_disarm() -> u64 {
     list(|between| {
         let engine = Engine::get().ok_or(Failure::Order)?;
-        let Between { written, reversals, words, .. } = between;
-        reversals.extend(engine.remove_outside(&mem::take(written)));
+        let Between { written, reversals, reversed, words, .. } = between;
+        reversals.extend(engine.remove_outside(written));
+        reversed.append(written);
         arm::list_written(reversals, words);
         between.listed = Listed::Disarmed;
         Ok(())
@@ -131,8 +136,8 @@ extern "C" fn trapline_written(ok: u64) -> u64 {
             }
             Listed::Disarmed if ok != 0 => {
                 between.reversals.clear();
-                segment::leave();
-                engine.renew_blocks();
+                arm::forget(engine, &mem::take(&mut between.reversed));
+                segment::leave_with(|| engine.renew_blocks());
             }
             Listed::Disarmed => {}
         }

@@ -11,10 +11,12 @@
 //! | `host` | where the words of threads are |
 //! | `segment` | the segment, and blocks for threads |
 //! | `objects` | what is loaded |
+//! | `stacks` | call stacks of hits, where the segment wants them |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
 //! | `panics` | what becomes of a panic |
 //!
-//! A hit makes no system call; a thread's first takes a block of the segment.
+//! A hit makes no system call; a thread's first takes a block of the segment. With stacks, the first
+//! sight of an address or a stack makes some, too.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -28,6 +30,7 @@ mod host;
 mod objects;
 mod panics;
 mod segment;
+mod stacks;
 
 /// Memory for the image alone.
 #[global_allocator]

@@ -19,9 +19,18 @@ pub(crate) struct Object {
     executable: Vec<Range<u64>>,
     /// Which file it is, by the numbers in the kernel's list.
     pub(crate) file: Identity,
+    /// For unwinding.
+    pub(crate) module: Module,
+    /// Whether it is this image.
+    pub(crate) is_own: bool,
 }
 
 impl Object {
+    /// Whether functions of it can be probed: it has a file, and is not this image.
+    pub(crate) fn open_to_probes(&self) -> bool {
+        self.file.ino != 0 && !self.is_own
+    }
+
     /// Where a function lies, if all its bytes are code of this object, and how many bytes behind
     /// it are. Whatever a table says of other memory is not done.
     pub(crate) fn place(&self, function: &Function) -> Option<(u64, u32)> {
@@ -33,7 +42,7 @@ impl Object {
     }
 }
 
-/// Everything that is loaded and has a file, but for this image. `None`: the list cannot be read.
+/// Everything that is loaded. `None`: the list cannot be read.
 ///
 /// # Context
 /// Allocates, makes system calls.
@@ -52,11 +61,10 @@ pub(crate) fn loaded() -> Option<Vec<Object>> {
             (inside && (*dev, *ino) == (file.dev, file.ino)).then(|| range.clone())
         };
         let executable = code.iter().filter_map(of_it).collect();
-        Object { bias: module.bias, executable, file }
+        let is_own = module.range.contains(&own);
+        Object { bias: module.bias, executable, file, is_own, module }
     };
-    let all = modules.into_iter().zip(files);
-    let others = all.filter(|(module, file)| file.ino != 0 && !module.range.contains(&own));
-    Some(others.map(object).collect())
+    Some(modules.into_iter().zip(files).map(object).collect())
 }
 
 fn identity(mapping: &Mapping<'_>) -> Identity {

@@ -1,14 +1,18 @@
 //! The segment that this process counts in, and blocks of it for the process's threads.
 #![allow(unsafe_code)]
 
+use crate::stacks;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
 use percpu::Mutex;
+use recorder::Recorder;
 use resident::blocks::Owned;
 use resident::region;
 use sys::{process, thread};
+use uprobe::GracePeriod;
 use wire::image::Failure;
 use wire::{Descriptor, Files, Loss, Owner, Places, Process, Segment};
 
@@ -16,12 +20,35 @@ use wire::{Descriptor, Files, Loss, Owner, Places, Process, Segment};
 pub(crate) struct Attached {
     pub(crate) segment: Segment,
     mine: Owned,
+    /// Null: no stacks are recorded.
+    recorder: AtomicPtr<Recorder>,
 }
+
+impl Attached {
+    /// What records stacks, if the segment wants that.
+    pub(crate) fn recorder(&self) -> Option<&'static Recorder> {
+        // SAFETY: null, or the segment's, which is there as long as this is.
+        unsafe { self.recorder.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+/// What was in use before, while somebody may still look at it.
+struct Left {
+    attached: NonNull<Attached>,
+    /// Consumers may look at it until this is over.
+    grace: GracePeriod,
+}
+
+// SAFETY: an address of something that is made and freed by whoever has the lock of all.
+unsafe impl Send for Left {}
 
 /// Null: none is in use.
 static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
-/// What was in use before, while somebody may still look at it.
-static LEFT: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+/// Most of those. A thread that was stopped in the middle of a hit keeps all that come behind.
+const MOST_LEFT: usize = 4;
+/// How long threads that are in the middle of hits are waited for, in milliseconds.
+const PATIENCE: u32 = 1000;
 /// Where the blocks of earlier segments were.
 static PLACES: Mutex<Option<Places>> = Mutex::new(None);
 /// How many threads are on the engine's slow path, in here.
@@ -32,7 +59,7 @@ static OWNER: AtomicU64 = AtomicU64::new(0);
 static NO_MEMORY: AtomicBool = AtomicBool::new(false);
 
 /// Runs `f` with the segment in use, on the way of a hit.
-fn with<R>(f: impl FnOnce(&'static Attached) -> R) -> Option<R> {
+pub(crate) fn with<R>(f: impl FnOnce(&'static Attached) -> R) -> Option<R> {
     // In the single order of this, the look at what is in use, and their opposites in `leave`: one
     // of the two sees the other.
     INSIDE.fetch_add(1, Ordering::SeqCst);
@@ -50,47 +77,78 @@ pub(crate) fn get() -> Option<&'static Attached> {
 /// Maps the segment in these files, which the caller closes.
 ///
 /// # Errors
-/// It is none, or cannot be mapped.
+/// It is none, or cannot be mapped; threads are still in the middle of hits for others.
 pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
     // SAFETY: descriptors that whoever called the image has opened, and keeps open meanwhile.
     let [tables, counters] = [tables, counters].map(|file| unsafe { Descriptor::borrow(file) });
     let files = Files { tables, counters, behind: false };
-    forget_left();
+    if !forget_left() {
+        return Err(Failure::Stopped);
+    }
     let places = PLACES.lock().take().unwrap_or_default();
     let segment = Segment::attach_in(files, places, region::find).map_err(|_| Failure::Segment)?;
-    if segment.shape().stacks.is_some() {
-        *PLACES.lock() = Some(segment.vacate());
-        return Err(Failure::Stacks);
-    }
     let mine = Owned::new(segment.shape().blocks);
     begin(Owner::current());
     segment.reclaim_blocks(owner());
-    let attached = Box::into_raw(Box::new(Attached { segment, mine }));
-    ATTACHED.store(attached, Ordering::SeqCst);
-    Ok(())
+    let recorder = AtomicPtr::new(ptr::null_mut());
+    let attached = Box::leak(Box::new(Attached { segment, mine, recorder }));
+    let attached: &'static Attached = attached;
+    let recorder = stacks::start(&attached.segment);
+    let made = recorder.as_ref().ok().copied().flatten().map_or(ptr::null(), ptr::from_ref);
+    attached.recorder.store(made.cast_mut(), Ordering::Release);
+    ATTACHED.store(ptr::from_ref(attached).cast_mut(), Ordering::SeqCst);
+    recorder.map(drop).inspect_err(|_| leave())
 }
 
-/// Nothing leads to where it is counted any more. Its blocks go now; the rest when nobody looks at
-/// it.
-pub(crate) fn leave() {
+/// Nothing leads to where it is counted any more: all sites are disarmed, and have no consumers. Its
+/// blocks go now, when nobody counts in them; the rest when nobody looks at it. Threads are to be
+/// told so ([`uprobe::Engine::renew_blocks`]) by `renew`.
+pub(crate) fn leave_with(renew: impl FnOnce()) {
+    // What is in the middle of a hit is counted, if it comes to its end soon.
+    let hits = GracePeriod::begin();
+    wait_for(|| hits.is_over());
     let attached = ATTACHED.swap(ptr::null_mut(), Ordering::SeqCst);
-    // SAFETY: null, or made by `open`.
-    let Some(left) = (unsafe { attached.as_ref() }) else { return };
-    *PLACES.lock() = Some(left.segment.vacate());
-    LEFT.store(attached, Ordering::Relaxed);
-    forget_left();
+    let Some(attached) = NonNull::new(attached) else { return };
+    // SAFETY: made by `open`, and freed below.
+    *PLACES.lock() = Some(unsafe { attached.as_ref() }.segment.vacate());
+    renew();
+    // From here on nobody finds it, but for those who have.
+    LEFT.lock().push(Left { attached, grace: GracePeriod::begin() });
+    wait_for(|| forget_left() && LEFT.lock().is_empty());
+}
+
+/// [`leave_with`] where no thread has had a hit.
+pub(crate) fn leave() {
+    leave_with(|| ());
+}
+
+fn wait_for(mut over: impl FnMut() -> bool) {
+    for _ in 0..PATIENCE {
+        if over() {
+            return;
+        }
+        let _ = sys::time::nanosleep(Duration::from_millis(1));
+    }
 }
 
 /// Takes away what was in use before, unless a thread is inside, and may have been when it was:
-/// then that is tried again later, or what there is of it stays.
-fn forget_left() {
-    if INSIDE.load(Ordering::SeqCst) == 0 {
-        let left = LEFT.swap(ptr::null_mut(), Ordering::Relaxed);
-        if !left.is_null() {
-            // SAFETY: made by `open`; nobody was inside after it went out of use.
-            drop(unsafe { Box::from_raw(left) });
+/// then that is tried again later. False: of that there is too much.
+fn forget_left() -> bool {
+    let mut left = LEFT.lock();
+    left.retain(|Left { attached, grace }| {
+        if INSIDE.load(Ordering::SeqCst) != 0 || !grace.is_over() {
+            return true;
         }
-    }
+        // SAFETY: made by `open`, and nobody was inside after it went out of use.
+        let attached = unsafe { Box::from_raw(attached.as_ptr()) };
+        if let Some(recorder) = attached.recorder() {
+            // SAFETY: as above, in a consumer of it; and threads' words are 0 before they use
+            // another, for they begin anew.
+            unsafe { recorder.end() };
+        }
+        false
+    });
+    left.len() < MOST_LEFT
 }
 
 fn begin(owner: Owner) {
@@ -107,6 +165,7 @@ fn owner() -> Owner {
 /// number.
 pub(crate) fn forked() {
     INSIDE.store(0, Ordering::SeqCst);
+    stacks::forked();
     with(|attached| {
         attached.mine.forget();
         begin(Owner::child_of(owner()));

@@ -4,7 +4,6 @@
 use crate::recorder::{Probe, Recorder, Site};
 use crate::stack_cache::Answer;
 use crate::thread::{Thread, time};
-use alloc::boxed::Box;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +16,8 @@ impl Recorder {
     /// [`Recorder::loaded`].
     ///
     /// # Context
-    /// Allocates; what it allocates is never freed, for a probe may be hit as long as the process
-    /// lives.
+    /// Allocates; what it allocates is not freed before [`Recorder::end`], for a probe may be hit
+    /// as long as the process lives.
     pub fn consumer(&'static self, probe: Probe) -> Consumer {
         self.consumer_by(probe, self.method)
     }
@@ -28,8 +27,7 @@ impl Recorder {
         let frame = self.unwinder.frame(probe.address);
         // Nobody calls `_start`.
         let probe = Probe { entry: probe.entry && self.unwinder.is_called(probe.address), ..probe };
-        let site: &'static Site =
-            Box::leak(Box::new(Site { recorder: self, probe, frame, method }));
+        let site = self.site(probe, frame, method);
         Consumer {
             entry: Some(entered),
             ret: None,
@@ -191,8 +189,8 @@ fn stack(
     len + 1
 }
 
-/// The cell of the stack in the thread's frames.
-#[inline(always)]
+/// The cell of the stack in the thread's frames. Not inlined: once is enough, in images.
+#[inline(never)]
 fn cell(
     recorder: &Recorder,
     thread: &mut Thread,

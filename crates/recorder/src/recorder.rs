@@ -16,7 +16,7 @@ use wire::{Frame, Identity, NoStack, Segment};
 #[derive(Debug)]
 pub struct Recorder {
     pub(crate) segment: &'static Segment,
-    pub(crate) unwinder: Unwinder,
+    pub(crate) unwinder: &'static Unwinder,
     pub(crate) store: Store,
     /// For telling stacks apart.
     pub(crate) keys: Keys,
@@ -30,7 +30,21 @@ pub struct Recorder {
     thread_bytes: AtomicUsize,
     /// Called when [`Recorder::bytes`] has grown.
     grown: fn(),
+    /// What consumers have of it: the newest, which leads to the one before.
+    sites: AtomicPtr<Site>,
+    /// What the depot asks for more memory.
+    reach: *const Reach,
 }
+
+/// [`Segment::reach_depot`] of a recorder's segment.
+type Reach = dyn Fn(usize) -> bool + Send + Sync;
+
+#[allow(unsafe_code)]
+// SAFETY: `reach` is only an address, of something that is both; the rest is both by itself.
+unsafe impl Send for Recorder {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Sync for Recorder {}
 
 /// Why stacks cannot be recorded.
 #[derive(Debug)]
@@ -85,6 +99,8 @@ pub(crate) struct Site {
     /// The probe's address as stacks show it.
     pub(crate) frame: u64,
     pub(crate) method: Method,
+    /// The one that was made before.
+    before: *const Site,
 }
 
 impl Recorder {
@@ -96,14 +112,31 @@ impl Recorder {
     ///
     /// # Context
     /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the
-    /// process. `grown` is called when [`Recorder::bytes`] has grown for a thread that is new, in
+    /// process, unless it is [ended](Recorder::end). `grown` is called when [`Recorder::bytes`] has grown for a thread that is new, in
     /// the context of [`uprobe::slowly`].
     pub fn start(segment: &'static Segment, grown: fn()) -> Result<&'static Self, StartError> {
+        let unwinder = Unwinder::new().ok_or(StartError::Memory)?;
+        Self::start_with(Box::leak(Box::new(unwinder)), segment, grown)
+    }
+
+    /// [`Recorder::start`] with an unwinder that may have learned something already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        unwinder: &'static Unwinder,
+        segment: &'static Segment,
+        grown: fn(),
+    ) -> Result<&'static Self, StartError> {
         let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
-        let store = store(segment)?;
+        let reach: Box<Reach> = Box::new(|end| segment.reach_depot(end));
+        let reach = Box::into_raw(reach);
+        #[allow(unsafe_code)]
+        // SAFETY: just made; freed when the depot is gone.
+        let store = store(segment, unsafe { &*reach }).inspect_err(|_| free(reach))?;
         let recorder = Self {
             segment,
-            unwinder: Unwinder::new().ok_or(StartError::Memory)?,
+            unwinder,
             store,
             keys: Keys::random(Path::PAIRS),
             method: if stacks.frame_pointers { Method::FramePointers } else { Method::Tables },
@@ -113,8 +146,57 @@ impl Recorder {
             threads: (0..segment.shape().blocks).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             thread_bytes: AtomicUsize::new(0),
             grown,
+            sites: AtomicPtr::new(ptr::null_mut()),
+            reach,
         };
         Ok(Box::leak(Box::new(recorder)))
+    }
+
+    /// Frees it, with all that was made for its threads and consumers; the unwinder stays.
+    ///
+    /// # Safety
+    /// It was made by this crate, nobody uses it or its consumers, now or later, and all threads'
+    /// [words](uprobe::thread_word) are 0 before they use another recorder.
+    ///
+    /// # Context
+    /// As [`Recorder::start`].
+    #[allow(unsafe_code)]
+    pub unsafe fn end(&'static self) {
+        let this = ptr::from_ref(self).cast_mut();
+        for place in &self.threads {
+            let thread = place.load(Ordering::Acquire);
+            if !thread.is_null() {
+                // SAFETY: made from a box in `thread`, and nobody's any more.
+                drop(unsafe { Box::from_raw(thread) });
+            }
+        }
+        let mut next = self.sites.load(Ordering::Acquire);
+        while !next.is_null() {
+            // SAFETY: made from a box in `site`, and nobody's any more.
+            let site = unsafe { Box::from_raw(next) };
+            next = site.before.cast_mut();
+        }
+        let reach = self.reach.cast_mut();
+        // SAFETY: made from a box in `start_with`; the caller's promise.
+        drop(unsafe { Box::from_raw(this) });
+        // The depot went with it.
+        free(reach);
+    }
+
+    /// What consumers of a probe have.
+    pub(crate) fn site(&'static self, probe: Probe, frame: u64, method: Method) -> &'static Site {
+        let new = Site { recorder: self, probe, frame, method, before: ptr::null() };
+        let new = Box::leak(Box::new(new));
+        let mut before = self.sites.load(Ordering::Relaxed);
+        loop {
+            new.before = before;
+            // Release pairs with the Acquire in `end`.
+            let order = (Ordering::Release, Ordering::Relaxed);
+            match self.sites.compare_exchange(before, new, order.0, order.1) {
+                Ok(_) => return new,
+                Err(newer) => before = newer,
+            }
+        }
     }
 
     /// Says what is loaded now, and gives each file a number in the segment.
@@ -193,7 +275,13 @@ impl Recorder {
 /// that is there from the start (2 MiB for 512 MiB).
 const BYTES_PER_STACK: usize = 2048;
 
-fn store(segment: &'static Segment) -> Result<Store, StartError> {
+#[allow(unsafe_code)]
+fn free(reach: *mut Reach) {
+    // SAFETY: callers have it from `Box::into_raw`, and no depot uses it.
+    drop(unsafe { Box::from_raw(reach) });
+}
+
+fn store(segment: &'static Segment, reach: &'static Reach) -> Result<Store, StartError> {
     let stacks = segment.stacks().ok_or(StartError::NoStacks)?;
     let (base, bytes) = segment.depot_region().ok_or(StartError::NoStacks)?;
     // One more than the depth, for the mark at the end of a stack that is not whole.
@@ -206,9 +294,7 @@ fn store(segment: &'static Segment) -> Result<Store, StartError> {
     #[allow(unsafe_code)]
     // SAFETY: the part of a segment that is mapped as far as `reach` says, as long as the process
     // lives, and that nobody uses otherwise; it may be called in any context.
-    let region = || unsafe {
-        Region::growing(base, bytes, Box::leak(Box::new(|end| segment.reach_depot(end))))
-    };
+    let region = || unsafe { Region::growing(base, bytes, reach) };
     fn open<G: stackdepot::Eviction>(
         builder: Builder<G>,
         region: Region,

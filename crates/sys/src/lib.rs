@@ -58,6 +58,7 @@ pub mod process;
 pub mod random;
 pub mod raw;
 pub mod signal;
+pub mod sort;
 pub mod thread;
 pub mod time;
 

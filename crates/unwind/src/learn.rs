@@ -51,6 +51,15 @@ fn entry(
     pc: u64,
 ) -> Option<(FrameDescriptionEntry<Bytes>, EhFrame<Bytes>, BaseAddresses)> {
     let at = &module.eh_frame_hdr;
+    if at.is_empty() {
+        let at = &module.eh_frame;
+        let bases = BaseAddresses::default().set_eh_frame(at.start);
+        let mut frames =
+            EhFrame::from(EndianSlice::new(bytes(module, at.start, at.end)?, NativeEndian));
+        frames.set_address_size(8);
+        let entry = frames.fde_for_address(&bases, pc, EhFrame::cie_from_offset).ok()?;
+        return Some((entry, frames, bases));
+    }
     let bases = BaseAddresses::default().set_eh_frame_hdr(at.start);
     let header = EhFrameHdr::from(EndianSlice::new(bytes(module, at.start, at.end)?, NativeEndian))
         .parse(&bases, 8)

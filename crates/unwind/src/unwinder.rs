@@ -39,7 +39,7 @@ impl Unwinder {
     /// Allocates; waits for threads that learn something just now. With signals blocked, and not in
     /// a walk.
     pub fn set_modules(&self, mut modules: Vec<Module>) {
-        modules.sort_unstable_by_key(|m| m.range.start);
+        sys::sort::by_key(&mut modules, |m| m.range.start);
         self.lock.with(|scratch| {
             let old = core::mem::replace(&mut scratch.modules, modules);
             let only_in = |some: &[Module], others: &[Module]| -> Vec<_> {

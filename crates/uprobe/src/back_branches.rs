@@ -67,7 +67,7 @@ fn site(
     moved: Box<[(u64, u64)]>,
 ) -> Site {
     let (index, original) = (probe.index, original.to_vec());
-    let (branch_targets, back) = Default::default();
+    let (branch_targets, back, spare) = Default::default();
     let stub = Some(stub);
     Site {
         index,
@@ -82,6 +82,7 @@ fn site(
         branch_targets,
         moved,
         back,
+        spare,
     }
 }
 

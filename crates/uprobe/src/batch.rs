@@ -115,6 +115,7 @@ impl Batch<'_> {
 
     /// Arms everything, and says for each target, in the order they were added, what became of it.
     /// A target that is refused does not concern the others.
+    #[cfg(feature = "std")]
     pub fn commit(self, patching: Patching) -> Vec<Result<Armed, Refusal>> {
         self.arm(Some(patching)).armed
     }
@@ -133,6 +134,8 @@ impl Batch<'_> {
 
     /// `patching`: none, if somebody else writes.
     fn arm(self, patching: Option<Patching>) -> Prepared {
+        // In an image it is always somebody else: what is for others is left out there.
+        let patching = patching.filter(|_| cfg!(feature = "std"));
         let mappings = maps::read();
         let mut state = self.engine.lock();
         let stack = activation::first_stack().end;
@@ -167,7 +170,8 @@ impl Batch<'_> {
         }
         let sites: Vec<u64> =
             ready.iter().flatten().flat_map(|r| state.with_branches(r.site)).collect();
-        if ready.iter().flatten().any(|r| !r.traps.is_empty()) {
+        let traps = || ready.iter().flatten().any(|r| !r.traps.is_empty());
+        if cfg!(feature = "std") && traps() {
             signals::traps::install();
         }
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
@@ -289,6 +293,11 @@ impl Work<'_> {
         let taken = plan.site..plan.site + plan.method.original().len() as u64;
         if self.state.displaces(&taken, self.new_from) {
             return Err(Refusal::AlreadyProbed);
+        }
+        if method == Method::Detour
+            && let Some(index) = self.state.exchange(plan.site, (action.code(), action.cell()))
+        {
+            return self.again(target, &plan, action, armed(index, false));
         }
         let index = site_table::allocate().ok_or(Refusal::TooManySites)?;
         let site = site_table::site(index);
@@ -479,7 +488,7 @@ impl Work<'_> {
         });
         let original = detour.original().to_vec();
         let action = (action.code(), action.cell());
-        self.state.sites.insert(
+        self.state.put(
             plan.site,
             Site {
                 index,
@@ -493,6 +502,7 @@ impl Work<'_> {
                 hidden: false,
                 branch_targets,
                 moved,
+                spare: None,
                 back: Box::default(),
             },
         );
@@ -538,7 +548,7 @@ impl Work<'_> {
         });
         let original = breakpoint.original().to_vec();
         let action = (action.code(), action.cell());
-        self.state.sites.insert(
+        self.state.put(
             plan.site,
             Site {
                 index,
@@ -552,6 +562,7 @@ impl Work<'_> {
                 hidden: false,
                 branch_targets,
                 moved: Box::default(),
+                spare: None,
                 back: Box::default(),
             },
         );

@@ -112,6 +112,31 @@ pub fn sync() {
     rcu::run_callbacks();
 }
 
+/// A wait, from now on, for all consumers that run. What threads count in blocks that they had
+/// before [`Engine::renew_blocks`](crate::Engine::renew_blocks) is over, too, as far as it is
+/// counted by consumers.
+#[derive(Clone, Copy, Debug)]
+pub struct GracePeriod(rcu::Cookie);
+
+impl GracePeriod {
+    /// Begins now.
+    ///
+    /// # Context
+    /// Some system calls. Not from a consumer.
+    pub fn begin() -> Self {
+        Self(rcu::start_poll())
+    }
+
+    /// Whether those that ran at its beginning have returned. Frees what was removed before.
+    ///
+    /// # Context
+    /// As [`GracePeriod::begin`]; waits for nobody.
+    pub fn is_over(self) -> bool {
+        rcu::run_callbacks();
+        rcu::poll(self.0)
+    }
+}
+
 fn replace(site: &Site, change: impl FnOnce(&mut Vec<ptr::NonNull<Registered>>)) {
     let old = site.consumers.load(Ordering::Relaxed);
     // SAFETY: null, or the list that the last change made; freed only by changes, and the caller
@@ -165,12 +190,19 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     if slow_path::is_same_call(site, index, slot) {
         return None;
     }
-    let consuming = match thread::current() {
+    let mut consuming = match thread::current() {
         Some(state) => Consuming::begin(state, slot),
         None => begin_slowly(site, slot)?,
     };
+    let mut section = rcu::read_lock();
+    // Until the section began nobody waited for this thread, and what its state leads to may be
+    // gone.
+    while thread_state::is_own_stale() {
+        (drop(section), drop(consuming));
+        consuming = begin_slowly(site, slot)?;
+        section = rcu::read_lock();
+    }
     let state = consuming.state();
-    let section = rcu::read_lock();
     // Acquire pairs with the Release in `replace`.
     let list = site.consumers.load(Ordering::Acquire);
     // SAFETY: freed a grace period after it was replaced, and the section is open.

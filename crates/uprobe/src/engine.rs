@@ -5,7 +5,7 @@ use crate::outside::{self, Change};
 use crate::sites::{LONGEST_WINDOW, PASSES_BY, Patching, Site, State};
 use crate::slots::SlotPolicy;
 use crate::text::Text;
-use crate::{Hooks, Refusal, SetupError, consumer, fork, live, sync_core};
+use crate::{Hooks, Refusal, SetupError, consumer, fork, live, site_table, sync_core};
 use alloc::vec::Vec;
 use core::ops::Range;
 use percpu::{Mutex, MutexGuard, OnceLock};
@@ -110,6 +110,13 @@ impl Engine {
         let mut state = self.lock();
         let wanted = state.armed_of(sites);
         outside::restore(&mut state, &wanted)
+    }
+
+    /// Takes all consumers off these sites, which are not armed. Who comes by still is lost
+    /// ([`Loss::Disabled`](crate::Loss::Disabled)). [`GracePeriod`](crate::GracePeriod) waits for
+    /// those that run.
+    pub fn drop_consumers(&self, sites: &[SiteId]) {
+        sites.iter().for_each(|site| consumer::remove_all(site_table::site(site.0)));
     }
 
     /// Every thread asks [`Hooks::thread_start`] for another block at its next hit. What it has

@@ -171,7 +171,7 @@ mod unsettled;
 mod wipe_on_fork;
 
 pub use batch::{Armed, Batch, Method, Prepared};
-pub use consumer::{TooMany, sync};
+pub use consumer::{GracePeriod, TooMany, sync};
 pub use context::Context;
 pub use engine::{Config, Engine, SiteId};
 pub use instance::original_return_address;

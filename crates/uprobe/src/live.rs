@@ -97,7 +97,7 @@ fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refu
 /// system call.
 fn by_page(changes: &[Change]) -> Vec<Change> {
     let mut sorted: Vec<&Change> = changes.iter().collect();
-    sorted.sort_unstable_by_key(|change| change.at);
+    sys::sort::by_key(&mut sorted, |change| change.at);
     let mut merged: Vec<Change> = Vec::new();
     for change in sorted {
         let end = |change: &Change| change.at + change.bytes.len() as u64;

@@ -48,7 +48,7 @@ impl Near {
         for size in [REGION, 16 * PAGE, 2 * PAGE] {
             let mut places: Vec<u64> =
                 self.gaps.iter().filter_map(|gap| place(gap, &usable, size, wanted)).collect();
-            places.sort_unstable_by_key(|at| at.abs_diff(wanted));
+            sys::sort::by_key(&mut places, |at| at.abs_diff(wanted));
             // Not all: each costs a system call, and a gap that fails was taken by somebody just
             // now.
             for at in places.into_iter().take(16) {

@@ -56,6 +56,17 @@ pub(crate) struct Site {
     /// Of the probe of a function that branches back to its first byte: where the branches are.
     /// They are sites of their own, with the same index, which count nothing.
     pub(crate) back: Box<[u64]>,
+    /// A detour that made way for this one, which has another action, and what made way for that.
+    pub(crate) spare: Option<Box<Site>>,
+}
+
+impl Site {
+    /// It, with those that made way for it, as far as they may be used again.
+    fn made_way(mut self) -> Option<Box<Self>> {
+        // The branches that are led past a probe have its index.
+        let again = self.stub.is_some() && self.back.is_empty();
+        if again { Some(Box::new(self)) } else { self.spare.take() }
+    }
 }
 
 /// Where the displaced instructions are, which are `original` from `site` on, when `body` lies at
@@ -70,6 +81,32 @@ pub(crate) fn moved(site: u64, original: &[u8], at: u64, body: &Body) -> Box<[(u
 pub(crate) const PASSES_BY: (u32, u32) = (u32::MAX, 0);
 
 impl State {
+    /// Puts a site in the place of one that is not armed, if there is one.
+    pub(crate) fn put(&mut self, at: u64, site: Site) {
+        let Some(old) = self.sites.insert(at, site) else { return };
+        if let Some(new) = self.sites.get_mut(&at) {
+            new.spare = old.made_way();
+        }
+    }
+
+    /// Lets the site at an address, which is not armed, make way for one with this action that has
+    /// made way for it before: the index of that.
+    pub(crate) fn exchange(&mut self, at: u64, action: (u32, u32)) -> Option<u32> {
+        let old = self.sites.get_mut(&at)?;
+        let mut place = &mut old.spare;
+        while place.as_ref()?.action != action {
+            place = &mut place.as_mut()?.spare;
+        }
+        let mut found = place.take()?;
+        *place = found.spare.take();
+        let index = found.index;
+        let old = core::mem::replace(old, *found);
+        if let Some(new) = self.sites.get_mut(&at) {
+            new.spare = old.made_way();
+        }
+        Some(index)
+    }
+
     /// Whether a site that is armed, or is about to be, displaces some of these bytes.
     pub(crate) fn displaces(&self, bytes: &Range<u64>, new_from: u32) -> bool {
         self.others_displace(bytes, new_from, None)

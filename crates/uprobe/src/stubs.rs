@@ -66,7 +66,7 @@ pub(crate) fn add(new: impl Iterator<Item = Stub>) {
     // SAFETY: null or made below; only the lock's holder frees it.
     let mut all: Sorted = unsafe { old.as_ref() }.cloned().unwrap_or_default();
     all.extend(new.map(|stub| &*Box::leak(Box::new(stub))));
-    all.sort_unstable_by_key(|s| s.start);
+    sys::sort::by_key(&mut all, |s| s.start);
     // Release pairs with the Acquire in `present`.
     SORTED.store(Box::into_raw(Box::new(all)), Ordering::Release);
     if !old.is_null() {

@@ -122,6 +122,12 @@ pub(crate) fn is_stale(first: &State) -> bool {
     !host::SEES && first.renewal.load(Ordering::Relaxed) != RENEWALS.load(Ordering::Relaxed)
 }
 
+/// [`is_stale`] of the calling thread.
+#[inline]
+pub(crate) fn is_own_stale() -> bool {
+    !host::SEES && own().is_some_and(is_stale)
+}
+
 /// How often that was: to be asked before a thread asks for a block.
 pub(crate) fn renewals() -> u32 {
     RENEWALS.load(Ordering::Relaxed)
@@ -260,7 +266,7 @@ impl Drop for Consuming {
                 publish(self.state);
                 compiler_fence(Ordering::SeqCst);
                 // Afterwards, or who tells all threads could come in between.
-                if !host::SEES && own().is_some_and(is_stale) {
+                if is_own_stale() {
                     tls::set::<{ tls::STATE }>(0);
                 }
             }

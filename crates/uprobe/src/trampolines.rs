@@ -99,7 +99,7 @@ impl Trampolines {
     ) -> Option<u64> {
         let mut near: Vec<_> =
             gaps.iter().filter(|g| g.start < reach.end && reach.start < g.end).collect();
-        near.sort_unstable_by_key(|g| {
+        sys::sort::by_key(&mut near, |g| {
             if g.contains(&site) { 0 } else { g.start.abs_diff(site).min(g.end.abs_diff(site)) }
         });
         for gap in near {

@@ -75,8 +75,9 @@ pub enum Failure {
     InUse = 3,
     /// Not in this order.
     Order = 4,
-    /// The segment wants call stacks, which this image does not take.
-    Stacks = 5,
+    /// Threads were stopped in the middle of hits for earlier segments, which take memory as long as
+    /// they are.
+    Stopped = 5,
     /// No thread word can be at this distance.
     Word = 6,
     /// What is loaded cannot be read from `/proc/self/maps`.
@@ -99,7 +100,7 @@ impl Failure {
             2 => Self::Memory,
             3 => Self::InUse,
             4 => Self::Order,
-            5 => Self::Stacks,
+            5 => Self::Stopped,
             6 => Self::Word,
             7 => Self::Maps,
             8 => Self::Forbidden,
@@ -120,8 +121,8 @@ impl fmt::Display for Failure {
             Self::Memory => "there is no memory, or no room near the program",
             Self::InUse => "another run counts there",
             Self::Order => "it was asked for things in another order",
-            Self::Stacks => {
-                "call stacks are not recorded in processes that run already: `stat -p` counts there"
+            Self::Stopped => {
+                "threads of it were stopped in the middle of hits for earlier runs: let them go on"
             }
             Self::Word => "no thread has room for the word of this C library",
             Self::Maps => "its mappings cannot be read from inside",

@@ -29,6 +29,8 @@ pub const BUILD_ID_ROOM: usize = 32;
 const CHANGED: usize = 80;
 const PLANS: usize = 88;
 const PLANS_LEN: usize = 96;
+const UNWIND: usize = 104;
+const UNWIND_LEN: usize = 112;
 const PATH: usize = 128;
 const PATH_ROOM: usize = 896;
 
@@ -109,6 +111,22 @@ impl Segment {
         let mut plans = vec![0; len];
         self.plans.read_exact(start, &mut plans);
         plans
+    }
+
+    /// For the command line: where the object's `.eh_frame` is, by the addresses in its file, if
+    /// nothing that is loaded says so. For one that was added, before the process looks for it.
+    pub fn set_unwind_tables(&self, object: usize, place: Range<u64>) {
+        if let Some(at) = self.layout.object(object).filter(|_| object < self.objects_len()) {
+            self.tables.store64(at + UNWIND, place.start);
+            self.tables.store64(at + UNWIND_LEN, place.end.saturating_sub(place.start));
+        }
+    }
+
+    /// What [`Segment::set_unwind_tables`] was told; empty: nothing.
+    pub fn unwind_tables(&self, object: usize) -> Range<u64> {
+        let Some(at) = self.layout.object(object) else { return 0..0 };
+        let start = self.tables.load64(at + UNWIND);
+        start..start.saturating_add(self.tables.load64(at + UNWIND_LEN))
     }
 
     /// Objects known.

@@ -154,6 +154,16 @@ impl Segment {
         Self::map(files, places, Access::Write, Extent::All, Blocks::Unmapped)
     }
 
+    /// [`Segment::open`], where the file of the tables can only be read, as targets get it: what
+    /// writes there does nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look_at(files: Files<'_>) -> Result<Self, Error> {
+        let places = layout_of(files)?;
+        Self::map(files, places, Access::Read, Extent::All, Blocks::Unmapped)
+    }
+
     /// [`Segment::open`] of one file, with all blocks mapped.
     ///
     /// # Errors

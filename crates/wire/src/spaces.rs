@@ -277,7 +277,7 @@ fn without(all: Range<usize>, holes: &[Range<usize>]) -> impl Iterator<Item = Ra
 
 /// The same addresses in as few ranges as there can be, ascending.
 fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    ranges.sort_unstable_by_key(|range| range.start);
+    sys::sort::by_key(&mut ranges, |range| range.start);
     let mut joined: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match joined.last_mut().filter(|last| range.start <= last.end) {

@@ -18,6 +18,9 @@ pub(crate) struct Meta {
     pub(crate) weight: Weight,
     /// As the option says it.
     pub(crate) stack: String,
+    /// Whether it goes on without the trapline that began it.
+    #[serde(default)]
+    pub(crate) background: bool,
 }
 
 impl Meta {
@@ -30,12 +33,26 @@ impl Meta {
     ) -> Self {
         let Origin { trapline, command, specs, host, kernel, started } =
             Origin::now(command, specs);
-        Self { trapline, command, specs, host, kernel, started, weight, stack }
+        let background = false;
+        Self { trapline, command, specs, host, kernel, started, weight, stack, background }
+    }
+
+    /// Of probes that stay armed from now on.
+    pub(crate) fn in_background(command: &[OsString], specs: Vec<String>) -> Self {
+        let meta = Self::now(command, specs, Weight::Calls, String::new());
+        Self { background: true, ..meta }
+    }
+
+    /// The same in a report.
+    pub(crate) fn origin(&self) -> Origin {
+        let Self { trapline, command, specs, host, kernel, started, .. } = self.clone();
+        Origin { trapline, command, specs, host, kernel, started }
     }
 
     /// The same in a recording.
     pub(crate) fn header(&self) -> Header {
-        let Self { trapline, command, specs, host, kernel, started, weight, stack } = self.clone();
+        let Self { trapline, command, specs, host, kernel, started, weight, stack, .. } =
+            self.clone();
         Header {
             trapline,
             command,

@@ -10,6 +10,7 @@ pub(crate) mod functions;
 pub(crate) mod meta;
 pub(crate) mod origin;
 pub(crate) mod outside;
+pub(crate) mod ps;
 pub(crate) mod recording;
 pub(crate) mod report;
 pub(crate) mod tree;

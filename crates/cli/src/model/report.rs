@@ -272,7 +272,7 @@ impl Part {
 }
 
 /// The order of the rows of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 pub(crate) enum Sort {
     Calls,
     Rate,
@@ -280,6 +280,7 @@ pub(crate) enum Sort {
     P90,
     P99,
     Max,
+    #[default]
     Total,
     #[value(name = "self")]
     SelfTime,

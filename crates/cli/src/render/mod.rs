@@ -8,6 +8,7 @@ pub(crate) mod fields;
 mod footer;
 mod histogram;
 mod outside;
+mod ps;
 pub(crate) mod recording;
 mod table;
 mod tree;
@@ -16,6 +17,7 @@ pub(crate) use compare::compare;
 pub(crate) use diff::diff;
 pub(crate) use footer::footer;
 pub(crate) use outside::attached;
+pub(crate) use ps::ps;
 pub(crate) use table::{Look, table};
 pub(crate) use tree::tree;
 

@@ -27,7 +27,7 @@ impl From<&Skipped> for SkippedRow {
 }
 
 /// What goes into a report besides the counters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) sort: Sort,
     pub(crate) histogram: bool,

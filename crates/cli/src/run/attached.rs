@@ -1,5 +1,6 @@
 //! Processes that run already: the image is put into each, and taken out of use again.
 
+use super::armed;
 use super::c_library::{self, CLibrary};
 use super::image::{self, Ended, Hold, Inside, line};
 use super::loaded::{Loaded, Objects, shares};
@@ -17,10 +18,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
-/// What trapline is called in lists of processes.
-const OWN_NAME: &str = "trapline";
+/// What a process keeps of the files of its segment, beside their mappings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Nothing,
+    /// Descriptors, for command lines that come later.
+    Files,
+}
 
 /// A process that is to be entered, looked at and not touched.
 #[derive(Debug)]
@@ -74,7 +79,7 @@ pub(super) fn look(
 ///
 /// # Errors
 /// Nothing was.
-pub(super) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow::Result<Vec<T>> {
+pub(crate) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow::Result<Vec<T>> {
     let (mut done, mut refused) = (Vec::new(), Vec::new());
     for one in all {
         match one {
@@ -130,10 +135,10 @@ impl Candidate {
     ///
     /// # Errors
     /// Why that is not done, with the process in front. The process is as it was.
-    pub(super) fn enter(self, files: [&File; 2]) -> anyhow::Result<Attached> {
+    pub(super) fn enter(self, files: [&File; 2], keep: Keep) -> anyhow::Result<Attached> {
         let Self { target, loaded: Loaded { name, c_library, .. } } = self;
         let pid = target.pid();
-        let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files));
+        let work = |tracer: &mut Tracer| Ok(enter(tracer, c_library, files, keep));
         let mapped = target.trace(work).map_err(line).and_then(|done| done);
         match mapped {
             Ok(mapped) => {
@@ -149,7 +154,12 @@ impl Candidate {
 }
 
 /// Brings the image, unless it is there, and arms.
-fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyhow::Result<Mapped> {
+fn enter(
+    tracer: &mut Tracer,
+    said: Option<CLibrary>,
+    files: [&File; 2],
+    keep: Keep,
+) -> anyhow::Result<Mapped> {
     let image = image::get()?;
     let found = match tracer.find(image).map_err(line)? {
         Found::None => None,
@@ -177,7 +187,7 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
         }
     };
     let lent = if sees_proc(tracer.target().pid()) { None } else { lend_maps(tracer, &mapped)? };
-    let mut started = start(tracer, &mapped, files, library);
+    let mut started = start(tracer, &mapped, files, library, keep);
     let is_new = is_new && started.is_err();
     if started.is_ok() {
         let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
@@ -200,24 +210,14 @@ fn enter(tracer: &mut Tracer, said: Option<CLibrary>, files: [&File; 2]) -> anyh
     started.map(|()| mapped)
 }
 
-/// The folder in /proc of a thread of the process that lives: that of the process shows nothing
-/// once its first thread has ended.
-fn folder(pid: i32) -> PathBuf {
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    let lives = |folder: &PathBuf| fs::read_link(folder.join("exe")).is_ok();
-    let tasks = || fs::read_dir(process.join("task")).into_iter().flatten().flatten();
-    let thread = || tasks().map(|task| task.path()).find(lives);
-    if lives(&process) { process } else { thread().unwrap_or(process) }
-}
-
 /// Whether a process can look at itself.
 fn sees_proc(pid: i32) -> bool {
-    fs::symlink_metadata(folder(pid).join("root/proc/self")).is_ok()
+    fs::symlink_metadata(processes::folder(pid).join("root/proc/self")).is_ok()
 }
 
 /// Gives a process without /proc its list of mappings, and the image the descriptor.
 fn lend_maps(tracer: &mut Tracer, mapped: &Mapped) -> anyhow::Result<Option<u64>> {
-    let maps = File::open(folder(tracer.target().pid()).join("maps"))?;
+    let maps = File::open(processes::folder(tracer.target().pid()).join("maps"))?;
     let sent = {
         let mut stopped = tracer.stop_one().map_err(line)?;
         let mut remote = stopped.remote().map_err(line)?;
@@ -244,21 +244,24 @@ fn has_agent(pid: i32) -> bool {
 /// gone is taken back first.
 fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
     let Some(owner) = inside.owner()? else { return Ok(()) };
-    if !sys::is_dead(owner.cast_unsigned()) && processes::name(owner) == OWN_NAME {
+    if processes::is_trapline(owner) {
         anyhow::bail!("process {owner} (trapline) counts in it: end that first");
+    }
+    let pid = match &inside.hold {
+        Hold::Running(tracer) => tracer.target().pid(),
+        Hold::Standing(_) => 0,
+    };
+    if armed::is_in_background(pid) {
+        anyhow::bail!(
+            "it is attached to in the background: `trapline stat --attached {pid}` shows what is \
+                counted, `trapline detach {pid}` ends that"
+        );
     }
     inside.disarm().map(drop)
 }
 
 /// Descriptors that the process has of a command line that was killed before it could close them.
 fn left_descriptors(pid: i32) -> Vec<u64> {
-    /// Names of files that nobody but trapline has.
-    const OURS: [&str; 3] = [
-        "/memfd:trapline-tables.segment",
-        "/memfd:trapline-counters.segment",
-        // The image's.
-        "/memfd:trapline (",
-    ];
     let same_file = |a: &str, b: &str| {
         let number = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
         number(a).is_some_and(|a| Some(a) == number(b))
@@ -267,14 +270,7 @@ fn left_descriptors(pid: i32) -> Vec<u64> {
     if same_file("/proc/self/exe", &format!("/proc/{pid}/exe")) {
         return Vec::new();
     }
-    let links = fs::read_dir(folder(pid).join("fd")).into_iter().flatten().flatten();
-    let ours = |link: fs::DirEntry| {
-        let file = fs::read_link(link.path()).ok()?;
-        let file = file.to_str()?;
-        OURS.iter().any(|ours| file.starts_with(ours)).then_some(())?;
-        link.file_name().to_str()?.parse().ok()
-    };
-    links.filter_map(ours).collect()
+    armed::descriptors(pid)
 }
 
 /// Gives the process the files for as long as the image needs to map them.
@@ -283,6 +279,7 @@ fn start(
     mapped: &Mapped,
     files: [&File; 2],
     library: CLibrary,
+    keep: Keep,
 ) -> anyhow::Result<()> {
     let descriptors = {
         let left = left_descriptors(tracer.target().pid());
@@ -292,8 +289,33 @@ fn start(
     };
     let started =
         Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance());
-    let closed = close(&mut tracer.stop_one().map_err(line)?, &descriptors);
-    started.and(closed)
+    let mut stopped = tracer.stop_one().map_err(line)?;
+    if started.is_ok() && keep == Keep::Files {
+        put_aside(&mut stopped, descriptors)?;
+    }
+    started.and(close(&mut stopped, &descriptors))
+}
+
+/// Gives the process other descriptors of the files, out of the way of those that it opens: the
+/// lowest that is free is what a program gets.
+fn put_aside(stopped: &mut Stopped<'_>, descriptors: [u64; 2]) -> anyhow::Result<()> {
+    /// Tables of descriptors are as long as the largest number needs.
+    const HIGHEST: u64 = 1024;
+    let tid = stopped.threads().next().ok_or(Ended)?;
+    let limits = fs::read_to_string(format!("/proc/{tid}/limits")).unwrap_or_default();
+    let most = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let most = most.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let from = most.unwrap_or(HIGHEST).min(HIGHEST).saturating_sub(32);
+    let mut remote = stopped.remote().map_err(line)?;
+    for descriptor in descriptors {
+        let duplicate = |from| [descriptor, libc::F_DUPFD_CLOEXEC as u64, from, 0, 0, 0];
+        let mut done = remote.call(libc::SYS_fcntl, duplicate(from)).map_err(line)?;
+        if done.is_err() {
+            done = remote.call(libc::SYS_fcntl, duplicate(0)).map_err(line)?;
+        }
+        done.map_err(|why| anyhow!("it has no descriptor left (error {why})"))?;
+    }
+    Ok(())
 }
 
 /// Gives the process descriptors of the files.
@@ -329,6 +351,11 @@ impl Attached {
 
     pub(super) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Its probes stay when this is dropped.
+    pub(super) fn stay(mut self) {
+        self.after = Some(After::Probed);
     }
 
     /// The process itself, which can be waited for.
@@ -385,6 +412,9 @@ fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
         let image = image::get()?;
         let mapped = match tracer.find(image).map_err(line)? {
             Found::Same(found) if given.is_none_or(|given| given.base() == found.base()) => found,
+            Found::Other(_) if given.is_none() => {
+                anyhow::bail!("it was entered by another version of trapline: use that one")
+            }
             _ => return Err(Ended.into()),
         };
         Inside { hold: Hold::Running(tracer), mapped: &mapped }.disarm().map(drop)
@@ -392,9 +422,29 @@ fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
     target.trace(|tracer| Ok(work(tracer))).map_err(line).and_then(|done| done)
 }
 
+/// Puts the original code back in a process that a command line has left armed, and closes what it
+/// has of the segment's files.
+///
+/// # Errors
+/// Why that cannot be done.
+pub(crate) fn detach(pid: i32, force: bool) -> anyhow::Result<()> {
+    let target = probe(pid, force)?;
+    leave(&target, None)?;
+    let left = left_descriptors(pid);
+    if left.is_empty() {
+        return Ok(());
+    }
+    let close = |tracer: &mut Tracer| {
+        let mut stopped = tracer.stop_one()?;
+        let mut remote = stopped.remote()?;
+        left.iter().try_for_each(|descriptor| remote.close(*descriptor))
+    };
+    target.trace(close).map_err(line)
+}
+
 /// Puts the original code back in fork children of processes that were entered: whatever has the
 /// counters mapped, and is none of `known`. What cannot be done is said.
-pub(super) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: bool) {
+pub(crate) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: bool) {
     /// Children have children until they are left.
     const ROUNDS: usize = 10;
     let Ok(inode) = counters.metadata().map(|file| file.ino()) else { return };

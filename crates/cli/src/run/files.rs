@@ -49,6 +49,11 @@ impl Files {
         Ok(Self::Named { tables: memory_file(c"trapline-tables.segment")?, file })
     }
 
+    /// Memory files that another process has, too.
+    pub(super) fn of_another(tables: File, counters: File) -> Self {
+        Self::Memory { tables, counters }
+    }
+
     /// A copy in memory of one that a run has left, as it is now: whoever cuts it or writes to it
     /// from now on changes nothing here, and kills nobody.
     ///

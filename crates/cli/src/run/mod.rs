@@ -2,7 +2,9 @@
 //! happens until it ends.
 
 pub(crate) mod agent;
+pub(crate) mod armed;
 pub(crate) mod attached;
+pub(crate) mod background;
 pub(crate) mod c_library;
 pub(crate) mod child;
 mod ended;

@@ -7,6 +7,8 @@ use super::tend::tend;
 use crate::model::report::SkippedRow;
 use crate::out::say;
 use crate::resolve::Resolution;
+use anyhow::Context as _;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +119,32 @@ impl Server {
 }
 
 impl State {
+    /// What a segment has that was made for the same specs, and for objects of which these have some:
+    /// each function is looked for by its file and address.
+    ///
+    /// # Errors
+    /// One is not there: the files have changed since.
+    pub(crate) fn again(resolution: Resolution, tables: &Tables) -> anyhow::Result<Self> {
+        let mut known = HashMap::new();
+        for (object, its) in resolution.objects.iter().enumerate() {
+            for (function, f) in resolution.selections[object].functions.iter().enumerate() {
+                let key = (its.device, its.inode, f.address, f.offset);
+                known.insert(key, Armed { object, function });
+            }
+        }
+        let find = |index: usize| {
+            let function = tables.segment.function(index)?;
+            let file = tables.segment.object(tables.segment.object_of(index)?)?;
+            let key = (file.dev, file.ino, function.address, u64::from(function.offset));
+            known.get(&key).copied()
+        };
+        let armed = (0..tables.segment.functions_len()).map(find).collect::<Option<Vec<_>>>();
+        let armed =
+            armed.context("a program or library in it is not the one any more that it was")?;
+        let (places, left_out) = (Vec::new(), Vec::new());
+        Ok(Self { resolution, armed, places, left_out, unseen: 0, unanswered: 0 })
+    }
+
     /// Adds the object at `index`, the next one, to the segment.
     fn add(&mut self, index: usize, tables: &Tables) {
         let place = tables.add(&self.resolution, index, &mut self.armed, &mut self.left_out);

@@ -1,6 +1,6 @@
 //! A run from its start to its end, whatever is done with what it counts.
 
-use super::attached::Attached;
+use super::attached::{Attached, Keep};
 use super::events::{Event, Events};
 use super::handout::Handout;
 use super::loaded::Objects;
@@ -173,7 +173,7 @@ impl Session {
         let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();
         let files = [&readable, shared.1.counters()];
-        let entered = candidates.into_iter().map(|candidate| candidate.enter(files));
+        let entered = candidates.into_iter().map(|candidate| candidate.enter(files, Keep::Nothing));
         let entered = attached::entered(entered)?;
         // One that cannot be waited for has ended.
         let handles: Vec<_> = entered.iter().filter_map(|one| one.handle().ok()).collect();
@@ -294,7 +294,7 @@ impl Session {
 }
 
 /// The code of a run that ended with `code`, if hits were asked for.
-fn without_events(code: u8, require_events: bool, hits: u64) -> u8 {
+pub(crate) fn without_events(code: u8, require_events: bool, hits: u64) -> u8 {
     if require_events && hits == 0 && code == 0 {
         say("no hits, and --require-events was given");
         return NO_EVENTS;

@@ -10,6 +10,7 @@ use crate::select::Function;
 use crate::spec::Kind;
 use crate::spec::Spec;
 use crate::symbols::object::Object;
+use crate::symbols::unwind::unsaid;
 use crate::sys;
 use anyhow::Context;
 use std::fs::File;
@@ -150,6 +151,17 @@ impl Tables {
         Ok(())
     }
 
+    /// A segment that a process counts in whose command line has ended: its tables can only be read.
+    ///
+    /// # Errors
+    /// The files are none, or of another version.
+    pub(super) fn of_another(tables: File, counters: File) -> anyhow::Result<Self> {
+        let files = Files::of_another(tables, counters);
+        let segment = Segment::look_at(files.parts())?;
+        let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Self { segment, files, kept, ended, entries_only: true })
+    }
+
     /// A segment that a run has left.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let files = Files::left(path)?;
@@ -225,7 +237,9 @@ impl Tables {
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
         let plans = planning::catalogue(object, &selection.functions);
-        self.segment.add_object(&identity(object), functions, plans.bytes()).ok()
+        let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
+        self.segment.set_unwind_tables(place, unsaid(&object.elf));
+        added
     }
 }
 

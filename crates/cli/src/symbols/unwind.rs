@@ -6,6 +6,7 @@ use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, LittleEndian, RegisterRule,
     UnwindContext, UnwindSection, X86_64,
 };
+use std::ops::Range;
 
 /// One description of the unwind table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,15 @@ fn first_row(row: &gimli::UnwindTableRow<usize>) -> Entered {
         Some(RegisterRule::Offset(-8)) if called => Entered::Called,
         _ => Entered::Jumped,
     }
+}
+
+/// Where `.eh_frame` is, if what is loaded does not say so: compilers leave `PT_GNU_EH_FRAME` out of
+/// static programs. Empty where it does, or there is no such table.
+pub(crate) fn unsaid(elf: &Elf<'_>) -> Range<u64> {
+    if elf.segment(PT_GNU_EH_FRAME).is_some() {
+        return 0..0;
+    }
+    table(elf).map_or(0..0, |(address, data)| address..address + data.len() as u64)
 }
 
 /// The address and the bytes of `.eh_frame`; without a section table, by way of `PT_GNU_EH_FRAME`.

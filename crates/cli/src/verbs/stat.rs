@@ -1,14 +1,21 @@
 //! `trapline stat`: a run from its start to the report.
 
+use super::detach;
 use crate::args::StatArgs;
+use crate::exit::FAILED;
 use crate::human;
 use crate::model::diff;
+use crate::model::meta::Meta;
 use crate::model::origin::Origin;
-use crate::model::report::Report;
+use crate::model::recording::Weight;
+use crate::model::report::{Report, Share};
 use crate::out::{Out, colours, say, width};
 use crate::processes;
 use crate::render;
+use crate::report::armed::armed;
 use crate::report::collect::{Shown, Wanted, collect, interval};
+use crate::run::background;
+use crate::run::session::without_events;
 use crate::run::session::{Session, Times, Watch};
 use crate::run::snapshot;
 use crate::run::tables::{Room, Tables};
@@ -16,6 +23,7 @@ use crate::target::Target;
 use crate::text;
 use anyhow::Context;
 use std::process::ExitStatus;
+use std::time::Instant;
 
 /// Rows of an interval of `-i`.
 const INTERVAL_ROWS: usize = 10;
@@ -24,6 +32,9 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
     let target = |default| args.output.as_deref().map_or(default, Target::of);
     if let Some([before, after]) = args.diff.as_deref() {
         return compare(args, &target(Target::Stdout), diff::read(before)?, diff::read(after)?);
+    }
+    if let Some(pid) = args.attached {
+        return attached(args, target(Target::Stdout), pid);
     }
     let target = target(Target::Stderr);
     let pids = processes::chosen(&args.attach.processes)?;
@@ -38,7 +49,10 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
     let mut live = None;
     // Not before the specs are known to mean something: a report that is there already is not
     // emptied for nothing.
-    let prepare = |_: &Tables| {
+    let meta = Meta::now(&command, args.specs.all(), Weight::Calls, String::new());
+    let prepare = |tables: &Tables| {
+        // For `ps` and `detach`, if this process is killed.
+        tables.segment.set_meta(&meta.bytes());
         target.check()?;
         live = args.interval.map(|_| Live::open(args, &target)).transpose()?;
         Ok(())
@@ -118,16 +132,7 @@ impl Watch for Stat<'_> {
         report.run = self.origin.clone();
         report.add_attached(session.attached());
         self.hits = report.hits;
-        let mut lines = self.rendered(&report)?;
-        if !args.json {
-            let footer = render::footer(&report, &shares, args.verbose);
-            lines.extend(if args.field_separator.is_some() {
-                render::fields::comments(&footer)
-            } else {
-                footer
-            });
-        }
-        self.write(&lines)?;
+        self.report(&report, &shares)?;
         if args.verbose {
             tables.log().lines().for_each(|line| say(&format!("agent: {line}")));
         }
@@ -175,6 +180,20 @@ impl Watch for Stat<'_> {
 }
 
 impl Stat<'_> {
+    /// Writes a report, with what stands below it.
+    fn report(&mut self, report: &Report, shares: &[Share]) -> anyhow::Result<()> {
+        let mut lines = self.rendered(report)?;
+        if !self.args.json {
+            let footer = render::footer(report, shares, self.args.verbose);
+            lines.extend(if self.args.field_separator.is_some() {
+                render::fields::comments(&footer)
+            } else {
+                footer
+            });
+        }
+        self.write(&lines)
+    }
+
     /// The report without what stands below it.
     fn rendered(&self, report: &Report) -> anyhow::Result<Vec<String>> {
         let args = self.args;
@@ -206,6 +225,27 @@ impl Stat<'_> {
         }
         self.target.write(text::lines(lines, self.args.field_separator.as_deref()).as_bytes())
     }
+}
+
+/// What is counted in a process that was armed to stay so.
+fn attached(args: &StatArgs, target: Target, pid: i32) -> anyhow::Result<u8> {
+    target.check()?;
+    let found = detach::find(pid)?;
+    let state = background::state(&found)?;
+    let Ok(tables) = &found.tables else { return Ok(FAILED) };
+    let wanted = Wanted {
+        sort: args.sort,
+        histogram: args.hist,
+        per_thread: args.per_thread,
+        per_process: args.per_process,
+        min_calls: args.min_calls,
+        ..Wanted::default()
+    };
+    let (report, shares) = armed(&found, &state, tables, wanted);
+    let (origin, before) = (report.run.clone(), Shown::nothing(Instant::now()));
+    let mut stat = Stat { args, target, live: None, origin, before, hits: report.hits };
+    stat.report(&report, &shares)?;
+    Ok(without_events(0, args.require_events, report.hits))
 }
 
 fn compare(args: &StatArgs, target: &Target, before: Report, after: Report) -> anyhow::Result<u8> {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod background;
 mod chosen;
 mod ends;
 mod harm;
@@ -10,3 +11,4 @@ mod kinds;
 mod launched;
 mod refused;
 mod running;
+mod stacks;

@@ -117,6 +117,14 @@ impl Process {
     }
 }
 
+/// Whether jumps were written. For system calls of a process's own there is other code in its padding,
+/// which a trapline that is killed leaves there.
+pub(crate) fn has_more_jumps(before: &[Vec<u8>], now: &[Vec<u8>]) -> bool {
+    const JUMP: u8 = 0xe9;
+    let mut bytes = before.iter().flatten().zip(now.iter().flatten());
+    bytes.any(|(before, now)| *before != JUMP && *now == JUMP)
+}
+
 /// A program's code in memory.
 pub(crate) fn code(pid: i32) -> Vec<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
