@@ -69,8 +69,11 @@
 //! - Restartable sequences are aborted as the kernel does it; blocked signals, the signal stack,
 //!   vector registers and dispositions are kept.
 //! - If this process is killed at any moment, the threads put themselves back. What was mapped
-//!   stays then, and so do patches that were written. A call whose thread has just come to a stop
-//!   and was not looked at yet may end with `EINTR`.
+//!   stays then, and so do patches that were written, until the next one comes who maps an image
+//!   ([`Remote::map`]) or uses the one that is there ([`Tracer::find`]); a few bytes behind the end
+//!   of the program's code and two sockets go with the next remote call of anybody's. A call whose
+//!   thread has just come to a stop and was not looked at yet may end with `EINTR`. A patch that
+//!   lies in two pages is written in two steps: half of it may stay.
 //!
 //! # When not
 //! - To watch what a process does step by step: a debugger. Here a process is only stopped to be

@@ -311,6 +311,16 @@ pub(crate) fn reap(tid: Tid) {
     let _ = wait_id(tid, libc::WEXITED | libc::WNOHANG);
 }
 
+/// [`reap`] for a thread that may not have ended, and that another thread of ours may wait for: a
+/// wait takes the stop of one that is traced, whatever it asks for.
+pub(crate) fn reap_if_ended(tid: Tid) {
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
+    let has_ended = |code| !matches!(code, libc::CLD_TRAPPED | libc::CLD_STOPPED);
+    if wait_id(tid, flags).is_ok_and(|seen| seen.is_some_and(|(code, _)| has_ended(code))) {
+        reap(tid);
+    }
+}
+
 /// The calling thread's number.
 pub(crate) fn own_tid() -> Tid {
     // SAFETY: takes nothing, and always succeeds.

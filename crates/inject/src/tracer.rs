@@ -133,7 +133,7 @@ impl Over {
             if seizes && seized {
                 // Only those are reaped that this process traces and that have ended.
                 let threads = proc::threads(pid).unwrap_or_default();
-                threads.into_iter().filter(|tid| *tid != pid).for_each(ptrace::reap);
+                threads.into_iter().filter(|tid| *tid != pid).for_each(ptrace::reap_if_ended);
             }
             seized = seizes;
         }
