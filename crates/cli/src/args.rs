@@ -90,8 +90,8 @@ pub(crate) enum Verb {
     Report(Box<ReportArgs>),
     /// Arm functions of a running process and leave them so: nothing of trapline goes on running.
     ///
-    /// `trapline ps` lists such processes, `stat --attached PID` shows what is counted, `detach PID`
-    /// takes the probes back and prints the report. Without a SPEC, every function of the main
+    /// `trapline ps` lists such processes, `stat --attached PID` shows what is counted, and `detach
+    /// PID` takes the probes back and prints the report. Without a SPEC, every function of the main
     /// program. Only entries are counted.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline attach 1234 \
         'libc:*alloc'\n  trapline attach --name 'postgres*' palloc"))]

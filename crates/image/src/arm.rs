@@ -4,13 +4,12 @@
 //! Nothing is written to the program's code here: lists say what is to be written, and whoever put
 //! the image there writes it while all threads stand.
 
-use crate::MEMORY;
+use crate::memory::{bytes, note_code};
 use crate::objects::{self, Object};
 use crate::segment::{self, Attached};
 use crate::stacks;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
 use patch::Decisions;
 use recorder::Recorder;
 use sys::{process, thread};
@@ -21,9 +20,6 @@ use wire::{Function, Loss, State};
 /// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
 /// bound of the average.
 const BYTES_PER_SITE: u64 = 2048;
-
-/// Memory for stubs, as it was said last.
-static CODE: AtomicU64 = AtomicU64::new(0);
 
 /// Note of a function that branches back to its first byte in ways that cannot be led past the
 /// probe.
@@ -110,7 +106,7 @@ pub(crate) fn arm(
     Ok(armed)
 }
 
-/// Takes everything off sites whose code was put back: no hit of them leads to the segment any more.
+/// Takes everything off sites whose code was put back: no hit of them leads to the segment.
 pub(crate) fn forget(engine: &'static Engine, sites: &[SiteId]) {
     engine.drop_consumers(sites);
 }
@@ -174,18 +170,4 @@ fn target(
 fn add(words: &mut Vec<u64>, change: &Change) {
     let bytes = (&*change.old, &*change.new);
     encode(words, change.address, bytes, change.range.clone(), &change.moved);
-}
-
-fn note_code(engine: &Engine) {
-    CODE.store(engine.code_bytes(), Ordering::Relaxed);
-}
-
-/// Memory that the image uses in this process, in bytes.
-///
-/// # Context
-/// No lock, no system call.
-pub(crate) fn bytes() -> u64 {
-    let code = CODE.load(Ordering::Relaxed);
-    // What recorders have of their own is in the image's memory.
-    MEMORY.mapped() + code + uprobe::statistics().bytes as u64 + stacks::unwinder_bytes()
 }

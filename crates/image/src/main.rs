@@ -12,11 +12,12 @@
 //! | `segment` | the segment, and blocks for threads |
 //! | `objects` | what is loaded |
 //! | `stacks` | call stacks of hits, where the segment wants them |
+//! | `memory` | how much of it there is |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
 //! | `panics` | what becomes of a panic |
 //!
-//! A hit makes no system call; a thread's first takes a block of the segment. With stacks, the first
-//! sight of an address or a stack makes some, too.
+//! A hit makes no system call; a thread's first takes a block of the segment. With stacks, the
+//! first sight of an address or a stack makes some, too.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -27,6 +28,7 @@ mod arm;
 mod calls;
 mod control;
 mod host;
+mod memory;
 mod objects;
 mod panics;
 mod segment;

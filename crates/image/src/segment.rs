@@ -1,7 +1,7 @@
 //! The segment that this process counts in, and blocks of it for the process's threads.
 #![allow(unsafe_code)]
 
-use crate::stacks;
+use crate::{memory, stacks};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::{self, NonNull};
@@ -93,16 +93,21 @@ pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
     let recorder = AtomicPtr::new(ptr::null_mut());
     let attached = Box::leak(Box::new(Attached { segment, mine, recorder }));
     let attached: &'static Attached = attached;
-    let recorder = stacks::start(&attached.segment);
+    let recorder = stacks::start(&attached.segment, grown);
     let made = recorder.as_ref().ok().copied().flatten().map_or(ptr::null(), ptr::from_ref);
     attached.recorder.store(made.cast_mut(), Ordering::Release);
     ATTACHED.store(ptr::from_ref(attached).cast_mut(), Ordering::SeqCst);
     recorder.map(drop).inspect_err(|_| leave())
 }
 
-/// Nothing leads to where it is counted any more: all sites are disarmed, and have no consumers. Its
-/// blocks go now, when nobody counts in them; the rest when nobody looks at it. Threads are to be
-/// told so ([`uprobe::Engine::renew_blocks`]) by `renew`.
+/// A thread has more memory now.
+fn grown() {
+    with(|attached| attached.segment.note_agent_bytes(memory::bytes()));
+}
+
+/// Nothing leads to where it is counted any more: all sites are disarmed, and have no consumers.
+/// Its blocks go now, when nobody counts in them; the rest when nobody looks at it. Threads are
+/// told so by `renew` ([`uprobe::Engine::renew_blocks`]).
 pub(crate) fn leave_with(renew: impl FnOnce()) {
     // What is in the middle of a hit is counted, if it comes to its end soon.
     let hits = GracePeriod::begin();

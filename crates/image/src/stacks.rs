@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use crate::objects::Object;
-use crate::{arm, segment};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr;
@@ -19,14 +18,18 @@ use wire::image::Failure;
 /// Null: there has been no segment with stacks.
 static UNWINDER: AtomicPtr<Unwinder> = AtomicPtr::new(ptr::null_mut());
 
-/// Makes the recorder that a segment asks for; none if it has no stacks.
+/// Makes the recorder that a segment asks for; none if it has no stacks. `grown` hears of threads
+/// that take more memory.
 ///
 /// # Errors
 /// There is no memory, or the segment's room for stacks cannot be used.
 ///
 /// # Context
 /// One call at a time.
-pub(crate) fn start(segment: &'static Segment) -> Result<Option<&'static Recorder>, Failure> {
+pub(crate) fn start(
+    segment: &'static Segment,
+    grown: fn(),
+) -> Result<Option<&'static Recorder>, Failure> {
     if segment.stacks().is_none() {
         return Ok(None);
     }
@@ -83,9 +86,4 @@ pub(crate) fn loaded(recorder: &Recorder, segment: &Segment, objects: &[Object])
 pub(crate) fn action(recorder: &'static Recorder, function: u64, offset: u32, cell: u32) -> Action {
     let address = function.wrapping_add(u64::from(offset));
     Action::Call(recorder.consumer(Probe { address, entry: offset == 0, cell, timed: false }))
-}
-
-/// A thread has more memory now.
-fn grown() {
-    segment::with(|attached| attached.segment.note_agent_bytes(arm::bytes()));
 }

@@ -112,7 +112,8 @@ impl Recorder {
     ///
     /// # Context
     /// Allocates, makes system calls. The recorder and all that it makes stay for the life of the
-    /// process, unless it is [ended](Recorder::end). `grown` is called when [`Recorder::bytes`] has grown for a thread that is new, in
+    /// process, unless it is [ended](Recorder::end). `grown` is called when [`Recorder::bytes`] has
+    /// grown for a thread that is new, in
     /// the context of [`uprobe::slowly`].
     pub fn start(segment: &'static Segment, grown: fn()) -> Result<&'static Self, StartError> {
         let unwinder = Unwinder::new().ok_or(StartError::Memory)?;

@@ -198,7 +198,8 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     // Until the section began nobody waited for this thread, and what its state leads to may be
     // gone.
     while thread_state::is_own_stale() {
-        (drop(section), drop(consuming));
+        drop(section);
+        drop(consuming);
         consuming = begin_slowly(site, slot)?;
         section = rcu::read_lock();
     }

@@ -75,8 +75,8 @@ pub enum Failure {
     InUse = 3,
     /// Not in this order.
     Order = 4,
-    /// Threads were stopped in the middle of hits for earlier segments, which take memory as long as
-    /// they are.
+    /// Threads were stopped in the middle of hits for earlier segments, which take memory until
+    /// they go on.
     Stopped = 5,
     /// No thread word can be at this distance.
     Word = 6,

@@ -43,8 +43,8 @@ struct Mapped {
     inode: u64,
 }
 
-/// What of a process's mappings is ours: tables, counters. None: it has no image, or none that is in
-/// use.
+/// What of a process's mappings is ours: tables, counters. None: it has no image, or none that is
+/// in use.
 fn mapped(pid: i32) -> Option<[Mapped; 2]> {
     let maps = fs::read(format!("/proc/{pid}/task/{}/maps", thread(pid)?)).ok()?;
     let maps = String::from_utf8_lossy(&maps);

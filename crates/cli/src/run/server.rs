@@ -119,8 +119,8 @@ impl Server {
 }
 
 impl State {
-    /// What a segment has that was made for the same specs, and for objects of which these have some:
-    /// each function is looked for by its file and address.
+    /// What a segment has that was made for the same specs, and for objects of which there are some
+    /// here: each function is looked for by its file and address.
     ///
     /// # Errors
     /// One is not there: the files have changed since.

@@ -151,7 +151,7 @@ impl Tables {
         Ok(())
     }
 
-    /// A segment that a process counts in whose command line has ended: its tables can only be read.
+    /// A segment that a process counts in whose command line has ended: its tables are only read.
     ///
     /// # Errors
     /// The files are none, or of another version.

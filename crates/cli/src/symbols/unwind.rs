@@ -86,8 +86,8 @@ fn first_row(row: &gimli::UnwindTableRow<usize>) -> Entered {
     }
 }
 
-/// Where `.eh_frame` is, if what is loaded does not say so: compilers leave `PT_GNU_EH_FRAME` out of
-/// static programs. Empty where it does, or there is no such table.
+/// Where `.eh_frame` is, if what is loaded does not say so: compilers leave `PT_GNU_EH_FRAME` out
+/// of static programs. Empty where it does, or there is no such table.
 pub(crate) fn unsaid(elf: &Elf<'_>) -> Range<u64> {
     if elf.segment(PT_GNU_EH_FRAME).is_some() {
         return 0..0;

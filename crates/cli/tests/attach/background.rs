@@ -29,7 +29,8 @@ fn well(arguments: &[&str]) -> Finished {
 fn listed(pid: &str) -> Option<Value> {
     let text = well(&["ps", "-j"]).stdout;
     let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    rows.into_iter().find(|row| row["process"].to_string() == pid)
+    let pid: u32 = pid.parse().expect("a number");
+    rows.into_iter().find(|row| row["process"] == pid)
 }
 
 fn calls(report: &str, function: &str) -> Option<u64> {
@@ -179,12 +180,14 @@ fn by_name() {
     fs::copy(built, &program).expect("room");
     let [mut one, mut two] = [0, 1].map(|_| Process::start(&program, 0));
     let pids = [one.pid().to_string(), two.pid().to_string()];
-    (one.tell("w 1"), two.tell("w 1"));
+    one.tell("w 1");
+    two.tell("w 1");
     well(&["attach", "--comm", "tr-by-name", "t_leaf"]);
     one.tell("w 10");
     two.tell("w 20");
     let reports = well(&["detach", &pids[0], &pids[1], "-j"]).stdout;
     let counted: Vec<_> = reports.lines().map(|report| calls(report, "t_leaf")).collect();
     assert_eq!(counted, [Some(30), Some(60)]);
-    (one.end(), two.end());
+    one.end();
+    two.end();
 }

@@ -117,8 +117,8 @@ impl Process {
     }
 }
 
-/// Whether jumps were written. For system calls of a process's own there is other code in its padding,
-/// which a trapline that is killed leaves there.
+/// Whether jumps were written. For system calls there is other code in the program's padding, which
+/// a trapline that is killed leaves there.
 pub(crate) fn has_more_jumps(before: &[Vec<u8>], now: &[Vec<u8>]) -> bool {
     const JUMP: u8 = 0xe9;
     let mut bytes = before.iter().flatten().zip(now.iter().flatten());

@@ -156,7 +156,7 @@ fn every_hit_has_its_stack_or_is_said_to_have_none() {
     }
 }
 
-/// Static programs that are started have the image in them, and take stacks from their first hit on.
+/// Static programs that are started have the image in them, and take stacks from the first hit on.
 #[test]
 fn programs_that_are_started() {
     for kind in [Kind::Static, Kind::StaticPie, Kind::MuslStatic, Kind::Musl] {

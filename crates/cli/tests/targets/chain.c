@@ -1,7 +1,8 @@
-/* A program that runs, to be attached to: known chains of calls end in t_leaf. Each line of standard input is answered by one, "LETTER N".
+/* A program that runs, to be attached to: known chains of calls end in t_leaf. Each line of its
+ * standard input is answered by one, "LETTER N".
  *   w N   t_outer is called N times: three times t_leaf each, once by t_first, twice by t_second
  *   c N   the same in a fork child, which ends
- *   b     N is how many frames backtrace(3) sees in t_leaf, called by t_first (0: there is no such function)
+ *   b     N is how many frames backtrace(3) sees in t_leaf, called by t_first (0: there is none)
  * At the end of its input it ends with 7. */
 #include "target.h"
 #ifdef __GLIBC__
