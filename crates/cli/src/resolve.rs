@@ -28,6 +28,8 @@ pub(crate) struct Resolution {
     pub(crate) matched: Vec<usize>,
     /// How each spec is understood.
     meanings: Vec<Meaning>,
+    /// Whether the programs run already.
+    pub(crate) runs: bool,
 }
 
 /// How a spec is understood.
@@ -83,6 +85,7 @@ impl Resolution {
             listed,
             specs,
             meanings,
+            runs: false,
         };
         for (spec, meaning) in resolution.specs.iter().zip(&resolution.meanings) {
             if matches!(meaning, Meaning::Pattern { .. }) {

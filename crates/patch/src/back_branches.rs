@@ -74,7 +74,7 @@ fn detour(known: &Known<'_>, text: Text<'_>, offset: usize, free: Range<u64>) ->
         if address < free.start || !known.flow.reached[start] {
             return None;
         }
-        let window = window(known.function, start).ok()?;
+        let window = window(known.function, start, JUMP).ok()?;
         let inside = start == offset || window.boundaries.contains(&((offset - start) as u8));
         // A label that an indirect jump may lead to must not be displaced unawares.
         let whole = window.boundaries.is_empty() || !known.swept.indirect;

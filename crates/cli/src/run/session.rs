@@ -168,7 +168,8 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut objects = Objects::default();
         let candidates = attached::look(pids, force, &mut objects)?;
-        let resolution = attached::resolve(objects, specs)?;
+        let mut resolution = attached::resolve(objects, specs)?;
+        resolution.runs = true;
         let events = Events::watch();
         let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();

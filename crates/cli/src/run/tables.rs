@@ -224,7 +224,7 @@ impl Tables {
         }
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
-        let plans = planning::catalogue(object, &selection.functions);
+        let plans = planning::catalogue(object, &selection.functions, resolution.runs);
         self.segment.add_object(&identity(object), functions, plans.bytes()).ok()
     }
 }
