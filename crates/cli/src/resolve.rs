@@ -108,6 +108,11 @@ impl Resolution {
         if complaints.is_empty() { Ok(resolution) } else { Err(Failure::errors(USAGE, complaints)) }
     }
 
+    /// The same for programs that run already.
+    pub(crate) fn of_running(self) -> Self {
+        Self { runs: true, ..self }
+    }
+
     /// Patterns that name no object and matched nothing in the main program mean its libraries.
     fn fall_back_to_libraries(&mut self) {
         for ((spec, meaning), matched) in

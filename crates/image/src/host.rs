@@ -41,9 +41,9 @@ pub(crate) fn supply(distance: i64) -> Result<(), Failure> {
         said if said == distance => return Ok(()),
         _ => return Err(Failure::Word),
     }
-    // SAFETY: whoever has put the image there has seen the word 0 in all threads, and the first word
-    // at their thread pointers lead to itself where that is asked for; it belongs to no field of the
-    // C library's or of Go's runtime.
+    // SAFETY: whoever has put the image there has seen the word 0 in all threads, and the first
+    // word at their thread pointers lead to itself where that is asked for; it belongs to no field
+    // of the C library's or of Go's runtime.
     unsafe { host::supply(host) }.map_err(|_| Failure::Memory)?;
     let first_stack_end = first_stack_end();
     let host = uprobe::host::Host { first_stack_end, forked: segment::forked };

@@ -81,16 +81,7 @@ pub fn plan(f: &Function<'_>, options: &Options<'_>) -> Result<Plan, Refusal> {
         () if go => Liveness { no_stack: true, ..liveness(text, site, true) },
         () => liveness(text, site, red_zone),
     };
-    Ok(Plan {
-        site: address,
-        live,
-        method,
-        loops,
-        behind,
-        back,
-        entry,
-        returns,
-    })
+    Ok(Plan { site: address, live, method, loops, behind, back, entry, returns })
 }
 
 /// The detour at the offset `site`, that displaces the check there if there is one.

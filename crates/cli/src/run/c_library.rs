@@ -84,8 +84,8 @@ impl Kind {
         Some(Self { library, linked: program.interpreter().is_some(), go })
     }
 
-    /// Whether the dynamic linker is glibc's, which preloads what it is asked to. Go's functions are
-    /// the image's business.
+    /// Whether the dynamic linker is glibc's, which preloads what it is asked to. Go's functions
+    /// are the image's business.
     pub(crate) fn preloads(self) -> bool {
         self.linked && self.library == CLibrary::Glibc && !self.go
     }

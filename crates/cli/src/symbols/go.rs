@@ -66,12 +66,13 @@ pub(crate) struct Alone(pub(crate) bool);
 
 /// Byte by which the linker fills up between functions.
 const PADDING: u8 = 0xcc;
-/// The linker keeps the build's name where the code begins, and lists it among the functions.
-const BUILD_ID: [&str; 2] = ["go:buildid", "go.buildid"];
+/// The linker keeps the build's name where the code begins, and lists it among the functions; and
+/// names where the code begins and ends.
+const NO_CODE: [&str; 4] = ["go:buildid", "go.buildid", "runtime.text", "runtime.etext"];
 
 /// Whether a symbol of a Go program is called as a function and is none.
 pub(super) fn is_no_code(name: &str) -> bool {
-    BUILD_ID.contains(&name)
+    NO_CODE.contains(&name)
 }
 
 /// All functions, by address. Empty where there is no table that can be read.
@@ -227,7 +228,10 @@ impl<'a> Table<'a> {
         let mut bytes = self.values.get(at..)?.iter().copied();
         // Pairs: how the value changes, zigzag, and for how many bytes it stands then.
         let (mut value, mut pc) = (-1, 0);
-        while pc < 32 {
+        for _ in 0..32 {
+            if pc >= 32 {
+                break;
+            }
             let change = varint(&mut bytes)?;
             if change == 0 && pc != 0 {
                 break;

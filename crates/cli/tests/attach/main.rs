@@ -5,6 +5,7 @@ mod common;
 
 mod chosen;
 mod ends;
+mod go;
 mod kinds;
 mod launched;
 mod refused;

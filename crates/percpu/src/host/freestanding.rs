@@ -148,7 +148,8 @@ pub fn own_words() -> Option<&'static Words> {
     known_words().or_else(find)
 }
 
-/// The words of all threads beside their thread pointers that have had some, of those that are gone, too.
+/// The words of all threads beside their thread pointers that have had some, of those that are
+/// gone, too.
 ///
 /// # Context
 /// Signal-safe; no system call. Looks at 131,072 places.

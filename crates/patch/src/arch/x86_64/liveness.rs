@@ -44,13 +44,8 @@ impl Liveness {
 
     /// At the entry of a compiled function of Go, by its calling convention (`ABIInternal`): r12,
     /// r13 and the flags are dead, and there is no stack to be counted on.
-    pub const GO: Self = Self {
-        flags: false,
-        red_zone: false,
-        r12_r13: false,
-        no_stack: true,
-        ..Self::ALL
-    };
+    pub const GO: Self =
+        Self { flags: false, red_zone: false, r12_r13: false, no_stack: true, ..Self::ALL };
 
     /// How many there are.
     pub(crate) const FLAGS: usize = 13;
@@ -66,20 +61,6 @@ impl Liveness {
     pub(crate) fn of(all: [bool; Self::FLAGS]) -> Self {
         let [flags, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, rest @ ..] = all;
         let [red_zone, r12_r13, no_stack] = rest;
-        Self {
-            flags,
-            rax,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            r8,
-            r9,
-            r10,
-            r11,
-            red_zone,
-            r12_r13,
-            no_stack,
-        }
+        Self { flags, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, red_zone, r12_r13, no_stack }
     }
 }

@@ -1,5 +1,6 @@
-//! Where a stub's prologue goes: the addresses of the routines that [`slow_path`](super::slow_path),
-//! [`switching`](super::switching) and [`consumer`](super::consumer) define, which call what stands above the stubs.
+//! Where a stub's prologue goes: the addresses of the routines that
+//! [`slow_path`](super::slow_path), [`switching`](super::switching) and
+//! [`consumer`](super::consumer) define, which call what stands above the stubs.
 #![allow(unsafe_code)]
 
 unsafe extern "C" {
