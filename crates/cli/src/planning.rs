@@ -3,8 +3,9 @@
 
 use crate::select::Function;
 use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM};
+use crate::symbols::go::{self, GoFunction, Origin};
 use crate::symbols::object::Object;
-use patch::{Catalogue, Decision, Image, Options, Refusal, branches_elsewhere};
+use patch::{Catalogue, Convention, Decision, Image, Options, Refusal, branches_elsewhere};
 use std::cell::OnceCell;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -12,20 +13,22 @@ use std::os::unix::ffi::OsStrExt as _;
 /// whether they are.
 const AFTER_WATCHED: u64 = 15;
 
-/// What is decided for each of some functions of an object, in their order.
-pub(crate) fn decide(object: &Object, functions: &[Function]) -> Vec<Decision> {
+/// What is decided for each of some functions of an object, in their order; `runs`: for processes
+/// that run already.
+pub(crate) fn decide(object: &Object, functions: &[Function], runs: bool) -> Vec<Decision> {
     let elf = &object.elf;
     let mut decisions = vec![Err(Refusal::Empty); functions.len()];
     let inside = functions.iter().enumerate().filter_map(|(i, f)| Some((i, code(elf, f)?)));
     let (places, code): (Vec<usize>, Vec<patch::Function<'_>>) = inside.unzip();
-    for (place, decision) in places.into_iter().zip(decide_all(elf, &code)) {
+    for (place, decision) in places.into_iter().zip(decide_all(elf, &code, runs)) {
         decisions[place] = decision;
     }
     decisions
 }
 
-/// The bytes by which agents probe these functions, and those that they need themselves.
-pub(crate) fn catalogue(object: &Object, functions: &[Function]) -> Catalogue {
+/// The bytes by which agents probe these functions, and those that they need themselves; `runs`: in
+/// processes that run already.
+pub(crate) fn catalogue(object: &Object, functions: &[Function], runs: bool) -> Catalogue {
     let elf = &object.elf;
     let mut all: Vec<patch::Function<'static>> =
         functions.iter().filter_map(|f| code(elf, f)).collect();
@@ -35,17 +38,48 @@ pub(crate) fn catalogue(object: &Object, functions: &[Function]) -> Catalogue {
     all.sort_unstable_by_key(|function| (function.address, function.site));
     all.dedup_by_key(|function| (function.address, function.site));
     let mut catalogue = Catalogue::default();
-    for (function, decision) in all.iter().zip(decide_all(elf, &all)) {
+    for (function, decision) in all.iter().zip(decide_all(elf, &all, runs)) {
         catalogue.add(function.address, function.site, &decision);
     }
     catalogue
 }
 
-fn decide_all(elf: &Elf<'static>, functions: &[patch::Function<'static>]) -> Vec<Decision> {
+fn decide_all(
+    elf: &Elf<'static>,
+    functions: &[patch::Function<'static>],
+    runs: bool,
+) -> Vec<Decision> {
     let file = File { elf, relative: OnceCell::new() };
     let branch_targets = branches_elsewhere(functions, |_| true, &file);
     let options = Options { branch_targets: &branch_targets, ..Options::default() };
-    functions.iter().map(|function| patch::plan(function, &options)).collect()
+    let gos = go::functions(elf);
+    let decide = |function: &patch::Function<'_>| {
+        let at = gos.binary_search_by_key(&function.address, |go| go.address).ok();
+        match at.map(|at| &gos[at]) {
+            Some(go) => decide_go(go, function, Options { put_aside: runs, ..options }),
+            None => patch::plan(function, &options),
+        }
+    };
+    functions.iter().map(decide).collect()
+}
+
+/// What is decided for a function that Go's linker has put into a program.
+fn decide_go(
+    go: &GoFunction<'_>,
+    function: &patch::Function<'_>,
+    options: Options<'_>,
+) -> Decision {
+    match go.origin {
+        Origin::C => patch::plan(function, &Options { put_aside: false, ..options }),
+        _ if go.is_runtime() => Err(Refusal::GoRuntime),
+        Origin::Assembler => Err(Refusal::GoAssembly),
+        Origin::Unknown => Err(Refusal::GoVersion),
+        Origin::Compiler => {
+            let put_aside = options.put_aside && go.preempted;
+            let convention = Convention::Go;
+            patch::plan(function, &Options { convention, put_aside, ..options })
+        }
+    }
 }
 
 /// A function's bytes in the file. `None`: the place that is to be probed is not in it.

@@ -169,8 +169,8 @@ fn kind(file: &Path, object: &Object) -> anyhow::Result<Kind> {
         return Err(Failure::error(
             FAILED,
             format!(
-                "{shown}: its C library is neither glibc nor musl (Go's programs without cgo have \
-                    none): its threads have no place that is known to be free"
+                "{shown}: its C library is neither glibc nor musl: its threads have no place that \
+                    is known to be free"
             ),
         ));
     };

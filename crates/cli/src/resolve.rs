@@ -28,6 +28,8 @@ pub(crate) struct Resolution {
     pub(crate) matched: Vec<usize>,
     /// How each spec is understood.
     meanings: Vec<Meaning>,
+    /// Whether the programs run already.
+    pub(crate) runs: bool,
 }
 
 /// How a spec is understood.
@@ -83,6 +85,7 @@ impl Resolution {
             listed,
             specs,
             meanings,
+            runs: false,
         };
         for (spec, meaning) in resolution.specs.iter().zip(&resolution.meanings) {
             if matches!(meaning, Meaning::Pattern { .. }) {
@@ -103,6 +106,11 @@ impl Resolution {
         let complaints: Vec<String> =
             resolution.unmatched().filter_map(|spec| resolution.complaint(spec)).collect();
         if complaints.is_empty() { Ok(resolution) } else { Err(Failure::errors(USAGE, complaints)) }
+    }
+
+    /// The same for programs that run already.
+    pub(crate) fn of_running(self) -> Self {
+        Self { runs: true, ..self }
     }
 
     /// Patterns that name no object and matched nothing in the main program mean its libraries.

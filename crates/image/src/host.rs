@@ -8,16 +8,17 @@ use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicI64, Ordering};
 use percpu::host::{self, Host, Place};
 use sys::mappings::{Mapping, read};
-use wire::image::{Failure, GLIBC_WORD, MUSL_WORD};
+use wire::image::{Failure, GLIBC_WORD, GO_WORD, MUSL_WORD};
 
 /// Restartable sequences are the program's business: not every thread has registered an area, and
 /// the image registers none.
-const fn beside(distance: i64) -> Host {
-    Host { place: Place::Beside(distance as i32), area: None }
+const fn at(place: Place) -> Host {
+    Host { place, area: None }
 }
 
-static GLIBC: Host = beside(GLIBC_WORD);
-static MUSL: Host = beside(MUSL_WORD);
+static GLIBC: Host = at(Place::Beside(GLIBC_WORD as i32));
+static MUSL: Host = at(Place::Beside(MUSL_WORD as i32));
+static GO: Host = at(Place::BesidePointer(GO_WORD as i32));
 /// The distance that was said. 0: none was.
 static DISTANCE: AtomicI64 = AtomicI64::new(0);
 
@@ -32,6 +33,7 @@ pub(crate) fn supply(distance: i64) -> Result<(), Failure> {
     let host = match distance {
         GLIBC_WORD => &GLIBC,
         MUSL_WORD => &MUSL,
+        GO_WORD => &GO,
         _ => return Err(Failure::Word),
     };
     match DISTANCE.load(Ordering::Relaxed) {
@@ -39,8 +41,9 @@ pub(crate) fn supply(distance: i64) -> Result<(), Failure> {
         said if said == distance => return Ok(()),
         _ => return Err(Failure::Word),
     }
-    // SAFETY: whoever has put the image there has seen the word 0 in all threads and the first word
-    // at their thread pointers lead to itself; it belongs to no field of the C library's.
+    // SAFETY: whoever has put the image there has seen the word 0 in all threads, and the first
+    // word at their thread pointers lead to itself where that is asked for; it belongs to no field
+    // of the C library's or of Go's runtime.
     unsafe { host::supply(host) }.map_err(|_| Failure::Memory)?;
     let first_stack_end = first_stack_end();
     let host = uprobe::host::Host { first_stack_end, forked: segment::forked };

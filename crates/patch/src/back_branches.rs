@@ -13,7 +13,7 @@ use crate::arch::x86_64::window::{entered_elsewhere, outside_rseq, window};
 use crate::make::{breakpoint, jump};
 use crate::method::Detour;
 use crate::plan::BackBranch;
-use crate::{Function, NoDetour, Options};
+use crate::{Convention, Function, NoDetour, Options};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -74,10 +74,13 @@ fn detour(known: &Known<'_>, text: Text<'_>, offset: usize, free: Range<u64>) ->
         if address < free.start || !known.flow.reached[start] {
             return None;
         }
-        let window = window(known.function, start).ok()?;
+        let window = window(known.function, start, JUMP).ok()?;
         let inside = start == offset || window.boundaries.contains(&((offset - start) as u8));
         // A label that an indirect jump may lead to must not be displaced unawares.
-        let whole = window.boundaries.is_empty() || !known.swept.indirect;
+        // Nor may anything in a function of Go's where a goroutine may have been put aside, or that
+        // faults.
+        let go = known.options.convention == Convention::Go;
+        let whole = window.boundaries.is_empty() || !(known.swept.indirect || go);
         if !inside || !whole || free.end < address.saturating_add(window.bytes.len() as u64) {
             return None;
         }

@@ -4,13 +4,15 @@ use crate::arch::x86_64::branches::{Branch, Kind, sweep};
 use crate::arch::x86_64::dead::liveness;
 use crate::arch::x86_64::decode::Text;
 use crate::arch::x86_64::flow::{Flow, walk};
+use crate::arch::x86_64::goroutine::{faults, stack_check};
+use crate::arch::x86_64::relocate::JUMP;
 use crate::arch::x86_64::special;
 use crate::arch::x86_64::window::{entered_elsewhere, outside_rseq, whole, window};
 use crate::back_branches::{Known, branches_back};
 use crate::make::{breakpoint, jump};
 use crate::method::{Breakpoint, Detour, Method, Resume};
 use crate::plan::Plan;
-use crate::{Function, NoDetour, NoReturn, Options, Refusal};
+use crate::{Convention, Function, Liveness, NoDetour, NoReturn, Options, Refusal};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -47,32 +49,45 @@ pub fn plan(f: &Function<'_>, options: &Options<'_>) -> Result<Plan, Refusal> {
         return Err(Refusal::Rseq);
     }
     let branches: Vec<Branch> = swept.branches.iter().chain(&flow.branches).copied().collect();
-    let method = match detour(f, site, &flow, &branches, options) {
+    let go = options.convention == Convention::Go;
+    // Bytes of the look whether the stack has room: behind it each call comes by once.
+    let check = if go && asked == 0 { stack_check(text) } else { None };
+    let method = match detour(f, (site, check), &flow, &branches, options) {
         Ok(detour) => Method::Detour(detour),
+        Err(why) if go => {
+            return Err(match why {
+                NoDetour::PutAside => Refusal::GoPutAside,
+                NoDetour::Faults => Refusal::GoFaults,
+                _ => Refusal::GoNoJump,
+            });
+        }
         Err(why) => Method::Breakpoint(breakpoint(&first, why)?),
     };
     let entry = text.address.wrapping_add(asked as u64)..address.saturating_add(1);
     let displaced = address..address.saturating_add(displaced(&method));
-    let loops = loops(&displaced, &entry, address, &branches);
+    let behind = check.is_some() && matches!(method, Method::Detour(_));
+    let loops = !behind && loops(&displaced, &entry, address, &branches);
     let known = Known { function: f, options, swept: &swept, flow: &flow, branches: &branches };
-    let back = (asked == 0).then(|| branches_back(&known, &entry, &displaced)).flatten();
+    let back = (asked == 0 && !behind).then(|| branches_back(&known, &entry, &displaced)).flatten();
     let red_zone = asked != 0 || loops;
-    let returns = if asked == 0 { flow.returns } else { Err(NoReturn::NotEntry) };
-    Ok(Plan {
-        site: address,
-        live: liveness(text, site, red_zone),
-        method,
-        loops,
-        back,
-        entry,
-        returns,
-    })
+    let returns = match () {
+        () if go => Err(NoReturn::Goroutine),
+        () if asked != 0 => Err(NoReturn::NotEntry),
+        () => flow.returns,
+    };
+    // What the convention gives away is there at the entry only, and behind the check.
+    let live = match () {
+        () if go && asked == 0 => Liveness::GO,
+        () if go => Liveness { no_stack: true, ..liveness(text, site, true) },
+        () => liveness(text, site, red_zone),
+    };
+    Ok(Plan { site: address, live, method, loops, behind, back, entry, returns })
 }
 
-/// The detour at the offset `site`.
+/// The detour at the offset `site`, that displaces the check there if there is one.
 fn detour(
     f: &Function<'_>,
-    site: usize,
+    (site, check): (usize, Option<usize>),
     flow: &Flow,
     branches: &[Branch],
     options: &Options<'_>,
@@ -80,13 +95,21 @@ fn detour(
     if options.breakpoint {
         return Err(NoDetour::Asked);
     }
-    let mut window = window(f, site)?;
+    let go = options.convention == Convention::Go;
+    let mut window = window(f, site, check.unwrap_or(JUMP))?;
+    if go && faults(Text { address: f.address, bytes: &f.code[..site + window.code] }, site) {
+        return Err(NoDetour::Faults);
+    }
+    // Nobody is put aside in the middle of the check (see `stack_check`).
+    if options.put_aside && check.is_none() && !window.boundaries.is_empty() {
+        return Err(NoDetour::PutAside);
+    }
     if !flow.decodes {
         return Err(NoDetour::Undecodable);
     }
     let address = f.address.wrapping_add(site as u64);
     match entered_elsewhere(address, &window, branches, options) {
-        Err(NoDetour::BranchIntoWindow) => {
+        Err(NoDetour::BranchIntoWindow) if !go => {
             window = whole(f, site, branches, options).ok_or(NoDetour::BranchIntoWindow)?
         }
         other => other?,

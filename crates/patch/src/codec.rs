@@ -111,6 +111,7 @@ impl Writer<'_> {
         self.method(&plan.method);
         self.liveness(&plan.live);
         self.number(plan.loops.into());
+        self.number(plan.behind.into());
         match &plan.back {
             None => self.number(0),
             Some(back) => {
@@ -315,6 +316,7 @@ impl<'b> Reader<'b> {
         let method = self.method()?;
         let live = self.liveness()?;
         let loops = self.flag()?;
+        let behind = self.flag()?;
         let back = match self.below(MOST_BRANCHES)? {
             0 => None,
             more => Some((1..more).map(|_| self.back_branch()).collect::<Result<Vec<_>, _>>()?),
@@ -324,7 +326,7 @@ impl<'b> Reader<'b> {
             0 => Ok(()),
             why => Err(one_of(&NoReturn::ALL, why - 1)?),
         };
-        Ok(Plan { site, method, live, loops, back, entry, returns })
+        Ok(Plan { site, method, live, loops, behind, back, entry, returns })
     }
 
     fn method(&mut self) -> Result<Method, Malformed> {

@@ -20,6 +20,21 @@ pub struct Function<'a> {
     pub site: u32,
 }
 
+/// What a function's callers keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convention {
+    /// The System V ABI, or nothing that could be relied on: what is dead, the code itself says.
+    #[default]
+    C,
+    /// That of Go's compiler (`ABIInternal`). Goroutines' stacks have no room to be counted on, and
+    /// move: nothing is pushed, and no return is waited for. A function that looks at its entry
+    /// whether there is room for its frame comes back there when its stack has grown, or when it
+    /// was preempted: such a check is displaced as a whole, and hits are counted behind it
+    /// ([`Plan::behind`](crate::Plan::behind)). No function is moved as a whole: a goroutine that
+    /// was preempted in one goes on in its original code.
+    Go,
+}
+
 /// What the caller knows besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
@@ -33,4 +48,9 @@ pub struct Options<'a> {
     pub branch_targets: &'a [u64],
     /// Never a detour.
     pub breakpoint: bool,
+    /// What callers keep to.
+    pub convention: Convention,
+    /// Threads (or goroutines) may have been put aside anywhere in the function, where nobody
+    /// finds them: a detour displaces one instruction only, or none that one can be put aside at.
+    pub put_aside: bool,
 }

@@ -119,7 +119,7 @@ pub use codec::{Decision, Malformed, decode, encode};
 #[cfg(feature = "plan")]
 pub use elsewhere::{Image, branches_elsewhere, near};
 #[cfg(feature = "plan")]
-pub use function::{Function, Options};
+pub use function::{Convention, Function, Options};
 pub use method::{Breakpoint, Detour, Method, Resume};
 pub use plan::{BackBranch, Plan, Probe};
 pub use refusal::{NoDetour, NoReturn, Refusal};

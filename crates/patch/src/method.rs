@@ -98,7 +98,22 @@ impl Detour {
         redirect: Option<&Redirect>,
         out: &mut Vec<u8>,
     ) -> Result<Body, Refusal> {
-        self.template.emit(redirect, at, out)
+        self.template.emit(redirect, None, at, out)
+    }
+
+    /// [`Detour::emit_body`] with a jump to `onward` in the place of the jump back; and the address
+    /// that this would have led to. `None`: control never comes there.
+    ///
+    /// # Errors
+    /// As there; also when `onward` is not within reach of `at`.
+    pub fn emit_onward(
+        &self,
+        at: u64,
+        onward: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(Body, Option<u64>), Refusal> {
+        let body = self.template.emit(None, Some(onward), at, out)?;
+        Ok((body, self.template.back.map(|(to, _)| to)))
     }
 }
 
@@ -169,7 +184,7 @@ impl Breakpoint {
         redirect: Option<&Redirect>,
         out: &mut Vec<u8>,
     ) -> Result<Body, Refusal> {
-        self.template.emit(redirect, at, out)
+        self.template.emit(redirect, None, at, out)
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Plan {
     pub live: Liveness,
     /// The function branches back to the site: a hit is not always a call.
     pub loops: bool,
+    /// A hit is to be counted behind the displaced instructions, if control comes there: they may
+    /// leave for somewhere from where it comes back to the site.
+    pub behind: bool,
     /// For a site at the entry: all branches back to it, if each of them can be redirected past
     /// the probe, so that every hit is a call.
     pub back: Option<Vec<BackBranch>>,

@@ -25,11 +25,24 @@ pub enum Refusal {
     NotRelocatable,
     /// Relocated code at the given address would not reach what the original refers to.
     OutOfReach,
+    /// Part of Go's runtime, which runs where no other code of Go does: on stacks of its own, in
+    /// signal handlers, without a goroutine.
+    GoRuntime,
+    /// Assembly in a Go program: callers in assembly keep to no convention.
+    GoAssembly,
+    /// Of a version of Go whose functions are not told apart.
+    GoVersion,
+    /// A function of Go's that cannot take a jump; its runtime wants signals for itself.
+    GoNoJump,
+    /// [`NoDetour::PutAside`], in a function of Go's.
+    GoPutAside,
+    /// [`NoDetour::Faults`], in a function of Go's.
+    GoFaults,
 }
 
 impl Refusal {
     /// All of them; a place in this list is what a decision's bytes have for one.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Empty,
         Self::Undecodable,
         Self::NotAnInstruction,
@@ -39,6 +52,12 @@ impl Refusal {
         Self::Transaction,
         Self::NotRelocatable,
         Self::OutOfReach,
+        Self::GoRuntime,
+        Self::GoAssembly,
+        Self::GoVersion,
+        Self::GoNoJump,
+        Self::GoPutAside,
+        Self::GoFaults,
     ];
 }
 
@@ -54,6 +73,15 @@ impl fmt::Display for Refusal {
             Self::Transaction => "starts a hardware transaction",
             Self::NotRelocatable => "the instruction cannot be relocated",
             Self::OutOfReach => "no memory within reach of the code",
+            Self::GoRuntime => "part of Go's runtime",
+            Self::GoAssembly => "assembly in a Go program: what it keeps in registers is not known",
+            Self::GoVersion => "built by a Go that is older than 1.18",
+            Self::GoNoJump => "no room for a jump, and breakpoints are not set in Go's functions",
+            Self::GoPutAside => {
+                "a goroutine may have been preempted among its first bytes: start the program \
+                    under trapline"
+            }
+            Self::GoFaults => "its first bytes may fault where Go's runtime would not expect it",
         })
     }
 }
@@ -87,11 +115,17 @@ pub enum NoDetour {
     OutOfReach,
     /// The caller asked for a breakpoint.
     Asked,
+    /// A goroutine may have been preempted between the displaced instructions, and will go on
+    /// there.
+    PutAside,
+    /// A displaced instruction of a Go function may fault behind one that moves the stack pointer:
+    /// the runtime would not know where.
+    Faults,
 }
 
 impl NoDetour {
     /// All of them; a place in this list is what a plan's bytes have for one.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::TooShort,
         Self::BranchIntoWindow,
         Self::BranchTargetInWindow,
@@ -102,6 +136,8 @@ impl NoDetour {
         Self::Rseq,
         Self::OutOfReach,
         Self::Asked,
+        Self::PutAside,
+        Self::Faults,
     ];
 }
 
@@ -118,6 +154,8 @@ impl fmt::Display for NoDetour {
             Self::Rseq => "a restartable sequence starts here",
             Self::OutOfReach => "operands too far apart",
             Self::Asked => "as asked",
+            Self::PutAside => "a goroutine may have been preempted among the first bytes",
+            Self::Faults => "a fault behind a change of the stack pointer",
         })
     }
 }
@@ -138,16 +176,19 @@ pub enum NoReturn {
     DropsReturnAddress,
     /// It goes to another stack before it returns.
     SwitchesStack,
+    /// It is Go's: its stack moves, and is read by the runtime.
+    Goroutine,
 }
 
 impl NoReturn {
     /// All of them; a place in this list is what a plan's bytes have for one.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::NotEntry,
         Self::ReadsReturnAddress,
         Self::WritesReturnAddress,
         Self::DropsReturnAddress,
         Self::SwitchesStack,
+        Self::Goroutine,
     ];
 }
 
@@ -159,6 +200,7 @@ impl fmt::Display for NoReturn {
             Self::WritesReturnAddress => "writes its own return address",
             Self::DropsReturnAddress => "takes its return address off the stack",
             Self::SwitchesStack => "switches stacks",
+            Self::Goroutine => "goroutines' stacks move",
         })
     }
 }

@@ -1,7 +1,8 @@
 //! What a function looks like, and how it is patched: one row for each special case.
 
 use patch::{
-    Body, Function, Memory, Method, NoDetour, NoReturn, Options, Plan, Refusal, Registers, Resume,
+    Body, Convention, Function, Liveness, Memory, Method, NoDetour, NoReturn, Options, Plan,
+    Refusal, Registers, Resume,
 };
 
 const AT: u64 = 0x55_0000_1000;
@@ -605,4 +606,59 @@ fn nothing_panics() {
             let _ = plan_of(&code[..end], &[], site, &Options::default());
         }
     }
+}
+
+/// Functions of Go's: the look at the stack is displaced as a whole, whatever its form.
+#[test]
+fn a_go_function_is_counted_behind_its_stack_check() {
+    let go = Options { convention: Convention::Go, ..Options::default() };
+    // The check in three forms; a frame; the way to where the stack grows, and back to byte 0.
+    for (check, window) in [
+        ("49 3b 66 10 76 0a", 6),
+        ("4c 8d a4 24 d8 fe ff ff 4d 3b 66 10 76 0a", 14),
+        ("49 89 e4 49 81 ec 00 40 00 00 72 10 4d 3b 66 10 76 0a", 18),
+    ] {
+        let mut code = hex(check);
+        code.extend(hex("48 83 ec 18 48 83 c4 18 90 c3 e8 00 10 00 00"));
+        let back = -(code.len() as i32 + 5);
+        code.push(0xe9);
+        code.extend(back.to_le_bytes());
+        for put_aside in [false, true] {
+            let plan = plan_of(&code, &[], 0, &Options { put_aside, ..go }).expect(check);
+            let Method::Detour(detour) = &plan.method else { panic!("{}", plan.method) };
+            assert_eq!((plan.site, detour.window()), (AT, window), "{check}");
+            assert!(plan.behind && !plan.loops && plan.back.is_none(), "{check}");
+            assert_eq!((plan.live, plan.returns), (Liveness::GO, Err(NoReturn::Goroutine)));
+            let mut out = Vec::new();
+            let onward = STUB + 0x40;
+            let (body, back) = detour.emit_onward(STUB, onward, &mut out).expect("within reach");
+            assert_eq!(back, Some(AT + window as u64));
+            let jump = patch::jump(STUB + u64::from(body.size) - 5, onward).expect("within reach");
+            assert!(out.ends_with(&jump), "{check}: {out:x?}");
+        }
+        // Nobody else's: what C does there is no check.
+        let c = plan_of(&code, &[], 0, &Options::default()).expect(check);
+        assert!(!c.behind && c.loops, "{check}");
+    }
+}
+
+#[test]
+fn what_is_left_alone_in_go() {
+    let go = Options { convention: Convention::Go, ..Options::default() };
+    let aside = Options { put_aside: true, ..go };
+    let plan = |code: &str, options: &Options<'_>| plan_of(&hex(code), &[0xcc; 8], 0, options);
+    // Two instructions in the window: a goroutine may stand between them.
+    let load = "48 8b 00 c3";
+    assert!(plan(load, &go).is_ok_and(|plan| !plan.behind));
+    assert_eq!(plan(load, &aside).err(), Some(Refusal::GoPutAside));
+    // One.
+    assert!(plan("48 8b 84 24 00 01 00 00 c3", &aside).is_ok());
+    // A fault behind a change of rsp.
+    assert_eq!(plan("55 48 89 e5 48 8b 00 5d c3", &go).err(), Some(Refusal::GoFaults));
+    // Too short, without padding behind it; a breakpoint is no way out.
+    assert_eq!(plan_of(&hex("c3"), &[], 0, &go).err(), Some(Refusal::GoNoJump));
+    // A loop into the first bytes: the function is not moved as a whole.
+    let retry = "8b 07 89 c1 ff c1 f0 0f b1 0f 75 f6 c3";
+    assert!(plan(retry, &Options::default()).is_ok_and(|p| p.method.original().len() == 13));
+    assert_eq!(plan(retry, &go).err(), Some(Refusal::GoNoJump));
 }

@@ -3,7 +3,7 @@
 mod files;
 
 use files::each_function;
-use patch::{Catalogue, Decisions, Function, Method, Options};
+use patch::{Catalogue, Convention, Decisions, Function, Method, Options};
 use std::path::Path;
 
 /// Where the object is loaded, as the kernel does it.
@@ -39,6 +39,7 @@ fn plans_of_real_programs_come_back() {
                 if let Some(len) = round_trip(f, &options).filter(|_| !breakpoint) {
                     (plans, bytes, code) = (plans + 1, bytes + len, code + f.code.len());
                 }
+                round_trip(f, &Options { convention: Convention::Go, ..options });
             }
         });
     }
@@ -48,7 +49,9 @@ fn plans_of_real_programs_come_back() {
 
 #[test]
 fn every_shape_comes_back() {
-    let table: [&[u8]; 9] = [
+    let table: [&[u8]; 10] = [
+        // Go's look at the stack
+        &[0x49, 0x3b, 0x66, 0x10, 0x76, 0x04, 0x90, 0x90, 0x90, 0xc3, 0xeb, 0xf4],
         // push, mov
         &[0x55, 0x48, 0x89, 0xe5, 0x41, 0x54, 0xc3],
         // ret: a breakpoint that is emulated
@@ -74,6 +77,7 @@ fn every_shape_comes_back() {
                 for branch_targets in [&[][..], &[0x1003]] {
                     let options = Options { breakpoint, branch_targets, ..Options::default() };
                     round_trip(&f, &options);
+                    round_trip(&f, &Options { convention: Convention::Go, ..options });
                     if let Ok(plan) = patch::plan(&f, &options) {
                         kinds[usize::from(matches!(plan.method, Method::Detour(_)))] += 1;
                     }

@@ -1,13 +1,14 @@
 //! Arming many sites at once.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::prologue;
+use crate::arch::x86_64::{prologue, switching};
 use crate::breakpoint::Breakpoint;
 use crate::engine::{Config, Engine, SiteId};
 use crate::maps;
 use crate::near::LONGEST;
 use crate::outside::{self, Change};
 use crate::planning::plans;
+use crate::prologue::Prologue;
 use crate::registered::ConsumerId;
 use crate::site_table::{self, Action as SiteAction};
 use crate::sites::{Patching, Site, State, moved};
@@ -22,7 +23,7 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
-use patch::{Decision, Detour, NoDetour, NoReturn, Plan, Resume};
+use patch::{Body, Decision, Detour, NoDetour, NoReturn, Plan, Resume};
 
 /// How a site is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +268,15 @@ impl Work<'_> {
             return Err(Refusal::NeedsTrap);
         }
         let (action, entry_only) = self.action(target, &plan);
+        if plan.live.no_stack {
+            // A trap's handler would count there, too, but nobody could be told its site.
+            if action == SiteAction::Call || matches!(plan.method, patch::Method::Breakpoint(_)) {
+                return Err(Refusal::NoStack);
+            }
+            if !switching::prepare() {
+                return Err(Refusal::NoRoom);
+            }
+        }
         let method = match &plan.method {
             patch::Method::Detour(_) => Method::Detour,
             patch::Method::Breakpoint(b) => Method::Breakpoint(b.why()),
@@ -437,12 +447,11 @@ impl Work<'_> {
         }
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);
-        let mut prologue = prologue::emit(&mut code, at, index, action, &plan.live, plan.loops);
-        let body_at = at + code.len() as u64;
-        let redirect = plan.redirect(body_at);
-        let body =
-            detour.emit_redirected(body_at, Some(&redirect), &mut code).map_err(Refusal::Code)?;
-        prologue::finish(&mut prologue, 0, &mut code);
+        let (prologue, body_at, body) = if plan.behind {
+            emit_behind(plan, detour, (index, action), at, &mut code)?
+        } else {
+            emit_before(plan, detour, (index, action), at, &mut code)?
+        };
         if code.len() as u64 > LONGEST || !self.state.near.commit(at, &code) {
             return Err(Refusal::NoRoom);
         }
@@ -479,13 +488,15 @@ impl Work<'_> {
         let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
         let end = at + code.len() as u64;
         let moved = moved(plan.site, detour.original(), body_at, &body);
-        self.stubs.push(Stub {
-            start: at,
-            end,
-            site: plan.site,
-            prologue: Some(prologue),
-            body: Some((body_at, body)),
-        });
+        if plan.behind {
+            let (start, prologue) = (prologue.at, Some(prologue));
+            self.stubs.push(Stub { start, end, site: plan.site, prologue, body: None });
+            let (body, end) = (Some((body_at, body)), start);
+            self.stubs.push(Stub { start: at, end, site: plan.site, prologue: None, body });
+        } else {
+            let (prologue, body) = (Some(prologue), Some((body_at, body)));
+            self.stubs.push(Stub { start: at, end, site: plan.site, prologue, body });
+        }
         let original = detour.original().to_vec();
         let action = (action.code(), action.cell());
         self.state.put(
@@ -568,6 +579,45 @@ impl Work<'_> {
         );
         Ok(vec![(plan.site, Meaning::Hit(index))])
     }
+}
+
+/// The code of a stub: what is done at a hit, then the displaced instructions. These begin at the
+/// address in the result.
+fn emit_before(
+    plan: &Plan,
+    detour: &Detour,
+    (index, action): (u32, SiteAction),
+    at: u64,
+    code: &mut Vec<u8>,
+) -> Result<(Prologue, u64, Body), Refusal> {
+    let mut prologue = prologue::emit(code, at, index, action, &plan.live, plan.loops);
+    let body_at = at + code.len() as u64;
+    let redirect = plan.redirect(body_at);
+    let body = detour.emit_redirected(body_at, Some(&redirect), code).map_err(Refusal::Code)?;
+    prologue::finish(&mut prologue, 0, code);
+    Ok((prologue, body_at, body))
+}
+
+/// The code of a stub for [`Plan::behind`]: the displaced instructions, then what is done at a hit,
+/// then the jump back.
+fn emit_behind(
+    plan: &Plan,
+    detour: &Detour,
+    (index, action): (u32, SiteAction),
+    at: u64,
+    code: &mut Vec<u8>,
+) -> Result<(Prologue, u64, Body), Refusal> {
+    // How long they are does not depend on where they go on, within reach.
+    detour.emit_onward(at, at, code).map_err(Refusal::Code)?;
+    let start = code.len();
+    code.clear();
+    let hit_at = at + start as u64;
+    let (body, back) = detour.emit_onward(at, hit_at, code).map_err(Refusal::Code)?;
+    let mut prologue = prologue::emit(code, hit_at, index, action, &plan.live, plan.loops);
+    let jump = patch::jump(at + code.len() as u64, back.unwrap_or(plan.site));
+    code.extend(jump.ok_or(Refusal::NoRoom)?);
+    prologue::finish(&mut prologue, start, code);
+    Ok((prologue, at, body))
 }
 
 /// The slot's code if it runs anywhere. Near the site its jump back is relative, so code for two

@@ -33,7 +33,7 @@ pub(crate) fn plan_rest(
         })
         .collect();
     let branch_targets = find_branch_targets(state, mappings, targets, &functions);
-    let options = Options { rseq, branch_targets: &branch_targets, breakpoint: false };
+    let options = Options { rseq, branch_targets: &branch_targets, ..Options::default() };
     for (i, function) in &functions {
         let options = Options { breakpoint: targets[*i].breakpoint, ..options };
         let plan = plan(function, &options).map_err(Refusal::Code);

@@ -22,6 +22,8 @@ pub enum Refusal {
     SystemCall,
     /// There is a probe already, of another kind.
     AlreadyProbed,
+    /// Nothing but counting can be done at it: its stack has no room.
+    NoStack,
     /// No memory is free within 2 GiB of it, or the system gives none.
     NoRoom,
     /// The system does not let code be changed.
@@ -50,6 +52,7 @@ impl fmt::Display for Refusal {
                 take",
             ),
             Self::AlreadyProbed => f.write_str("probed already"),
+            Self::NoStack => f.write_str("goroutines' stacks have no room for more than counting"),
             Self::NoRoom => f.write_str("no memory free within 2 GiB of it"),
             Self::NotWritable => f.write_str("the system does not let code be changed"),
             Self::NoSyncCore => f.write_str(

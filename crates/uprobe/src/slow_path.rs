@@ -82,6 +82,15 @@ pub(crate) extern "C" fn entry(frame: &mut Frame) -> bool {
     }
 }
 
+/// An entry that the assembly did not finish where there is no stack: on one of the engine's, with
+/// signals blocked. The result is where to go on.
+pub(crate) extern "C" fn entry_elsewhere(index: u32, stack_pointer: u64) -> u64 {
+    let site = site_table::site(index);
+    // No returns are waited for.
+    let _ = hit(site, index, stack_pointer);
+    site.resume.load(Ordering::Relaxed)
+}
+
 /// A hit of a site that counts, by whatever way. `slot` is where the return address is, if the
 /// action is about returns.
 pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {

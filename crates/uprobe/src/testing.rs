@@ -2,7 +2,7 @@
 //! bytes to displace, that they run anywhere, and that no thread is in them.
 #![allow(unsafe_code)]
 
-use crate::arch::x86_64::{prologue, vector};
+use crate::arch::x86_64::{prologue, switching, vector};
 use crate::recorder::Hooks;
 use crate::site_table::{self, Action, Site};
 use crate::{Consumer, ConsumerId, SetupError, SiteId, TooMany, breakpoint, consumer, fork, trap};
@@ -65,6 +65,9 @@ pub unsafe fn arm(
     live: &Liveness,
     loops: bool,
 ) -> Option<Armed> {
+    if live.no_stack && !switching::prepare() {
+        return None;
+    }
     let index = site_table::allocate()?;
     let site = site_table::site(index);
     let action = match kind {

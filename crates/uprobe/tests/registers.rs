@@ -37,6 +37,10 @@ unsafe extern "C" {
     fn keep_time_careful(n: u64) -> u64;
     fn keep_call(n: u64) -> u64;
     fn keep_call_all(n: u64) -> u64;
+    fn keep_go(n: u64) -> u64;
+    /// Calls `f` above 4 KiB that it knows; how many words of them are others afterwards, at most
+    /// 1.
+    fn words_below(f: usize) -> u64;
 }
 
 global_asm!(
@@ -56,7 +60,25 @@ global_asm!(
     "keep keep_time_careful",
     "keep keep_call",
     "keep keep_call_all",
+    "keep keep_go",
     ".purgem keep",
+    ".globl words_below",
+    "words_below:",
+    "push rbx",
+    "mov rbx, rdi",
+    "lea rdi, [rsp - 4096 - 8]",
+    "mov ecx, 512",
+    "movabs rax, 0x5a5a1234abcd5a5a",
+    "rep stosq",
+    "call rbx",
+    "lea rdi, [rsp - 4096 - 8]",
+    "mov ecx, 512",
+    "movabs rax, 0x5a5a1234abcd5a5a",
+    "repe scasq",
+    "setne al",
+    "movzx eax, al",
+    "pop rbx",
+    "ret",
     ".globl call_with_everything",
     "call_with_everything:",
     "push rbx",
@@ -198,6 +220,15 @@ fn pattern(seed: u64, flags: u64) -> Everything {
 
 /// Calls it with all combinations of flags.
 fn check(f: unsafe extern "C" fn(u64) -> u64, what: &str) {
+    check_but(f, what, |_, _| {});
+}
+
+/// The same; what need not be kept `but` copies from the first to the second.
+fn check_but(
+    f: unsafe extern "C" fn(u64) -> u64,
+    what: &str,
+    but: impl Fn(&Everything, &mut Everything),
+) {
     const ARITHMETIC: [u64; 6] = [1, 4, 16, 64, 128, 2048];
     for bits in 0..64_u64 {
         let flags =
@@ -214,6 +245,7 @@ fn check(f: unsafe extern "C" fn(u64) -> u64, what: &str) {
                 level(),
             )
         };
+        but(&before, &mut after);
         assert!(before == after, "{what}, flags {flags:#x}: {}", difference(&before, &after));
     }
 }
@@ -303,4 +335,36 @@ fn everything_is_kept() {
     }
     assert_eq!(calls(0), 2 * 4 * 64);
     assert_eq!(calls(cell(1)), 4 * 64);
+}
+
+/// At the entry of a function of Go's: r12, r13 and the flags are free, and there is no stack.
+#[test]
+fn nothing_is_pushed_where_there_is_no_stack() {
+    const R12: usize = 11;
+    const R13: usize = 12;
+    let free = |before: &Everything, after: &mut Everything| {
+        after.general[R12] = before.general[R12];
+        after.general[R13] = before.general[R13];
+        after.flags = before.flags;
+    };
+    let place = cell(4);
+    arm(keep_go, Kind::Count(place), &Liveness::GO);
+    let go = keep_go as *const () as usize;
+    // The first hit of each thread takes the slow path, of many of them at once.
+    let threads: Vec<_> = (0..64)
+        .map(|_| {
+            thread::spawn(move || {
+                // SAFETY: `keep_go` changes nothing that its caller needs.
+                let first = unsafe { words_below(go) };
+                // SAFETY: as above.
+                let second = unsafe { words_below(go) };
+                check_but(keep_go, "Go", free);
+                (first, second)
+            })
+        })
+        .collect();
+    for thread in threads {
+        assert_eq!(thread.join().expect("everything is kept"), (0, 0));
+    }
+    assert_eq!(calls(place), 64 * (2 + 64));
 }

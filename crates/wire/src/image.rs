@@ -51,6 +51,9 @@ pub const OWNER: &str = "trapline_owner";
 pub const GLIBC_WORD: i64 = 0x100;
 /// Where musl's has.
 pub const MUSL_WORD: i64 = 68;
+/// Where the runtime of a Go program without cgo has: its thread pointer leads into `m.tls`, of
+/// whose six words it uses the one before. There the thread pointer itself stands for the thread.
+pub const GO_WORD: i64 = 8;
 
 /// The first word of a header.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"TRAPLIST");

@@ -1,20 +1,23 @@
 //! Which C library a process has: its threads' control blocks have room for a word of ours, at a
-//! place that differs.
+//! place that differs. Go's runtime is taken for one, where it has no other.
 //!
 //! The layout of a control block is nobody's promise. So it is never believed: what the program's
 //! file says and what stands in the block of every thread must agree, and the word must be 0 in all
 //! of them.
 
 use crate::symbols::elf::Elf;
+use crate::symbols::go::{self, Alone};
 use anyhow::Context as _;
 use inject::Stopped;
-use wire::image::{GLIBC_WORD, MUSL_WORD};
+use wire::image::{GLIBC_WORD, GO_WORD, MUSL_WORD};
 
 /// A C library whose control blocks are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CLibrary {
     Glibc,
     Musl,
+    /// None: a program of Go's without cgo.
+    Go,
 }
 
 /// Of what only a program that has glibc in it has all or some: the text that it prints as its
@@ -32,6 +35,7 @@ impl CLibrary {
         match self {
             Self::Glibc => GLIBC_WORD,
             Self::Musl => MUSL_WORD,
+            Self::Go => GO_WORD,
         }
     }
 
@@ -39,11 +43,16 @@ impl CLibrary {
         match self {
             Self::Glibc => "glibc",
             Self::Musl => "musl",
+            Self::Go => "Go",
         }
     }
 
     /// What a program's file says. `None`: nothing.
     pub(crate) fn of_program(program: &Elf<'_>) -> Option<Self> {
+        // A position-independent program of Go's has glibc's loader, and nothing else of glibc.
+        if go::kind(program) == Some(Alone(true)) {
+            return Some(Self::Go);
+        }
         match program.interpreter() {
             Some(loader) if loader.contains("ld-musl") => Some(Self::Musl),
             Some(loader) if loader.contains("ld-linux") => Some(Self::Glibc),
@@ -63,18 +72,22 @@ pub(crate) struct Kind {
     pub(crate) library: CLibrary,
     /// Whether a dynamic linker loads it, which makes the first thread's control block.
     pub(crate) linked: bool,
+    /// Whether it is a program of Go's.
+    pub(crate) go: bool,
 }
 
 impl Kind {
     /// `None`: its C library is not known.
     pub(crate) fn of_program(program: &Elf<'_>) -> Option<Self> {
         let library = CLibrary::of_program(program)?;
-        Some(Self { library, linked: program.interpreter().is_some() })
+        let go = go::kind(program).is_some();
+        Some(Self { library, linked: program.interpreter().is_some(), go })
     }
 
-    /// Whether the dynamic linker is glibc's, which preloads what it is asked to.
+    /// Whether the dynamic linker is glibc's, which preloads what it is asked to. Go's functions
+    /// are the image's business.
     pub(crate) fn preloads(self) -> bool {
-        self.linked && self.library == CLibrary::Glibc
+        self.linked && self.library == CLibrary::Glibc && !self.go
     }
 }
 
@@ -83,6 +96,8 @@ impl Kind {
 enum Looks {
     /// It does not begin with its own address.
     Strange,
+    /// Words of the runtime's that it has no use for.
+    Go,
     Glibc,
     Musl,
     /// A thread of musl's can be seen that is not in the ring of all threads yet.
@@ -94,7 +109,10 @@ impl Looks {
     fn of(word: impl Fn(u64) -> Option<u64>, pointer: u64) -> Self {
         let at = |place: u64| pointer.checked_add(place).and_then(&word);
         if at(0) != Some(pointer) {
-            return Self::Strange;
+            // Behind `m.tls[0]`; the lower half of the second may be ours.
+            let second = at(8).is_some_and(|word| word >> 32 == 0);
+            let free = [0, 16, 24, 32].iter().all(|place| at(*place) == Some(0));
+            return if second && free { Self::Go } else { Self::Strange };
         }
         let (Some(second), Some(third)) = (at(16), at(24)) else { return Self::Strange };
         // glibc: behind the table of modules itself again, and two flags.
@@ -116,6 +134,9 @@ fn agreed(said: Option<CLibrary>, threads: &[Looks]) -> Option<CLibrary> {
     let all = |which: fn(&Looks) -> bool| threads.iter().all(which);
     if said == Some(CLibrary::Glibc) {
         return all(|looks| *looks == Looks::Glibc).then_some(CLibrary::Glibc);
+    }
+    if said == Some(CLibrary::Go) {
+        return all(|looks| *looks == Looks::Go).then_some(CLibrary::Go);
     }
     let musls = all(|looks| matches!(looks, Looks::Musl | Looks::MaybeMusl));
     let known = said == Some(CLibrary::Musl) || threads.contains(&Looks::Musl);
@@ -158,8 +179,8 @@ pub(super) fn check(
     let looks: Vec<Looks> = pointers.iter().map(|(_, pointer)| Looks::of(word, *pointer)).collect();
     let Some(library) = agreed(said, &looks) else {
         anyhow::bail!(
-            "its C library is neither glibc nor musl, or a version that is not known (Go without \
-                cgo has none): it cannot be probed while it runs"
+            "its C library is neither glibc nor musl, or a version that is not known: it cannot be \
+                probed while it runs"
         );
     };
     for (tid, pointer) in pointers {
@@ -200,12 +221,21 @@ mod tests {
         assert_eq!(of(&[(0x1000, 0x1000), (0x1010, 0), (0x1018, 0)], 0x1000), Looks::MaybeMusl);
         assert_eq!(of(&[(0x1000, 0), (0x1010, 0), (0x1018, 0)], 0x1000), Looks::Strange);
         assert_eq!(of(&[(0x1000, 0x1000)], 0x1000), Looks::Strange);
+        let gos = [(0x1000, 0), (0x1008, 0), (0x1010, 0), (0x1018, 0), (0x1020, 0)];
+        assert_eq!(of(&gos, 0x1000), Looks::Go);
+        let used = [(0x1000, 0), (0x1008, 77), (0x1010, 0), (0x1018, 0), (0x1020, 0)];
+        assert_eq!(of(&used, 0x1000), Looks::Go);
+        for (place, word) in [(0, 1), (1, 1 << 32), (2, 1), (3, 1), (4, 1)] {
+            let mut other = gos;
+            other[place].1 = word;
+            assert_eq!(of(&other, 0x1000), Looks::Strange, "{place}");
+        }
         assert_eq!(of(&[], u64::MAX), Looks::Strange);
     }
 
     #[test]
     fn files_and_threads_agree() {
-        use CLibrary::{Glibc, Musl};
+        use CLibrary::{Glibc, Go, Musl};
         for (said, threads, found) in [
             (Some(Glibc), &[Looks::Glibc, Looks::Glibc][..], Some(Glibc)),
             (Some(Glibc), &[Looks::Glibc, Looks::MaybeMusl], None),
@@ -217,6 +247,12 @@ mod tests {
             (None, &[Looks::Musl, Looks::Strange], None),
             (Some(Musl), &[Looks::MaybeMusl], Some(Musl)),
             (Some(Musl), &[Looks::Glibc], None),
+            (Some(Go), &[Looks::Go, Looks::Go], Some(Go)),
+            (Some(Go), &[Looks::Go, Looks::Strange], None),
+            (Some(Go), &[Looks::Glibc], None),
+            // Zeros are nobody's mark.
+            (None, &[Looks::Go], None),
+            (Some(Musl), &[Looks::Go], None),
         ] {
             assert_eq!(agreed(said, threads), found, "{said:?} {threads:?}");
         }

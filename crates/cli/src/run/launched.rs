@@ -2,7 +2,7 @@
 //! load nothing, or not by glibc's loader.
 
 use super::attached::{close, send};
-use super::c_library::{self, Kind};
+use super::c_library::{self, CLibrary, Kind};
 use super::child;
 use super::image::{self, Hold, Inside, line};
 use anyhow::{Context as _, anyhow};
@@ -109,7 +109,8 @@ fn launch(
 /// Brings the image and arms.
 fn enter(stopped: &mut Stopped<'_>, kind: Kind, files: [&File; 2]) -> anyhow::Result<Mapped> {
     let image = image::get()?;
-    if kind.linked {
+    // Go's runtime has yet to make what would be looked at.
+    if kind.linked && kind.library != CLibrary::Go {
         c_library::check(stopped, Some(kind.library), false)?;
     }
     let mapped = stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?;
@@ -118,16 +119,20 @@ fn enter(stopped: &mut Stopped<'_>, kind: Kind, files: [&File; 2]) -> anyhow::Re
     inside.start(descriptors, kind.library.distance())?;
     inside.arm()?;
     close(stopped, &descriptors)?;
-    lend_control_block(stopped, &mapped)?;
+    lend_control_block(stopped, &mapped, kind)?;
     Ok(mapped)
 }
 
 /// Probed functions run before the C library has made a control block for the thread: it gets one
-/// of the image's until then.
-fn lend_control_block(stopped: &mut Stopped<'_>, mapped: &Mapped) -> anyhow::Result<()> {
+/// of the image's until then. Go's runtime has no use for that of a dynamic linker.
+fn lend_control_block(
+    stopped: &mut Stopped<'_>,
+    mapped: &Mapped,
+    kind: Kind,
+) -> anyhow::Result<()> {
     let tid = stopped.threads().next().context("it has ended")?;
     let mut registers = stopped.registers(tid).context("it has ended")?;
-    if registers.fs_base != 0 {
+    if registers.fs_base != 0 && kind.library != CLibrary::Go {
         return Ok(());
     }
     let block = mapped.address(EARLY).with_context(|| format!("the image has no {EARLY}"))?;

@@ -168,7 +168,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut objects = Objects::default();
         let candidates = attached::look(pids, force, &mut objects)?;
-        let resolution = attached::resolve(objects, specs)?;
+        let resolution = attached::resolve(objects, specs)?.of_running();
         let events = Events::watch();
         let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();

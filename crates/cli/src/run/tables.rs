@@ -236,7 +236,7 @@ impl Tables {
         }
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
-        let plans = planning::catalogue(object, &selection.functions);
+        let plans = planning::catalogue(object, &selection.functions, resolution.runs);
         let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
         self.segment.set_unwind_tables(place, unsaid(&object.elf));
         added

@@ -256,6 +256,12 @@ impl<'a> Elf<'a> {
         string_at(slice(self.data, segment.offset, segment.file_size)?, 0)
     }
 
+    /// Where the program begins.
+    pub(crate) fn entry(&self) -> u64 {
+        let bytes = self.data.get(24..32).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    }
+
     /// The entries of the dynamic section up to its end.
     pub(crate) fn dynamic(&self) -> Vec<(u64, u64)> {
         let bytes = self

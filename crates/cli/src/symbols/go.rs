@@ -4,28 +4,79 @@
 //! Written from the description in Go's `runtime/symtab.go` and `internal/abi/symtab.go`. Nothing
 //! of a table is believed: what does not lie in it, or names no code, is left out.
 
-use super::elf::{Elf, string_at, u32_at};
+use super::elf::{DT_NEEDED, Elf, string_at, u32_at};
 
 /// A function, from its first byte to the last that is no padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct GoFunction<'a> {
-    pub(super) address: u64,
-    pub(super) size: u64,
-    pub(super) name: &'a str,
+pub(crate) struct GoFunction<'a> {
+    pub(crate) address: u64,
+    pub(crate) size: u64,
+    pub(crate) name: &'a str,
+    pub(crate) origin: Origin,
+    /// Whether goroutines are preempted among its first instructions.
+    pub(crate) preempted: bool,
 }
+
+/// Where a function comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Compiler,
+    /// Go's assembler.
+    Assembler,
+    /// C, linked by Go's linker.
+    C,
+    /// The table is of a version that does not say.
+    Unknown,
+}
+
+/// Packages that are parts of the runtime.
+const RUNTIME: [&str; 8] = [
+    "runtime.",
+    "runtime/internal/",
+    "internal/runtime/",
+    "internal/abi.",
+    "internal/bytealg.",
+    "internal/cpu.",
+    "internal/goarch.",
+    "internal/chacha8rand.",
+];
+
+/// Where a program begins that Go's linker has made.
+const ENTRY: &str = "_rt0_amd64_linux";
+
+impl GoFunction<'_> {
+    /// Whether it is a part of the runtime.
+    pub(crate) fn is_runtime(&self) -> bool {
+        RUNTIME.iter().any(|package| self.name.starts_with(package))
+    }
+}
+
+/// Whether it is a program of Go's, and if so, whether it is one without a C library.
+pub(crate) fn kind(elf: &Elf<'_>) -> Option<Alone> {
+    let functions = functions(elf);
+    let entry = functions.iter().find(|function| function.address == elf.entry());
+    let own_entry = entry.is_some_and(|function| function.name == ENTRY);
+    let needs = elf.dynamic().iter().any(|(tag, _)| *tag == DT_NEEDED);
+    (!functions.is_empty()).then_some(Alone(own_entry && !needs))
+}
+
+/// Whether a program has no C library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alone(pub(crate) bool);
 
 /// Byte by which the linker fills up between functions.
 const PADDING: u8 = 0xcc;
-/// The linker keeps the build's name where the code begins, and lists it among the functions.
-const BUILD_ID: [&str; 2] = ["go:buildid", "go.buildid"];
+/// The linker keeps the build's name where the code begins, and lists it among the functions; and
+/// names where the code begins and ends.
+const NO_CODE: [&str; 4] = ["go:buildid", "go.buildid", "runtime.text", "runtime.etext"];
 
 /// Whether a symbol of a Go program is called as a function and is none.
 pub(super) fn is_no_code(name: &str) -> bool {
-    BUILD_ID.contains(&name)
+    NO_CODE.contains(&name)
 }
 
 /// All functions, by address. Empty where there is no table that can be read.
-pub(super) fn functions<'a>(elf: &Elf<'a>) -> Vec<GoFunction<'a>> {
+pub(crate) fn functions<'a>(elf: &Elf<'a>) -> Vec<GoFunction<'a>> {
     let sections = [".gopclntab", ".data.rel.ro.gopclntab"];
     let section = sections.iter().find_map(|name| elf.section(name));
     let Some(table) = section.and_then(|section| Table::new(elf, section.address, section.data))
@@ -46,8 +97,10 @@ enum Version {
     Go12,
     /// Go 1.16 and 1.17: names in a part of their own.
     Go116,
-    /// Go 1.18 and later: distances from where the code begins.
+    /// Go 1.18 and 1.19: distances from where the code begins.
     Go118,
+    /// Go 1.20 and later: descriptions have one word more.
+    Go120,
 }
 
 #[derive(Debug)]
@@ -61,6 +114,8 @@ struct Table<'a> {
     entries: &'a [u8],
     /// What the second of a pair counts from.
     descriptions: &'a [u8],
+    /// Tables of values by address; empty where they are not looked at.
+    values: &'a [u8],
 }
 
 impl<'a> Table<'a> {
@@ -68,8 +123,8 @@ impl<'a> Table<'a> {
         let version = match u32_at(data, 0)? {
             0xffff_fffb => Version::Go12,
             0xffff_fffa => Version::Go116,
-            // Go 1.20 changed the spelling of some names, and no more.
-            0xffff_fff0 | 0xffff_fff1 => Version::Go118,
+            0xffff_fff0 => Version::Go118,
+            0xffff_fff1 => Version::Go120,
             _ => return None,
         };
         // Two zero bytes, the quantum of instructions, the size of a pointer.
@@ -81,19 +136,23 @@ impl<'a> Table<'a> {
         let (count, text, names, entries) = match version {
             Version::Go12 => (word(0)?, 0, data, data.get(16..)?),
             Version::Go116 => (word(0)?, 0, part(2)?, part(6)?),
-            Version::Go118 => {
+            Version::Go118 | Version::Go120 => {
                 (word(0)?, text_start(elf, address + 24, word(2)?)?, part(3)?, part(7)?)
             }
         };
         let descriptions = if version == Version::Go12 { data } else { entries };
-        Some(Self { version, count, text, names, entries, descriptions })
+        let values = match version {
+            Version::Go118 | Version::Go120 => part(6)?,
+            Version::Go12 | Version::Go116 => &[],
+        };
+        Some(Self { version, count, text, names, entries, descriptions, values })
     }
 
     /// None: behind the end. Some(None): an entry that names no code.
     fn function(&self, elf: &Elf<'a>, index: u64) -> Option<Option<GoFunction<'a>>> {
         let index = usize::try_from(index).ok()?;
         let (address, next, described) = match self.version {
-            Version::Go118 => {
+            Version::Go118 | Version::Go120 => {
                 let at = index.checked_mul(8)?;
                 (
                     u64::from(u32_at(self.entries, at)?),
@@ -116,10 +175,11 @@ impl<'a> Table<'a> {
     fn named(&self, elf: &Elf<'a>, from: u64, to: u64, described: u64) -> Option<GoFunction<'a>> {
         // The description begins with the address again, in the table's form; the name follows.
         let name_at = match self.version {
-            Version::Go118 => 4,
+            Version::Go118 | Version::Go120 => 4,
             Version::Go12 | Version::Go116 => 8,
         };
-        let at = usize::try_from(described).ok()?.checked_add(name_at)?;
+        let described = usize::try_from(described).ok()?;
+        let at = described.checked_add(name_at)?;
         let name = string_at(self.names, u32_at(self.descriptions, at)? as usize)?;
         let address = self.text.checked_add(from)?;
         if name.is_empty() || is_no_code(name) || !elf.executable(address) {
@@ -129,7 +189,60 @@ impl<'a> Table<'a> {
         let code = elf.bytes_from(address);
         let code = &code[..code.len().min(room)];
         let end = code.iter().rposition(|byte| *byte != PADDING)? + 1;
-        Some(GoFunction { address, size: end as u64, name })
+        let origin = self.origin(described).unwrap_or(Origin::Unknown);
+        let preempted = !self.is_unsafe_at_first(described).unwrap_or(false);
+        Some(GoFunction { address, size: end as u64, name, origin, preempted })
+    }
+
+    /// Where the flags of a description begin (`funcID`), if they are known.
+    fn flags_at(&self, described: usize) -> Option<usize> {
+        described.checked_add(match self.version {
+            Version::Go12 | Version::Go116 => return None,
+            Version::Go118 => 36,
+            Version::Go120 => 40,
+        })
+    }
+
+    fn origin(&self, described: usize) -> Option<Origin> {
+        const ASSEMBLER: u8 = 4;
+        let flags = *self.descriptions.get(self.flags_at(described)?.checked_add(1)?)?;
+        // How deep the stack is at each instruction: C has no such table.
+        let depths = u32_at(self.descriptions, described.checked_add(16)?)?;
+        Some(match () {
+            () if flags & ASSEMBLER != 0 => Origin::Assembler,
+            () if depths == 0 => Origin::C,
+            () => Origin::Compiler,
+        })
+    }
+
+    /// Whether the function's first instructions (32 bytes, or all) are no place where a goroutine
+    /// is preempted, by the table `PCDATA_UnsafePoint`.
+    fn is_unsafe_at_first(&self, described: usize) -> Option<bool> {
+        const UNSAFE: i64 = -2;
+        let tables = u32_at(self.descriptions, described.checked_add(28)?)?;
+        let first = self.flags_at(described)?.checked_add(4)?;
+        let at = u32_at(self.descriptions, first)? as usize;
+        if tables == 0 || at == 0 {
+            return Some(false);
+        }
+        let mut bytes = self.values.get(at..)?.iter().copied();
+        // Pairs: how the value changes, zigzag, and for how many bytes it stands then.
+        let (mut value, mut pc) = (-1, 0);
+        for _ in 0..32 {
+            if pc >= 32 {
+                break;
+            }
+            let change = varint(&mut bytes)?;
+            if change == 0 && pc != 0 {
+                break;
+            }
+            value += (change >> 1).cast_signed() ^ -(change & 1).cast_signed();
+            if value != UNSAFE {
+                return Some(false);
+            }
+            pc += varint(&mut bytes)?;
+        }
+        Some(true)
     }
 }
 
@@ -141,6 +254,19 @@ fn text_start(elf: &Elf<'_>, field: u64, value: u64) -> Option<u64> {
     }
     let relative = elf.relative().find(|(place, _)| *place == field);
     relative.map(|(_, address)| address).or_else(|| elf.section(".text").map(|text| text.address))
+}
+
+/// Seven bits a byte, the low ones first.
+fn varint(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = bytes.next()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 fn u64_at(data: &[u8], at: usize) -> Option<u64> {

@@ -5,7 +5,7 @@ mod built_tests;
 pub(crate) mod debug_entries;
 pub(crate) mod debug_files;
 pub(crate) mod elf;
-mod go;
+pub(crate) mod go;
 pub(crate) mod inlined;
 pub(crate) mod libraries;
 mod loader_cache;

@@ -263,7 +263,7 @@ fn code_symbol<'a>(elf: &Elf<'_>, raw: &RawSymbol<'a>) -> Option<Symbol<'a>> {
 
 /// A function that only the table of Go's runtime names.
 fn go_symbol<'a>(function: &GoFunction<'a>) -> Symbol<'a> {
-    let GoFunction { address, size, name } = *function;
+    let GoFunction { address, size, name, .. } = *function;
     Symbol { address, size, name, kind: SymbolKind::Function, rank: 0 }
 }
 

@@ -257,10 +257,12 @@ fn of_process(objects: Objects) -> Vec<(&'static str, Found)> {
     for main in &objects[..mains] {
         findings.push(("its program", Good(main.path.display().to_string())));
         findings.push(("symbols", symbols(main)));
-        let known = CLibrary::of_program(&main.elf).is_some();
+        let known = CLibrary::of_program(&main.elf);
         findings.push((
             "C library",
-            if known || main.elf.interpreter().is_none() {
+            if known == Some(CLibrary::Go) {
+                Good("none: Go's own runtime, whose threads are looked at again".to_string())
+            } else if known.is_some() || main.elf.interpreter().is_none() {
                 Good("looked at again in every thread, when it is attached to".to_string())
             } else {
                 Less("neither glibc nor musl by its loader: it is refused".to_string(), None)

@@ -73,7 +73,7 @@ fn running(args: &ListArgs, texts: &[String]) -> anyhow::Result<Resolution> {
         return Err(Failure::errors(FAILED, refused.iter().map(ToString::to_string).collect()));
     }
     refused.iter().for_each(|why| say(&why.to_string()));
-    attached::resolve(objects, texts)
+    attached::resolve(objects, texts).map(Resolution::of_running)
 }
 
 /// Without a command, the objects are what the arguments name: paths, and the object parts of
@@ -164,7 +164,7 @@ fn print_methods(resolution: &Resolution, out: &mut Out, width: Option<usize>) {
     let mut counts = [0_u64; 3];
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     for (object, selection) in resolution.objects.iter().zip(&resolution.selections) {
-        let decisions = planning::decide(object, &selection.functions);
+        let decisions = planning::decide(object, &selection.functions, resolution.runs);
         for (function, decision) in selection.functions.iter().zip(decisions) {
             let (which, method, cost, note) = match verdict(object, function, decision) {
                 Verdict::Detour(cost, note) => (0, "detour", Some(cost), note),

@@ -6,6 +6,7 @@ mod common;
 mod background;
 mod chosen;
 mod ends;
+mod go;
 mod harm;
 mod kinds;
 mod launched;

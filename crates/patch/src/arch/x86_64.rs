@@ -12,6 +12,8 @@ pub(crate) mod effect;
 pub(crate) mod emulate;
 #[cfg(feature = "plan")]
 pub(crate) mod flow;
+#[cfg(feature = "plan")]
+pub(crate) mod goroutine;
 pub(crate) mod liveness;
 pub(crate) mod registers;
 #[cfg(feature = "plan")]

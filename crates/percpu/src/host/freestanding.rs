@@ -23,6 +23,10 @@ pub enum Place {
     /// thread pointer), and lie where [`supply`] has mapped them. A C library that gives a control
     /// block to another thread gives it the words, too, whether it clears the word or not.
     Beside(i32),
+    /// As [`Place::Beside`], but the first word at the thread pointer says nothing (Go without cgo
+    /// keeps no control block): the thread pointer itself stands for the thread, and is asked of
+    /// the kernel where words are sought.
+    BesidePointer(i32),
     /// This is asked each time, and answers with the same words throughout a thread's life, that no
     /// other living thread has: those of a new thread, or of one that is gone. They lie in private
     /// memory that a fork child finds wiped (`MADV_WIPEONFORK`).
@@ -56,15 +60,16 @@ static OFFSET: AtomicIsize = AtomicIsize::new(NOWHERE);
 static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
 
 /// Says what the process is like: once, before anything else of this crate or of one that stands on
-/// it is used. Maps the memory for the words of [`Place::Beside`].
+/// it is used. Maps the memory for the words of [`Place::Beside`] and [`Place::BesidePointer`].
 ///
 /// # Errors
 /// The kernel gives no memory below 4 GiB, or none that is wiped in fork children (Linux 4.14).
 /// Then nothing was said.
 ///
 /// # Safety
-/// - The word at [`Place::Beside`] can be read and written in every thread, nobody else uses it,
-///   and it is 0 in all threads now; the first word at the thread pointer is its own address.
+/// - The word at [`Place::Beside`] or [`Place::BesidePointer`] can be read and written in every
+///   thread, nobody else uses it, and it is 0 in all threads now.
+/// - With [`Place::Beside`] the first word at the thread pointer is its own address.
 /// - [`Place::Asked`] keeps what is asked for there.
 /// - Every thread's area is at [`Host::area`], if it has one, and was registered with the signature
 ///   that C libraries use (0x53053053).
@@ -73,7 +78,7 @@ static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
 /// Signal-safe; some system calls (up to 240 where memory below 4 GiB is scarce).
 pub unsafe fn supply(host: &'static Host) -> Result<(), Errno> {
     let offset = match host.place {
-        Place::Beside(offset) => {
+        Place::Beside(offset) | Place::BesidePointer(offset) => {
             blocks::map()?;
             offset as isize
         }
@@ -101,7 +106,7 @@ fn impossible(why: &[u8]) -> ! {
     sys::process::abort()
 }
 
-/// The distance of [`Place::Beside`].
+/// The distance of [`Place::Beside`] or [`Place::BesidePointer`].
 pub fn distance() -> Option<i32> {
     // Only `supply` writes it, from 32 bits.
     Some(OFFSET.load(Ordering::Acquire)).filter(|d| *d != NOWHERE).map(|d| d as i32)
@@ -129,7 +134,7 @@ fn asked() -> Option<&'static Words> {
     match host().place {
         // SAFETY: this thread's words, which are never given back to the kernel.
         Place::Asked(ask) => Some(unsafe { ask().as_ref() }),
-        Place::Beside(_) => None,
+        Place::Beside(_) | Place::BesidePointer(_) => None,
     }
 }
 
@@ -137,13 +142,14 @@ fn asked() -> Option<&'static Words> {
 /// room for words (131,072), and the thread has to do without: it must use nothing of this crate.
 ///
 /// # Context
-/// Signal-safe; no system call.
+/// Signal-safe; at a [`Place::BesidePointer`] one system call, unless they are known.
 #[inline(always)]
 pub fn own_words() -> Option<&'static Words> {
     known_words().or_else(find)
 }
 
-/// The words of all threads at a [`Place::Beside`] that have had some, of those that are gone, too.
+/// The words of all threads beside their thread pointers that have had some, of those that are
+/// gone, too.
 ///
 /// # Context
 /// Signal-safe; no system call. Looks at 131,072 places.
@@ -154,9 +160,13 @@ pub fn all_words() -> impl Iterator<Item = &'static Words> {
 #[cold]
 #[inline(never)]
 fn find() -> Option<&'static Words> {
-    let Place::Beside(offset) = host().place else { return asked() };
-    let Some(control_block) = beside::control_block() else {
-        impossible(b"percpu: without assembly there is no word beside the thread pointer\n")
+    let (offset, control_block) = match host().place {
+        Place::Beside(offset) => (offset, beside::control_block()),
+        Place::BesidePointer(offset) => (offset, beside::thread_pointer()),
+        Place::Asked(_) => return asked(),
+    };
+    let Some(control_block) = control_block else {
+        impossible(b"percpu: the words beside the thread pointer cannot be found\n")
     };
     let (address, words) = blocks::of(control_block)?;
     beside::write(offset as isize, address);

@@ -8,6 +8,7 @@ pub(crate) mod frame;
 pub(crate) mod prologue;
 mod routines;
 mod slow_path;
+pub(crate) mod switching;
 pub(crate) mod tail;
 pub(crate) mod tls;
 pub(crate) mod vector;

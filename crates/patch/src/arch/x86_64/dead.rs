@@ -92,6 +92,8 @@ pub(crate) fn liveness(text: Text<'_>, site: usize, red_zone: bool) -> Liveness 
         r10: live(7),
         r11: live(8),
         red_zone,
+        r12_r13: true,
+        no_stack: false,
     }
 }
 

@@ -69,20 +69,21 @@ pub(crate) enum To {
 
 impl Template {
     /// Appends the code for the address `at`, and the way back to behind it. Jumps to what
-    /// `redirect` names lead where it says.
+    /// `redirect` names lead where it says; the way back leads to `onward`, if that is given.
     ///
     /// # Errors
     /// [`Refusal::OutOfReach`]; `out` is then as it was.
     pub(crate) fn emit(
         &self,
         redirect: Option<&Redirect>,
+        onward: Option<u64>,
         at: u64,
         out: &mut Vec<u8>,
     ) -> Result<Body, Refusal> {
         let mark = out.len();
         let mut copy = Copy { at, mark, out, constants: Vec::new() };
         let mut steps = self.steps.clone();
-        match self.write(redirect, &mut copy, &mut steps) {
+        match self.write((redirect, onward), &mut copy, &mut steps) {
             Ok(()) => Ok(Body { size: (out.len() - mark) as u32, steps }),
             Err(refusal) => {
                 out.truncate(mark);
@@ -93,7 +94,7 @@ impl Template {
 
     fn write(
         &self,
-        redirect: Option<&Redirect>,
+        (redirect, onward): (Option<&Redirect>, Option<u64>),
         copy: &mut Copy<'_>,
         steps: &mut Vec<Step>,
     ) -> Result<(), Refusal> {
@@ -117,7 +118,7 @@ impl Template {
         }
         if let Some((to, back)) = self.back {
             let offset = copy.len();
-            let len = match copy.distance(offset + 5, to) {
+            let len = match copy.distance(offset + 5, onward.unwrap_or(to)) {
                 Ok(displacement) => {
                     copy.out.push(JUMP);
                     copy.out.extend_from_slice(&displacement);
@@ -126,7 +127,7 @@ impl Template {
                 Err(_) if back == Back::Anywhere => {
                     copy.out.extend_from_slice(&JUMP_MEMORY);
                     copy.out.extend_from_slice(&[0; 4]);
-                    copy.constants.push((offset + 2, offset + 6, to));
+                    copy.constants.push((offset + 2, offset + 6, onward.unwrap_or(to)));
                     6
                 }
                 Err(refusal) => return Err(refusal),

@@ -17,8 +17,10 @@ pub(crate) struct Window {
     pub(crate) boundaries: Vec<u8>,
 }
 
-/// The window at `site`, an offset into the function.
-pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> {
+/// The window at `site`, an offset into the function; of at least `least` bytes, if that is more
+/// than a jump.
+pub(crate) fn window(f: &Function<'_>, site: usize, least: usize) -> Result<Window, NoDetour> {
+    let least = least.max(JUMP);
     let text = Text { address: f.address, bytes: f.code };
     let mut boundaries = Vec::new();
     let mut end = site;
@@ -34,12 +36,12 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
         if !relocatable(&decoded) {
             return Err(NoDetour::NotRelocatable);
         }
-        if end > site {
+        if (1..JUMP).contains(&(end - site)) {
             boundaries.push((end - site) as u8);
         }
         end += bytes.len();
         let taken = end - site;
-        if taken >= JUMP {
+        if taken >= least {
             return Ok(Window { bytes: f.code[site..end].to_vec(), code: taken, boundaries });
         }
         if i.is_call_near() || i.is_call_near_indirect() {
@@ -52,7 +54,7 @@ pub(crate) fn window(f: &Function<'_>, site: usize) -> Result<Window, NoDetour> 
         }
         if ends_flow(&i) {
             let mut bytes = f.code[site..end].to_vec();
-            bytes.extend(padding(f, end, JUMP - taken)?);
+            bytes.extend(padding(f, end, JUMP.saturating_sub(taken))?);
             return Ok(Window { bytes, code: taken, boundaries });
         }
     }

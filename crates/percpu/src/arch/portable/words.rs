@@ -11,3 +11,7 @@ pub(crate) fn write(_offset: isize, _value: u32) {}
 pub(crate) fn control_block() -> Option<usize> {
     None
 }
+
+pub(crate) fn thread_pointer() -> Option<usize> {
+    None
+}

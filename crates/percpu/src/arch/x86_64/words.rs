@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use sys::raw::syscall2;
 
 /// What the word at this distance from the thread pointer holds.
 #[inline(always)]
@@ -40,4 +41,15 @@ pub(crate) fn control_block() -> Option<usize> {
         asm!("mov {}, qword ptr fs:[0]", out(reg) at, options(nostack, preserves_flags, readonly));
     }
     Some(at)
+}
+
+/// The thread pointer itself, by a system call: not every kernel lets programs read it.
+pub(crate) fn thread_pointer() -> Option<usize> {
+    const ARCH_PRCTL: usize = 158;
+    const ARCH_GET_FS: usize = 0x1003;
+    let mut pointer = 0_usize;
+    let place = (&raw mut pointer).expose_provenance();
+    // SAFETY: a place for the answer, which lives through the call.
+    unsafe { syscall2(ARCH_PRCTL, ARCH_GET_FS, place) }.ok()?;
+    Some(pointer)
 }

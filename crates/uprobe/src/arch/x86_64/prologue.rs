@@ -14,6 +14,9 @@
 //! resume: [rsp += 128; jump to the body]
 //! ```
 //!
+//! Where there is no stack (a function of Go's), the slow part has the site's number in r12, and
+//! nothing is pushed.
+//!
 //! The others push the site's number and jump to their routine.
 
 use super::tail::{Counting, Tail};
@@ -28,6 +31,7 @@ use patch::Liveness;
 const RAX: u8 = 0;
 const RCX: u8 = 1;
 const RDX: u8 = 2;
+const R13: u8 = 13;
 const RED_ZONE: u32 = 128;
 
 /// The state of the program's registers before the next instruction.
@@ -113,6 +117,12 @@ impl Writer<'_> {
         self.now.sp += 8;
     }
 
+    /// `mov r12d, index`.
+    fn number_to_r12(&mut self, index: u32) {
+        let [a, b, c, d] = index.to_le_bytes();
+        self.put(&[0x41, 0xbc, a, b, c, d]);
+    }
+
     /// `jmp [rip + ?]`; where the displacement is.
     fn jump_through(&mut self) -> u32 {
         self.put(&[0xff, 0x25, 0, 0, 0, 0]);
@@ -162,7 +172,11 @@ pub(crate) fn emit(
         Action::Count { cell } => {
             let counting = counting(live);
             tail.slow_path = Some((count(&mut w, cell, counting), counting));
-            tail.routine = routines::slow_path(counting.skips);
+            tail.routine = if counting.no_stack {
+                routines::switching()
+            } else {
+                routines::slow_path(counting.skips)
+            };
             counting.skips
         }
         Action::Time { .. } | Action::CountReturn { .. } => {
@@ -189,6 +203,7 @@ pub(crate) fn emit(
 /// The registers for counting: one dead register suffices if the flags are dead, too.
 fn counting(live: &Liveness) -> Counting {
     let dead = [
+        (R13, live.r12_r13),
         (11, live.r11),
         (RAX, live.rax),
         (RCX, live.rcx),
@@ -210,7 +225,8 @@ fn counting(live: &Liveness) -> Counting {
         pushed[usize::from(pushed[0].is_some())] = Some(other);
         other
     });
-    Counting { register, pushed, flags: live.flags, skips: live.red_zone }
+    let Liveness { flags, red_zone: skips, no_stack, .. } = *live;
+    Counting { register, pushed, flags, skips, no_stack }
 }
 
 /// Returns the offset of the displacement of the jump to the slow part.
@@ -251,7 +267,11 @@ pub(crate) fn finish(prologue: &mut Prologue, start: usize, out: &mut Vec<u8>) {
         if c.skips && !skipped_there {
             w.skip_red_zone();
         }
-        w.push_number(tail.index);
+        if c.no_stack {
+            w.number_to_r12(tail.index);
+        } else {
+            w.push_number(tail.index);
+        }
         routine_at = Some(w.jump_through());
     }
     if prologue.skips_red_zone {

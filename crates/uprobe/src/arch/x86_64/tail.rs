@@ -22,4 +22,6 @@ pub(crate) struct Counting {
     pub(crate) pushed: [Option<u8>; 2],
     pub(crate) flags: bool,
     pub(crate) skips: bool,
+    /// Nothing may be pushed on the way to the routine either.
+    pub(crate) no_stack: bool,
 }

@@ -1,0 +1,2 @@
+module busy
+go 1.19
