@@ -1,5 +1,5 @@
-/* A program with functions of its own in the place of the C library's, which are ready when the first of its own
- * initialisers has run: as runtimes for sandboxes and for replaying have. */
+/* A program with functions of its own in the place of the C library's, which are ready when the
+ * first of its own initialisers has run: as runtimes for sandboxes and for replaying have. */
 #include "target.h"
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -21,7 +21,8 @@ static void set_up(int count, char **arguments, char **environment) {
     found.open = dlsym(RTLD_NEXT, "open");
     real = &found;
 }
-__attribute__((section(".preinit_array"), used)) static void (*const first)(int, char **, char **) = set_up;
+__attribute__((section(".preinit_array"), used))
+static void (*const first)(int, char **, char **) = set_up;
 
 void *mmap(void *at, size_t bytes, int rights, int flags, int file, off_t offset) {
     mapped++;
