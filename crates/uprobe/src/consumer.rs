@@ -113,7 +113,7 @@ pub fn sync() {
 }
 
 /// A wait, from now on, for all consumers that run. What threads count in blocks that they had
-/// before [`Engine::renew_blocks`](crate::Engine::renew_blocks) is over, too, as far as it is
+/// before `Engine::renew_blocks` (in an image) is over, too, as far as it is
 /// counted by consumers.
 #[derive(Clone, Copy, Debug)]
 pub struct GracePeriod(rcu::Cookie);

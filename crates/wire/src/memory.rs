@@ -137,6 +137,13 @@ impl Memory {
         true
     }
 
+    /// The mapping stays for good: where it begins.
+    pub(crate) fn stay(self) -> *mut u8 {
+        // Nothing is unmapped then.
+        self.bytes.store(0, Ordering::Relaxed);
+        self.base.load(Ordering::Relaxed)
+    }
+
     /// Where the mapping begins.
     pub(crate) fn place(&self) -> usize {
         self.base.load(Ordering::Acquire).addr()

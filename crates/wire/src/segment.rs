@@ -12,7 +12,6 @@ use crate::memory::{Access, Memory};
 use crate::spaces::{Places, Spaces};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use sys::{Errno, process};
@@ -202,9 +201,7 @@ impl Segment {
         let mut this = Self::map(files, (layout, at), Access::Read, extent, Blocks::Unmapped)?;
         let from = this.counters_at + layout.blocks as u64;
         // Never unmapped: all blocks come from it.
-        let anchor =
-            ManuallyDrop::new(Memory::map(files.counters, from, PAGE, PAGE, Access::Write)?);
-        let anchor = anchor.pointer(0, PAGE).ok_or(Error::Corrupt("no first block"))?.as_ptr();
+        let anchor = Memory::map(files.counters, from, PAGE, PAGE, Access::Write)?.stay();
         let (block_bytes, blocks) = (layout.block_bytes, layout.shape.blocks);
         let spaces = Spaces::new(anchor, places, depot_bytes, block_bytes, blocks);
         this.blocks = Blocks::Spaces(spaces);
