@@ -113,6 +113,11 @@ impl Resolution {
         Self { runs: true, ..self }
     }
 
+    /// The same for programs that have yet to run.
+    pub(crate) fn of_waiting(self) -> Self {
+        Self { runs: false, ..self }
+    }
+
     /// Patterns that name no object and matched nothing in the main program mean its libraries.
     fn fall_back_to_libraries(&mut self) {
         for ((spec, meaning), matched) in

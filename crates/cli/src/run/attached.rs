@@ -108,7 +108,7 @@ pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Reso
     };
     anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
     let specs = specs.iter().map(|text| Spec::parse(text)).collect();
-    let resolution = Resolution::of_programs(objects, mains, listed, specs)?;
+    let resolution = Resolution::of_programs(objects, mains, listed, specs)?.of_running();
     let nothing = |spec: &Spec| {
         let why = resolution.waits_for(spec).replace(" at start", "");
         format!("'{}': {why}{unread}", visible(&spec.text))

@@ -123,7 +123,7 @@ impl Session {
         let waiting = launched::begin(&program.file, command, program.kind)?;
         let mut objects = Objects::default();
         objects.add(waiting.pid())?;
-        let resolution = attached::resolve(objects, specs)?;
+        let resolution = attached::resolve(objects, specs)?.of_waiting();
         let (shared, readable) = Self::serve(resolution, &room, prepare)?;
         let clock = Clock::start();
         let counters = shared.1.counters().try_clone().context("no descriptor is left")?;
@@ -168,7 +168,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut objects = Objects::default();
         let candidates = attached::look(pids, force, &mut objects)?;
-        let resolution = attached::resolve(objects, specs)?.of_running();
+        let resolution = attached::resolve(objects, specs)?;
         let events = Events::watch();
         let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();

@@ -73,7 +73,7 @@ fn running(args: &ListArgs, texts: &[String]) -> anyhow::Result<Resolution> {
         return Err(Failure::errors(FAILED, refused.iter().map(ToString::to_string).collect()));
     }
     refused.iter().for_each(|why| say(&why.to_string()));
-    attached::resolve(objects, texts).map(Resolution::of_running)
+    attached::resolve(objects, texts)
 }
 
 /// Without a command, the objects are what the arguments name: paths, and the object parts of

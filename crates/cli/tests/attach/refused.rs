@@ -119,27 +119,3 @@ fn seize(pid: i32) {
     let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
-
-/// No C library that is known: Go's threads have control blocks of their own.
-#[test]
-fn go() {
-    let Some(go) = super::common::tools::find("go") else { return };
-    let directory = tempfile::tempdir().expect("a directory");
-    let source = directory.path().join("main.go");
-    let text = "package main\nimport \"time\"\nfunc main() { time.Sleep(time.Hour) }\n";
-    fs::write(&source, text).expect("a file");
-    let program = directory.path().join("program");
-    let mut build = Command::new(go);
-    build.args(["build", "-o"]).arg(&program).arg(&source).env("CGO_ENABLED", "0");
-    let built = build.env("GOCACHE", directory.path().join("cache")).env("HOME", directory.path());
-    assert!(built.status().expect("go can be run").success());
-    let mut idle = Idle::start(&mut Command::new(&program));
-    let pid = idle.pid();
-    wait_until("running", || {
-        fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 2)
-    });
-    let (code, line) = refused(&["stat", "-p", &pid, "main.main"]);
-    assert_eq!(code, 125);
-    assert!(line.contains("its C library is neither glibc nor musl"), "{line}");
-    assert!(matches!(idle.0.try_wait(), Ok(None)), "it runs");
-}

@@ -41,7 +41,10 @@ fn places() -> Places {
     let sites = targets::arm(&symbols);
     let engine: Vec<_> = symbols.functions("__trapline_uprobe_").collect();
     let area = engine.iter().find(|s| s.name.contains("_code_")).expect("the area").clone();
-    let routines: Vec<_> = engine.into_iter().filter(|s| symbols.is_code(s.start)).collect();
+    // In functions of Go's, of whose stacks these unwinders know nothing.
+    let is_gos = |name: &str| name.contains("_switching_");
+    let routines: Vec<_> =
+        engine.into_iter().filter(|s| symbols.is_code(s.start) && !is_gos(&s.name)).collect();
     assert!(routines.len() >= 13, "the engine's routines: {routines:?}");
     let instructions = routines.iter().flat_map(|r| r.instructions(&symbols.file, symbols.bias));
     Places {
