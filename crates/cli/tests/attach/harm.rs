@@ -22,6 +22,11 @@ impl Churn {
         let this = Self(command.spawn().expect("the program starts"));
         let folder = format!("/proc/{}/task", this.pid());
         wait_until("threads", || fs::read_dir(&folder).is_ok_and(|t| t.count() > 5));
+        if arguments.contains(&"leave") {
+            // On its way out the thread opens a library, to unwind by.
+            let exe = format!("/proc/{}/exe", this.pid());
+            wait_until("the end of its first thread", || fs::read_link(&exe).is_err());
+        }
         Some(this)
     }
 
