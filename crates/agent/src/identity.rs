@@ -18,7 +18,6 @@ use wire::Identity;
 const PROGRAM: &[u8] = b"/proc/self/exe";
 /// What the kernel appends to the path of a file that has no name any more.
 const DELETED: &[u8] = b" (deleted)";
-const NOTE_BUILD_ID: u32 = 3;
 /// Longest segment of notes that is looked at, in bytes.
 const MOST_NOTES: u64 = 64 << 10;
 
@@ -153,26 +152,13 @@ pub(crate) fn build_id(base: u64, headers: &[ProgramHeader]) -> Option<Vec<u8>> 
         }
         let mut notes = vec![0; header.p_filesz.min(MOST_NOTES) as usize];
         memory.as_ref()?.read_exact_at(&mut notes, base.wrapping_add(header.p_vaddr)).ok()?;
-        build_id_in(&notes)
+        wire::build_id_in(&notes).map(<[u8]>::to_vec)
     })
-}
-
-fn build_id_in(mut notes: &[u8]) -> Option<Vec<u8>> {
-    loop {
-        let word = |at: usize| Some(u32::from_ne_bytes(notes.get(at..at + 4)?.try_into().ok()?));
-        let (name_size, size, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
-        let from = 12 + name_size.checked_next_multiple_of(4)?;
-        let end = from.checked_add(size)?;
-        if kind == NOTE_BUILD_ID && notes.get(12..16) == Some(b"GNU\0") {
-            return notes.get(from..end).map(<[u8]>::to_vec);
-        }
-        notes = notes.get(end.checked_next_multiple_of(4)?..)?;
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Mapping, build_id_in, choose, parse};
+    use super::{Mapping, choose, parse};
     use wire::Identity;
 
     #[test]
@@ -232,26 +218,6 @@ mod tests {
             let chosen = choose(name.as_bytes(), named, &mapping, mapped);
             let path = path.as_bytes();
             assert_eq!((chosen.ino, chosen.changed, &*chosen.path), (ino, changed, path), "{name}");
-        }
-    }
-
-    #[test]
-    fn notes_that_lie_are_no_build_id() {
-        let note = |name: u32, size: u32, kind: u32, rest: &[u8]| {
-            [&name.to_ne_bytes(), &size.to_ne_bytes(), &kind.to_ne_bytes(), rest].concat()
-        };
-        let id = note(4, 3, 3, b"GNU\0abc\0");
-        assert_eq!(build_id_in(&id).as_deref(), Some(&b"abc"[..]));
-        let before = note(4, 4, 1, b"GNU\0wxyz");
-        assert_eq!(build_id_in(&[before, id].concat()).as_deref(), Some(&b"abc"[..]));
-        for bad in [
-            note(4, u32::MAX, 3, b"GNU\0abc\0"),
-            note(u32::MAX, 3, 3, b"GNU\0abc\0"),
-            note(4, 9, 3, b"GNU\0abc\0"),
-            note(0, 0, 0, b""),
-            Vec::new(),
-        ] {
-            assert_eq!(build_id_in(&bad), None);
         }
     }
 }

@@ -41,14 +41,9 @@ impl Object {
         &self.executable
     }
 
-    /// Where a function lies, if all its bytes are code of this object, and how many bytes behind
-    /// it are. Whatever a table says of other memory is not done.
+    /// Where a function of it lies: see [`resident::place()`].
     pub(crate) fn place(&self, function: &Function) -> Option<(u64, u32)> {
-        let start = self.base.checked_add(function.address)?;
-        let end = start.checked_add(u64::from(function.size))?;
-        let segment = self.executable.iter().find(|s| s.contains(&start) && end <= s.end)?;
-        let after = u64::from(function.after).min(segment.end - end);
-        (function.offset < function.size).then_some((start, after as u32))
+        resident::place(function, self.base, &self.executable)
     }
 }
 

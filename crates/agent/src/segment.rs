@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::{control_block, fetch};
-use resident::blocks::Owned;
+use resident::blocks::{Owned, reason, thread_name};
 use resident::region;
 use std::ptr;
 use std::sync::OnceLock;
@@ -85,7 +85,7 @@ pub(crate) fn thread_start() -> *mut u8 {
         return sealed_thread_start(segment).unwrap_or(ptr::null_mut());
     }
     keeping_errno(|| {
-        let tid = thread_id();
+        let tid = sys::thread::gettid().cast_unsigned();
         let mine = OWNED.get().ok_or(Loss::Threads);
         match mine.and_then(|mine| mine.take_block(segment, owner(), tid)) {
             Ok(block) => {
@@ -170,13 +170,7 @@ pub(crate) fn thread_exit(cells: *mut u8) {
 
 /// A hit was lost.
 pub(crate) fn lost(loss: uprobe::Loss) {
-    let reason = match loss {
-        uprobe::Loss::Recursion => Loss::Recursion,
-        uprobe::Loss::Depth => Loss::Depth,
-        uprobe::Loss::Capacity if NO_MEMORY.load(Ordering::Relaxed) => Loss::Memory,
-        uprobe::Loss::Capacity => Loss::Threads,
-        uprobe::Loss::Disabled => Loss::Disabled,
-    };
+    let reason = reason(loss, NO_MEMORY.load(Ordering::Relaxed));
     if let Some(segment) = get() {
         segment.lose(reason, 1);
     }
@@ -192,17 +186,4 @@ fn keeping_errno<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: as above.
     unsafe { place.write(errno) };
     result
-}
-
-fn thread_id() -> u32 {
-    // SAFETY: no pointers.
-    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
-}
-
-/// The name without the terminating zeros.
-fn thread_name() -> [u8; 16] {
-    let mut name = [0; 16];
-    // SAFETY: the kernel writes at most 16 bytes.
-    unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name
 }

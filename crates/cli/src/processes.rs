@@ -142,6 +142,22 @@ pub(crate) fn folder(pid: i32) -> PathBuf {
     if lives(&process) { process } else { thread().unwrap_or(process) }
 }
 
+/// A process's list of mappings (proc_pid_maps(5)): that of a thread which lives, where the first
+/// has ended. Empty: it is ending.
+///
+/// # Errors
+/// It is not there, or may not be looked at.
+pub(crate) fn maps(pid: i32) -> std::io::Result<Vec<u8>> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let own = fs::read(process.join("maps"))?;
+    if !own.is_empty() {
+        return Ok(own);
+    }
+    let tasks = fs::read_dir(process.join("task"))?.flatten();
+    let mut lists = tasks.flat_map(|task| fs::read(task.path().join("maps")));
+    Ok(lists.find(|list| !list.is_empty()).unwrap_or_default())
+}
+
 /// What a process is called, for people.
 pub(crate) fn name(pid: i32) -> String {
     Process::read(pid).map_or_else(String::new, |process| process.comm)

@@ -5,6 +5,7 @@
 use crate::exercise::Shared;
 use crate::probes::{PROBED, all};
 use crate::program::Program;
+use crate::recording::STACKS;
 use crate::threads;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,7 +23,7 @@ use unwind::Module;
 use uprobe::{
     Action, Armed, Change, Config, Engine, Hooks, Loss, Prepared, Refusal, SiteId, Target,
 };
-use wire::{Descriptor, Files, Function, Identity, Kind, Owner, Segment, Shape, Stacks, cell};
+use wire::{Descriptor, Files, Function, Identity, Kind, Owner, Segment, Shape, cell};
 
 const SHAPE: Shape = Shape {
     objects: 1,
@@ -32,14 +33,7 @@ const SHAPE: Shape = Shape {
     budget: 64 << 20,
     per_thread: false,
     scarce: false,
-    stacks: Some(Stacks {
-        depot_bytes: 4 << 20,
-        counts_bytes: 1 << 20,
-        depth: 100,
-        frame_pointers: false,
-        timed: false,
-        evict: false,
-    }),
+    stacks: Some(STACKS),
 };
 
 /// Which of them is counted by its stack.

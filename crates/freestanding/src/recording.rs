@@ -21,14 +21,17 @@ const SHAPE: Shape = Shape {
     budget: 64 << 20,
     per_thread: false,
     scarce: false,
-    stacks: Some(Stacks {
-        depot_bytes: 4 << 20,
-        counts_bytes: 1 << 20,
-        depth: 100,
-        frame_pointers: false,
-        timed: false,
-        evict: false,
-    }),
+    stacks: Some(STACKS),
+};
+
+/// Room for the stacks of these programs.
+pub(crate) const STACKS: Stacks = Stacks {
+    depot_bytes: 4 << 20,
+    counts_bytes: 1 << 20,
+    depth: 100,
+    frame_pointers: false,
+    timed: false,
+    evict: false,
 };
 
 /// Both sides.

@@ -32,6 +32,11 @@ static OWN: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
 #[used]
 static trapline_early: ControlBlock = ControlBlock(UnsafeCell::new([0; 2 * ROOM / 8]));
 
+/// Where the image's own thread pointer leads.
+fn own() -> *mut u8 {
+    OWN.0.get().cast::<u8>().wrapping_add(ROOM)
+}
+
 /// Runs `f` with the image's own thread pointer.
 ///
 /// # Errors
@@ -44,7 +49,7 @@ pub(crate) fn with_own_thread<R>(f: impl FnOnce() -> R) -> Result<R, Errno> {
     let place = (&raw mut before).expose_provenance();
     // SAFETY: a place for the answer, which lives through the call.
     unsafe { syscall2(ARCH_PRCTL, ARCH_GET_FS, place) }?;
-    let own = OWN.0.get().cast::<u8>().wrapping_add(ROOM);
+    let own = own();
     let address = own.expose_provenance();
     // SAFETY: inside the block, aligned, and nobody else's.
     unsafe { own.cast::<usize>().write(address) };
@@ -64,6 +69,5 @@ pub(crate) fn is_own_thread() -> bool {
     let place = (&raw mut pointer).expose_provenance();
     // SAFETY: a place for the answer, which lives through the call.
     let known = unsafe { syscall2(ARCH_PRCTL, ARCH_GET_FS, place) };
-    let own = OWN.0.get().cast::<u8>().wrapping_add(ROOM);
-    known.is_ok() && pointer == own.expose_provenance()
+    known.is_ok() && pointer == own().expose_provenance()
 }

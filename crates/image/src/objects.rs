@@ -31,14 +31,9 @@ impl Object {
         self.file.ino != 0 && !self.is_own
     }
 
-    /// Where a function lies, if all its bytes are code of this object, and how many bytes behind
-    /// it are. Whatever a table says of other memory is not done.
+    /// Where a function of it lies: see [`resident::place()`].
     pub(crate) fn place(&self, function: &Function) -> Option<(u64, u32)> {
-        let start = self.bias.checked_add(function.address)?;
-        let end = start.checked_add(u64::from(function.size))?;
-        let part = self.executable.iter().find(|part| part.contains(&start) && end <= part.end)?;
-        let after = u64::from(function.after).min(part.end - end);
-        (function.offset < function.size).then_some((start, after as u32))
+        resident::place(function, self.bias, &self.executable)
     }
 }
 

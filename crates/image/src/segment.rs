@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering
 use core::time::Duration;
 use percpu::Mutex;
 use recorder::Recorder;
-use resident::blocks::Owned;
+use resident::blocks::{Owned, reason, thread_name};
 use resident::region;
 use sys::{process, thread};
 use uprobe::GracePeriod;
@@ -208,7 +208,7 @@ fn block(attached: &Attached) -> *mut u8 {
     let segment = &attached.segment;
     match attached.mine.take_block(segment, owner(), tid) {
         Ok(block) => {
-            segment.name_block(block, tid, &name());
+            segment.name_block(block, tid, &thread_name());
             segment.cells(block).map_or(ptr::null_mut(), |(cells, _)| cells.as_ptr())
         }
         Err(why) => {
@@ -216,16 +216,6 @@ fn block(attached: &Attached) -> *mut u8 {
             ptr::null_mut()
         }
     }
-}
-
-/// The calling thread's name without the terminating zeros.
-fn name() -> [u8; 16] {
-    const PR_GET_NAME: i32 = 16;
-    let mut name = [0; 16];
-    let place = name.as_mut_ptr().expose_provenance();
-    // SAFETY: the kernel writes at most 16 bytes.
-    let _ = unsafe { process::prctl(PR_GET_NAME, [place, 0, 0, 0]) };
-    name
 }
 
 /// A thread counts in this block no more.
@@ -240,12 +230,6 @@ pub(crate) fn thread_exit(cells: *mut u8) {
 
 /// A hit was lost.
 pub(crate) fn lost(loss: uprobe::Loss) {
-    let reason = match loss {
-        uprobe::Loss::Recursion => Loss::Recursion,
-        uprobe::Loss::Depth => Loss::Depth,
-        uprobe::Loss::Capacity if NO_MEMORY.load(Ordering::Relaxed) => Loss::Memory,
-        uprobe::Loss::Capacity => Loss::Threads,
-        uprobe::Loss::Disabled => Loss::Disabled,
-    };
+    let reason = reason(loss, NO_MEMORY.load(Ordering::Relaxed));
     with(|attached| attached.segment.lose(reason, 1));
 }

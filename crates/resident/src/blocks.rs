@@ -86,6 +86,35 @@ impl Owned {
     }
 }
 
+/// The name of the calling thread, padded with zeros.
+///
+/// # Context
+/// One system call.
+pub fn thread_name() -> [u8; 16] {
+    const PR_GET_NAME: i32 = 16;
+    let mut name = [0; 16];
+    let place = name.as_mut_ptr().expose_provenance();
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel writes at most 16 bytes.
+    let _ = unsafe { sys::process::prctl(PR_GET_NAME, [place, 0, 0, 0]) };
+    name
+}
+
+/// What the engine's loss is in the segment; `no_memory`: the last thread that got no block got
+/// none for want of memory.
+///
+/// # Context
+/// Signal-safe.
+pub fn reason(loss: uprobe::Loss, no_memory: bool) -> Loss {
+    match loss {
+        uprobe::Loss::Recursion => Loss::Recursion,
+        uprobe::Loss::Depth => Loss::Depth,
+        uprobe::Loss::Capacity if no_memory => Loss::Memory,
+        uprobe::Loss::Capacity => Loss::Threads,
+        uprobe::Loss::Disabled => Loss::Disabled,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Owned;

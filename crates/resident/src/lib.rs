@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Allocator`] | memory that no function of the program's gives |
 //! | [`blocks`] | which blocks are this process's, and one for a thread |
+//! | [`place()`] | where a function of the segment lies |
 //! | [`region`] | where in the address space they go |
 //!
 //! With the feature `bare` also the functions on bytes that the compiler takes for granted
@@ -22,6 +23,8 @@ mod allocator;
 pub mod blocks;
 #[cfg(feature = "bare")]
 mod bytes;
+mod place;
 pub mod region;
 
 pub use allocator::Allocator;
+pub use place::place;

@@ -107,7 +107,7 @@ pub use function::{Function, Kind, State};
 pub use layout::{Shape, Stacks, VERSION};
 pub use loss::Loss;
 pub use module::Frame;
-pub use object::{BUILD_ID_ROOM, Identity};
+pub use object::{BUILD_ID_ROOM, Identity, build_id_in};
 pub use owner::Owner;
 pub use process::Process;
 pub use request::{Patience, Request};

@@ -182,6 +182,24 @@ fn has_numbers(memory: &Memory, at: usize, file: &Identity) -> bool {
     file.ino != 0 && memory.load64(at + INO) == file.ino && memory.load64(at + DEV) == file.dev
 }
 
+/// The build-id in the contents of a segment of notes (`PT_NOTE`), of which nothing is believed.
+///
+/// # Context
+/// Signal-safe.
+pub fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
+    const BUILD_ID: u32 = 3;
+    loop {
+        let word = |at: usize| Some(u32::from_ne_bytes(notes.get(at..at + 4)?.try_into().ok()?));
+        let (name_size, size, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
+        let from = 12_usize.checked_add(name_size.checked_next_multiple_of(4)?)?;
+        let end = from.checked_add(size)?;
+        if kind == BUILD_ID && notes.get(12..16) == Some(b"GNU\0") {
+            return notes.get(from..end);
+        }
+        notes = notes.get(end.checked_next_multiple_of(4)?..)?;
+    }
+}
+
 /// Whether an entry is this file.
 pub(crate) fn is_same(memory: &Memory, at: usize, identity: &Identity) -> bool {
     let nameless = identity.ino == 0 && identity.build_id.is_empty();
@@ -232,3 +250,29 @@ pub(crate) fn read_identity(memory: &Memory, at: usize) -> Identity {
 
 const _: () =
     assert!(PATH + PATH_ROOM <= crate::layout::OBJECT_BYTES, "an object's path fits its entry");
+
+#[cfg(test)]
+mod tests {
+    use super::build_id_in;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn notes_that_lie_are_no_build_id() {
+        let note = |name: u32, size: u32, kind: u32, rest: &[u8]| {
+            [&name.to_ne_bytes(), &size.to_ne_bytes(), &kind.to_ne_bytes(), rest].concat()
+        };
+        let id = note(4, 3, 3, b"GNU\0abc\0");
+        assert_eq!(build_id_in(&id), Some(&b"abc"[..]));
+        let before = note(4, 4, 1, b"GNU\0wxyz");
+        assert_eq!(build_id_in(&[before, id].concat()), Some(&b"abc"[..]));
+        for bad in [
+            note(4, u32::MAX, 3, b"GNU\0abc\0"),
+            note(u32::MAX, 3, 3, b"GNU\0abc\0"),
+            note(4, 9, 3, b"GNU\0abc\0"),
+            note(0, 0, 0, b""),
+            Vec::new(),
+        ] {
+            assert_eq!(build_id_in(&bad), None);
+        }
+    }
+}

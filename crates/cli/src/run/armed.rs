@@ -46,7 +46,7 @@ struct Mapped {
 /// What of a process's mappings is ours: tables, counters. None: it has no image, or none that is
 /// in use.
 fn mapped(pid: i32) -> Option<[Mapped; 2]> {
-    let maps = fs::read(format!("/proc/{pid}/task/{}/maps", thread(pid)?)).ok()?;
+    let maps = processes::maps(pid).ok()?;
     let maps = String::from_utf8_lossy(&maps);
     let (mut has_image, mut tables, mut counters) = (false, None, None);
     for line in maps.lines() {
@@ -73,14 +73,6 @@ fn mapped(pid: i32) -> Option<[Mapped; 2]> {
     Some([tables?, counters?])
 }
 
-/// A thread of the process that lives: the first may have ended.
-fn thread(pid: i32) -> Option<String> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-    let lives = |task: &PathBuf| fs::read_link(task.join("exe")).is_ok();
-    let task = tasks.map(|task| task.path()).find(lives)?;
-    Some(task.file_name()?.to_str()?.to_string())
-}
-
 /// The descriptors that a process has of files of segments.
 pub(super) fn descriptors(pid: i32) -> Vec<u64> {
     /// What is left of a memory file of the image's.
@@ -97,10 +89,11 @@ pub(super) fn descriptors(pid: i32) -> Vec<u64> {
 
 fn open(pid: i32, mapped: &Mapped, writable: bool) -> anyhow::Result<File> {
     let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.ino() == mapped.inode);
-    let process = Path::new("/proc").join(pid.to_string());
-    let by_number = |n: u64| process.join("fd").join(n.to_string());
+    let by_number = |n: u64| processes::folder(pid).join("fd").join(n.to_string());
     let path = descriptors(pid).into_iter().map(by_number).find(is_it);
-    let path = path.unwrap_or_else(|| process.join("map_files").join(&mapped.range));
+    // A thread's folder has no such list of the mappings' files.
+    let map_files = Path::new("/proc").join(pid.to_string()).join("map_files");
+    let path = path.unwrap_or_else(|| map_files.join(&mapped.range));
     let opened = File::options().read(true).write(writable).open(path);
     opened.context("its counters can be opened only by root: it has closed its descriptors of them")
 }

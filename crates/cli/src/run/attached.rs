@@ -230,7 +230,7 @@ fn lend_maps(tracer: &mut Tracer, mapped: &Mapped) -> anyhow::Result<Option<u64>
 /// Whether the agent that is preloaded is in a process. Two engines would patch each other's
 /// patches.
 fn has_agent(pid: i32) -> bool {
-    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = processes::maps(pid).unwrap_or_default();
     let maps = String::from_utf8_lossy(&maps);
     // In its directory, or in memory (`run/agent`).
     let is_agent = |line: &str| {

@@ -1,9 +1,9 @@
 //! The embedded image, which counts in processes that run already, and its functions.
 
 use super::loaded::code_of_files;
+use crate::processes;
 use anyhow::{Context as _, anyhow};
 use inject::{Error, Image, Mapped, Patch, Stopped, Tracer, Window};
-use std::fs;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -166,10 +166,8 @@ impl Inside<'_, '_> {
             // Of what has yet to run there is one thread.
             Hold::Standing(stopped) => stopped.threads().next().ok_or(Ended)?,
         };
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| Ended)?;
-        // The process's own list is empty once its first thread has ended.
-        let maps = tasks.flatten().map(|task| fs::read(task.path().join("maps")));
-        let maps = maps.flatten().find(|maps| !maps.is_empty()).ok_or(Ended)?;
+        let maps = processes::maps(pid).map_err(|_| Ended)?;
+        anyhow::ensure!(!maps.is_empty(), Ended);
         let mut joined: Vec<Range<u64>> = Vec::new();
         for part in code_of_files(&maps) {
             match joined.last_mut() {

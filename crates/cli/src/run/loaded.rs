@@ -7,6 +7,7 @@ use crate::exit::{FAILED, Failure};
 use crate::processes;
 use crate::symbols::object::Object;
 use crate::text::visible;
+use ::sys::mappings::Mapping;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,10 +21,9 @@ const DELETED: &[u8] = b" (deleted)";
 const IMAGE: &[u8] = b"/memfd:trapline";
 /// Most bytes of notes and headers of an object in memory that are looked through.
 const MOST_NOTES: u64 = 64 << 10;
-/// `PT_LOAD`, `PT_NOTE`, `NT_GNU_BUILD_ID`.
+/// `PT_LOAD`, `PT_NOTE`.
 const LOAD: u32 = 1;
 const NOTE: u32 = 4;
-const BUILD_ID: u32 = 3;
 
 /// A running process.
 #[derive(Debug)]
@@ -135,19 +135,11 @@ struct Mapped {
 /// The files of a process, and its folder in /proc, or that of a thread if the first one has ended:
 /// then nothing is to be seen in the process's.
 fn mapped(pid: i32) -> std::io::Result<(PathBuf, Vec<Mapped>)> {
-    let process = Path::new("/proc").join(pid.to_string());
-    let files = files(&fs::read(process.join("maps"))?);
-    if !files.is_empty() {
-        return Ok((process, files));
+    let files = files(&processes::maps(pid)?);
+    if files.is_empty() {
+        return Err(std::io::Error::other("it has nothing mapped"));
     }
-    for thread in fs::read_dir(process.join("task"))?.flatten() {
-        let thread = thread.path();
-        let files = self::files(&fs::read(thread.join("maps")).unwrap_or_default());
-        if !files.is_empty() {
-            return Ok((thread, files));
-        }
-    }
-    Err(std::io::Error::other("it has nothing mapped"))
+    Ok((processes::folder(pid), files))
 }
 
 /// The files with code in a list of mappings.
@@ -181,22 +173,11 @@ struct Line {
 
 impl Line {
     fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.splitn(6, |byte| *byte == b' ');
-        let mut word = || std::str::from_utf8(words.next()?).ok();
-        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-        let (start, end) = word()?.split_once('-')?;
-        let rights = word()?.as_bytes();
-        let offset = hex(word()?)?;
-        let (major, minor) = word()?.split_once(':')?;
-        let device = |text| u32::from_str_radix(text, 16).ok();
-        let dev = libc::makedev(device(major)?, device(minor)?);
-        let ino = word()?.parse().ok().filter(|ino| *ino != 0)?;
-        let path = words.next()?.trim_ascii_start();
+        let Mapping { range, executable, offset, dev, ino, path, .. } = Mapping::parse(line)?;
         let path = path.strip_suffix(DELETED).unwrap_or(path);
         // What the kernel escapes in a path cannot be opened by it, and is found by its numbers.
         let identity = Identity { dev, ino, path: path.to_vec(), ..Identity::default() };
-        let range = hex(start)?..hex(end)?;
-        Some(Self { range, executable: rights.get(2) == Some(&b'x'), offset, identity })
+        (ino != 0).then_some(Self { range, executable, offset, identity })
     }
 }
 
@@ -209,7 +190,7 @@ pub(super) fn code_of_files(maps: &[u8]) -> Vec<Range<u64>> {
 
 /// Whether a process has a file with this inode mapped, and shares it.
 pub(crate) fn shares(pid: i32, inode: u64) -> bool {
-    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = processes::maps(pid).unwrap_or_default();
     let inode = inode.to_string();
     String::from_utf8_lossy(&maps).lines().any(|line| maps_shared(line, &inode))
 }
@@ -256,19 +237,7 @@ fn build_id(memory: &File, start: u64) -> Option<Vec<u8>> {
         (half(segment, 0)? == NOTE).then_some(())?;
         let place = start.wrapping_add(word(segment, 16)?.wrapping_sub(first));
         let notes = read(place, word(segment, 32)?)?;
-        let mut left = &notes[..];
-        while let (Some(name), Some(length), Some(kind)) =
-            (half(left, 0), half(left, 4), half(left, 8))
-        {
-            let [name, length] = [name, length].map(|n| n as usize);
-            let at = 12_usize.checked_add(name.checked_next_multiple_of(4)?)?;
-            let value = left.get(at..at.checked_add(length)?)?;
-            if kind == BUILD_ID && left.get(12..16) == Some(b"GNU\0") {
-                return Some(value.to_vec());
-            }
-            left = left.get(at.checked_add(length.checked_next_multiple_of(4)?)?..)?;
-        }
-        None
+        wire::build_id_in(&notes).map(<[u8]>::to_vec)
     })
 }
 

@@ -2,9 +2,9 @@
 
 use super::common::Target;
 use super::common::process::wait_until;
-use super::running::trapline_with;
+use super::running::{state, trapline_with};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
 /// A process of ours, until it is dropped.
@@ -73,20 +73,41 @@ fn filtered_system_calls() {
     assert!(doctor.stdout.contains("filters its system calls"), "{}", doctor.stdout);
 }
 
-/// One engine is enough.
-#[test]
-fn started_under_trapline() {
-    let mut trapline = super::common::process::trapline();
-    trapline.args(["stat", "entry:read", "-o", "/dev/null", "--", "cat"]);
-    let traced = Idle::start(trapline.stdout(Stdio::null()));
-    let own = traced.pid();
+/// The program that a trapline has started, once the agent is in it.
+fn started_by(trapline: &Idle) -> String {
+    let own = trapline.pid();
     let mut child = String::new();
     wait_until("started", || {
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
         child = children.unwrap_or_default().trim().to_owned();
         fs::read_to_string(format!("/proc/{child}/maps")).is_ok_and(|m| m.contains("/agent-"))
     });
+    child
+}
+
+/// One engine is enough.
+#[test]
+fn started_under_trapline() {
+    let mut trapline = super::common::process::trapline();
+    trapline.args(["stat", "entry:read", "-o", "/dev/null", "--", "cat"]);
+    let traced = Idle::start(trapline.stdout(Stdio::null()));
+    let child = started_by(&traced);
     let (code, line) = refused(&["stat", "-p", &child, "read"]);
+    assert_eq!(code, 125);
+    assert!(line.contains("it was started under trapline"), "{line}");
+}
+
+/// Its own list of mappings is empty then.
+#[test]
+fn started_under_trapline_and_without_its_first_thread() {
+    let program = Target::new("running.c").build();
+    let mut trapline = super::common::process::trapline();
+    trapline.args(["stat", "entry:t_work", "-o", "/dev/null", "--"]).arg(program).arg("2");
+    let mut traced = Idle::start(trapline.stdout(Stdio::null()));
+    let child = started_by(&traced);
+    traced.0.stdin.as_mut().expect("piped").write_all(b"l\n").expect("it reads");
+    wait_until("the first thread's end", || state(child.parse().expect("a number")) == Some('Z'));
+    let (code, line) = refused(&["stat", "-p", &child, "-d", "10ms", "t_work"]);
     assert_eq!(code, 125);
     assert!(line.contains("it was started under trapline"), "{line}");
 }
