@@ -3,9 +3,9 @@
 use core::ops::Range;
 use wire::Function;
 
-/// Where a function lies, if all its bytes are code of its object, and how many bytes behind it are.
-/// `base` is what is added to addresses of its file, `executable` the object's code in memory. What a
-/// table says of other memory is not done.
+/// Where a function lies, if all its bytes are code of its object, and how many bytes behind it
+/// are. `base` is what is added to addresses of its file, `executable` the object's code in
+/// memory. What a table says of other memory is not done.
 ///
 /// # Context
 /// Signal-safe.
