@@ -590,7 +590,7 @@ fn emit_before(
     at: u64,
     code: &mut Vec<u8>,
 ) -> Result<(Prologue, u64, Body), Refusal> {
-    let mut prologue = prologue::emit(code, at, index, action, &plan.live, plan.loops);
+    let mut prologue = prologue::emit(code, at, index, action, &plan.live, plan.loops, false);
     let body_at = at + code.len() as u64;
     let redirect = plan.redirect(body_at);
     let body = detour.emit_redirected(body_at, Some(&redirect), code).map_err(Refusal::Code)?;
@@ -613,7 +613,7 @@ fn emit_behind(
     code.clear();
     let hit_at = at + start as u64;
     let (body, back) = detour.emit_onward(at, hit_at, code).map_err(Refusal::Code)?;
-    let mut prologue = prologue::emit(code, hit_at, index, action, &plan.live, plan.loops);
+    let mut prologue = prologue::emit(code, hit_at, index, action, &plan.live, plan.loops, false);
     let jump = patch::jump(at + code.len() as u64, back.unwrap_or(plan.site));
     code.extend(jump.ok_or(Refusal::NoRoom)?);
     prologue::finish(&mut prologue, start, code);

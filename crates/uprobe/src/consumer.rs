@@ -13,18 +13,20 @@
 use crate::arch::x86_64::exit::Return;
 use crate::arch::x86_64::vectors::with_all_vectors;
 use crate::context::Context;
+use crate::counting::now;
 use crate::instance;
 use crate::recorder::{self, Loss};
 use crate::registered::{Consumer, ConsumerId, List, Registered, Span, Vectors, Verdict};
-use crate::site_table::{self, Site};
-use crate::slow_path;
+use crate::shadow::Stack;
+use crate::site_table::{self, Action, Site};
+use crate::{pending, slow_path};
 use crate::thread;
 use crate::thread_state::{self, Busy, Consuming, State};
 use crate::unsettled;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use percpu::Mutex;
 use reclaim::rcu;
 
@@ -174,6 +176,10 @@ pub(crate) extern "C" fn entered(context: &mut Context, index: u32) -> Jump {
     let address = site.address.load(Ordering::Relaxed);
     context.site = index;
     context.registers.rip = address;
+    if site.action() == Some(Action::LeaveCall) {
+        left(context, site);
+        return Jump { target: site.resume.load(Ordering::Relaxed), instance: false };
+    }
     match call(context, site, index) {
         Some(at) => Jump { target: instance::stub(at), instance: true },
         None if context.registers.rip != address => {
@@ -190,19 +196,7 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     if slow_path::is_same_call(site, index, slot) {
         return None;
     }
-    let mut consuming = match thread::current() {
-        Some(state) => Consuming::begin(state, slot),
-        None => begin_slowly(site, slot)?,
-    };
-    let mut section = rcu::read_lock();
-    // Until the section began nobody waited for this thread, and what its state leads to may be
-    // gone.
-    while thread_state::is_own_stale() {
-        drop(section);
-        drop(consuming);
-        consuming = begin_slowly(site, slot)?;
-        section = rcu::read_lock();
-    }
+    let (consuming, section) = begin(slot, || begin_slowly(site, slot))?;
     let state = consuming.state();
     // Acquire pairs with the Release in `replace`.
     let list = site.consumers.load(Ordering::Acquire);
@@ -221,6 +215,29 @@ pub(crate) fn call(context: &mut Context, site: &Site, index: u32) -> Option<u32
     drop(section);
     drop(consuming);
     newest
+}
+
+/// The thread calls consumers at a hit with this stack pointer. `slowly`: for one without a state
+/// for hits.
+#[inline]
+fn begin(
+    slot: u64,
+    slowly: impl Fn() -> Option<Consuming>,
+) -> Option<(Consuming, rcu::Guard<'static>)> {
+    let mut consuming = match thread::current() {
+        Some(state) => Consuming::begin(state, slot),
+        None => slowly()?,
+    };
+    let mut section = rcu::read_lock();
+    // Until the section began nobody waited for this thread, and what its state leads to may be
+    // gone.
+    while thread_state::is_own_stale() {
+        drop(section);
+        drop(consuming);
+        consuming = slowly()?;
+        section = rcu::read_lock();
+    }
+    Some((consuming, section))
 }
 
 /// For a thread without a state for hits.
@@ -272,6 +289,7 @@ fn enter_all(
     newest: &mut Option<u32>,
 ) {
     let (slot, index) = (context.registers.rsp, context.site);
+    let mut shadow = None;
     for registered in &list.all {
         // SAFETY: freed a grace period after it left the list, and the caller's section is open.
         let registered = unsafe { registered.as_ref() };
@@ -284,24 +302,72 @@ fn enter_all(
         let wanted =
             (consumer.ret.is_some() || consumer.span.is_some()) && verdict == Verdict::Return;
         if wanted {
-            *newest = wait_for_return(registered, state, site, index, slot, cookie).or(*newest);
+            let call = Call { site, index, slot, cookie };
+            if site.has_exits() {
+                shadow = shadow.or_else(|| pending::settle(state, slot));
+                wait_for_exit(registered, shadow, &call);
+            } else {
+                *newest = wait_for_return(registered, state, &call).or(*newest);
+            }
         }
     }
 }
 
-#[inline(never)]
-fn wait_for_return(
-    registered: &Registered,
-    state: &'static State,
-    site: &Site,
+/// A call whose return somebody wants to see.
+struct Call<'s> {
+    site: &'s Site,
     index: u32,
     slot: u64,
     cookie: u64,
-) -> Option<u32> {
+}
+
+/// One more waits for a return. False: there are enough of them.
+fn may_wait(registered: &Registered) -> bool {
     let limit = registered.consumer.limit;
     if limit != 0 && registered.waiting.fetch_add(1, Ordering::Relaxed) >= limit {
         registered.waiting.fetch_sub(1, Ordering::Relaxed);
         recorder::lost(Loss::Depth);
+        return false;
+    }
+    true
+}
+
+fn wait_no_more(registered: &Registered) {
+    if registered.consumer.limit != 0 {
+        registered.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// By an entry of a shadow stack, until an exit is hit.
+#[inline]
+fn wait_for_exit(registered: &Registered, stack: Option<&'static Stack>, call: &Call<'_>) {
+    if !may_wait(registered) {
+        return;
+    }
+    let made =
+        stack.and_then(|stack| pending::begin_call(stack, call.index, registered.id, call.slot));
+    match made {
+        Some(entry) if registered.consumer.span.is_some() => {
+            entry.before.store(u64::from(call.cookie as u32), Ordering::Relaxed);
+            entry.start.store(now(), Ordering::Relaxed);
+        }
+        Some(entry) => entry.start.store(call.cookie, Ordering::Relaxed),
+        None => {
+            wait_no_more(registered);
+            recorder::lost(Loss::Depth);
+        }
+    }
+}
+
+/// By a return instance.
+#[inline(never)]
+fn wait_for_return(
+    registered: &Registered,
+    state: &'static State,
+    call: &Call<'_>,
+) -> Option<u32> {
+    let Call { site, index, slot, cookie } = *call;
+    if !may_wait(registered) {
         return None;
     }
     let made = slow_path::make(state, site, index, slot, Return::Call, registered.id);
@@ -309,17 +375,59 @@ fn wait_for_return(
         Some(at) if registered.consumer.span.is_some() => {
             let record = instance::record(at);
             record.next_free.store(cookie as u32, Ordering::Relaxed);
-            record.start.store(slow_path::now(), Ordering::Relaxed);
+            record.start.store(now(), Ordering::Relaxed);
         }
         Some(at) => instance::record(at).start.store(cookie, Ordering::Relaxed),
         None => {
-            if limit != 0 {
-                registered.waiting.fetch_sub(1, Ordering::Relaxed);
-            }
+            wait_no_more(registered);
             recorder::lost(Loss::Depth);
         }
     }
     made
+}
+
+/// Called at an exit of a function with consumers: tells those that want to see this return, in the
+/// opposite order of their entries. They see what the caller will see.
+fn left(context: &mut Context, exit: &Site) {
+    let (slot, function) = (context.registers.rsp, exit.index.load(Ordering::Relaxed));
+    let Some((consuming, section)) = begin(slot, || begin_exit_slowly(function, slot)) else {
+        return;
+    };
+    let state = consuming.state();
+    let place = ptr::with_exposed_provenance::<AtomicU64>(slot as usize);
+    // SAFETY: the word with the return address of the function that is about to return.
+    let caller = unsafe { &*place };
+    context.site = function;
+    context.registers.rip = caller.load(Ordering::Relaxed);
+    context.registers.rsp = slot + 8;
+    while let Some(call) = pending::take(state, function, slot) {
+        let its = Its {
+            consumer: call.cell,
+            start: call.start,
+            child: call.child,
+            cookie: call.before as u32,
+        };
+        let inside = tell(context, &its).unwrap_or(call.child);
+        call.outer.child.fetch_add(inside, Ordering::Relaxed);
+    }
+    drop(section);
+    drop(consuming);
+}
+
+/// For a thread without a state for hits.
+#[cold]
+#[inline(never)]
+fn begin_exit_slowly(function: u32, slot: u64) -> Option<Consuming> {
+    let state = thread::enter().or_else(|| thread::escaped(slot))?;
+    if unsettled::is_child() {
+        // The call is the parent's, and so is its return there.
+        let _section = rcu::read_lock();
+        while let Some(call) = pending::take(state, function, slot) {
+            waiting(call.cell);
+        }
+        return None;
+    }
+    Some(Consuming::begin_slowly(state, slot))
 }
 
 /// Called by the assembly at the return of a call that a consumer wanted to see.
@@ -336,7 +444,7 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
     };
     if consuming.is_some() {
         let _section = rcu::read_lock();
-        ticks = tell(context, its);
+        ticks = tell(context, &Its::of(its));
     }
     drop(consuming);
     slow_path::leave(record, slot, |_, its, parent| {
@@ -349,15 +457,12 @@ pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
 
 /// Whoever waits for the return of a call, if it is still there; it waits no more. To be called in
 /// a section, which has to be open as long as that is used.
-fn waiting(its: &instance::Record) -> Option<&'static Registered> {
-    let id = its.cell.load(Ordering::Relaxed);
+fn waiting(id: u32) -> Option<&'static Registered> {
     // Acquire pairs with the Release in `replace`.
     let registered = TABLE[id as usize % PLACES].load(Ordering::Acquire);
     // SAFETY: freed a grace period after it left the table, and the caller's section is open.
     let registered = unsafe { registered.as_ref() }.filter(|r| r.id == id)?;
-    if registered.consumer.limit != 0 {
-        registered.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
+    wait_no_more(registered);
     Some(registered)
 }
 
@@ -368,7 +473,7 @@ fn begin_return_slowly(its: &instance::Record, slot: u64) -> Option<Consuming> {
     if unsettled::is_child() {
         // The call is the parent's, and so is its return there.
         let _section = rcu::read_lock();
-        waiting(its);
+        waiting(its.cell.load(Ordering::Relaxed));
         return None;
     }
     let state = thread::enter().or_else(|| thread::escaped(slot));
@@ -378,23 +483,43 @@ fn begin_return_slowly(its: &instance::Record, slot: u64) -> Option<Consuming> {
     state.map(|state| Consuming::begin_slowly(state, slot))
 }
 
+/// What was remembered of a call that a consumer wants to see the return of.
+struct Its {
+    consumer: u32,
+    /// Its time stamp, or the cookie.
+    start: u64,
+    child: u64,
+    /// The cookie beside a time stamp.
+    cookie: u32,
+}
+
+impl Its {
+    fn of(record: &instance::Record) -> Self {
+        Self {
+            consumer: record.cell.load(Ordering::Relaxed),
+            start: record.start.load(Ordering::Relaxed),
+            child: record.child.load(Ordering::Relaxed),
+            cookie: record.next_free.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// How long the call took, if its consumer wants to know.
-fn tell(context: &mut Context, its: &instance::Record) -> Option<u64> {
-    let start = its.start.load(Ordering::Relaxed);
-    let Some(registered) = waiting(its) else {
+fn tell(context: &mut Context, its: &Its) -> Option<u64> {
+    let Some(registered) = waiting(its.consumer) else {
         recorder::lost(Loss::Disabled);
         return None;
     };
     let consumer = &registered.consumer;
     if let Some(span) = consumer.span {
-        let ticks = slow_path::now().saturating_sub(start);
-        let own = ticks.saturating_sub(its.child.load(Ordering::Relaxed));
-        let cookie = its.next_free.load(Ordering::Relaxed);
+        let ticks = now().saturating_sub(its.start);
+        let own = ticks.saturating_sub(its.child);
+        let cookie = its.cookie;
         with_vectors(consumer.vectors, &mut || span(consumer.data, cookie, Span { ticks, own }));
         return Some(ticks);
     }
     if let Some(ret) = consumer.ret {
-        with_vectors(consumer.vectors, &mut || ret(context, consumer.data, start));
+        with_vectors(consumer.vectors, &mut || ret(context, consumer.data, its.start));
     }
     None
 }

@@ -16,7 +16,7 @@ use crate::process::global;
 use crate::recorder::Hooks;
 use crate::thread::{self, SetupError};
 use crate::thread_state::{Busy, busy, idle, own, publish, set_busy, states};
-use crate::{activation, host, kernel, unsettled, wipe_on_fork};
+use crate::{activation, host, kernel, pending, unsettled, wipe_on_fork};
 use core::sync::atomic::Ordering;
 
 /// Sets up everything that hits need, in this process and in its children. A second call changes
@@ -65,6 +65,7 @@ unsafe extern "C" fn child() {
             tls::set::<{ tls::OWN }>(0);
         } else {
             states().for_each(activation::rebuild);
+            states().for_each(pending::rebuild);
         }
     }
     wipe_on_fork::own_memory();

@@ -23,7 +23,8 @@ pub(crate) struct Site {
     pub(crate) body: AtomicU64,
     /// Byte offset of the function's cell in every thread's block.
     pub(crate) cell: AtomicU32,
-    /// Its own number. Behind `cell`, so that the assembly copies both in one move.
+    /// Its own number; of an exit, that of its function's entry. Behind `cell`, so that the assembly
+    /// copies or compares both in one move.
     pub(crate) index: AtomicU32,
     /// Where to go on when no return instance was made: `body`, or the code that first takes back
     /// the skipped red zone ([`Prologue::resume`](crate::prologue::Prologue)).
@@ -37,7 +38,9 @@ pub(crate) struct Site {
     /// Free for the half that arms sites.
     pub(crate) state: AtomicU32,
     /// Free for the half that arms sites.
-    pub(crate) user: [AtomicU64; 2],
+    pub(crate) user: [AtomicU64; 1],
+    /// The time stamp when it was armed; `u64::MAX`: it is not armed any more.
+    pub(crate) since: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Site>() == 64, "the assembly multiplies by 64");
@@ -49,6 +52,8 @@ pub(crate) const ACTION: u32 = 0xff;
 /// The function branches back to its first byte, and those branches come by here: if its return is
 /// waited for, the same site again at the same return slot is not a call.
 pub(crate) const LOOPS: u32 = 1 << 8;
+/// Returns are seen at the function's exits, which are sites of their own.
+pub(crate) const EXITS: u32 = 1 << 10;
 /// The stub moved rsp below the red zone before it pushed anything.
 pub(crate) const SKIPS_RED_ZONE: u32 = 1 << 9;
 
@@ -72,6 +77,13 @@ pub(crate) enum Action {
     },
     /// Calls the site's consumers with all registers.
     Call,
+    /// An exit of a function that is timed.
+    Leave {
+        /// Offset of the cell.
+        cell: u32,
+    },
+    /// An exit of a function whose consumers want to see its returns.
+    LeaveCall,
 }
 
 impl Action {
@@ -82,14 +94,19 @@ impl Action {
             Self::Time { .. } => 2,
             Self::CountReturn { .. } => 3,
             Self::Call => 4,
+            Self::Leave { .. } => 5,
+            Self::LeaveCall => 6,
         }
     }
 
     /// The cell's offset.
     pub(crate) fn cell(self) -> u32 {
         match self {
-            Self::Count { cell } | Self::Time { cell } | Self::CountReturn { cell } => cell,
-            Self::Call => 0,
+            Self::Count { cell }
+            | Self::Time { cell }
+            | Self::CountReturn { cell }
+            | Self::Leave { cell } => cell,
+            Self::Call | Self::LeaveCall => 0,
         }
     }
 }
@@ -202,6 +219,17 @@ impl Site {
         self.flags.store(flags | if loops { LOOPS } else { 0 }, Ordering::Relaxed);
     }
 
+    /// Says that returns are seen at these exits, after [`Site::set`].
+    pub(crate) fn set_exits(&self) {
+        self.flags.fetch_or(EXITS, Ordering::Relaxed);
+    }
+
+    /// Whether returns are seen at exits.
+    #[inline]
+    pub(crate) fn has_exits(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & EXITS != 0
+    }
+
     /// Whether a branch back to the site has to be told from a call.
     pub(crate) fn loops(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & LOOPS != 0
@@ -215,6 +243,8 @@ impl Site {
             2 => Some(Action::Time { cell }),
             3 => Some(Action::CountReturn { cell }),
             4 => Some(Action::Call),
+            5 => Some(Action::Leave { cell }),
+            6 => Some(Action::LeaveCall),
             _ => None,
         }
     }

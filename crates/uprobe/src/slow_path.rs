@@ -6,12 +6,12 @@
 #![allow(unsafe_code)]
 
 use crate::arch::x86_64::exit::Return;
+use crate::counting::{count, measured, now, own_field};
 use crate::instance::{self, DONE, LEAVING, MAX_CHAIN, OFFSET, Record};
 use crate::recorder::{self, Loss};
 use crate::site_table::{self, Action, LOOPS, SKIPS_RED_ZONE, Site};
 use crate::thread_state::{self, Busy, Critical, State};
-use crate::{activation, chunk, lists, thread, unsettled};
-use core::arch::x86_64::_rdtsc;
+use crate::{activation, chunk, lists, pending, thread};
 use core::sync::atomic::{AtomicU64, Ordering};
 use wire::cell;
 
@@ -45,24 +45,7 @@ fn slot_word(slot: u64) -> &'static AtomicU64 {
     unsafe { &*place }
 }
 
-pub(crate) fn now() -> u64 {
-    // SAFETY: the instruction is there in every x86-64.
-    unsafe { _rdtsc() }
-}
-
-/// Adds to a field of a cell of a block.
-fn add(block: usize, cell: u32, field: usize, n: u64) {
-    if unsettled::is_child() {
-        return unsettled::note(cell + field as u32, n);
-    }
-    own_field(block, cell, field).fetch_add(n, Ordering::Relaxed);
-}
-
-fn count(block: usize, cell: u32, field: usize) {
-    add(block, cell, field, 1);
-}
-
-/// An entry that the assembly did not finish. True: an instance was made, go to its stub; false: go
+/// An entry or an exit that the assembly did not finish. True: an instance was made, go to its stub; false: go
 /// on at the site's `resume`. Either address is in `frame.word`, or below the slot.
 pub(crate) extern "C" fn entry(frame: &mut Frame) -> bool {
     let index = frame.word as u32;
@@ -95,6 +78,10 @@ pub(crate) extern "C" fn entry_elsewhere(index: u32, stack_pointer: u64) -> u64 
 /// action is about returns.
 pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
     let Some(action) = site.action() else { return Made::Nothing };
+    if matches!(action, Action::Leave { .. }) {
+        left(site, slot);
+        return Made::Nothing;
+    }
     let timed = matches!(action, Action::Time { .. } | Action::CountReturn { .. });
     if timed && is_same_call(site, index, slot) {
         return Made::SameCall;
@@ -124,6 +111,14 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
         }
         return Made::Nothing;
     }
+    if site.has_exits() {
+        count(block, cell, cell::CALLS);
+        if !pending::begin(state, index, cell, slot) {
+            count(block, cell, cell::UNTIMED);
+            recorder::lost(Loss::Depth);
+        }
+        return Made::Nothing;
+    }
     let kind = if matches!(action, Action::Time { .. }) { Return::Time } else { Return::Pair };
     match make(state, site, index, slot, kind, cell) {
         Some(at) => {
@@ -138,76 +133,6 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
     }
 }
 
-/// Adds to a word that only this thread and its signal handlers write: one instruction, without a
-/// lock.
-///
-/// # Context
-/// Signal-safe. Whoever reads meanwhile sees the old value or the new one.
-#[inline(always)]
-pub fn add_own(word: &AtomicU64, n: u64) {
-    // SAFETY: adds to an aligned word that the reference leads to; the flags are the compiler's to
-    // save.
-    unsafe {
-        core::arch::asm!(
-            "add qword ptr [{word}], {n}",
-            word = in(reg) word.as_ptr(),
-            n = in(reg) n,
-            options(nostack),
-        )
-    };
-}
-
-/// A field of a cell of the calling thread's block.
-#[inline(always)]
-fn own_field(block: usize, cell: u32, field: usize) -> &'static AtomicU64 {
-    let place = core::ptr::with_exposed_provenance::<AtomicU64>(block + cell as usize + field);
-    // SAFETY: the cell lies in every block, as whoever armed the site has promised; its fields are
-    // aligned words.
-    unsafe { &*place }
-}
-
-/// Counts a call in the calling thread's block, for consumers that count as
-/// [`Action::Count`](crate::Action::Count) does.
-///
-/// # Context
-/// In a consumer, or anywhere on a thread that has had a hit; elsewhere it does nothing.
-/// Signal-safe; no system call.
-#[inline]
-pub fn count_call(cell: u32) {
-    if unsettled::is_child() {
-        return unsettled::note(cell + cell::CALLS as u32, 1);
-    }
-    count_call_in_consumer(cell);
-}
-
-/// As [`count_call`], for [`Consumer::entry`](crate::Consumer::entry), which is not called while
-/// the block is not the thread's own yet.
-///
-/// # Context
-/// In an entry consumer. Signal-safe; no system call.
-#[inline]
-pub fn count_call_in_consumer(cell: u32) {
-    if let Some(state) = thread_state::own() {
-        add_own(own_field(state.block.load(Ordering::Relaxed), cell, cell::CALLS), 1);
-    }
-}
-
-/// Counts a return in the calling thread's block, for consumers that count as
-/// [`Action::Time`](crate::Action::Time) does: the cell has a histogram.
-///
-/// # Context
-/// As [`count_call`].
-#[inline]
-pub fn count_span(cell: u32, span: crate::Span) {
-    let Some(state) = thread_state::own() else { return };
-    let block = state.block.load(Ordering::Relaxed);
-    add_own(own_field(block, cell, cell::RETURNS), 1);
-    add_own(own_field(block, cell, cell::TOTAL), span.ticks);
-    add_own(own_field(block, cell, cell::SELF), span.own);
-    own_field(block, cell, cell::MAX).fetch_max(span.ticks, Ordering::Relaxed);
-    add_own(own_field(block, cell, cell::BUCKETS + 8 * cell::bucket(span.ticks)), 1);
-}
-
 fn untimed(block: usize, cell: u32, why: Option<Loss>) -> Made {
     count(block, cell, cell::CALLS);
     if let Some(loss) = why {
@@ -217,9 +142,25 @@ fn untimed(block: usize, cell: u32, why: Option<Loss>) -> Made {
     Made::Nothing
 }
 
+/// An exit of a timed function. Whoever was not seen to enter is not seen to leave.
+fn left(exit: &Site, slot: u64) {
+    let end = now();
+    let may_count = match thread_state::busy() {
+        Busy::No | Busy::Forking => true,
+        Busy::Agent => thread::escaped(slot).is_some(),
+        Busy::Own | Busy::NoBlock => false,
+    };
+    if let Some(state) = may_count.then(thread::enter).flatten() {
+        pending::end(state, exit, slot, end);
+    }
+}
+
 pub(crate) fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
     if site.flags.load(Ordering::Relaxed) & LOOPS == 0 {
         return false;
+    }
+    if site.has_exits() {
+        return pending::is_newest(slot, index);
     }
     let content = slot_word(slot).load(Ordering::Relaxed);
     crate::arch::x86_64::area::offset_of(content)
@@ -329,23 +270,6 @@ fn finish(block: usize, record: &Record, parent: u32, outer: u32, end: u64) {
     if parent != 0 {
         instance::record(parent).child.fetch_add(passed_on, Ordering::Relaxed);
     }
-}
-
-fn measured(block: usize, cell: u32, ticks: u64, child: u64, outermost: bool) {
-    if block == 0 {
-        return;
-    }
-    if outermost {
-        add(block, cell, cell::TOTAL, ticks);
-    }
-    add(block, cell, cell::SELF, ticks.saturating_sub(child));
-    if unsettled::is_child() {
-        unsettled::note_most(cell + cell::MAX as u32, ticks);
-    } else {
-        own_field(block, cell, cell::MAX).fetch_max(ticks, Ordering::Relaxed);
-    }
-    // A timed site's cell has a histogram.
-    count(block, cell, cell::BUCKETS + 8 * cell::bucket(ticks));
 }
 
 /// A return that the assembly did not finish: the instance is not the newest of this thread, or the

@@ -78,7 +78,7 @@ pub unsafe fn arm(
     };
     let page = near(function)?;
     let mut code = Vec::new();
-    let mut written = prologue::emit(&mut code, page as u64, index, action, live, loops);
+    let mut written = prologue::emit(&mut code, page as u64, index, action, live, loops, false);
     // SAFETY: the caller says so.
     code.extend_from_slice(unsafe {
         core::slice::from_raw_parts(ptr::with_exposed_provenance(function), displaced)

@@ -29,7 +29,9 @@ use crate::thread_state::{
     Busy, Critical, State, address, at, busy, forget_if_renewed, idle, is_stale, note_renewal, own,
     own_state, publish, renewals, set_busy, states,
 };
-use crate::{activation, chunk, host, kernel, lists, sealed, site_table, wipe_on_fork};
+use crate::{
+    activation, chunk, host, kernel, lists, pending, sealed, shadow, site_table, stacks, wipe_on_fork,
+};
 use core::sync::atomic::Ordering;
 use percpu::{Record, Registry};
 
@@ -207,6 +209,7 @@ fn renewed(
 
 fn another(global: &'static Global, first: &'static State) -> Option<&'static State> {
     let state: &'static State = global.threads.acquire()?;
+    shadow::forget(state);
     state.block.store(first.block.load(Ordering::Relaxed), Ordering::Relaxed);
     let stack =
         |s: &State| s.stack_low.load(Ordering::Relaxed)..s.stack_end.load(Ordering::Relaxed);
@@ -238,6 +241,7 @@ fn first(global: &'static Global, renewals: u32) -> Option<&'static State> {
     percpu::tls::arm_exit();
     state.block.store(block.expose_provenance(), Ordering::Relaxed);
     state.word.store(0, Ordering::Relaxed);
+    shadow::forget(state);
     note_renewal(state, renewals);
     let is_first = !sealed::is_sealed() && kernel::thread_id() == kernel::process_id();
     activation::note_stack(state, &if is_first { activation::first_stack() } else { 0..0 });
@@ -273,6 +277,7 @@ extern "C" fn leave() {
         states()
             .filter_map(Critical::begin)
             .for_each(|critical| _ = lists::collect(critical.0, &mut pages));
+        pending::abandon(state, here);
         // Release pairs with the Acquire in `reap_exited_threads`.
         state
             .leaving
@@ -294,6 +299,7 @@ fn leave_now(first: &'static State) {
         states()
             .filter_map(Critical::begin)
             .for_each(|critical| _ = lists::collect(critical.0, &mut pages));
+        pending::abandon(first, u64::MAX - 1);
         let block = first.block.load(Ordering::Relaxed);
         tls::set::<{ tls::OWN }>(0);
         give_back(global, first, block, &mut pages);
@@ -342,6 +348,7 @@ fn reap_exited_threads(global: &'static Global) {
                 lists::collect(state, &mut pages);
             }
         }
+        pending::abandon(first, u64::MAX - 1);
         give_back(global, first, block, &mut pages);
     }
 }
@@ -375,6 +382,7 @@ pub(crate) fn forget_parents(global: &Global) {
 /// Gives back a state whose thread is gone.
 fn release(global: &Global, state: &State, pages: &mut Pages) {
     chunk::give_back(&global.pool, state, pages);
+    stacks::give_back(state);
     state.block.store(0, Ordering::Relaxed);
     state.next.store(0, Ordering::Relaxed);
     state.critical.store(0, Ordering::Relaxed);

@@ -56,6 +56,12 @@ pub(crate) struct State {
     /// The stack when it began to leave: from the stack pointer to the thread's control block,
     /// which glibc puts above.
     pub(crate) stack: [AtomicU64; 2],
+    /// Address of the shadow stack beside the program's stack that the thread runs on, as far as is
+    /// known: of [`crate::shadow::Stack`].
+    pub(crate) shadow: AtomicUsize,
+    /// Address of that of the thread's own stack; 0: there was none yet. In the first state only.
+    /// Stays with the state, whose next thread has it beside its own.
+    pub(crate) own_shadow: AtomicUsize,
     /// How many renewals there had been when the thread got its block; see [`is_stale`]. In the
     /// first state only.
     pub(crate) renewal: AtomicU32,

@@ -7,6 +7,7 @@ pub(crate) mod exit;
 pub(crate) mod frame;
 pub(crate) mod prologue;
 mod routines;
+mod shadow;
 mod slow_path;
 pub(crate) mod switching;
 pub(crate) mod tail;

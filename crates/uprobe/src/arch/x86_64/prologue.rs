@@ -20,7 +20,7 @@
 //! The others push the site's number and jump to their routine.
 
 use super::tail::{Counting, Tail};
-use super::{entry, routines, tls};
+use super::{entry, routines, shadow, tls};
 use crate::prologue::{Flags, Prologue, Undo};
 use crate::site_table::Action;
 use crate::thread_state::State;
@@ -129,6 +129,19 @@ impl Writer<'_> {
         self.offset() - 4
     }
 
+    /// `call [rip + ?]`, to a routine that takes nothing from the stack; where the displacement is.
+    fn call_through(&mut self) -> u32 {
+        self.put(&[0xff, 0x15, 0, 0, 0, 0]);
+        self.offset() - 4
+    }
+
+    /// Takes rsp to where the program has it.
+    fn drop_all(&mut self) {
+        let [a, b, c, d] = self.now.sp.to_le_bytes();
+        self.put(&[0x48, 0x8d, 0xa4, 0x24, a, b, c, d]);
+        self.now = Now::NOTHING;
+    }
+
     fn save(&mut self, c: Counting) {
         if c.skips {
             self.skip_red_zone();
@@ -155,7 +168,8 @@ impl Writer<'_> {
 }
 
 /// Appends the prologue of the stub of site `index` to `out`, to run with its first byte at `at`;
-/// the body is to follow immediately. `loops`: the function branches back to the site.
+/// the body is to follow immediately. `loops`: the function branches back to the site. `exits`: its
+/// returns are seen at its exits; also at these themselves.
 pub(crate) fn emit(
     out: &mut Vec<u8>,
     at: u64,
@@ -163,6 +177,7 @@ pub(crate) fn emit(
     action: Action,
     live: &Liveness,
     loops: bool,
+    exits: bool,
 ) -> Prologue {
     let base = out.len();
     let mut undo = Vec::new();
@@ -179,12 +194,18 @@ pub(crate) fn emit(
             };
             counting.skips
         }
-        Action::Time { .. } | Action::CountReturn { .. } => {
+        Action::Time { .. } | Action::Leave { .. } if exits => {
+            let careful = live.flags || live.red_zone;
+            let leaves = matches!(action, Action::Leave { .. });
+            tail.routine = if leaves { shadow::leave(careful) } else { shadow::enter(careful) };
+            careful
+        }
+        Action::Time { .. } | Action::CountReturn { .. } | Action::Leave { .. } => {
             let careful = loops || live.flags || live.red_zone;
             tail.routine = entry::routine(matches!(action, Action::Time { .. }), careful);
             careful
         }
-        Action::Call => {
+        Action::Call | Action::LeaveCall => {
             tail.routine = routines::call(live.red_zone || loops);
             live.red_zone || loops
         }
@@ -194,7 +215,12 @@ pub(crate) fn emit(
             w.skip_red_zone();
         }
         w.push_number(index);
-        tail.routine_at = Some(w.jump_through());
+        if exits && !matches!(action, Action::Call | Action::LeaveCall) {
+            tail.routine_at = Some(w.call_through());
+            w.drop_all();
+        } else {
+            tail.routine_at = Some(w.jump_through());
+        }
     }
     let body = at + u64::from(w.offset());
     Prologue { at, body, resume: body, skips_red_zone: skips, undo, tail }

@@ -1,0 +1,240 @@
+//! Which shadow stack is beside an address of a program's stack.
+//!
+//! A thread's own stack has one, as far as its bounds are known: it was said where it is, or its
+//! pages join the thread's control block, which C libraries put at its upper end. Of any other
+//! stack (a coroutine's, a signal stack) nobody knows where it begins and ends: there each page has
+//! a shadow stack of its own, found in a table of the process by the page's number. Pages are never
+//! taken out of it.
+#![allow(unsafe_code)]
+
+use crate::arch::x86_64::tls;
+use crate::kernel::readable;
+use crate::sealed;
+use crate::shadow::{ENTRY, Stack};
+use crate::thread_state::{self, State};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use sys::memory::{self, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+
+const PAGE: u64 = 4096;
+
+/// The shadow stack beside `slot` of the calling thread, whose hits use `state`; it is the one that
+/// the hit path looks at from now on. None: there is no memory for it.
+///
+/// # Context
+/// Signal-safe. A system call for memory at a stack's first hit, and one for each page by which a
+/// stack is seen to be larger.
+pub(crate) fn of(state: &State, slot: u64) -> Option<&'static Stack> {
+    let current = Stack::at(state.shadow.load(Ordering::Relaxed));
+    if let Some(current) = current.filter(|stack| stack.has(slot)) {
+        return Some(current);
+    }
+    let first = thread_state::own().unwrap_or(state);
+    let stack = own(first, slot).or_else(|| page(slot, current))?;
+    if let Some(left) = current {
+        hand_up(left, stack);
+    }
+    state.shadow.store(stack.address(), Ordering::Relaxed);
+    Some(stack)
+}
+
+/// What was called on a page that is left empty is part of what called it, on the page above.
+fn hand_up(left: &Stack, to: &Stack) {
+    if left.above.load(Ordering::Relaxed) == to.address() && left.is_empty() {
+        let child = left.entry(left.bottom()).child.swap(0, Ordering::Relaxed);
+        to.entry(to.top()).child.fetch_add(child, Ordering::Relaxed);
+    }
+}
+
+/// How far from a thread's control block its first hit is looked for, and how far at a time its
+/// stack is seen to be larger.
+const NEAR: u64 = 1 << 20;
+
+/// The shadow stack beside the thread's own stack, if the slot is on it.
+fn own(first: &State, slot: u64) -> Option<&'static Stack> {
+    let stack = Stack::at(first.own_shadow.load(Ordering::Relaxed));
+    if let Some(stack) = stack.filter(|stack| stack.size.load(Ordering::Relaxed) != 0) {
+        return (stack.has(slot) || extend(stack, slot)).then_some(stack);
+    }
+    let (low, end) = bounds(first, slot)?;
+    let stack = stack.or_else(|| {
+        let new = reserve(end - low)?;
+        first.own_shadow.store(new.address(), Ordering::Relaxed);
+        Some(new)
+    })?;
+    stack.cover(low, end);
+    Some(stack)
+}
+
+/// The state's thread is gone: what is on its own stack's is gone with it, and the memory is the
+/// next thread's of this state.
+pub(crate) fn give_back(state: &State) {
+    if let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) {
+        while !stack.is_empty() {
+            stack.pop();
+        }
+        stack.cover(0, 0);
+    }
+}
+
+/// Where the thread's own stack begins and ends, as far as it is known, if the slot is on it.
+fn bounds(first: &State, slot: u64) -> Option<(u64, u64)> {
+    if first.is_on_stack(slot) {
+        let bound = |word: &core::sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
+        return Some((bound(&first.stack_low), bound(&first.stack_end)));
+    }
+    let end = tls::control_block();
+    let low = slot & !(PAGE - 1);
+    let known = first.stack_end.load(Ordering::Relaxed) != 0;
+    (!known && slot < end && end - slot <= NEAR && joined(low, end)).then_some((low, end))
+}
+
+/// Whether the stack goes down to the slot, too.
+fn extend(stack: &Stack, slot: u64) -> bool {
+    let low = stack.low.load(Ordering::Relaxed);
+    let (new, bytes) = (slot & !(PAGE - 1), stack.size.load(Ordering::Relaxed));
+    let larger = slot < low && low - slot <= NEAR && joined(new, low);
+    if larger {
+        stack.cover(new, low + bytes + 7);
+    }
+    larger
+}
+
+/// Whether all pages from `low` to `end` can be read. False where the kernel cannot be asked.
+fn joined(low: u64, end: u64) -> bool {
+    (low..end).step_by(PAGE as usize).all(readable)
+}
+
+/// Memory for the pending calls on a stack of so many bytes, of which a call takes 16 at least.
+fn reserve(bytes: u64) -> Option<&'static Stack> {
+    const LEAST: u64 = 8 << 20;
+    const MOST: u64 = 256 << 20;
+    let entries = bytes.clamp(LEAST, MOST) as usize / 16;
+    // Where address space is scarce, for fewer.
+    [entries, entries / 16, entries / 256].into_iter().find_map(|n| map(n * ENTRY))
+}
+
+fn map(bytes: usize) -> Option<&'static Stack> {
+    let at = zeros(bytes)?;
+    // SAFETY: a new mapping of its own, which is never unmapped.
+    Some(unsafe { Stack::new(at, bytes) })
+}
+
+/// Memory that costs nothing until it is touched.
+fn zeros(bytes: usize) -> Option<*mut u8> {
+    if sealed::is_sealed() {
+        return None;
+    }
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    // SAFETY: a new mapping of its own.
+    unsafe { memory::mmap(0, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) }.ok()
+}
+
+/// Pages in the table, and at a time in memory for their shadow stacks.
+const PAGES: usize = 1 << 15;
+const AT_A_TIME: usize = 64;
+/// Bytes of the shadow stack of a page: for all slots that a page has.
+const BYTES: usize = (PAGE as usize / 8 + 2) * ENTRY;
+/// How many places of the table are looked at for a page.
+const PROBES: usize = 64;
+
+/// Addresses of shadow stacks, by the numbers of their pages: twice as many places as pages.
+static TABLE: AtomicPtr<AtomicUsize> = AtomicPtr::new(ptr::null_mut());
+/// Shadow stacks that were handed out.
+static USED: AtomicUsize = AtomicUsize::new(0);
+/// Where they are.
+static MEMORY: [AtomicPtr<u8>; PAGES / AT_A_TIME] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; PAGES / AT_A_TIME];
+
+/// The shadow stack beside the slot's page. `from`: of the page, if it is one, whose calls lead
+/// there.
+fn page(slot: u64, from: Option<&'static Stack>) -> Option<&'static Stack> {
+    let low = slot & !(PAGE - 1);
+    let table = table()?;
+    let hash = (low / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - PAGES.trailing_zeros());
+    let mut new = None;
+    for place in (0..PROBES).map(|n| (hash as usize + n) % (2 * PAGES)) {
+        // SAFETY: inside the table, of which all bytes are atomics.
+        let place = unsafe { &*table.add(place) };
+        // Acquire pairs with the Release below: what is found is covered.
+        let mut there = place.load(Ordering::Acquire);
+        if there == 0 {
+            let fresh = match new {
+                Some(fresh) => fresh,
+                None => fresh(low)?,
+            };
+            new = Some(fresh);
+            let order = (Ordering::Release, Ordering::Acquire);
+            match place.compare_exchange(0, fresh.address(), order.0, order.1) {
+                Ok(_) => return Some(under(fresh, from)),
+                Err(other) => there = other,
+            }
+        }
+        let stack = Stack::at(there)?;
+        if stack.low.load(Ordering::Relaxed) == low {
+            return Some(under(stack, from));
+        }
+    }
+    None
+}
+
+/// Notes from which page the calls on an empty one come: one just above.
+fn under(stack: &'static Stack, from: Option<&'static Stack>) -> &'static Stack {
+    const FRAME: u64 = 64 << 10;
+    if stack.is_empty() {
+        let low = |stack: &Stack| stack.low.load(Ordering::Relaxed);
+        let paged = |stack: &Stack| stack.size.load(Ordering::Relaxed) == PAGE - 7;
+        let near = from.filter(|from| {
+            paged(from) && !from.is_empty() && (PAGE..FRAME).contains(&low(from).wrapping_sub(low(stack)))
+        });
+        stack.above.store(near.map_or(0, Stack::address), Ordering::Relaxed);
+    }
+    stack
+}
+
+/// A shadow stack for the page at `low`. One that is not used after all is lost.
+fn fresh(low: u64) -> Option<&'static Stack> {
+    let number = USED.fetch_add(1, Ordering::Relaxed);
+    let Some(memory) = MEMORY.get(number / AT_A_TIME) else {
+        USED.store(PAGES, Ordering::Relaxed);
+        return None;
+    };
+    let base = once(memory, AT_A_TIME * BYTES)?;
+    let at = base.wrapping_add(number % AT_A_TIME * BYTES);
+    // SAFETY: a part of the mapping that nobody else has got.
+    let stack = unsafe { Stack::new(at, BYTES) };
+    stack.cover(low, low + PAGE);
+    Some(stack)
+}
+
+fn table() -> Option<*const AtomicUsize> {
+    let at = TABLE.load(Ordering::Acquire);
+    if !at.is_null() {
+        return Some(at);
+    }
+    let new = zeros(2 * PAGES * size_of::<AtomicUsize>())?.cast();
+    // Acquire and Release: the memory is zeros, whoever was first.
+    let order = (Ordering::AcqRel, Ordering::Acquire);
+    match TABLE.compare_exchange(ptr::null_mut(), new, order.0, order.1) {
+        Ok(_) => Some(new),
+        // That mapping stays, unused: a race of two first hits.
+        Err(other) => Some(other),
+    }
+}
+
+/// The memory that a place leads to, mapped by the first who wants it.
+fn once(place: &AtomicPtr<u8>, bytes: usize) -> Option<*mut u8> {
+    let at = place.load(Ordering::Acquire);
+    if !at.is_null() {
+        return Some(at);
+    }
+    let new = zeros(bytes)?;
+    match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Some(new),
+        Err(other) => {
+            // SAFETY: the mapping that was just made, of which nobody knows.
+            let _ = unsafe { memory::munmap(new, bytes) };
+            Some(other)
+        }
+    }
+}
