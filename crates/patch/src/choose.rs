@@ -5,14 +5,16 @@ use crate::arch::x86_64::dead::liveness;
 use crate::arch::x86_64::decode::Text;
 use crate::arch::x86_64::flow::{Flow, walk};
 use crate::arch::x86_64::goroutine::{faults, stack_check};
+use crate::arch::x86_64::leaving::reach;
 use crate::arch::x86_64::relocate::JUMP;
 use crate::arch::x86_64::special;
 use crate::arch::x86_64::window::{entered_elsewhere, outside_rseq, whole, window};
 use crate::back_branches::{Known, branches_back};
+use crate::exits::{Taken, exits, range_of};
 use crate::make::{breakpoint, jump};
 use crate::method::{Breakpoint, Detour, Method, Resume};
-use crate::plan::Plan;
-use crate::{Convention, Function, Liveness, NoDetour, NoReturn, Options, Refusal};
+use crate::plan::{BackBranch, Plan};
+use crate::{Convention, Function, Liveness, NoDetour, NoExits, NoReturn, Options, Refusal};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -81,7 +83,29 @@ pub fn plan(f: &Function<'_>, options: &Options<'_>) -> Result<Plan, Refusal> {
         () if go => Liveness { no_stack: true, ..liveness(text, site, true) },
         () => liveness(text, site, red_zone),
     };
-    Ok(Plan { site: address, live, method, loops, behind, back, entry, returns })
+    let exits = match () {
+        () if !options.exits => Err(NoExits::NotAsked),
+        () if asked != 0 => Err(NoExits::NotEntry),
+        () => {
+            let ranges = taken(&method, &displaced, back.as_deref());
+            let reach = reach(f, &branches, options);
+            reach.and_then(|r| exits(f, &r, &Taken { method: &method, ranges: &ranges }, options))
+        }
+    };
+    Ok(Plan { site: address, live, method, loops, behind, back, entry, returns, exits })
+}
+
+/// What the sites of a plan take.
+fn taken(method: &Method, displaced: &Range<u64>, back: Option<&[BackBranch]>) -> Vec<Range<u64>> {
+    let entry = match method {
+        Method::Detour(detour) => range_of(detour),
+        Method::Breakpoint(b) => b.site..displaced.end.max(b.site.saturating_add(1)),
+    };
+    let back = back.unwrap_or(&[]).iter().map(|branch| {
+        let trap = branch.trap.site..branch.trap.site.saturating_add(1);
+        branch.detour.as_ref().map_or(trap, range_of)
+    });
+    core::iter::once(entry).chain(back).collect()
 }
 
 /// The detour at the offset `site`, that displaces the check there if there is one.

@@ -5,10 +5,10 @@
 //! distances their sign in the lowest bit.
 
 use crate::arch::x86_64::emulate::{Effect, Emulation};
-use crate::arch::x86_64::template::{Back, Fix, Template, To};
+use crate::arch::x86_64::template::{Back, Cut, Fix, Template, To};
 use crate::method::{Anchors, Breakpoint, Detour, Method, Resume};
 use crate::plan::{BackBranch, Plan};
-use crate::{Liveness, NoDetour, NoReturn, Refusal, Step};
+use crate::{Exit, Leave, Leaving, Liveness, NoDetour, NoExits, NoReturn, Refusal, Step};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -126,6 +126,35 @@ impl Writer<'_> {
         self.address(plan.entry.start);
         self.address(plan.entry.end);
         self.number(plan.returns.err().map_or(0, |why| number_of(&NoReturn::ALL, why) + 1));
+        match &plan.exits {
+            Err(why) => self.number(number_of(&NoExits::ALL, *why)),
+            Ok(exits) => {
+                self.number((NoExits::ALL.len() + exits.len()) as u64);
+                exits.iter().for_each(|exit| self.exit(exit));
+            }
+        }
+    }
+
+    fn exit(&mut self, exit: &Exit) {
+        self.number(exit.at_entry.into());
+        if !exit.at_entry {
+            self.detour(&exit.detour);
+        }
+        self.number(exit.leaves.len() as u64);
+        for leaving in &exit.leaves {
+            self.address(leaving.address);
+            match leaving.leave {
+                Leave::Return => self.number(0),
+                Leave::Tail(None) => self.number(1),
+                Leave::Tail(Some(to)) => {
+                    self.number(2);
+                    self.address(to);
+                }
+            }
+            self.liveness(&leaving.live);
+            self.number(leaving.cut.at.into());
+            self.number(leaving.cut.conditional.into());
+        }
     }
 
     fn method(&mut self, method: &Method) {
@@ -326,7 +355,41 @@ impl<'b> Reader<'b> {
             0 => Ok(()),
             why => Err(one_of(&NoReturn::ALL, why - 1)?),
         };
-        Ok(Plan { site, method, live, loops, behind, back, entry, returns })
+        let none = NoExits::ALL.len() as u64;
+        let exits = match self.below(none + LONGEST)? {
+            why if why < none => Err(one_of(&NoExits::ALL, why)?),
+            some => Ok((none..some).map(|_| self.exit(&method)).collect::<Result<_, _>>()?),
+        };
+        Ok(Plan { site, method, live, loops, behind, back, entry, returns, exits })
+    }
+
+    fn exit(&mut self, entry: &Method) -> Result<Exit, Malformed> {
+        let at_entry = self.flag()?;
+        let detour = match entry {
+            Method::Detour(entry) if at_entry => entry.clone(),
+            Method::Breakpoint(_) if at_entry => return Err(Malformed),
+            _ => self.detour()?,
+        };
+        let leaves: Vec<Leaving> = (0..self.length()?)
+            .map(|_| self.leaving(&detour.template))
+            .collect::<Result<_, _>>()?;
+        if leaves.is_empty() || !leaves.is_sorted_by(|a, b| a.cut.at < b.cut.at) {
+            return Err(Malformed);
+        }
+        Ok(Exit { at_entry, detour, leaves })
+    }
+
+    fn leaving(&mut self, template: &Template) -> Result<Leaving, Malformed> {
+        let address = self.address()?;
+        let leave = match self.below(3)? {
+            0 => Leave::Return,
+            1 => Leave::Tail(None),
+            _ => Leave::Tail(Some(self.address()?)),
+        };
+        let live = self.liveness()?;
+        let at = self.below(template.bytes.len() as u64)? as u16;
+        let cut = Cut { at, conditional: self.flag()? };
+        if template.takes(cut) { Ok(Leaving { address, leave, live, cut }) } else { Err(Malformed) }
     }
 
     fn method(&mut self) -> Result<Method, Malformed> {

@@ -36,7 +36,7 @@ pub enum Convention {
 }
 
 /// What the caller knows besides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
     /// Restartable sequences (`struct rseq_cs`: start to start + post-commit offset). A trap or a
     /// detour in one breaks it: such sites are refused.
@@ -53,4 +53,33 @@ pub struct Options<'a> {
     /// Threads (or goroutines) may have been put aside anywhere in the function, where nobody
     /// finds them: a detour displaces one instruction only, or none that one can be put aside at.
     pub put_aside: bool,
+    /// Find where the function is left, too ([`Plan::exits`](crate::Plan::exits)). `site` is the
+    /// entry then.
+    pub exits: bool,
+    /// What else of the program may be looked at for that. Without it, functions that jump to
+    /// addresses which they compute have no exits, nor have those of which parts lie elsewhere.
+    pub surroundings: Option<&'a dyn Surroundings>,
+}
+
+/// What is around a function: for the exits of those that go by jump tables, and of those in parts.
+pub trait Surroundings {
+    /// Copies what lies at an address, as it is when the program runs. False: not all of it is
+    /// there, or known.
+    fn read(&self, address: u64, into: &mut [u8]) -> bool;
+
+    /// The piece of code that an address lies in, by the same knowledge by which functions have
+    /// their bounds: a symbol's, or an unwind entry's. None: not known.
+    fn piece(&self, address: u64) -> Option<Piece<'_>>;
+}
+
+/// A function or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Address of the first byte.
+    pub address: u64,
+    /// The bytes, as they are without patches.
+    pub code: &'a [u8],
+    /// It is known that it is jumped to from a function that it belongs to, and never called
+    /// (`.cold`).
+    pub part: bool,
 }

@@ -94,6 +94,9 @@ mod choose;
 mod codec;
 #[cfg(feature = "plan")]
 mod elsewhere;
+mod exit;
+#[cfg(feature = "plan")]
+mod exits;
 #[cfg(feature = "plan")]
 mod function;
 #[cfg(feature = "plan")]
@@ -118,11 +121,12 @@ pub use choose::plan;
 pub use codec::{Decision, Malformed, decode, encode};
 #[cfg(feature = "plan")]
 pub use elsewhere::{Image, branches_elsewhere, near};
+pub use exit::{Exit, Hook, Leave, Leaving};
 #[cfg(feature = "plan")]
-pub use function::{Convention, Function, Options};
+pub use function::{Convention, Function, Options, Piece, Surroundings};
 pub use method::{Breakpoint, Detour, Method, Resume};
 pub use plan::{BackBranch, Plan, Probe};
-pub use refusal::{NoDetour, NoReturn, Refusal};
+pub use refusal::{NoDetour, NoExits, NoReturn, Refusal};
 
 /// The example of the page that a registry shows is a test.
 #[cfg(all(doctest, feature = "plan"))]

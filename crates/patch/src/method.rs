@@ -1,6 +1,6 @@
 //! What is written at a site.
 
-use crate::arch::x86_64::template::Template;
+use crate::arch::x86_64::template::{Template, Ways};
 use crate::{Body, Emulation, NoDetour, Redirect, Refusal};
 use alloc::vec::Vec;
 use core::fmt;
@@ -98,7 +98,7 @@ impl Detour {
         redirect: Option<&Redirect>,
         out: &mut Vec<u8>,
     ) -> Result<Body, Refusal> {
-        self.template.emit(redirect, None, at, out)
+        self.template.emit(Ways::of(redirect, None, &mut |_, _, _| ()), at, out)
     }
 
     /// [`Detour::emit_body`] with a jump to `onward` in the place of the jump back; and the address
@@ -112,7 +112,7 @@ impl Detour {
         onward: u64,
         out: &mut Vec<u8>,
     ) -> Result<(Body, Option<u64>), Refusal> {
-        let body = self.template.emit(None, Some(onward), at, out)?;
+        let body = self.template.emit(Ways::of(None, Some(onward), &mut |_, _, _| ()), at, out)?;
         Ok((body, self.template.back.map(|(to, _)| to)))
     }
 }
@@ -184,7 +184,7 @@ impl Breakpoint {
         redirect: Option<&Redirect>,
         out: &mut Vec<u8>,
     ) -> Result<Body, Refusal> {
-        self.template.emit(redirect, None, at, out)
+        self.template.emit(Ways::of(redirect, None, &mut |_, _, _| ()), at, out)
     }
 }
 

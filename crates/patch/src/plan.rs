@@ -2,7 +2,7 @@
 
 use crate::arch::x86_64::template::Redirect;
 use crate::method::{Breakpoint, Detour, Method};
-use crate::{Liveness, NoReturn};
+use crate::{Exit, Liveness, NoExits, NoReturn};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -29,6 +29,10 @@ pub struct Plan {
     /// Whether a return probe may be put here. Functions that look at their caller in ways that
     /// their own code does not show (`dlsym`, `vfork`...) are the caller's business.
     pub returns: Result<(), NoReturn>,
+    /// Where the function is left, ascending; all of it, or why not. None of their windows overlaps
+    /// another, or what is displaced at the entry, unless it is [the same](Exit::at_entry). Empty
+    /// for a function that is never left by its own code.
+    pub exits: Result<Vec<Exit>, NoExits>,
 }
 
 /// A branch of a function back to its probed first byte, and the ways to redirect it. What is

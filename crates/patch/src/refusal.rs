@@ -204,3 +204,76 @@ impl fmt::Display for NoReturn {
         })
     }
 }
+
+/// Why probes cannot be put at all places where a function is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoExits {
+    /// [`Options::exits`](crate::Options::exits) was not set.
+    NotAsked,
+    /// The site is not the entry.
+    NotEntry,
+    /// No room for a jump at one of the instructions that leave: branches lead among those in front
+    /// of it, and what is behind it is in use.
+    NoRoom,
+    /// It jumps to an address that it computes, in a way that is not understood.
+    UnknownJumps,
+    /// Some of its code lies elsewhere, and where is not known.
+    Parts,
+    /// It goes on behind its last byte.
+    FallsThrough,
+    /// It is left with something else than its return address on top of the stack.
+    OtherStack,
+    /// Code that it reaches does not decode.
+    Undecodable,
+    /// An instruction that leaves, or one with which it would have to be displaced, cannot be.
+    NotRelocatable,
+    /// A restartable sequence is in the way.
+    Rseq,
+    /// What is displaced refers to places too far from each other.
+    OutOfReach,
+    /// A goroutine may have been preempted in front of an instruction that leaves, and will go on
+    /// there.
+    PutAside,
+    /// It is large, and its ways cannot be followed to their ends.
+    TooLarge,
+}
+
+impl NoExits {
+    /// All of them; a place in this list is what a plan's bytes have for one.
+    pub(crate) const ALL: [Self; 13] = [
+        Self::NotAsked,
+        Self::NotEntry,
+        Self::NoRoom,
+        Self::UnknownJumps,
+        Self::Parts,
+        Self::FallsThrough,
+        Self::OtherStack,
+        Self::Undecodable,
+        Self::NotRelocatable,
+        Self::Rseq,
+        Self::OutOfReach,
+        Self::PutAside,
+        Self::TooLarge,
+    ];
+}
+
+impl fmt::Display for NoExits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAsked => "exits were not asked for",
+            Self::NotEntry => "not at the entry",
+            Self::NoRoom => "no room for a jump where it returns",
+            Self::UnknownJumps => "jumps to computed addresses",
+            Self::Parts => "parts of it lie elsewhere",
+            Self::FallsThrough => "runs into what is behind it",
+            Self::OtherStack => "leaves with something else on top of its stack",
+            Self::Undecodable => "code that does not decode",
+            Self::NotRelocatable => "an instruction where it returns cannot be relocated",
+            Self::Rseq => "a restartable sequence where it returns",
+            Self::OutOfReach => "operands too far apart where it returns",
+            Self::PutAside => "a goroutine may have been preempted where it returns",
+            Self::TooLarge => "too large to be followed",
+        })
+    }
+}

@@ -14,6 +14,8 @@ pub(crate) mod emulate;
 pub(crate) mod flow;
 #[cfg(feature = "plan")]
 pub(crate) mod goroutine;
+#[cfg(feature = "plan")]
+pub(crate) mod leaving;
 pub(crate) mod liveness;
 pub(crate) mod registers;
 #[cfg(feature = "plan")]

@@ -11,6 +11,12 @@ const JUMP: u8 = 0xe9;
 /// `jmp [rip+...]` before its displacement.
 const JUMP_MEMORY: [u8; 2] = [0xff, 0x25];
 
+/// Bytes of `jmp rel32` and of `jcc rel32`.
+const NEAR: usize = 5;
+const JCC: usize = 6;
+/// What is inserted is presented in pieces of this length.
+const LONGEST_STEP: usize = 255;
+
 /// How relocated code goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Back {
@@ -67,23 +73,48 @@ pub(crate) enum To {
     Constant(u64),
 }
 
+/// An instruction in front of which something is inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Its offset in the template, where a step begins.
+    pub(crate) at: u16,
+    /// It is a conditional jump, and what is inserted runs only if it jumps.
+    pub(crate) conditional: bool,
+}
+
+/// What is different in a copy.
+pub(crate) struct Ways<'w> {
+    /// Jumps to what it names lead where it says.
+    pub(crate) redirect: Option<&'w Redirect>,
+    /// Where the way back leads, if not back.
+    pub(crate) onward: Option<u64>,
+    /// Ascending.
+    pub(crate) cuts: &'w [Cut],
+    /// Appends what is inserted at a cut, given its number and the address.
+    pub(crate) insert: &'w mut dyn FnMut(usize, u64, &mut Vec<u8>),
+}
+
+impl<'w> Ways<'w> {
+    /// Without cuts.
+    pub(crate) fn of(
+        redirect: Option<&'w Redirect>,
+        onward: Option<u64>,
+        insert: &'w mut dyn FnMut(usize, u64, &mut Vec<u8>),
+    ) -> Self {
+        Self { redirect, onward, cuts: &[], insert }
+    }
+}
+
 impl Template {
-    /// Appends the code for the address `at`, and the way back to behind it. Jumps to what
-    /// `redirect` names lead where it says; the way back leads to `onward`, if that is given.
+    /// Appends the code for the address `at`, and the way back to behind it.
     ///
     /// # Errors
     /// [`Refusal::OutOfReach`]; `out` is then as it was.
-    pub(crate) fn emit(
-        &self,
-        redirect: Option<&Redirect>,
-        onward: Option<u64>,
-        at: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Body, Refusal> {
+    pub(crate) fn emit(&self, ways: Ways<'_>, at: u64, out: &mut Vec<u8>) -> Result<Body, Refusal> {
         let mark = out.len();
         let mut copy = Copy { at, mark, out, constants: Vec::new() };
-        let mut steps = self.steps.clone();
-        match self.write((redirect, onward), &mut copy, &mut steps) {
+        let mut steps = Vec::with_capacity(self.steps.len() + 1 + 2 * ways.cuts.len());
+        match self.write(ways, &mut copy, &mut steps) {
             Ok(()) => Ok(Body { size: (out.len() - mark) as u32, steps }),
             Err(refusal) => {
                 out.truncate(mark);
@@ -94,13 +125,18 @@ impl Template {
 
     fn write(
         &self,
-        (redirect, onward): (Option<&Redirect>, Option<u64>),
+        ways: Ways<'_>,
         copy: &mut Copy<'_>,
         steps: &mut Vec<Step>,
     ) -> Result<(), Refusal> {
-        copy.out.extend_from_slice(&self.bytes);
+        let Ways { redirect, onward, cuts, insert } = ways;
+        let moved = self.insert(cuts, insert, copy, steps);
+        let moved = |offset: u16| {
+            let after = moved.partition_point(|(cut, _)| *cut < offset);
+            usize::from(offset) + moved[..after].last().map_or(0, |(_, by)| *by)
+        };
         for fix in &self.fixes {
-            let (place, end) = (usize::from(fix.at), usize::from(fix.end));
+            let (place, end) = (moved(fix.at), moved(fix.end));
             let to = match fix.to {
                 To::Constant(value) => {
                     copy.constants.push((place, end, value));
@@ -109,7 +145,7 @@ impl Template {
                 To::Address(to) => to,
                 To::Branch { to, copy: own } => match (redirect, own) {
                     (Some(redirect), _) if redirect.from.contains(&to) => redirect.to,
-                    (_, Some(own)) => copy.at.wrapping_add(own.into()),
+                    (_, Some(own)) => copy.address(moved(own)),
                     (_, None) => to,
                 },
             };
@@ -136,6 +172,70 @@ impl Template {
         }
         copy.put_constants();
         Ok(())
+    }
+
+    /// Whether something can be inserted there: a step begins, and if it is to be a conditional
+    /// jump, it is one.
+    pub(crate) fn takes(&self, cut: Cut) -> bool {
+        let at = usize::from(cut.at);
+        let Ok(step) = self.steps.binary_search_by_key(&u32::from(cut.at), |s| s.offset) else {
+            return false;
+        };
+        let jump = self.steps[step].len == JCC as u8
+            && self.bytes.get(at..at + JCC).is_some_and(|b| b[0] == 0x0f && b[1] & 0xf0 == 0x80);
+        !cut.conditional || jump
+    }
+
+    /// Appends the bytes, with what is inserted at the cuts, and the steps. Returns by how much
+    /// what is behind each cut has moved; what begins at a cut begins with what is inserted.
+    fn insert(
+        &self,
+        cuts: &[Cut],
+        insert: &mut dyn FnMut(usize, u64, &mut Vec<u8>),
+        copy: &mut Copy<'_>,
+        steps: &mut Vec<Step>,
+    ) -> Vec<(u16, usize)> {
+        let mut moved = Vec::with_capacity(cuts.len());
+        let (mut from, mut shift) = (0, 0);
+        let mut rest = self.steps.iter().peekable();
+        for (k, &Cut { at, conditional }) in cuts.iter().enumerate() {
+            let cut = usize::from(at);
+            copy.out.extend_from_slice(self.bytes.get(from..cut).unwrap_or(&[]));
+            while let Some(step) = rest.next_if(|step| step.offset < u32::from(at)) {
+                steps.push(Step { offset: step.offset + shift as u32, ..*step });
+            }
+            let Some(&step) = rest.next() else { break };
+            if conditional {
+                // Over all of it if the jump is not taken.
+                steps.push(Step { offset: copy.len() as u32, len: JCC as u8, ..step });
+                let condition = self.bytes.get(cut + 1).copied().unwrap_or(0);
+                copy.out.extend_from_slice(&[0x0f, condition ^ 1, 0, 0, 0, 0]);
+            }
+            let begin = copy.len();
+            insert(k, copy.address(begin), copy.out);
+            let end = copy.len();
+            for offset in (begin..end).step_by(LONGEST_STEP) {
+                let len = (end - offset).min(LONGEST_STEP) as u8;
+                let start = step.start && !conditional && offset == begin;
+                steps.push(Step { offset: offset as u32, len, start, ..step });
+            }
+            let start = step.start && !conditional && begin == end;
+            if conditional {
+                steps.push(Step { offset: end as u32, len: NEAR as u8, start, ..step });
+                copy.out.extend_from_slice(&[JUMP, 0, 0, 0, 0]);
+                copy.patch(begin - 4, ((copy.len() - begin) as u32).to_le_bytes());
+                from = cut + JCC;
+            } else {
+                steps.push(Step { offset: end as u32, start, ..step });
+                from = cut;
+            }
+            // The displacement of a conditional jump is now that of the jump, a byte earlier.
+            shift = end - cut - usize::from(conditional);
+            moved.push((at, shift));
+        }
+        copy.out.extend_from_slice(self.bytes.get(from..).unwrap_or(&[]));
+        steps.extend(rest.map(|step| Step { offset: step.offset + shift as u32, ..*step }));
+        moved
     }
 }
 
