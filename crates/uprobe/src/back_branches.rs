@@ -82,6 +82,7 @@ fn site(
         branch_targets,
         moved,
         back,
+        exits: None,
         spare,
     }
 }
@@ -106,13 +107,12 @@ fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Opti
         if !detour.boundaries().is_empty() {
             let boundaries = detour.boundaries();
             target = state.trampolines.make(at, boundaries, start, probe.gaps, probe.text)?;
-            let end = target + crate::trampolines::TRAMPOLINE;
-            stubs.push(Stub { start: target, end, site: at, prologue: None, body: None });
+            stubs.push(Stub::trampoline(target, at));
         }
     }
     let jump = patch::jump(at, target)?.to_vec();
     let moved = moved(at, original, start, &body);
-    stubs.push(Stub { start, end, site: at, prologue: None, body: Some((start, body)) });
+    stubs.push(Stub { start, end, site: at, prologue: None, body: Some((start, body)), hooks: Vec::new() });
     Some(Done { at, site: site(probe, original, jump, start, moved), stubs, traps })
 }
 
@@ -123,7 +123,8 @@ fn by_trap(state: &mut State, probe: &Probe<'_>, trap: &patch::Breakpoint) -> Op
     }
     let emit = |to, out: &mut Vec<u8>| trap.emit_redirected(to, Some(&probe.redirect), out);
     let (start, end, body) = write(state, &trap.reach(), at, emit)?;
-    let stubs = vec![Stub { start, end, site: at, prologue: None, body: Some((start, body)) }];
+    let (body, hooks) = (Some((start, body)), Vec::new());
+    let stubs = vec![Stub { start, end, site: at, prologue: None, body, hooks }];
     let traps = vec![(at, Meaning::GoOn(start))];
     Some(Done { at, site: site(probe, original, vec![0xcc], start, Box::default()), stubs, traps })
 }

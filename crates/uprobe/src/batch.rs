@@ -13,17 +13,19 @@ use crate::registered::ConsumerId;
 use crate::site_table::{self, Action as SiteAction};
 use crate::sites::{Patching, Site, State, moved};
 use crate::slots::{self, SlotPolicy};
-use crate::stubs::{self, Stub};
-use crate::target::{Action, Target};
+use crate::stubs::{self, Hook, Stub};
+use crate::target::{Action, Returns, Target};
 use crate::text::Text;
 use crate::trap_table::Meaning;
-use crate::{Refusal, activation, back_branches, consumer, kernel, live, process, signals};
+use crate::{
+    Refusal, activation, back_branches, consumer, exits, kernel, live, process, signals,
+};
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
-use patch::{Body, Decision, Detour, NoDetour, NoReturn, Plan, Resume};
+use patch::{Body, Decision, Detour, NoDetour, NoExits, NoReturn, Plan, Resume};
 
 /// How a site is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,33 @@ pub enum Method {
     Detour,
     /// By a breakpoint, for this reason.
     Breakpoint(NoDetour),
+}
+
+/// How returns are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// At the function's exits: so many jumps were written for them, besides that at the entry.
+    Exits(u32),
+    /// By return instances.
+    Instances,
+}
+
+/// Why returns are not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryOnly {
+    /// Return addresses must not be replaced.
+    Returns(NoReturn),
+    /// The exits cannot be probed.
+    Exits(NoExits),
+}
+
+impl core::fmt::Display for EntryOnly {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Returns(why) => why.fmt(f),
+            Self::Exits(why) => why.fmt(f),
+        }
+    }
 }
 
 /// A site that was armed.
@@ -43,8 +72,10 @@ pub struct Armed {
     pub address: u64,
     /// How.
     pub method: Method,
+    /// How returns are seen; none, if they were not asked for, or cannot be.
+    pub returns: Option<Seen>,
     /// Why only entries are seen, though returns were asked for.
-    pub entry_only: Option<NoReturn>,
+    pub entry_only: Option<EntryOnly>,
     /// The function branches back to its first byte, and not every such branch could be led past
     /// the probe: where no return is waited for, they count as calls.
     pub counts_branches: bool,
@@ -207,10 +238,13 @@ impl State {
         }
     }
 
-    /// A probe's site, and those of the branches that are led past it.
+    /// A probe's site, those of the branches that are led past it, and those of the function's
+    /// exits.
     fn with_branches(&self, site: u64) -> impl Iterator<Item = u64> {
-        let back = self.sites.get(&site).map(|s| &*s.back).unwrap_or_default();
-        core::iter::once(site).chain(back.iter().copied())
+        let its = self.sites.get(&site);
+        let back = its.map(|s| &*s.back).unwrap_or_default();
+        let exits = its.and_then(|s| s.exits.as_deref()).unwrap_or_default();
+        core::iter::once(site).chain(back.iter().chain(exits).copied())
     }
 }
 
@@ -227,12 +261,36 @@ fn add_consumer(
     consumer::add(site, consumer).map(Some).map_err(|_| Refusal::TooManyConsumers)
 }
 
-/// Whether a return instance is made at each call.
-fn waits_for_return(target: &Target, action: SiteAction) -> bool {
-    match (target.action, action) {
-        (Action::Call(c), _) => c.ret.is_some() || c.span.is_some(),
-        (_, SiteAction::Time { .. } | SiteAction::CountReturn { .. }) => true,
-        _ => false,
+/// What is to be done at a site.
+#[derive(Clone, Copy)]
+struct Chosen {
+    action: SiteAction,
+    returns: Option<Seen>,
+    entry_only: Option<EntryOnly>,
+}
+
+impl Chosen {
+    /// [`Site::action`].
+    fn key(&self) -> (u32, u32) {
+        let exits = if self.exits() { site_table::EXITS } else { 0 };
+        (self.action.code() | exits, self.action.cell())
+    }
+
+    fn exits(&self) -> bool {
+        matches!(self.returns, Some(Seen::Exits(_)))
+    }
+
+    /// What is done at the entry.
+    fn at_entry(&self) -> SiteAction {
+        if self.exits() { exits::at_entry(self.action) } else { self.action }
+    }
+
+    /// Whether a branch back to the first byte is told from a call by what is known of the call.
+    fn tells_branches(&self) -> bool {
+        match (self.returns, self.action) {
+            (None, _) | (Some(Seen::Exits(_)), SiteAction::CountReturn { .. }) => false,
+            (Some(_), _) => true,
+        }
     }
 }
 
@@ -267,7 +325,25 @@ impl Work<'_> {
         if !self.may_trap(target) && matches!(plan.method, patch::Method::Breakpoint(_)) {
             return Err(Refusal::NeedsTrap);
         }
-        let (action, entry_only) = self.action(target, &plan);
+        let chosen = self.choose_action(target, &plan);
+        match self.put(target, &plan, near.clone(), chosen) {
+            // One of the exits is in the way of something, or has no room near it.
+            Err(_) if chosen.exits() => {
+                let other = self.without_exits(target, &plan, NoExits::NoRoom);
+                self.put(target, &plan, near, other)
+            }
+            done => done,
+        }
+    }
+
+    fn put(
+        &mut self,
+        target: &Target,
+        plan: &Plan,
+        near: Option<Box<[u64]>>,
+        chosen: Chosen,
+    ) -> Result<Ready, Refusal> {
+        let Chosen { action, returns, entry_only } = chosen;
         if plan.live.no_stack {
             // A trap's handler would count there, too, but nobody could be told its site.
             if action == SiteAction::Call || matches!(plan.method, patch::Method::Breakpoint(_)) {
@@ -285,17 +361,18 @@ impl Work<'_> {
             id: SiteId(index),
             address: plan.site,
             method,
+            returns,
             entry_only,
             counts_branches,
         };
+        let waits = chosen.tells_branches();
         if let Some(old) = self.state.sites.get(&plan.site) {
             let same_method = old.stub.is_some() == (method == Method::Detour);
-            let same = same_method && old.action == (action.code(), action.cell());
+            let same = same_method && old.action == chosen.key();
             let site = site_table::site(old.index);
             if same || old.armed || old.index >= self.new_from {
-                let waits = entry_only.is_none() && waits_for_return(target, action);
                 let armed = armed(old.index, site.loops() && !waits);
-                return self.again(target, &plan, action, armed);
+                return self.again(target, plan, chosen, armed);
             }
             // What is not armed any more makes way for something else.
             consumer::remove_all(site);
@@ -305,45 +382,125 @@ impl Work<'_> {
             return Err(Refusal::AlreadyProbed);
         }
         if method == Method::Detour
-            && let Some(index) = self.state.exchange(plan.site, (action.code(), action.cell()))
+            && let Some(index) = self.state.exchange(plan.site, chosen.key())
         {
-            return self.again(target, &plan, action, armed(index, false));
+            return self.again(target, plan, chosen, armed(index, false));
         }
         let index = site_table::allocate().ok_or(Refusal::TooManySites)?;
         let site = site_table::site(index);
         site.address.store(plan.site, Ordering::Relaxed);
-        let waits = entry_only.is_none() && waits_for_return(target, action);
+        let leaves = self.exits(plan, index, chosen)?;
         let mut traps = match &plan.method {
-            patch::Method::Detour(detour) => self.detour(&plan, detour, index, action, near)?,
+            patch::Method::Detour(detour) => self.detour(plan, detour, index, chosen, near)?,
             patch::Method::Breakpoint(breakpoint) => {
-                self.breakpoint(&plan, breakpoint, index, action, near)?
+                self.breakpoint(plan, breakpoint, index, chosen, near)?
             }
         };
+        if let Some(ready) = leaves {
+            site.set_exits();
+            let places = exits::add(self.state, ready, &mut self.stubs, &mut traps);
+            if let Some(site) = self.state.sites.get_mut(&plan.site) {
+                site.exits = Some(places);
+            }
+        }
         let loops = plan.loops
-            && !self.lead_past(&plan, index, self.may_trap(target) && !waits, &mut traps);
+            && !self.lead_past(plan, index, self.may_trap(target) && !waits, &mut traps);
         site.set_loops(loops);
         let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index, loops && !waits), consumer, traps })
+    }
+
+    /// Prepares the function's exits, if its returns are to be seen there.
+    fn exits(
+        &mut self,
+        plan: &Plan,
+        index: u32,
+        chosen: Chosen,
+    ) -> Result<Option<Vec<exits::Ready>>, Refusal> {
+        let Some(leaves) = plan.exits.as_ref().ok().filter(|_| chosen.exits()) else {
+            return Ok(None);
+        };
+        let probe = exits::Probe {
+            function: index,
+            action: chosen.action,
+            redirect: plan.redirect(plan.site),
+            new_from: self.new_from,
+            patching: self.patching,
+            gaps: &self.gaps,
+            text: self.text,
+        };
+        exits::prepare(self.state, &probe, leaves).map(Some)
     }
 
     fn may_trap(&self, target: &Target) -> bool {
         target.traps && self.patching.is_some()
     }
 
-    /// The action that the function allows, and why it is less than what was asked for.
-    fn action(&self, target: &Target, plan: &Plan) -> (SiteAction, Option<NoReturn>) {
-        let why =
-            plan.returns.err().or((!target.returns || !process::has_returns())
-                .then_some(NoReturn::ReadsReturnAddress));
-        match (target.action, why) {
-            (Action::Count { cell }, _) => (SiteAction::Count { cell }, None),
+    /// The action that the function allows, how its returns are seen, and why it is less than what
+    /// was asked for.
+    fn choose_action(&self, target: &Target, plan: &Plan) -> Chosen {
+        if !target.sees_returns() {
+            let action = match target.action {
+                Action::Count { cell } => SiteAction::Count { cell },
+                _ => SiteAction::Call,
+            };
+            // Others may see returns there.
+            let exits = self.old_exits(target, plan).map(|exits| Seen::Exits(exits as u32));
+            return Chosen { action, returns: exits, entry_only: None };
+        }
+        if target.by == Returns::Instances {
+            return self.without_exits(target, plan, NoExits::NotAsked);
+        }
+        let shared = matches!(target.action, Action::Call(_))
+            && self.state.sites.get(&plan.site).is_some_and(|old| old.armed)
+            && self.old_exits(target, plan).is_none();
+        match &plan.exits {
+            _ if plan.live.no_stack => self.without_exits(target, plan, NoExits::NotEntry),
+            // Without exits it is there already.
+            _ if shared => self.without_exits(target, plan, NoExits::NotAsked),
+            Err(why) => self.without_exits(target, plan, *why),
+            Ok(exits) => {
+                let written = exits.iter().filter(|exit| !exit.at_entry()).count() as u32;
+                let action = match target.action {
+                    Action::Time { cell } => SiteAction::Time { cell },
+                    Action::CountReturn { cell } | Action::Count { cell } => {
+                        SiteAction::CountReturn { cell }
+                    }
+                    Action::Call(_) => SiteAction::Call,
+                };
+                Chosen { action, returns: Some(Seen::Exits(written)), entry_only: None }
+            }
+        }
+    }
+
+    /// How many exits are probed of a function that has consumers already.
+    fn old_exits(&self, target: &Target, plan: &Plan) -> Option<usize> {
+        let old = self.state.sites.get(&plan.site)?;
+        let used = matches!(target.action, Action::Call(_))
+            && (old.armed || old.index >= self.new_from);
+        old.exits.as_ref().filter(|_| used).map(|exits| exits.len())
+    }
+
+    /// The same by return instances, or without returns.
+    fn without_exits(&self, target: &Target, plan: &Plan, why: NoExits) -> Chosen {
+        let no_instances = if target.by == Returns::Exits || !process::has_returns() {
+            Some(EntryOnly::Exits(why))
+        } else if !target.returns {
+            Some(EntryOnly::Returns(NoReturn::ReadsReturnAddress))
+        } else {
+            plan.returns.err().map(EntryOnly::Returns)
+        };
+        let (action, entry_only) = match (target.action, no_instances) {
             (Action::Call(_), why) => (SiteAction::Call, why),
+            (Action::Count { cell }, _) => (SiteAction::Count { cell }, None),
             (Action::Time { cell }, None) => (SiteAction::Time { cell }, None),
             (Action::CountReturn { cell }, None) => (SiteAction::CountReturn { cell }, None),
             (Action::Time { cell } | Action::CountReturn { cell }, why) => {
                 (SiteAction::Count { cell }, why)
             }
-        }
+        };
+        let returns = entry_only.is_none().then_some(Seen::Instances);
+        Chosen { action, returns, entry_only }
     }
 
     /// Leads the function's branches back to its first byte past the probe. `traps`: by traps, too;
@@ -378,16 +535,16 @@ impl Work<'_> {
         &mut self,
         target: &Target,
         plan: &Plan,
-        action: SiteAction,
+        chosen: Chosen,
         armed: Armed,
     ) -> Result<Ready, Refusal> {
         let Some(old) = self.state.sites.get_mut(&plan.site) else {
             return Err(Refusal::AlreadyProbed);
         };
         let is_new = !old.armed && old.index < self.new_from && !old.chosen;
-        let same_action = old.action == (action.code(), action.cell());
+        let same_action = old.action == chosen.key();
         let same_method = old.stub.is_some() == matches!(armed.method, Method::Detour);
-        if !same_action || !same_method || (old.armed && action != SiteAction::Call) {
+        if !same_action || !same_method || (old.armed && chosen.action != SiteAction::Call) {
             return Err(Refusal::AlreadyProbed);
         }
         let index = old.index;
@@ -439,7 +596,7 @@ impl Work<'_> {
         plan: &Plan,
         detour: &Detour,
         index: u32,
-        action: SiteAction,
+        chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
         if self.patching.is_none() && outside::waits_inside(detour) {
@@ -447,10 +604,10 @@ impl Work<'_> {
         }
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);
-        let (prologue, body_at, body) = if plan.behind {
-            emit_behind(plan, detour, (index, action), at, &mut code)?
+        let (prologue, body_at, body, hooks) = if plan.behind {
+            emit_behind(plan, detour, (index, chosen), at, &mut code)?
         } else {
-            emit_before(plan, detour, (index, action), at, &mut code)?
+            emit_before(plan, detour, (index, chosen), at, &mut code)?
         };
         if code.len() as u64 > LONGEST || !self.state.near.commit(at, &code) {
             return Err(Refusal::NoRoom);
@@ -458,7 +615,7 @@ impl Work<'_> {
         let site = site_table::site(index);
         site.body.store(prologue.body, Ordering::Relaxed);
         site.resume.store(prologue.resume, Ordering::Relaxed);
-        site.set(action, plan.loops, prologue.skips_red_zone);
+        site.set(chosen.at_entry(), plan.loops, prologue.skips_red_zone);
         let mut traps = Vec::new();
         let mut target = at;
         if self.patching == Some(Patching::Live) {
@@ -476,13 +633,7 @@ impl Work<'_> {
                     .trampolines
                     .make(plan.site, detour.boundaries(), at, &self.gaps, self.text)
                     .ok_or(Refusal::NoRoom)?;
-                self.stubs.push(Stub {
-                    start: target,
-                    end: target + crate::trampolines::TRAMPOLINE,
-                    site: plan.site,
-                    prologue: None,
-                    body: None,
-                });
+                self.stubs.push(Stub::trampoline(target, plan.site));
             }
         }
         let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
@@ -490,15 +641,16 @@ impl Work<'_> {
         let moved = moved(plan.site, detour.original(), body_at, &body);
         if plan.behind {
             let (start, prologue) = (prologue.at, Some(prologue));
-            self.stubs.push(Stub { start, end, site: plan.site, prologue, body: None });
-            let (body, end) = (Some((body_at, body)), start);
-            self.stubs.push(Stub { start: at, end, site: plan.site, prologue: None, body });
+            let site = plan.site;
+            self.stubs.push(Stub { start, end, site, prologue, body: None, hooks });
+            let (body, end, hooks) = (Some((body_at, body)), start, Vec::new());
+            self.stubs.push(Stub { start: at, end, site, prologue: None, body, hooks });
         } else {
             let (prologue, body) = (Some(prologue), Some((body_at, body)));
-            self.stubs.push(Stub { start: at, end, site: plan.site, prologue, body });
+            self.stubs.push(Stub { start: at, end, site: plan.site, prologue, body, hooks });
         }
         let original = detour.original().to_vec();
-        let action = (action.code(), action.cell());
+        let action = chosen.key();
         self.state.put(
             plan.site,
             Site {
@@ -515,6 +667,7 @@ impl Work<'_> {
                 moved,
                 spare: None,
                 back: Box::default(),
+                exits: None,
             },
         );
         Ok(traps)
@@ -525,7 +678,7 @@ impl Work<'_> {
         plan: &Plan,
         breakpoint: &patch::Breakpoint,
         index: u32,
-        action: SiteAction,
+        chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
         let at = self.state.near.reserve(&breakpoint.reach(), plan.site).ok_or(Refusal::NoRoom)?;
@@ -549,16 +702,17 @@ impl Work<'_> {
         site.user[0].store(ptr::from_ref(details).expose_provenance() as u64, Ordering::Relaxed);
         site.body.store(at, Ordering::Relaxed);
         site.resume.store(at, Ordering::Relaxed);
-        site.set(action, plan.loops, false);
+        site.set(chosen.at_entry(), plan.loops, false);
         self.stubs.push(Stub {
             start: at,
             end: at + code.len() as u64,
             site: plan.site,
             prologue: None,
             body: Some((at, body)),
+            hooks: Vec::new(),
         });
         let original = breakpoint.original().to_vec();
-        let action = (action.code(), action.cell());
+        let action = chosen.key();
         self.state.put(
             plan.site,
             Site {
@@ -575,27 +729,42 @@ impl Work<'_> {
                 moved: Box::default(),
                 spare: None,
                 back: Box::default(),
+                exits: None,
             },
         );
         Ok(vec![(plan.site, Meaning::Hit(index))])
     }
 }
 
-/// The code of a stub: what is done at a hit, then the displaced instructions. These begin at the
-/// address in the result.
+/// What [`emit_before`] and [`emit_behind`] have written: the prologue, the displaced instructions
+/// and where they begin, and the hooks among them.
+type Emitted = (Prologue, u64, Body, Vec<Hook>);
+
+/// The code of a stub: what is done at a hit, then the displaced instructions. Where the function
+/// is left among them, what is done there, too.
 fn emit_before(
     plan: &Plan,
     detour: &Detour,
-    (index, action): (u32, SiteAction),
+    (index, chosen): (u32, Chosen),
     at: u64,
     code: &mut Vec<u8>,
-) -> Result<(Prologue, u64, Body), Refusal> {
-    let mut prologue = prologue::emit(code, at, index, action, &plan.live, plan.loops, false);
+) -> Result<Emitted, Refusal> {
+    let action = chosen.at_entry();
+    let mut prologue =
+        prologue::emit(code, at, index, action, &plan.live, plan.loops, chosen.exits());
     let body_at = at + code.len() as u64;
     let redirect = plan.redirect(body_at);
-    let body = detour.emit_redirected(body_at, Some(&redirect), code).map_err(Refusal::Code)?;
+    let leaves = plan.exits.as_ref().ok().filter(|_| chosen.exits());
+    let (body, hooks) = match leaves.into_iter().flatten().find(|exit| exit.at_entry()) {
+        Some(exit) => exits::emit(exit, body_at, &redirect, (index, chosen.action), code)?,
+        None => {
+            let body = detour.emit_redirected(body_at, Some(&redirect), code);
+            (body.map_err(Refusal::Code)?, Vec::new())
+        }
+    };
     prologue::finish(&mut prologue, 0, code);
-    Ok((prologue, body_at, body))
+    let hooks = exits::finish(hooks, code);
+    Ok((prologue, body_at, body, hooks))
 }
 
 /// The code of a stub for [`Plan::behind`]: the displaced instructions, then what is done at a hit,
@@ -603,21 +772,23 @@ fn emit_before(
 fn emit_behind(
     plan: &Plan,
     detour: &Detour,
-    (index, action): (u32, SiteAction),
+    (index, chosen): (u32, Chosen),
     at: u64,
     code: &mut Vec<u8>,
-) -> Result<(Prologue, u64, Body), Refusal> {
+) -> Result<Emitted, Refusal> {
+    let action = chosen.at_entry();
     // How long they are does not depend on where they go on, within reach.
     detour.emit_onward(at, at, code).map_err(Refusal::Code)?;
     let start = code.len();
     code.clear();
     let hit_at = at + start as u64;
     let (body, back) = detour.emit_onward(at, hit_at, code).map_err(Refusal::Code)?;
-    let mut prologue = prologue::emit(code, hit_at, index, action, &plan.live, plan.loops, false);
+    let mut prologue =
+        prologue::emit(code, hit_at, index, action, &plan.live, plan.loops, chosen.exits());
     let jump = patch::jump(at + code.len() as u64, back.unwrap_or(plan.site));
     code.extend(jump.ok_or(Refusal::NoRoom)?);
     prologue::finish(&mut prologue, start, code);
-    Ok((prologue, at, body))
+    Ok((prologue, at, body, Vec::new()))
 }
 
 /// The slot's code if it runs anywhere. Near the site its jump back is relative, so code for two

@@ -6,7 +6,7 @@ use crate::maps::Mapping;
 use crate::original::copy_original;
 use crate::planned::Planned;
 use crate::sites::State;
-use crate::target::Target;
+use crate::target::{Returns, Target};
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -35,7 +35,9 @@ pub(crate) fn plan_rest(
     let branch_targets = find_branch_targets(state, mappings, targets, &functions);
     let options = Options { rseq, branch_targets: &branch_targets, ..Options::default() };
     for (i, function) in &functions {
-        let options = Options { breakpoint: targets[*i].breakpoint, ..options };
+        let target = &targets[*i];
+        let exits = target.sees_returns() && target.by != Returns::Instances;
+        let options = Options { breakpoint: target.breakpoint, exits, ..options };
         let plan = plan(function, &options).map_err(Refusal::Code);
         plans[*i] = Some(plan.map(|plan| {
             let near = patch::near(&branch_targets, plan.site).into();

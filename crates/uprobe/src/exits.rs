@@ -12,7 +12,7 @@ use crate::outside::waits_inside;
 use crate::prologue::Prologue;
 use crate::site_table::{self, Action};
 use crate::sites::{PASSES_BY, Patching, Site, State, moved};
-use crate::stubs::Stub;
+use crate::stubs::{Hook, Stub};
 use crate::text::Text;
 use crate::trap_table::Meaning;
 use alloc::boxed::Box;
@@ -58,9 +58,6 @@ fn at_exit(action: Action) -> Action {
 }
 
 const _: () = assert!(wire::cell::CALLS == 0, "counting a return is counting in that word");
-
-/// Code in front of an instruction that leaves, and the address of the original of that one.
-pub(crate) type Hook = (u64, Prologue);
 
 /// Appends the relocated instructions, to run at `at`, with a hook in front of each that leaves.
 /// What is behind the last instruction is [`finish`]'s.

@@ -126,6 +126,7 @@ mod counting;
 mod decided_here;
 mod descriptor;
 mod engine;
+mod exits;
 mod fork;
 pub mod host;
 #[cfg(feature = "plan")]
@@ -174,7 +175,7 @@ mod trap_table;
 mod unsettled;
 mod wipe_on_fork;
 
-pub use batch::{Armed, Batch, Method, Prepared};
+pub use batch::{Armed, Batch, EntryOnly, Method, Prepared, Seen};
 pub use consumer::{GracePeriod, TooMany, sync};
 pub use context::Context;
 pub use counting::{add_own, count_call, count_call_in_consumer, count_span};
@@ -190,7 +191,7 @@ pub use sealed::{is_sealed, seal};
 pub use sites::Patching;
 pub use slots::SlotPolicy;
 pub use statistics::{Statistics, statistics};
-pub use target::{Action, Target};
+pub use target::{Action, Returns, Target};
 pub use thread::{SetupError, prepare_started_thread, prepare_thread};
 pub use thread_state::{own_stack, thread_word};
 pub use wipe_on_fork::Lock;

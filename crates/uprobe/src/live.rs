@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use crate::Refusal;
+use crate::site_table;
 use crate::sites::{Patching, State};
 use crate::sync_core::{self, sync_core};
 use crate::text::Text;
@@ -43,6 +44,7 @@ pub(crate) fn arm(
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
             site.armed = true;
+            site_table::site(site.index).is_armed(true);
         }
     }
     Ok(())
@@ -59,6 +61,7 @@ pub(crate) fn restore(
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
             (site.armed, site.stale) = (false, true);
+            site_table::site(site.index).is_armed(false);
             state.traps.withdraw(*at);
         }
     }

@@ -1,6 +1,7 @@
 //! Code that is written by somebody else: what has to be written, for whoever stops all threads
 //! from outside and writes it while nobody runs.
 
+use crate::site_table;
 use crate::sites::State;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -53,6 +54,7 @@ fn change(state: &mut State, sites: &[u64], armed: bool) -> Vec<Change> {
             continue;
         };
         (site.armed, site.stale) = (armed, !armed);
+        site_table::site(site.index).is_armed(armed);
         let (patch, original) = (site.patch.clone(), site.original[..site.patch.len()].to_vec());
         changes.push(if armed {
             let range = *address..address + site.original.len() as u64;

@@ -60,6 +60,11 @@ fn is_about(
     };
     here && breakpoint
         && inside(plan.site, plan.method.original())
+        && plan.exits.iter().flatten().all(|exit| {
+            let detour = exit.detour();
+            // Parts of a function may lie elsewhere.
+            has(state, mappings, detour.site(), detour.original())
+        })
         && plan.back.iter().flatten().all(|back| {
             let detour = back.detour.as_ref().map(|d| inside(d.site(), d.original()));
             detour.unwrap_or(true) && inside(back.trap.site(), back.trap.original())

@@ -224,6 +224,12 @@ impl Site {
         self.flags.fetch_or(EXITS, Ordering::Relaxed);
     }
 
+    /// Notes whether it is armed from now on: what was pending before has nobody who sees it end.
+    pub(crate) fn is_armed(&self, armed: bool) {
+        let since = if armed { crate::counting::now() } else { u64::MAX };
+        self.since.store(since, Ordering::Relaxed);
+    }
+
     /// Whether returns are seen at exits.
     #[inline]
     pub(crate) fn has_exits(&self) -> bool {

@@ -56,6 +56,9 @@ pub(crate) struct Site {
     /// Of the probe of a function that branches back to its first byte: where the branches are.
     /// They are sites of their own, with the same index, which count nothing.
     pub(crate) back: Box<[u64]>,
+    /// Of the probe of a function whose returns are seen at its exits: where these are, as far as
+    /// they are not displaced with the entry. Sites of their own, as `back`.
+    pub(crate) exits: Option<Box<[u64]>>,
     /// A detour that made way for this one, which has another action, and what made way for that.
     pub(crate) spare: Option<Box<Site>>,
 }
@@ -63,8 +66,9 @@ pub(crate) struct Site {
 impl Site {
     /// It, with those that made way for it, as far as they may be used again.
     fn made_way(mut self) -> Option<Box<Self>> {
-        // The branches that are led past a probe have its index.
-        let again = self.stub.is_some() && self.back.is_empty();
+        // The branches that are led past a probe, and the function's exits, have its index.
+        let own = self.back.is_empty() && self.exits.as_ref().is_none_or(|exits| exits.is_empty());
+        let again = self.stub.is_some() && own;
         if again { Some(Box::new(self)) } else { self.spare.take() }
     }
 }
@@ -77,7 +81,7 @@ pub(crate) fn moved(site: u64, original: &[u8], at: u64, body: &Body) -> Box<[(u
     inside.map(|step| (step.original, at + u64::from(step.offset))).collect()
 }
 
-/// [`Site::action`] of a branch that is led past a probe.
+/// [`Site::action`] of a branch that is led past a probe, and of an exit.
 pub(crate) const PASSES_BY: (u32, u32) = (u32::MAX, 0);
 
 impl State {

@@ -26,9 +26,20 @@ pub(crate) struct Stub {
     pub(crate) prologue: Option<Prologue>,
     /// The relocated instructions, and their address.
     pub(crate) body: Option<(u64, Body)>,
+    /// Among them and behind them: in front of what leaves the function.
+    pub(crate) hooks: Vec<Hook>,
 }
 
+/// Code in front of an instruction that leaves a function, and the address of the original of that.
+pub(crate) type Hook = (u64, Prologue);
+
 impl Stub {
+    /// A trampoline to the stub of a site.
+    pub(crate) fn trampoline(at: u64, site: u64) -> Self {
+        let end = at + crate::trampolines::TRAMPOLINE;
+        Self { start: at, end, site, prologue: None, body: None, hooks: Vec::new() }
+    }
+
     /// Turns the registers of a thread in this code into those that it would have in the program's
     /// own.
     ///
@@ -39,6 +50,15 @@ impl Stub {
         {
             undo.apply(registers);
             registers.rip = self.site;
+            return;
+        }
+        let hook = |(leaving, hook): &'_ Hook| {
+            let offset = ip.checked_sub(hook.at)?;
+            hook.undo_at(offset as u32).map(|undo| (*leaving, *undo))
+        };
+        if let Some((leaving, undo)) = self.hooks.iter().find_map(hook) {
+            undo.apply(registers);
+            registers.rip = leaving;
             return;
         }
         let presented = self

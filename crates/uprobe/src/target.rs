@@ -26,6 +26,19 @@ pub enum Action {
     Call(Consumer),
 }
 
+/// How returns are to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Returns {
+    /// At the function's exits where they can be probed, else by return instances, if
+    /// [`Target::returns`] allows them and there are any here.
+    #[default]
+    Best,
+    /// At the exits, or not at all.
+    Exits,
+    /// By return instances, or not at all.
+    Instances,
+}
+
 /// A function to probe.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -39,8 +52,10 @@ pub struct Target {
     pub offset: u32,
     /// What it does.
     pub action: Action,
-    /// Whether a return probe may be put there, as far as the caller knows.
+    /// Whether the return address may be replaced there, as far as the caller knows.
     pub returns: bool,
+    /// How returns are to be seen, if the action is about them.
+    pub by: Returns,
     /// Never a detour.
     pub breakpoint: bool,
     /// Whether a breakpoint may be put there. Not where the program comes by with SIGTRAP blocked
@@ -58,8 +73,18 @@ impl Target {
             offset: 0,
             action,
             returns: true,
+            by: Returns::Best,
             breakpoint: false,
             traps: true,
+        }
+    }
+
+    /// Whether the action is about returns, too.
+    pub(crate) fn sees_returns(&self) -> bool {
+        match self.action {
+            Action::Count { .. } => false,
+            Action::Time { .. } | Action::CountReturn { .. } => true,
+            Action::Call(consumer) => consumer.ret.is_some() || consumer.span.is_some(),
         }
     }
 

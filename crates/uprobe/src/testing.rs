@@ -138,6 +138,16 @@ fn near(target: usize) -> Option<usize> {
 }
 
 impl Armed {
+    /// A site that the engine has armed.
+    pub fn of(armed: crate::Armed) -> Self {
+        Self { index: armed.id.0, stub: 0 }
+    }
+
+    /// Removes all consumers.
+    pub fn remove_all(self) {
+        consumer::remove_all(self.site());
+    }
+
     fn site(self) -> &'static Site {
         site_table::site(self.index)
     }

@@ -6,7 +6,16 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use patch::Liveness;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use uprobe::testing::{self, Armed, Kind};
-use uprobe::{Hooks, Loss};
+use uprobe::{
+    Action, Config, Consumer, Context, Engine, Hooks, Loss, Patching, Returns, Seen, Target,
+    Vectors,
+};
+
+/// Whether returns are seen at exits in this run of the tests, of which there are two.
+pub const EXITS: bool = {
+    let name = env!("CARGO_CRATE_NAME").as_bytes();
+    name.len() > 6 && matches!(name.first_chunk(), Some(b"exits_"))
+};
 
 pub const BLOCKS: usize = 128;
 const WORDS: usize = 16 * 1024 / 8;
@@ -95,8 +104,53 @@ pub fn arm_with(function: usize, kind: Kind, live: &Liveness, loops: bool) -> Ar
     static ONE: Mutex<()> = Mutex::new(());
     start();
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if EXITS && !matches!(kind, Kind::Count(_)) {
+        return arm_exits(function as u64, kind);
+    }
     // SAFETY: see above; tests arm before they call.
     unsafe { testing::arm(function, 5, kind, live, loops) }.expect("memory near the target")
+}
+
+/// The same by the engine, with its exits.
+fn arm_exits(function: u64, kind: Kind) -> Armed {
+    fn nothing(_: &mut Context, _: usize, _: u64) {}
+    let engine = Engine::start(hooks(), Config::default()).expect("the engine");
+    let action = match kind {
+        Kind::Count(cell) => Action::Count { cell },
+        Kind::Time(cell) => Action::Time { cell },
+        Kind::Pair(cell) => Action::CountReturn { cell },
+        Kind::Call => Action::Call(Consumer {
+            entry: None,
+            ret: Some(nothing),
+            span: None,
+            busy: None,
+            data: 0,
+            vectors: Vectors::Sse,
+            limit: 0,
+        }),
+    };
+    let size = size_of(function);
+    let mut batch = engine.batch();
+    let after = size.next_multiple_of(64) - size;
+    batch.add(Target { after, by: Returns::Exits, ..Target::entry(function, size, action) });
+    let armed = batch.commit(Patching::Quiet).remove(0).expect("armed");
+    assert!(matches!(armed.returns, Some(Seen::Exits(_))), "{armed:?}");
+    let armed = Armed::of(armed);
+    // It was there for the exits.
+    armed.remove_all();
+    armed
+}
+
+/// As the symbol table of this file has it.
+fn size_of(function: u64) -> u32 {
+    use object::{Object, ObjectSymbol};
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    let bytes = FILE.get_or_init(|| std::fs::read("/proc/self/exe").expect("this file"));
+    let file = object::File::parse(&**bytes).expect("an ELF file");
+    let known = file.symbols().find(|s| s.name() == Ok("wrap_a")).expect("the targets");
+    let slide = (wrap_a as *const () as u64).wrapping_sub(known.address());
+    let its = |s: &object::Symbol<'_, '_>| s.address().wrapping_add(slide) == function;
+    file.symbols().find(|s| its(s) && s.size() != 0).expect("a target of this file").size() as u32
 }
 
 global_asm!(
