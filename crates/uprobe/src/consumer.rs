@@ -400,15 +400,15 @@ fn left(context: &mut Context, exit: &Site) {
     context.site = function;
     context.registers.rip = caller.load(Ordering::Relaxed);
     context.registers.rsp = slot + 8;
-    while let Some(call) = pending::take(state, function, slot) {
+    let mut call = pending::Taken::none();
+    while pending::take(state, function, slot, &mut call) {
         let its = Its {
             consumer: call.cell,
             start: call.start,
             child: call.child,
             cookie: call.before as u32,
         };
-        let inside = tell(context, &its).unwrap_or(call.child);
-        call.outer.child.fetch_add(inside, Ordering::Relaxed);
+        call.hand_up(tell(context, &its).unwrap_or(call.child));
     }
     drop(section);
     drop(consuming);
@@ -422,7 +422,8 @@ fn begin_exit_slowly(function: u32, slot: u64) -> Option<Consuming> {
     if unsettled::is_child() {
         // The call is the parent's, and so is its return there.
         let _section = rcu::read_lock();
-        while let Some(call) = pending::take(state, function, slot) {
+        let mut call = pending::Taken::none();
+        while pending::take(state, function, slot, &mut call) {
             waiting(call.cell);
         }
         return None;

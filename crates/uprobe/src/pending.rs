@@ -91,7 +91,8 @@ pub(crate) fn is_newest(slot: u64, index: u32) -> bool {
     stacks::of(own, slot).is_some_and(newest)
 }
 
-/// What was remembered of a call.
+/// What was remembered of a call. Not moved: that may be a call of the C library's memcpy, which
+/// may be probed, and uses registers that slow paths do not save.
 pub(crate) struct Taken {
     pub(crate) cell: u32,
     pub(crate) start: u64,
@@ -99,17 +100,30 @@ pub(crate) struct Taken {
     pub(crate) before: u64,
     at: usize,
     /// What it was nested in, on the same stack.
-    pub(crate) outer: &'static Entry,
+    pub(crate) outer: Option<&'static Entry>,
+}
+
+impl Taken {
+    pub(crate) fn none() -> Self {
+        Self { cell: 0, start: 0, child: 0, before: 0, at: 0, outer: None }
+    }
+
+    /// Ticks that were spent in it count as spent in a call by the one around it.
+    pub(crate) fn hand_up(&self, ticks: u64) {
+        if let Some(outer) = self.outer {
+            outer.child.fetch_add(ticks, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Takes off the newest entry of a call of the function whose entry is the site with this number
-/// and whose return address is at `slot`, and what is younger: that was left. None: there is none,
+/// and whose return address is at `slot`, and what is younger: that was left. False: there is none,
 /// and all that the exit proves to be left is taken off.
-pub(crate) fn take(state: &State, function: u32, slot: u64) -> Option<Taken> {
-    let stack = stacks::of(state, slot)?;
-    let Some((at, entry)) = stack.find(slot, function) else {
+pub(crate) fn take(state: &State, function: u32, slot: u64, taken: &mut Taken) -> bool {
+    let Some(stack) = stacks::of(state, slot) else { return false };
+    let Some(at) = stack.find(slot, function) else {
         stack.sweep(slot, |at, entry| left(state, at, entry));
-        return None;
+        return false;
     };
     while stack.top() > at {
         let (above, younger) = (stack.top(), stack.entry(stack.top()));
@@ -118,16 +132,15 @@ pub(crate) fn take(state: &State, function: u32, slot: u64) -> Option<Taken> {
         }
         stack.pop();
     }
-    let taken = Taken {
-        cell: entry.cell.load(Ordering::Relaxed),
-        start: entry.start.load(Ordering::Relaxed),
-        child: entry.child.load(Ordering::Relaxed),
-        before: entry.before.load(Ordering::Relaxed),
-        at,
-        outer: entry.below(),
-    };
+    let entry = stack.entry(at);
+    taken.cell = entry.cell.load(Ordering::Relaxed);
+    taken.start = entry.start.load(Ordering::Relaxed);
+    taken.child = entry.child.load(Ordering::Relaxed);
+    taken.before = entry.before.load(Ordering::Relaxed);
+    taken.at = at;
+    taken.outer = Some(entry.below());
     stack.pop();
-    Some(taken)
+    true
 }
 
 /// A timed function is left at one of its exits.
@@ -137,11 +150,12 @@ pub(crate) fn take(state: &State, function: u32, slot: u64) -> Option<Taken> {
 pub(crate) fn end(state: &State, exit: &Site, slot: u64, end: u64) {
     let block = state.block.load(Ordering::Relaxed);
     let cell = exit.cell.load(Ordering::Relaxed);
-    let Some(call) = take(state, exit.index.load(Ordering::Relaxed), slot) else {
+    let mut call = Taken::none();
+    if !take(state, exit.index.load(Ordering::Relaxed), slot, &mut call) {
         return without_entry(block, cell);
-    };
+    }
     let ticks = end.saturating_sub(call.start);
-    call.outer.child.fetch_add(ticks, Ordering::Relaxed);
+    call.hand_up(ticks);
     forget(block, cell, call.at, call.before);
     count(block, cell, cell::RETURNS);
     measured(block, cell, ticks, call.child, call.before & NESTED == 0);
@@ -189,11 +203,26 @@ fn timed(entry: &Entry) -> Option<&'static Site> {
     matches!(site.action(), Some(Action::Time { .. })).then_some(site)
 }
 
-/// The calls of a thread that is at its end, or has ended, are left: those of its own stack below
-/// `slot`.
+/// The calling thread, whose first state this is, is at its end: what was called below `slot` on
+/// its own stack is left, and what was called above it where something else stands by now.
 pub(crate) fn abandon(state: &State, slot: u64) {
+    let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) else { return };
+    stack.sweep(slot, |at, entry| left(state, at, entry));
+    while !stack.is_empty() {
+        let (at, entry) = (stack.top(), stack.entry(stack.top()));
+        // SAFETY: the thread runs on that stack, of which everything above its frames is mapped.
+        if unsafe { entry.is_as_it_was() } {
+            return;
+        }
+        left(state, at, entry);
+        stack.pop();
+    }
+}
+
+/// The thread whose first state this was has ended, and with it all calls on its own stack.
+pub(crate) fn bury(state: &State) {
     if let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) {
-        stack.sweep(slot, |at, entry| left(state, at, entry));
+        stack.sweep(u64::MAX - 1, |at, entry| left(state, at, entry));
     }
 }
 
@@ -226,8 +255,7 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
     // SAFETY: what is pending on this stack has a slot above that of the new call: on the same
     // page, or on the thread's own stack, of which everything above is mapped.
     let same = |entry: &Entry| {
-        let pending = entry.slot.load(Ordering::Relaxed) != 0;
-        let its = pending && entry.cell.load(Ordering::Relaxed) == cell && timed(entry).is_some();
+        let its = entry.cell.load(Ordering::Relaxed) == cell && timed(entry).is_some();
         its && unsafe { entry.is_as_it_was() }
     };
     let (here, bottom) = (hint as usize, stack.bottom());
@@ -238,8 +266,8 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
     }
     // To be named again: a call on another stack.
     let other = if mine { 0 } else { hint & !NESTED };
-    match stack.entries().take(LOOKED_THROUGH).find(|(_, entry)| same(entry)) {
-        Some((at, _)) if mine => at as u64 | NESTED,
+    match stack.youngest(LOOKED_THROUGH, same) {
+        Some(at) if mine => at as u64 | NESTED,
         Some(_) => other | NESTED,
         None => other,
     }
@@ -249,10 +277,13 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
 pub(crate) fn rebuild(state: &State) {
     let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) else { return };
     let block = state.block.load(Ordering::Relaxed);
-    for (at, entry) in stack.entries().filter(|(_, entry)| timed(entry).is_some()) {
-        let newest = newest(block, entry.cell.load(Ordering::Relaxed));
-        if newest.load(Ordering::Relaxed) == 0 {
-            newest.store(at as u64, Ordering::Relaxed);
+    stack.youngest(usize::MAX, |entry| {
+        if timed(entry).is_some() {
+            let newest = newest(block, entry.cell.load(Ordering::Relaxed));
+            if newest.load(Ordering::Relaxed) == 0 {
+                newest.store(address(entry) as u64, Ordering::Relaxed);
+            }
         }
-    }
+        false
+    });
 }

@@ -163,15 +163,20 @@ impl Stack {
         unsafe { &*ptr::with_exposed_provenance::<Entry>(at) }
     }
 
-    /// The pending calls and those in progress, the newest first, with their addresses.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, &'static Entry)> {
-        let bottom = self.bottom();
+    /// The address of the youngest of the pending calls and those in progress for which `is` is
+    /// true, of which the youngest `most` are looked at. (A loop, not an iterator, which would be
+    /// moved: that may be a call of memcpy, which uses registers that slow paths do not save.)
+    pub(crate) fn youngest(&self, most: usize, mut is: impl FnMut(&Entry) -> bool) -> Option<usize> {
         let mut at = self.top();
-        core::iter::from_fn(move || {
-            let here = (at > bottom).then_some(at)?;
+        let mut looked = 0;
+        while at > self.bottom() && looked < most {
+            if is(self.entry(at)) {
+                return Some(at);
+            }
             at -= ENTRY;
-            Some((here, self.entry(here)))
-        })
+            looked += 1;
+        }
+        None
     }
 
     /// Makes an entry above all others, without its slot: [`Entry::commit`]. None: there is no
@@ -205,8 +210,13 @@ impl Stack {
             match top.slot.load(Ordering::Relaxed) {
                 // In progress: it goes if the one below it does.
                 0 => {
-                    let mut below = self.entries().map(|(_, e)| e.slot.load(Ordering::Relaxed));
-                    if below.find(|s| *s != 0).is_none_or(|s| s > slot) {
+                    let mut below = u64::MAX;
+                    self.youngest(usize::MAX, |entry| {
+                        let its = entry.slot.load(Ordering::Relaxed);
+                        below = if its == 0 { below } else { its };
+                        its != 0
+                    });
+                    if below > slot {
                         return;
                     }
                 }
@@ -217,13 +227,16 @@ impl Stack {
         }
     }
 
-    /// The entry of a call of the site with this number, whose return address is at `slot`, and its
-    /// address. Looks at no more than are younger than it.
-    pub(crate) fn find(&self, slot: u64, site: u32) -> Option<(usize, &'static Entry)> {
-        let its = |e: &Entry| e.slot.load(Ordering::Relaxed);
-        let younger = self.entries().take_while(|(_, e)| its(e) <= slot);
-        let mut here = younger.filter(|(_, e)| its(e) == slot);
-        here.find(|(_, e)| e.site.load(Ordering::Relaxed) == site)
+    /// The address of the youngest entry of a call of the site with this number, whose return
+    /// address is at `slot`. Looks at no more than are younger than it.
+    pub(crate) fn find(&self, slot: u64, site: u32) -> Option<usize> {
+        let mut found = false;
+        let at = self.youngest(usize::MAX, |entry| {
+            let its = entry.slot.load(Ordering::Relaxed);
+            found = its == slot && entry.site.load(Ordering::Relaxed) == site;
+            found || its > slot
+        });
+        at.filter(|_| found)
     }
 }
 
@@ -241,13 +254,16 @@ impl Entry {
         unsafe { &*ptr::with_exposed_provenance::<Self>(at) }
     }
 
-    /// Whether the slot holds what it held at entry. Not if the frame was left and its place
-    /// written to since.
+    /// Whether the slot holds what it held at entry. Not in progress, nor if the frame was left and
+    /// its place written to since.
     ///
     /// # Safety
-    /// The slot is mapped.
+    /// The slot is mapped, if the call is pending.
     pub(crate) unsafe fn is_as_it_was(&self) -> bool {
         let slot = self.slot.load(Ordering::Relaxed) as usize;
+        if slot == 0 {
+            return false;
+        }
         // SAFETY: the caller's; slots are aligned to 8.
         let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU64>(slot) };
         word.load(Ordering::Relaxed) == self.caller.load(Ordering::Relaxed)

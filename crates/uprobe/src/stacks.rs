@@ -110,8 +110,9 @@ fn reserve(bytes: u64) -> Option<&'static Stack> {
     const LEAST: u64 = 8 << 20;
     const MOST: u64 = 256 << 20;
     let entries = bytes.clamp(LEAST, MOST) as usize / 16;
-    // Where address space is scarce, for fewer.
-    [entries, entries / 16, entries / 256].into_iter().find_map(|n| map(n * ENTRY))
+    // Where address space is scarce, for fewer. (No array is moved here: that may be a call of
+    // memcpy, which uses registers that slow paths do not save.)
+    map(entries * ENTRY).or_else(|| map(entries / 16 * ENTRY)).or_else(|| map(entries / 256 * ENTRY))
 }
 
 fn map(bytes: usize) -> Option<&'static Stack> {

@@ -299,7 +299,7 @@ fn leave_now(first: &'static State) {
         states()
             .filter_map(Critical::begin)
             .for_each(|critical| _ = lists::collect(critical.0, &mut pages));
-        pending::abandon(first, u64::MAX - 1);
+        pending::bury(first);
         let block = first.block.load(Ordering::Relaxed);
         tls::set::<{ tls::OWN }>(0);
         give_back(global, first, block, &mut pages);
@@ -348,7 +348,7 @@ fn reap_exited_threads(global: &'static Global) {
                 lists::collect(state, &mut pages);
             }
         }
-        pending::abandon(first, u64::MAX - 1);
+        pending::bury(first);
         give_back(global, first, block, &mut pages);
     }
 }
