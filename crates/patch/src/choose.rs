@@ -88,7 +88,7 @@ pub fn plan(f: &Function<'_>, options: &Options<'_>) -> Result<Plan, Refusal> {
         () if asked != 0 => Err(NoExits::NotEntry),
         () => {
             let ranges = taken(&method, &displaced, back.as_deref());
-            let reach = reach(f, &branches, options);
+            let reach = reach(f, &swept, &branches, options);
             reach.and_then(|r| exits(f, &r, &Taken { method: &method, ranges: &ranges }, options))
         }
     };

@@ -66,7 +66,13 @@ fn exit(
     if let Method::Detour(entry) = taken.method
         && (entry.site..entry.site + entry.code as u64).contains(&left.address)
     {
-        // All of it runs elsewhere, and nothing else leads among it.
+        // Moved as a whole, the function's branches lead to their copies; else no way may lead
+        // among what is displaced.
+        let code = entry.site..entry.site + entry.code as u64;
+        let whole = code.end == f.address + f.code.len() as u64;
+        if !whole && targeted(&reach.targets, &(code.start + 1..code.end)) {
+            return Err(NoExits::NoRoom);
+        }
         return with_leaves(reach, entry.clone(), true);
     }
     let part = &reach.parts[left.part];
@@ -129,7 +135,7 @@ fn window(
         return Err(NoExits::NoRoom);
     }
     let mut start = last;
-    while end - start < JUMP && !targeted(&reach.targets, address(start)..address(start + 1)) {
+    while end - start < JUMP && !targeted(&reach.targets, &(address(start)..address(start + 1))) {
         let Some(before) = part.before(start).filter(|at| free(*at, end)) else { break };
         let fits = text.at(before).is_some_and(|d| {
             let i = &d.instruction;
@@ -145,6 +151,9 @@ fn window(
         let begins = |at: &usize| *at < end && part.lengths[*at] != 0;
         (start + 1..start + JUMP).filter(begins).map(|at| (at - start) as u8).collect()
     };
+    if targeted(&reach.targets, &(address(start + 1)..address(end))) {
+        return Err(NoExits::NoRoom);
+    }
     if end - start >= JUMP {
         let bytes = text.bytes[start..end].to_vec();
         return Ok(Window { bytes, code: end - start, boundaries: boundaries(start) });
@@ -179,6 +188,6 @@ fn padding(
     while end < need {
         end += rest.at(end).filter(|d| is_padding(&d.instruction))?.bytes.len();
     }
-    let used = targeted(&reach.targets, begin..begin + need as u64);
+    let used = targeted(&reach.targets, &(begin..begin + need as u64));
     (!used).then(|| bytes[..need].to_vec())
 }

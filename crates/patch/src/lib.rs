@@ -100,6 +100,8 @@ mod exits;
 #[cfg(feature = "plan")]
 mod function;
 #[cfg(feature = "plan")]
+mod landing_pads;
+#[cfg(feature = "plan")]
 mod make;
 mod method;
 mod plan;
@@ -124,6 +126,8 @@ pub use elsewhere::{Image, branches_elsewhere, near};
 pub use exit::{Exit, Hook, Leave, Leaving};
 #[cfg(feature = "plan")]
 pub use function::{Convention, Function, Options, Piece, Surroundings};
+#[cfg(feature = "plan")]
+pub use landing_pads::landing_pads;
 pub use method::{Breakpoint, Detour, Method, Resume};
 pub use plan::{BackBranch, Plan, Probe};
 pub use refusal::{NoDetour, NoExits, NoReturn, Refusal};

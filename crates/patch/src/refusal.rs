@@ -220,6 +220,8 @@ pub enum NoExits {
     UnknownJumps,
     /// Some of its code lies elsewhere, and where is not known.
     Parts,
+    /// There is code in it that nothing seems to lead to: a way there was not seen.
+    Hidden,
     /// It goes on behind its last byte.
     FallsThrough,
     /// It is left with something else than its return address on top of the stack.
@@ -241,12 +243,13 @@ pub enum NoExits {
 
 impl NoExits {
     /// All of them; a place in this list is what a plan's bytes have for one.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::NotAsked,
         Self::NotEntry,
         Self::NoRoom,
         Self::UnknownJumps,
         Self::Parts,
+        Self::Hidden,
         Self::FallsThrough,
         Self::OtherStack,
         Self::Undecodable,
@@ -266,6 +269,7 @@ impl fmt::Display for NoExits {
             Self::NoRoom => "no room for a jump where it returns",
             Self::UnknownJumps => "jumps to computed addresses",
             Self::Parts => "parts of it lie elsewhere",
+            Self::Hidden => "code in it that nothing seems to lead to",
             Self::FallsThrough => "runs into what is behind it",
             Self::OtherStack => "leaves with something else on top of its stack",
             Self::Undecodable => "code that does not decode",

@@ -22,7 +22,13 @@ pub(crate) mod registers;
 pub(crate) mod relocate;
 #[cfg(feature = "plan")]
 pub(crate) mod special;
+#[cfg(feature = "plan")]
+pub(crate) mod tables;
 pub(crate) mod template;
 pub(crate) mod trap_safe;
+#[cfg(feature = "plan")]
+pub(crate) mod usage;
+#[cfg(feature = "plan")]
+pub(crate) mod values;
 #[cfg(feature = "plan")]
 pub(crate) mod window;

@@ -1,5 +1,7 @@
 //! The functions of programs and libraries that a system has.
 
+pub(crate) mod surroundings;
+
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use patch::Function;
 use std::collections::BTreeMap;
