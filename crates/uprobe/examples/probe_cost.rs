@@ -6,7 +6,8 @@ use core::arch::{asm, global_asm};
 use patch::Liveness;
 use std::time::Instant;
 use uprobe::testing::{self, Kind};
-use uprobe::{Consumer, Context, Hooks, Vectors, Verdict};
+use uprobe::{Action, Config, Consumer, Context, Engine, Hooks, Patching, Returns, Seen, Target};
+use uprobe::{Vectors, Verdict};
 
 global_asm!(
     ".pushsection .text.targets,\"ax\",@progbits",
@@ -26,6 +27,22 @@ global_asm!(
     "target cost_call",
     "target cost_call_all",
     "target cost_call_return",
+    // The same, larger than what a jump displaces: its exit is a site of its own.
+    ".macro leaves name",
+    ".balign 64",
+    ".globl \\name",
+    "\\name:",
+    "lea rax, [rdi + 1]",
+    "nop",
+    "lea rsi, [rdi + 1]",
+    "lea rax, [rsi + 1]",
+    "ret",
+    ".endm",
+    "leaves cost_bare_exit",
+    "leaves cost_pair_exit",
+    "leaves cost_time_exit",
+    "leaves cost_call_exit",
+    ".purgem leaves",
     ".purgem target",
     ".popsection",
 );
@@ -39,6 +56,10 @@ unsafe extern "C" {
     fn cost_call(n: u64) -> u64;
     fn cost_call_all(n: u64) -> u64;
     fn cost_call_return(n: u64) -> u64;
+    fn cost_bare_exit(n: u64) -> u64;
+    fn cost_pair_exit(n: u64) -> u64;
+    fn cost_time_exit(n: u64) -> u64;
+    fn cost_call_exit(n: u64) -> u64;
 }
 
 fn block() -> *mut u8 {
@@ -62,12 +83,16 @@ fn time(f: unsafe extern "C" fn(u64) -> u64) -> f64 {
     start.elapsed().as_nanos() as f64 / CALLS as f64
 }
 
+/// Bytes of a target that is larger than what a jump displaces.
+const LEAVES: u32 = 14;
+
 /// A debug build shows that it works, and not what it costs.
 const REPEATS: usize = if cfg!(debug_assertions) { 5 } else { 201 };
 
 fn main() {
-    testing::start(Hooks { thread_start: block, thread_exit: |_| (), lost: |_| () })
-        .expect("start");
+    let hooks = Hooks { thread_start: block, thread_exit: |_| (), lost: |_| () };
+    testing::start(hooks).expect("start");
+    let engine = Engine::start(hooks, Config::default()).expect("the engine");
     let dead = Liveness {
         flags: false,
         rax: false,
@@ -99,7 +124,17 @@ fn main() {
     arm(cost_call_return, Kind::Call, &dead)
         .attach(consumer(Vectors::Sse, Some(seen)))
         .expect("a place");
-    let rows: [(&str, unsafe extern "C" fn(u64) -> u64); 8] = [
+    let arm_exits = |f: unsafe extern "C" fn(u64) -> u64, action| {
+        let mut batch = engine.batch();
+        let target = Target::entry(f as *const () as u64, LEAVES, action);
+        batch.add(Target { after: 64 - LEAVES, by: Returns::Exits, ..target });
+        let armed = batch.commit(Patching::Quiet).remove(0).expect("armed");
+        assert_eq!(armed.returns, Some(Seen::Exits(1)), "{armed:?}");
+    };
+    arm_exits(cost_pair_exit, Action::CountReturn { cell: 8512 });
+    arm_exits(cost_time_exit, Action::Time { cell: 16960 });
+    arm_exits(cost_call_exit, Action::Call(consumer(Vectors::Sse, Some(seen))));
+    let rows: [(&str, unsafe extern "C" fn(u64) -> u64); 12] = [
         ("bare", cost_bare),
         ("count, a register and the flags dead", cost_count),
         ("count, all registers and flags live", cost_count_all),
@@ -108,6 +143,10 @@ fn main() {
         ("consumer, SSE", cost_call),
         ("consumer, all vector registers", cost_call_all),
         ("consumer, entry + return", cost_call_return),
+        ("bare", cost_bare_exit),
+        ("entry + exit, no clock", cost_pair_exit),
+        ("entry + exit, histogram", cost_time_exit),
+        ("consumer, entry + exit", cost_call_exit),
     ];
     let mut results: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for _ in 0..REPEATS {
