@@ -26,7 +26,17 @@ pub(crate) const AVX_512: u32 = 0b1110_0100;
 /// Runs a scenario with what finds functions by what they do.
 type Run = fn(&dyn Fn(&str) -> Function);
 
-const ACTIONS: [&str; 6] = ["count", "pair", "time", "consume", "consume_all", "consume_entry"];
+const ACTIONS: [&str; 9] = [
+    "count",
+    "pair",
+    "time",
+    "consume",
+    "consume_all",
+    "consume_entry",
+    "exits_pair",
+    "exits_time",
+    "exits_consume",
+];
 
 /// The next callback leaves for good.
 static LEAVES: AtomicBool = AtomicBool::new(false);
@@ -242,13 +252,29 @@ pub(crate) fn all(available: u32) -> Vec<Scenario> {
         u32::MAX,
         Box::new(run),
     );
-    for more in [1, u64::MAX] {
-        let run = |lookup: &Lookup<'_>| {
-            let target = lookup(&format!("{PREFIX}time_call"));
-            (0..3).for_each(|_| call(target, 0, nothing));
-        };
-        let name = format!("time: another maximum meanwhile, {more}");
-        add(name, Event::Contend(more), u32::MAX, Box::new(run));
+    for action in ["time", "exits_time"] {
+        for more in [1, u64::MAX] {
+            let run = move |lookup: &Lookup<'_>| {
+                let target = lookup(&format!("{PREFIX}{action}_call"));
+                (0..3).for_each(|_| call(target, 0, nothing));
+            };
+            let name = format!("{action}: another maximum meanwhile, {more}");
+            add(name, Event::Contend(more), u32::MAX, Box::new(run));
+        }
+    }
+    // A handler's calls come and go between any two instructions of those that it interrupts.
+    for what in ["call", "carry"] {
+        for n in (0..60).step_by(5) {
+            let name = format!("{PREFIX}exits_time_{what}");
+            let run = move |lookup: &Lookup<'_>| {
+                let target = lookup(&name);
+                IN_HANDLER.store(target as usize, Ordering::Relaxed);
+                crate::child::install(libc::SIGUSR2, hit);
+                (0..4).for_each(|_| call(target, 2, nothing));
+            };
+            let name = format!("exits_time {what}: a handler hits it, {n} instructions on");
+            add(name, Event::InterruptShadow(n), u32::MAX, Box::new(run));
+        }
     }
     all
 }

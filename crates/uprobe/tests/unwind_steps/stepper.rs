@@ -49,6 +49,8 @@ pub(crate) enum Event {
     /// SIGUSR2, whose handler hits a probe, after so many instructions with the thread's lists
     /// held.
     Interrupt(usize),
+    /// The same, after so many instructions of the routines that change shadow stacks.
+    InterruptShadow(usize),
     /// The thread's state says where its stack is, which a thread of a fork child does not know.
     OwnStack,
     /// A return finds the thread's lists held, as after a handler that has switched stacks for
@@ -87,6 +89,7 @@ pub(crate) struct Stepper<'p> {
     checked: HashMap<u64, u32>,
     bottom: u64,
     critical: Option<usize>,
+    in_shadow: usize,
 }
 
 impl<'p> Stepper<'p> {
@@ -111,6 +114,7 @@ impl<'p> Stepper<'p> {
             checked: HashMap::new(),
             bottom: 0,
             critical: None,
+            in_shadow: 0,
         };
         assert_eq!(it.child.run(libc::SIGUSR1), Stop::Signal(libc::SIGSTOP), "the first walk");
         it.bottom = it.frames().last().expect("the child has walked once").ip;
@@ -207,8 +211,11 @@ impl<'p> Stepper<'p> {
     /// One instruction, or into the handler of the signal that is due.
     fn step(&mut self, before: &Registers) -> Registers {
         let instruction = self.places.instructions.get(&before.rip).copied();
-        let due =
-            matches!(self.event, Event::Interrupt(n) if self.critical.is_some_and(|c| c >= n));
+        let due = match self.event {
+            Event::Interrupt(n) => self.critical.is_some_and(|c| c >= n),
+            Event::InterruptShadow(n) => self.in_shadow >= n && instruction.is_some(),
+            _ => false,
+        };
         let signal = if due && !self.happened { libc::SIGUSR2 } else { 0 };
         if signal != 0 {
             self.happened = true;
@@ -228,6 +235,9 @@ impl<'p> Stepper<'p> {
     }
 
     fn note(&mut self, i: &Instruction, now: &Registers) {
+        let routine = self.places.routine(i.ip()).map(|r| &*r.name);
+        let shadow = |name: &str| name.contains("_enter_") || name.contains("_leave_");
+        self.in_shadow += usize::from(routine.is_some_and(shadow));
         let stores = i.op0_kind() == OpKind::Memory && i.mnemonic() == Mnemonic::Mov;
         if stores && i.op1_kind() == OpKind::Immediate32 && i.memory_size().size() == 4 {
             // `critical` is all that the assembly stores numbers of 32 bits to.
@@ -264,7 +274,8 @@ impl<'p> Stepper<'p> {
             && !self.happened
         {
             self.happened = true;
-            let place = now.r8 + i.memory_displacement64();
+            let base = if i.memory_base() == Register::R8 { now.r8 } else { now.rcx };
+            let place = base + i.memory_displacement64();
             self.child.set_word(place, now.rax.saturating_add(more));
         }
     }

@@ -3,8 +3,8 @@
 
 use crate::symbols::{Symbol, Symbols};
 use std::arch::global_asm;
-use uprobe::{Action, Armed, Batch, Config, Consumer, Context, Engine, Method, Patching, Target};
-use uprobe::{Vectors, Verdict};
+use uprobe::{Action, Armed, Batch, Config, Consumer, Context, Engine, Method, Patching, Returns};
+use uprobe::{Seen, Target, Vectors, Verdict};
 
 /// Begins the names of all targets.
 pub(crate) const PREFIX: &str = "stepped_";
@@ -128,6 +128,9 @@ global_asm!(
     "targets consume",
     "targets consume_all",
     "targets consume_entry",
+    "targets exits_pair",
+    "targets exits_time",
+    "targets exits_consume",
     ".popsection",
     ".purgem targets",
     ".purgem jump_to",
@@ -215,12 +218,20 @@ pub(crate) fn arm(symbols: &Symbols) -> Vec<Symbol> {
     let mut batch: Batch<'_> = engine.batch();
     for function in &all {
         let target = Target::entry(function.start, function.size() as u32, action(&function.name));
-        batch.add(Target { traps: false, ..target });
+        let exits = function.name.starts_with("stepped_exits_");
+        let by = if exits { Returns::Exits } else { Returns::Instances };
+        let after = if exits { target.size.next_multiple_of(64) - target.size } else { 0 };
+        batch.add(Target { traps: false, by, after, ..target });
     }
     let armed = batch.commit(Patching::Quiet);
     for (function, armed) in all.iter().zip(armed) {
         let name = &function.name;
-        let Armed { address, method, .. } = armed.unwrap_or_else(|why| panic!("{name}: {why}"));
+        let armed = armed.unwrap_or_else(|why| panic!("{name}: {why}"));
+        let exits = matches!(armed.returns, Some(Seen::Exits(_)));
+        // What is led past the probe leaves no room behind it.
+        let wanted = name.starts_with("stepped_exits_") && !name.ends_with("_spin");
+        assert_eq!(exits, wanted, "{name}: {armed:?}");
+        let Armed { address, method, .. } = armed;
         assert_eq!((method, address), (Method::Detour, function.start), "{name}");
     }
     all
@@ -239,8 +250,8 @@ fn action(name: &str) -> Action {
     };
     match name {
         n if n.starts_with("stepped_count_") => Action::Count { cell },
-        n if n.starts_with("stepped_pair_") => Action::CountReturn { cell },
-        n if n.starts_with("stepped_time_") => Action::Time { cell },
+        n if n.starts_with("stepped_pair_") || n.starts_with("stepped_exits_pair_") => Action::CountReturn { cell },
+        n if n.starts_with("stepped_time_") || n.starts_with("stepped_exits_time_") => Action::Time { cell },
         n if n.starts_with("stepped_consume_all_") => {
             Action::Call(Consumer { vectors: Vectors::All, ..consumer })
         }
