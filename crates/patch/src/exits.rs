@@ -12,7 +12,7 @@ use crate::arch::x86_64::window::Window;
 use crate::exit::{Exit, Leaving};
 use crate::make::jump;
 use crate::method::{Detour, Method};
-use crate::{Function, NoDetour, NoExits, Options};
+use crate::{Function, NoDetour, NoExits, Options, Step};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -100,7 +100,8 @@ fn with_leaves(reach: &Reach<'_>, detour: Detour, at_entry: bool) -> Result<Exit
     let inside = reach.leaves[first..].iter().take_while(|left| code.contains(&left.address));
     let leaves = inside
         .map(|left| {
-            let step = detour.template.steps.iter().find(|step| step.original == left.address)?;
+            let own = |step: &&Step| step.start && step.original == left.address;
+            let step = detour.template.steps.iter().find(own)?;
             let cut = Cut { at: step.offset as u16, conditional: left.conditional };
             let Left { address, leave, live, .. } = *left;
             detour.template.takes(cut).then_some(Leaving { address, leave, live, cut })

@@ -5,6 +5,8 @@
 // test machinery: raw memory throughout, all of it in the mapping that `Arena::new` makes
 #![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+pub(crate) mod windows;
+
 use patch::Registers;
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -18,6 +20,9 @@ pub(crate) const CODE: u64 = BASE + 0x1000;
 pub(crate) const THUNKS: u64 = BASE + 0x4000;
 pub(crate) const THUNK_COUNT: u64 = 16;
 const EXIT: u64 = BASE + 0xf_0000;
+/// Eight bytes for code that is inserted.
+#[allow(dead_code)] // not every test inserts some
+pub(crate) const NOTE: u64 = EXIT + 0x800;
 /// Relocated code.
 pub(crate) const RELOCATED: u64 = BASE + 0x10_0000;
 /// Data; the registers point to its middle.
@@ -230,7 +235,7 @@ impl Arena {
 
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
         assert!(address >= BASE && address + bytes.len() as u64 <= BASE + BYTES);
-        let code = address < SCRATCH;
+        let code = address < SCRATCH && address & !0xfff != EXIT;
         if code {
             protect(address & !0xfff, 0x1000, libc::PROT_READ | libc::PROT_WRITE);
         }
