@@ -4,6 +4,7 @@ use crate::human::{parse_duration, parse_size};
 use crate::model::recording::Weight;
 use crate::model::report::Sort;
 use crate::outputs::Format;
+use crate::planning::Returns;
 use clap::builder::FalseyValueParser;
 use clap::{
     ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -290,6 +291,11 @@ pub(crate) struct StatArgs {
     /// terminal. What is left can be given as a spec.
     #[arg(long, env = "TRAPLINE_WIDE")]
     pub(crate) wide: bool,
+    /// How returns are seen: by probes where a function leaves (exits; of a function where those
+    /// have no room only entries), or by putting something in the place of its return address
+    /// (instances). Default: exits, and instances where those have no room.
+    #[arg(long, value_enum, value_name = "METHOD", env = "TRAPLINE_RETURNS")]
+    pub(crate) returns: Option<Returns>,
     /// A histogram of each function's durations.
     #[arg(long, env = "TRAPLINE_HIST")]
     pub(crate) hist: bool,
@@ -387,6 +393,11 @@ pub(crate) struct RecordArgs {
     /// (without other recorded functions that it calls).
     #[arg(long, value_enum, default_value_t = Weight::Calls, env = "TRAPLINE_WEIGHT")]
     pub(crate) weight: Weight,
+    /// How returns are seen: by probes where a function leaves (exits; of a function where those
+    /// have no room only entries), or by putting something in the place of its return address
+    /// (instances). Default: exits, and instances where those have no room.
+    #[arg(long, value_enum, value_name = "METHOD", env = "TRAPLINE_RETURNS")]
+    pub(crate) returns: Option<Returns>,
     /// How stacks are taken, and at most how many frames: dwarf (unwind tables), fp (frame
     /// pointers, and unwind tables where they end), none; 1 to 254 frames.
     #[arg(long, value_name = "MODE[:DEPTH]", default_value = "dwarf:127", env = "TRAPLINE_STACK")]
@@ -631,6 +642,11 @@ pub(crate) struct ListArgs {
     /// How each would be hooked, at what estimated cost, or why it cannot be.
     #[arg(short, long, env = "TRAPLINE_VERBOSE")]
     pub(crate) verbose: bool,
+    /// How returns are seen: by probes where a function leaves (exits; of a function where those
+    /// have no room only entries), or by putting something in the place of its return address
+    /// (instances). Default: exits, and instances where those have no room.
+    #[arg(long, value_enum, value_name = "METHOD", env = "TRAPLINE_RETURNS")]
+    pub(crate) returns: Option<Returns>,
     /// The program whose functions are meant.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,

@@ -2,10 +2,16 @@
 //! run.
 
 use crate::select::Function;
+use crate::spec::Kind;
 use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM};
 use crate::symbols::go::{self, GoFunction, Origin};
 use crate::symbols::object::Object;
-use patch::{Catalogue, Convention, Decision, Image, Options, Refusal, branches_elsewhere};
+use crate::symbols::table::Table;
+use clap::ValueEnum;
+use patch::{
+    Catalogue, Convention, Decision, Image, NoReturn, Options, Piece, Refusal, Surroundings,
+    branches_elsewhere,
+};
 use std::cell::OnceCell;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -13,54 +19,107 @@ use std::os::unix::ffi::OsStrExt as _;
 /// whether they are.
 const AFTER_WATCHED: u64 = 15;
 
-/// What is decided for each of some functions of an object, in their order; `runs`: for processes
-/// that run already.
-pub(crate) fn decide(object: &Object, functions: &[Function], runs: bool) -> Vec<Decision> {
+/// How returns are seen, where there is a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Returns {
+    /// By probes where a function leaves; of functions where those have no room, entries only.
+    Exits,
+    /// By putting something in the place of the return address.
+    Instances,
+}
+
+/// What is planned for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted {
+    /// The processes run already.
+    pub(crate) runs: bool,
+    /// Only entries are counted.
+    pub(crate) entries_only: bool,
+    /// By exits where they have room, else by instances, if nothing is asked for.
+    pub(crate) returns: Option<Returns>,
+}
+
+/// A function's bytes, and whether its exits are wanted.
+type Asked = (patch::Function<'static>, bool);
+
+/// What is decided for each of some functions of an object, in their order.
+pub(crate) fn decide(object: &Object, functions: &[Function], wanted: Wanted) -> Vec<Decision> {
     let elf = &object.elf;
     let mut decisions = vec![Err(Refusal::Empty); functions.len()];
-    let inside = functions.iter().enumerate().filter_map(|(i, f)| Some((i, code(elf, f)?)));
-    let (places, code): (Vec<usize>, Vec<patch::Function<'_>>) = inside.unzip();
-    for (place, decision) in places.into_iter().zip(decide_all(elf, &code, runs)) {
+    let inside =
+        functions.iter().enumerate().filter_map(|(i, f)| Some((i, asked(elf, f, wanted)?)));
+    let (places, code): (Vec<usize>, Vec<Asked>) = inside.unzip();
+    for (place, decision) in places.into_iter().zip(decide_all(object, &code, wanted)) {
         decisions[place] = decision;
     }
     decisions
 }
 
-/// The bytes by which agents probe these functions, and those that they need themselves; `runs`: in
-/// processes that run already.
-pub(crate) fn catalogue(object: &Object, functions: &[Function], runs: bool) -> Catalogue {
+/// The bytes by which agents probe these functions, and those that they need themselves.
+pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted) -> Catalogue {
     let elf = &object.elf;
-    let mut all: Vec<patch::Function<'static>> =
-        functions.iter().filter_map(|f| code(elf, f)).collect();
+    let mut all: Vec<Asked> = functions.iter().filter_map(|f| asked(elf, f, wanted)).collect();
     if wire::is_c_library(object.path.as_os_str().as_bytes()) {
-        all.extend(watched(elf));
+        all.extend(watched(elf).map(|function| (function, false)));
     }
-    all.sort_unstable_by_key(|function| (function.address, function.site));
-    all.dedup_by_key(|function| (function.address, function.site));
+    // One that is asked for twice has exits if either asks for them.
+    all.sort_unstable_by_key(|(function, exits)| (function.address, function.site, !exits));
+    all.dedup_by_key(|(function, _)| (function.address, function.site));
     let mut catalogue = Catalogue::default();
-    for (function, decision) in all.iter().zip(decide_all(elf, &all, runs)) {
+    for ((function, _), decision) in all.iter().zip(decide_all(object, &all, wanted)) {
         catalogue.add(function.address, function.site, &decision);
     }
     catalogue
 }
 
-fn decide_all(
-    elf: &Elf<'static>,
-    functions: &[patch::Function<'static>],
-    runs: bool,
-) -> Vec<Decision> {
+fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision> {
+    let elf = &object.elf;
     let file = File { elf, relative: OnceCell::new() };
-    let branch_targets = branches_elsewhere(functions, |_| true, &file);
-    let options = Options { branch_targets: &branch_targets, ..Options::default() };
-    let gos = go::functions(elf);
-    let decide = |function: &patch::Function<'_>| {
-        let at = gos.binary_search_by_key(&function.address, |go| go.address).ok();
-        match at.map(|at| &gos[at]) {
-            Some(go) => decide_go(go, function, Options { put_aside: runs, ..options }),
-            None => patch::plan(function, &options),
-        }
+    let functions: Vec<_> = asked.iter().map(|(function, _)| *function).collect();
+    let mut branch_targets = branches_elsewhere(&functions, |_| true, &file);
+    let around = Around { file: &file, table: object.table() };
+    if asked.iter().any(|(_, exits)| *exits) {
+        branch_targets.extend(landing_pads(object));
+        branch_targets.sort_unstable();
+        branch_targets.dedup();
+    }
+    let options = Options {
+        branch_targets: &branch_targets,
+        surroundings: Some(&around),
+        ..Options::default()
     };
-    functions.iter().map(decide).collect()
+    let gos = go::functions(elf);
+    let decide = |(function, exits): &Asked| {
+        let options = Options { exits: *exits, ..options };
+        let at = gos.binary_search_by_key(&function.address, |go| go.address).ok();
+        let mut decision = match at.map(|at| &gos[at]) {
+            Some(go) => decide_go(go, function, Options { put_aside: wanted.runs, ..options }),
+            None => patch::plan(function, &options),
+        };
+        if wanted.returns == Some(Returns::Exits)
+            && let Ok(plan) = &mut decision
+            && plan.returns.is_ok()
+        {
+            plan.returns = Err(NoReturn::Asked);
+        }
+        decision
+    };
+    let mut decisions: Vec<Decision> = asked.iter().map(decide).collect();
+    patch::keep_apart(&mut decisions);
+    decisions
+}
+
+/// Where exceptions land, in all functions.
+fn landing_pads(object: &Object) -> Vec<u64> {
+    let mut pads = Vec::new();
+    for frame in object.table().frames() {
+        if let Some(at) = frame.landing_pads {
+            // Of one that cannot be read, the code that it leads to is seen to be reached by
+            // nothing else.
+            patch::landing_pads(frame.start, at, object.elf.bytes_from(at), &mut pads);
+        }
+    }
+    pads
 }
 
 /// What is decided for a function that Go's linker has put into a program.
@@ -83,9 +142,11 @@ fn decide_go(
 }
 
 /// A function's bytes in the file. `None`: the place that is to be probed is not in it.
-fn code(elf: &Elf<'static>, function: &Function) -> Option<patch::Function<'static>> {
+fn asked(elf: &Elf<'static>, function: &Function, wanted: Wanted) -> Option<Asked> {
     let site = u32::try_from(function.offset).ok()?;
-    Some(bytes(elf, function.address, function.size, function.padding, site))
+    let entry = wanted.entries_only || function.kind == Kind::Entry || site != 0;
+    let exits = !entry && wanted.returns != Some(Returns::Instances);
+    Some((bytes(elf, function.address, function.size, function.padding, site), exits))
 }
 
 fn bytes(
@@ -143,5 +204,24 @@ impl Image for File<'_> {
         }
         let bytes = self.elf.bytes_from(address).get(..into.len());
         bytes.map(|bytes| into.copy_from_slice(bytes)).is_some()
+    }
+}
+
+/// What is around the functions of a file.
+struct Around<'f> {
+    file: &'f File<'f>,
+    table: &'f Table<'static>,
+}
+
+impl Surroundings for Around<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        Image::read(self.file, address, into)
+    }
+
+    fn piece(&self, address: u64) -> Option<Piece<'_>> {
+        let (range, part) = self.table.piece(address)?;
+        let len = usize::try_from(range.end - range.start).ok()?;
+        let code = self.file.elf.bytes_from(range.start).get(..len)?;
+        Some(Piece { address: range.start, code, part })
     }
 }

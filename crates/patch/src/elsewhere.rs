@@ -29,7 +29,8 @@ pub trait Image {
 
 /// Every address that one of these functions, or other code of the same image, may branch to;
 /// ascending, for [`Options::branch_targets`](crate::Options::branch_targets) of all of them. Of
-/// branches that are not these functions', only those into windows are there.
+/// branches that are not these functions', only those into functions that are probed at their
+/// entries are there, and into windows of other probes.
 ///
 /// `sought` says for which of them the image is searched; for others, where that is known already,
 /// the caller adds what it knows.
@@ -56,6 +57,10 @@ pub fn branches_elsewhere(
         for (i, &table) in tables.iter().enumerate() {
             let end = tables.get(i + 1).copied().unwrap_or(u64::MAX);
             read_table(table..end, function, window, image, &mut found);
+        }
+        if function.site == 0 {
+            // Probes may be put where it leaves.
+            window.end = window.end.max(end_of(function));
         }
     }
     for (start, text) in image.code() {

@@ -12,7 +12,7 @@ use crate::arch::x86_64::window::Window;
 use crate::exit::{Exit, Leaving};
 use crate::make::jump;
 use crate::method::{Detour, Method};
-use crate::{Function, NoDetour, NoExits, Options};
+use crate::{Decision, Function, NoDetour, NoExits, Options, Step};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -47,6 +47,48 @@ pub(crate) fn exits(
     }
     exits.reverse();
     Ok(exits)
+}
+
+/// Takes the exits from functions whose sites overlap those of others: functions that share code,
+/// such as assembly with several entries, or a part that several jump to. What is at entries stays.
+///
+/// Context: allocates; time n log n in the number of sites.
+pub fn keep_apart(decisions: &mut [Decision]) {
+    // (bytes, whose, an exit)
+    let mut all: Vec<(Range<u64>, usize, bool)> = Vec::new();
+    for (whose, plan) in decisions.iter().enumerate() {
+        let Ok(plan) = plan else { continue };
+        let len = plan.method.original().len() as u64;
+        all.push((plan.site..plan.site.saturating_add(len), whose, false));
+        for exit in plan.exits.iter().flatten() {
+            all.push((range_of(&exit.detour), whose, true));
+        }
+        for branch in plan.back.iter().flatten() {
+            let trap = branch.trap.site..branch.trap.site.saturating_add(1);
+            all.push((branch.detour.as_ref().map_or(trap, range_of), whose, false));
+        }
+    }
+    all.sort_unstable_by_key(|(range, whose, _)| (range.start, *whose));
+    let mut shared = Vec::new();
+    // The one that reaches furthest of those before.
+    let mut furthest: Option<&(Range<u64>, usize, bool)> = None;
+    for site in &all {
+        let Some(before) = furthest else {
+            furthest = Some(site);
+            continue;
+        };
+        if before.0.end > site.0.start && before.1 != site.1 {
+            shared.extend([before, site].iter().filter(|(_, _, exit)| *exit).map(|site| site.1));
+        }
+        if site.0.end >= before.0.end {
+            furthest = Some(site);
+        }
+    }
+    for whose in shared {
+        if let Some(Ok(plan)) = decisions.get_mut(whose) {
+            plan.exits = Err(NoExits::Shared);
+        }
+    }
 }
 
 /// The bytes that a detour displaces.
@@ -100,7 +142,8 @@ fn with_leaves(reach: &Reach<'_>, detour: Detour, at_entry: bool) -> Result<Exit
     let inside = reach.leaves[first..].iter().take_while(|left| code.contains(&left.address));
     let leaves = inside
         .map(|left| {
-            let step = detour.template.steps.iter().find(|step| step.original == left.address)?;
+            let own = |step: &&Step| step.start && step.original == left.address;
+            let step = detour.template.steps.iter().find(own)?;
             let cut = Cut { at: step.offset as u16, conditional: left.conditional };
             let Left { address, leave, live, .. } = *left;
             detour.template.takes(cut).then_some(Leaving { address, leave, live, cut })

@@ -125,6 +125,8 @@ pub use codec::{Decision, Malformed, decode, encode};
 pub use elsewhere::{Image, branches_elsewhere, near};
 pub use exit::{Exit, Hook, Leave, Leaving};
 #[cfg(feature = "plan")]
+pub use exits::keep_apart;
+#[cfg(feature = "plan")]
 pub use function::{Convention, Function, Options, Piece, Surroundings};
 #[cfg(feature = "plan")]
 pub use landing_pads::landing_pads;

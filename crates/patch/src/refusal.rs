@@ -178,17 +178,20 @@ pub enum NoReturn {
     SwitchesStack,
     /// It is Go's: its stack moves, and is read by the runtime.
     Goroutine,
+    /// The caller asked for returns to be seen otherwise, or not at all.
+    Asked,
 }
 
 impl NoReturn {
     /// All of them; a place in this list is what a plan's bytes have for one.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NotEntry,
         Self::ReadsReturnAddress,
         Self::WritesReturnAddress,
         Self::DropsReturnAddress,
         Self::SwitchesStack,
         Self::Goroutine,
+        Self::Asked,
     ];
 }
 
@@ -201,6 +204,7 @@ impl fmt::Display for NoReturn {
             Self::DropsReturnAddress => "takes its return address off the stack",
             Self::SwitchesStack => "switches stacks",
             Self::Goroutine => "goroutines' stacks move",
+            Self::Asked => "as asked",
         })
     }
 }
@@ -237,13 +241,15 @@ pub enum NoExits {
     /// A goroutine may have been preempted in front of an instruction that leaves, and will go on
     /// there.
     PutAside,
+    /// What is displaced belongs to another probed function, too.
+    Shared,
     /// It is large, and its ways cannot be followed to their ends.
     TooLarge,
 }
 
 impl NoExits {
     /// All of them; a place in this list is what a plan's bytes have for one.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::NotAsked,
         Self::NotEntry,
         Self::NoRoom,
@@ -257,6 +263,7 @@ impl NoExits {
         Self::Rseq,
         Self::OutOfReach,
         Self::PutAside,
+        Self::Shared,
         Self::TooLarge,
     ];
 }
@@ -277,6 +284,7 @@ impl fmt::Display for NoExits {
             Self::Rseq => "a restartable sequence where it returns",
             Self::OutOfReach => "operands too far apart where it returns",
             Self::PutAside => "a goroutine may have been preempted where it returns",
+            Self::Shared => "shares code where it returns with another function",
             Self::TooLarge => "too large to be followed",
         })
     }

@@ -103,6 +103,13 @@ fn methods() {
         ),
         ("moved, with padding inside", "31 c0 48 ff c7 75 fb c3 cc cc", "", Ok((10, &[2])), false),
         (
+            "not moved: shorter than a jump, and it branches into what is behind it",
+            "7a 02 c3",
+            "90 90 90 90 90",
+            Err(NoDetour::BranchIntoWindow),
+            false,
+        ),
+        (
             "not moved: a branch between its instructions",
             "31 c0 48 ff c7 75 fc c3",
             "",

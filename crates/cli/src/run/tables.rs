@@ -4,7 +4,7 @@ use super::ended::Ended;
 use super::files::Files;
 use crate::exit::{Failure, USAGE};
 use crate::human;
-use crate::planning;
+use crate::planning::{self, Returns};
 use crate::resolve::Resolution;
 use crate::select::Function;
 use crate::spec::Kind;
@@ -61,6 +61,8 @@ pub(crate) struct Tables {
     pub(super) ended: Mutex<Ended>,
     /// Whether only entries are counted, whatever the specs say.
     entries_only: bool,
+    /// How returns are seen, if that was asked for.
+    returns: Option<Returns>,
 }
 
 /// What a segment is to have room for, besides the functions.
@@ -76,6 +78,8 @@ pub(crate) struct Room {
     pub(crate) file: Option<PathBuf>,
     /// Whether only entries are counted, whatever the specs say.
     pub(crate) entries_only: bool,
+    /// How returns are seen, if that was asked for.
+    pub(crate) returns: Option<Returns>,
 }
 
 impl Room {
@@ -119,9 +123,9 @@ impl Tables {
             Segment::create_in(files.parts(), shape).context("cannot make the segment of counters")
         })?;
         files.seal()?;
-        let entries_only = room.entries_only;
+        let Room { entries_only, returns, .. } = *room;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        let this = Self { segment, files, kept, ended, entries_only };
+        let this = Self { segment, files, kept, ended, entries_only, returns };
         this.segment.set_measured(this.bytes());
         Ok(this)
     }
@@ -159,7 +163,7 @@ impl Tables {
         let files = Files::of_another(tables, counters);
         let segment = Segment::look_at(files.parts())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, entries_only: true })
+        Ok(Self { segment, files, kept, ended, entries_only: true, returns: None })
     }
 
     /// A segment that a run has left.
@@ -167,7 +171,7 @@ impl Tables {
         let files = Files::left(path)?;
         let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, entries_only: false })
+        Ok(Self { segment, files, kept, ended, entries_only: false, returns: None })
     }
 
     /// The file of the counters.
@@ -236,7 +240,10 @@ impl Tables {
         }
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
-        let plans = planning::catalogue(object, &selection.functions, resolution.runs);
+        let Self { entries_only, returns, .. } = *self;
+        let entries_only = entries_only || self.segment.stacks().is_some_and(|s| !s.timed);
+        let wanted = planning::Wanted { runs: resolution.runs, entries_only, returns };
+        let plans = planning::catalogue(object, &selection.functions, wanted);
         let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
         self.segment.set_unwind_tables(place, unsaid(&object.elf));
         added

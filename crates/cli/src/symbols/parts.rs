@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_set_keeps_what_lies_in_its_range() {
-        let frame = |start| Frame { start, end: start + 1, entered: Entered::Called };
+        let frame =
+            |start| Frame { start, end: start + 1, entered: Entered::Called, landing_pads: None };
         let mut set = Addresses::covering(&[frame(1000), frame(5000)]);
         for address in [0, 999, 1000, 3000, 5000, 9000, u64::MAX] {
             set.insert(address);

@@ -5,6 +5,7 @@ use super::elf::{Elf, RawSymbol, SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB};
 use super::go::{self, GoFunction};
 use super::parts::only_jumped_to;
 use super::unwind::{Entered, Frame, frames};
+use crate::names::is_cold_part;
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -106,13 +107,14 @@ impl<'a> Table<'a> {
     /// The best name of the function that `address` lies in; the innermost, where one lies in
     /// another.
     pub(crate) fn name_at(&self, address: u64) -> Option<&'a str> {
+        self.span_at(address).map(|span| self.symbols[span.first].name)
+    }
+
+    fn span_at(&self, address: u64) -> Option<&Span> {
         let spans = self.spans.get_or_init(|| self.spans());
         let before = spans.partition_point(|span| span.start <= address);
         let reaching = spans[..before].iter().rev().take_while(|span| span.reach > address);
-        reaching
-            .take(MOST_NESTED)
-            .find(|span| span.end > address)
-            .map(|span| self.symbols[span.first].name)
+        reaching.take(MOST_NESTED).find(|span| span.end > address)
     }
 
     /// Where the nameless function begins that `address` lies in, from the unwind table.
@@ -178,6 +180,17 @@ impl<'a> Table<'a> {
         unnamed
     }
 
+    /// The bounds of the function, or the part of one, that `address` lies in, and whether it is
+    /// known to be a part.
+    pub(crate) fn piece(&self, address: u64) -> Option<(Range<u64>, bool)> {
+        if let Some(span) = self.span_at(address) {
+            return Some((span.start..span.end, is_cold_part(self.symbols[span.first].name)));
+        }
+        let frame = self.frame_at(address)?;
+        let looks_up = self.lookups().any(|plt| plt.contains(&address));
+        (!looks_up).then_some((frame.start..frame.end, frame.entered == Entered::Jumped))
+    }
+
     /// Bytes of the function that the symbols of one address name.
     pub(crate) fn size(&self, site: &[Symbol<'a>]) -> u64 {
         let address = site[0].address;
@@ -239,7 +252,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn frames(&self) -> &[Frame] {
+    /// All unwind entries.
+    pub(crate) fn frames(&self) -> &[Frame] {
         self.frames.get_or_init(|| frames(&self.elf))
     }
 }

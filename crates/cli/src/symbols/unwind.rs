@@ -14,6 +14,8 @@ pub(crate) struct Frame {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) entered: Entered,
+    /// Where its table of language-specific data is, which says where exceptions land.
+    pub(crate) landing_pads: Option<u64>,
 }
 
 /// How control comes to the first byte.
@@ -67,7 +69,11 @@ pub(crate) fn frames(elf: &Elf<'_>) -> Vec<Frame> {
                 Err(_) => Entered::Unknown,
             }
         };
-        frames.push(Frame { start, end, entered });
+        let landing_pads = match fde.lsda() {
+            Some(gimli::Pointer::Direct(at)) => Some(at),
+            _ => None,
+        };
+        frames.push(Frame { start, end, entered, landing_pads });
     }
     frames.sort_unstable_by_key(|frame| (frame.start, frame.end));
     frames.dedup_by_key(|frame| frame.start);

@@ -4,7 +4,7 @@ use crate::args::ListArgs;
 use crate::exit::{FAILED, Failure, NOT_FOUND, USAGE};
 use crate::human;
 use crate::out::{Out, say, width};
-use crate::planning;
+use crate::planning::{self, Returns, Wanted};
 use crate::processes;
 use crate::program::{Program, interpreted};
 use crate::render::columns::within;
@@ -53,7 +53,8 @@ pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
     let mut out = Out::stdout()?;
     let width = if args.wide { None } else { width(&std::io::stdout()) };
     if args.verbose {
-        print_methods(&resolution, &mut out, width)
+        let wanted = Wanted { runs: resolution.runs, returns: args.returns, ..Wanted::default() };
+        print_methods(&resolution, &mut out, width, wanted)
     } else {
         print_names(&resolution, &mut out, width)
     }
@@ -160,20 +161,59 @@ enum Verdict {
     Not(String),
 }
 
-fn print_methods(resolution: &Resolution, out: &mut Out, width: Option<usize>) {
+/// How returns are seen, of all functions of which they are wanted.
+#[derive(Default)]
+struct Seen {
+    exits: u64,
+    sites: u64,
+    instances: u64,
+    entry_only: u64,
+}
+
+impl Seen {
+    /// Counts a function, and says how its returns are seen.
+    fn of(&mut self, function: &Function, plan: &patch::Plan, wanted: Wanted) -> Option<String> {
+        if function.kind == Kind::Entry {
+            return None;
+        }
+        let why = match &plan.exits {
+            Ok(exits) => {
+                self.exits += 1;
+                self.sites += exits.len() as u64;
+                let sites = if exits.len() == 1 { "site" } else { "sites" };
+                return Some(format!("exits ({} {sites})", exits.len()));
+            }
+            Err(why) => why,
+        };
+        let asked = wanted.returns == Some(Returns::Instances);
+        if plan.returns.is_ok() {
+            self.instances += 1;
+            return Some(if asked { "instance".into() } else { format!("instance: {why}") });
+        }
+        self.entry_only += 1;
+        Some(match plan.returns {
+            Err(no_return) if asked => format!("entry only: {no_return}"),
+            _ => format!("entry only: {why}"),
+        })
+    }
+}
+
+fn print_methods(resolution: &Resolution, out: &mut Out, width: Option<usize>, wanted: Wanted) {
     let mut counts = [0_u64; 3];
+    let mut seen = Seen::default();
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     for (object, selection) in resolution.objects.iter().zip(&resolution.selections) {
-        let decisions = planning::decide(object, &selection.functions, resolution.runs);
+        let decisions = planning::decide(object, &selection.functions, wanted);
         for (function, decision) in selection.functions.iter().zip(decisions) {
-            let (which, method, cost, note) = match verdict(object, function, decision) {
-                Verdict::Detour(cost, note) => (0, "detour", Some(cost), note),
-                Verdict::Breakpoint(cost, note) => (1, "breakpoint", Some(cost), note),
-                Verdict::Not(reason) => {
-                    *reasons.entry(reason.clone()).or_default() += 1;
-                    (2, "none", None, reason)
-                }
-            };
+            let (which, method, cost, note) =
+                match verdict(object, function, decision, &mut seen, wanted) {
+                    Verdict::Detour(cost, note) => (0, "detour", Some(cost), note),
+                    Verdict::Breakpoint(cost, note) => (1, "breakpoint", Some(cost), note),
+                    Verdict::Not(reason) => {
+                        *reasons.entry(reason.clone()).or_default() += 1;
+                        (2, "none", None, reason)
+                    }
+                };
             counts[which] += 1;
             out.line(&row(
                 method,
@@ -197,6 +237,15 @@ fn print_methods(resolution: &Resolution, out: &mut Out, width: Option<usize>) {
     }
     let [detours, breakpoints, none] = counts.map(human::grouped);
     out.line(&format!("{detours} by detour, {breakpoints} by breakpoint, {none} not at all"));
+    let Seen { exits, sites, instances, entry_only } = seen;
+    if exits + instances + entry_only > 0 {
+        let [exits, sites, instances, entry_only] =
+            [exits, sites, instances, entry_only].map(human::grouped);
+        out.line(&format!(
+            "returns: {exits} by exits ({sites} sites), {instances} by instance, {entry_only} \
+                entry only"
+        ));
+    }
     for (reason, count) in reasons {
         out.line(&format!("  {:>6} {reason}", human::grouped(count)));
     }
@@ -214,22 +263,29 @@ fn row(method: &str, cost: Option<f64>, name: &str, note: &str, width: Option<us
     format!("{before}{name}{note}")
 }
 
-fn verdict(object: &Object, function: &Function, decision: Decision) -> Verdict {
+fn verdict(
+    object: &Object,
+    function: &Function,
+    decision: Decision,
+    seen: &mut Seen,
+    wanted: Wanted,
+) -> Verdict {
     let plan = match decision {
         Ok(plan) => plan,
         Err(refusal) => return Verdict::Not(refusal.to_string()),
     };
-    let no_return = plan.returns.err().filter(|_| function.kind != Kind::Entry);
-    let timed = function.kind == Kind::Call && no_return.is_none();
+    let trap = matches!(plan.method, patch::Method::Breakpoint(_));
+    if trap && wire::is_c_library(object.path.as_os_str().as_bytes()) {
+        return Verdict::Not(wire::NEEDS_TRAP.to_string());
+    }
+    let returns = seen.of(function, &plan, wanted);
+    let timed = function.kind == Kind::Call && (plan.exits.is_ok() || plan.returns.is_ok());
     let cost = plan.cost_ns(if timed { patch::Probe::Time } else { patch::Probe::Count });
     let mut notes: Vec<String> = Vec::new();
     notes.extend(function.entry_only.map(str::to_string));
-    notes.extend(no_return.map(|why| format!("{why}: entries only")));
+    notes.extend(returns);
     match plan.method {
         patch::Method::Detour(_) => Verdict::Detour(cost, notes.join("; ")),
-        patch::Method::Breakpoint(_) if wire::is_c_library(object.path.as_os_str().as_bytes()) => {
-            Verdict::Not(wire::NEEDS_TRAP.to_string())
-        }
         patch::Method::Breakpoint(breakpoint) => {
             notes.insert(0, breakpoint.why().to_string());
             Verdict::Breakpoint(cost, notes.join("; "))

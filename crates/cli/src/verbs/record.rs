@@ -54,6 +54,7 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
         stacks: Some(stacks),
         file: args.segment.clone(),
         entries_only: !pids.is_empty(),
+        returns: args.returns,
     };
     let prepare = |tables: &Tables| {
         tables.segment.set_meta(&meta.bytes());

@@ -5,6 +5,8 @@
 // test machinery: raw memory throughout, all of it in the mapping that `Arena::new` makes
 #![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+pub(crate) mod windows;
+
 use patch::Registers;
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -18,6 +20,9 @@ pub(crate) const CODE: u64 = BASE + 0x1000;
 pub(crate) const THUNKS: u64 = BASE + 0x4000;
 pub(crate) const THUNK_COUNT: u64 = 16;
 const EXIT: u64 = BASE + 0xf_0000;
+/// Eight bytes for code that is inserted.
+#[allow(dead_code)] // not every test inserts some
+pub(crate) const NOTE: u64 = EXIT + 0x800;
 /// Relocated code.
 pub(crate) const RELOCATED: u64 = BASE + 0x10_0000;
 /// Data; the registers point to its middle.
@@ -39,21 +44,20 @@ core::arch::global_asm!(
     "patch_test_enter:",
     "push rbx; push rbp; push r12; push r13; push r14; push r15",
     "mov [rip + patch_test_host], rsp",
-    "mov rax, [rdi + 128]",
-    "mov [rip + patch_test_target], rax",
-    "push [rdi + 136]",
-    "popfq",
+    // What is popped by `iretq`: steps begin where it leads.
+    "mov eax, ss; push rax; push [rdi + 32]; push [rdi + 136]",
+    "mov eax, cs; push rax; push [rdi + 128]",
     "pxor xmm0, xmm0; pxor xmm1, xmm1; pxor xmm2, xmm2; pxor xmm3, xmm3; pxor xmm4, xmm4; pxor \
         xmm5, xmm5; pxor xmm6, xmm6; pxor xmm7, xmm7",
     "movq xmm8, [rdi]; movq xmm9, [rdi + 8]; movq xmm10, [rdi + 16]; movq xmm11, [rdi + 24]",
     "movq xmm12, [rdi + 48]; movq xmm13, [rdi + 56]",
     "movq xmm14, [rdi + 64]; movq xmm15, [rdi + 72]",
-    "mov rax, [rdi]; mov rcx, [rdi + 8]; mov rdx, [rdi + 16]; mov rbx, [rdi + 24]; mov rsp, [rdi \
-        + 32]; mov rbp, [rdi + 40]; mov rsi, [rdi + 48]",
+    "mov rax, [rdi]; mov rcx, [rdi + 8]; mov rdx, [rdi + 16]; mov rbx, [rdi + 24]; \
+        mov rbp, [rdi + 40]; mov rsi, [rdi + 48]",
     "mov r8, [rdi + 64]; mov r9, [rdi + 72]; mov r10, [rdi + 80]; mov r11, [rdi + 88]; mov r12, \
         [rdi + 96]; mov r13, [rdi + 104]; mov r14, [rdi + 112]; mov r15, [rdi + 120]",
     "mov rdi, [rdi + 56]",
-    "jmp [rip + patch_test_target]",
+    "iretq",
     "patch_test_exit:",
     "mov [rip + patch_test_out], rax; mov [rip + patch_test_out + 8], rcx; mov [rip + \
         patch_test_out + 16], rdx; mov [rip + patch_test_out + 24], rbx",
@@ -73,7 +77,6 @@ core::arch::global_asm!(
     ".bss",
     ".balign 8",
     "patch_test_host: .skip 8",
-    "patch_test_target: .skip 8",
     "patch_test_out: .skip 144",
     ".text",
 );
@@ -171,6 +174,10 @@ extern "C" fn on_signal(
         || (RELOCATED..RELOCATED + 0x1000).contains(&registers.rip);
     if signal == libc::SIGTRAP && unsafe { (*info).si_code } == TRAP_TRACE {
         if !inside {
+            if !(BASE..BASE + BYTES).contains(&registers.rip) {
+                // Out again.
+                context.uc_mcontext.gregs[libc::REG_EFL as usize] &= !(TRAP_FLAG as i64);
+            }
             return;
         }
         if recording.steps < STEPS {
@@ -185,6 +192,50 @@ extern "C" fn on_signal(
     context.uc_mcontext.gregs[libc::REG_EFL as usize] = 0x202;
 }
 
+/// Where code is written: the same memory as at [`BASE`], where it can be run and not written.
+const WRITABLE: u64 = 0x2100_0000_0000;
+const PAGE: u64 = 0x1000;
+
+fn map_code() {
+    unsafe {
+        let code = libc::memfd_create(c"arena".as_ptr(), libc::MFD_CLOEXEC);
+        assert_eq!(libc::ftruncate(code, (SCRATCH - BASE) as i64), 0);
+        let map = |at: u64, offset: u64, bytes: u64, protection| {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            let offset = offset as i64;
+            let map = libc::mmap(at as *mut _, bytes as usize, protection, flags, code, offset);
+            assert_eq!(map as u64, at, "{}", std::io::Error::last_os_error());
+        };
+        for page in [CODE, THUNKS, RELOCATED] {
+            map(page, page - BASE, PAGE, libc::PROT_READ | libc::PROT_EXEC);
+        }
+        map(WRITABLE, 0, SCRATCH - BASE, libc::PROT_READ | libc::PROT_WRITE);
+        libc::close(code);
+    }
+}
+
+/// Code is run at another address than it was written at, so the processor has to be told: by
+/// `iretq`, which does not leave a virtual machine, to the next instruction.
+fn serialize() {
+    unsafe {
+        std::arch::asm!(
+            "mov {stack}, rsp",
+            "mov {part:e}, ss",
+            "push {part}",
+            "push {stack}",
+            "pushfq",
+            "mov {part:e}, cs",
+            "push {part}",
+            "lea {part}, [rip + 2f]",
+            "push {part}",
+            "iretq",
+            "2:",
+            stack = out(reg) _,
+            part = out(reg) _,
+        );
+    }
+}
+
 fn protect(address: u64, bytes: u64, protection: libc::c_int) {
     assert_eq!(unsafe { libc::mprotect(address as *mut _, bytes as usize, protection) }, 0);
 }
@@ -196,6 +247,7 @@ impl Arena {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
             let map = libc::mmap(BASE as *mut _, BYTES as usize, libc::PROT_NONE, flags, -1, 0);
             assert_eq!(map as u64, BASE, "{}", std::io::Error::last_os_error());
+            map_code();
             // What is not written afresh for every run must fault.
             protect(SCRATCH, SCRATCH_BYTES, libc::PROT_READ | libc::PROT_WRITE);
             protect(STACK, STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE);
@@ -230,13 +282,11 @@ impl Arena {
 
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
         assert!(address >= BASE && address + bytes.len() as u64 <= BASE + BYTES);
-        let code = address < SCRATCH;
+        let code = address < SCRATCH && address & !(PAGE - 1) != EXIT;
+        let at = if code { address - BASE + WRITABLE } else { address };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
         if code {
-            protect(address & !0xfff, 0x1000, libc::PROT_READ | libc::PROT_WRITE);
-        }
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
-        if code {
-            protect(address & !0xfff, 0x1000, libc::PROT_READ | libc::PROT_EXEC);
+            serialize();
         }
     }
 
@@ -255,7 +305,9 @@ impl Arena {
         unsafe {
             let recording = RECORDING.0.get();
             (*recording).fault = 0;
-            (*recording).steps = 0;
+            (*recording).steps = usize::from(step);
+            // The first trap comes behind the first instruction.
+            (*recording).trace[0] = Registers { rflags: registers.rflags & FLAGS, ..registers };
             patch_test_enter(&registers);
             let fault = (*recording).fault;
             let trace = (&(*recording).trace)[..(*recording).steps].to_vec();

@@ -1,4 +1,6 @@
 //! What is around the functions of a file.
+// Not every test looks there.
+#![allow(dead_code)]
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, LittleEndian, Pointer, UnwindContext, UnwindSection,

@@ -90,7 +90,8 @@ pub(crate) fn whole(
     options: &Options<'_>,
 ) -> Option<Window> {
     let text = Text { address: f.address, bytes: f.code };
-    let bytes = f.code.get(site..).filter(|b| b.len() <= WHOLE)?;
+    // What is behind it may be what it branches to, so the jump has to fit in it.
+    let bytes = f.code.get(site..).filter(|b| (JUMP..=WHOLE).contains(&b.len()))?;
     let at = f.address.wrapping_add(site as u64);
     let mut starts = Vec::new();
     let mut relocated = 0;
