@@ -5,7 +5,7 @@ use crate::objects::Object;
 use crate::{MEMORY, overwritten, segment, stacks, watched};
 use patch::Decisions;
 use std::time::Duration;
-use uprobe::{Action, Engine, Method, Patching, Refusal, Target};
+use uprobe::{Action, Engine, Method, Patching, Refusal, Returns, Target};
 use wire::{Function, Kind, Loss, Patience, Segment, State};
 
 /// How long the program waits for the command line to look at a file that it has not seen. It may
@@ -157,6 +157,7 @@ fn target(object: &Object, function: &Function) -> Option<Target> {
         offset: function.offset,
         action,
         returns: function.returns,
+        by: Returns::Best,
         breakpoint: false,
         traps: !wire::is_c_library(&object.file.path),
     })

@@ -8,14 +8,14 @@ use crate::memory::{bytes, note_code};
 use crate::objects::{self, Object};
 use crate::segment::{self, Attached};
 use crate::stacks;
-use alloc::string::ToString;
+use alloc::{format, string::ToString};
 use alloc::vec::Vec;
 use patch::Decisions;
 use recorder::Recorder;
 use sys::{process, thread};
-use uprobe::{Action, Change, Engine, Prepared, Refusal, SiteId, Target};
+use uprobe::{Action, Change, Engine, Prepared, Refusal, Returns, SiteId, Target};
 use wire::image::{Failure, MOST_BYTES, encode};
-use wire::{Function, Loss, State};
+use wire::{Function, Kind, Loss, State};
 
 /// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
 /// bound of the average.
@@ -92,8 +92,9 @@ pub(crate) fn arm(
     for (index, result) in functions.into_iter().zip(results) {
         match result {
             Ok(site) => {
-                let note = if site.counts_branches { BRANCHES } else { "" };
-                segment.set_state(index, State::Detour, note);
+                let note = site.entry_only.map(|why| format!("entry only: {why}"));
+                let branches = if site.counts_branches { BRANCHES } else { "" };
+                segment.set_state(index, State::Detour, note.as_deref().unwrap_or(branches));
                 armed.push((index, site.id));
             }
             Err(Refusal::NeedsTrap) => segment.set_state(index, State::Skipped, NO_JUMP),
@@ -149,9 +150,11 @@ fn target(
     recorder: Option<&'static Recorder>,
 ) -> Option<Target> {
     let (address, after) = object.place(function)?;
-    let &Function { offset, cell, .. } = function;
+    let &Function { offset, cell, kind, .. } = function;
+    let timed = kind == Kind::Time;
     let action = match recorder {
-        Some(recorder) => stacks::action(recorder, address, offset, cell),
+        Some(recorder) => stacks::action(recorder, address, offset, cell, timed),
+        None if timed => Action::Time { cell },
         None => Action::Count { cell },
     };
     Some(Target {
@@ -160,8 +163,9 @@ fn target(
         after,
         offset,
         action,
-        // Nobody's unwinder knows the stubs of an image.
+        // Nobody's unwinder knows the stubs of an image. Exits need none.
         returns: false,
+        by: Returns::Exits,
         breakpoint: false,
         traps: false,
     })

@@ -83,7 +83,13 @@ pub(crate) fn loaded(recorder: &Recorder, segment: &Segment, objects: &[Object])
 }
 
 /// What a probe at `offset` in the function at `function` does.
-pub(crate) fn action(recorder: &'static Recorder, function: u64, offset: u32, cell: u32) -> Action {
+pub(crate) fn action(
+    recorder: &'static Recorder,
+    function: u64,
+    offset: u32,
+    cell: u32,
+    timed: bool,
+) -> Action {
     let address = function.wrapping_add(u64::from(offset));
-    Action::Call(recorder.consumer(Probe { address, entry: offset == 0, cell, timed: false }))
+    Action::Call(recorder.consumer(Probe { address, entry: offset == 0, cell, timed }))
 }

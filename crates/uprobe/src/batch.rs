@@ -483,7 +483,9 @@ impl Work<'_> {
 
     /// The same by return instances, or without returns.
     fn without_exits(&self, target: &Target, plan: &Plan, why: NoExits) -> Chosen {
-        let no_instances = if target.by == Returns::Exits || !process::has_returns() {
+        let no_instances = if let (true, Err(why)) = (plan.live.no_stack, plan.returns) {
+            Some(EntryOnly::Returns(why))
+        } else if target.by == Returns::Exits || !process::has_returns() {
             Some(EntryOnly::Exits(why))
         } else if !target.returns {
             Some(EntryOnly::Returns(NoReturn::ReadsReturnAddress))

@@ -190,11 +190,13 @@ fn left(state: &State, at: usize, entry: &Entry) {
     entry.below().child.fetch_add(child, Ordering::Relaxed);
     let (block, cell) = (state.block.load(Ordering::Relaxed), entry.cell.load(Ordering::Relaxed));
     let Some(site) = timed(entry).filter(|_| block != 0) else { return };
-    forget(block, cell, at, entry.before.load(Ordering::Relaxed));
-    // What was pending when its probe was taken away has returned, or not: nobody knows.
-    if entry.start.load(Ordering::Relaxed) >= site.since.load(Ordering::Relaxed) {
-        count(block, cell, cell::UNWOUND);
+    // What was pending when its probe was taken away has returned, or not: nobody knows. And the
+    // block may be another one by now, which has no such cell.
+    if entry.start.load(Ordering::Relaxed) < site.since.load(Ordering::Relaxed) {
+        return;
     }
+    forget(block, cell, at, entry.before.load(Ordering::Relaxed));
+    count(block, cell, cell::UNWOUND);
 }
 
 /// The site of an entry, if its calls are timed.

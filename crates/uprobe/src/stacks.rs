@@ -69,11 +69,18 @@ fn own(first: &State, slot: u64) -> Option<&'static Stack> {
 /// The state's thread is gone: what is on its own stack's is gone with it, and the memory is the
 /// next thread's of this state.
 pub(crate) fn give_back(state: &State) {
+    drop_pending(state);
     if let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) {
+        stack.cover(0, 0);
+    }
+}
+
+/// Nobody wants to know any more what is pending on the thread's own stack.
+pub(crate) fn drop_pending(first: &State) {
+    if let Some(stack) = Stack::at(first.own_shadow.load(Ordering::Relaxed)) {
         while !stack.is_empty() {
             stack.pop();
         }
-        stack.cover(0, 0);
     }
 }
 

@@ -204,6 +204,7 @@ fn renewed(
     }
     states().for_each(|state| state.block.store(block.expose_provenance(), Ordering::Relaxed));
     first.word.store(0, Ordering::Relaxed);
+    stacks::drop_pending(first);
     idle().or_else(|| another(global, first))
 }
 

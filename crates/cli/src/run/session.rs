@@ -109,7 +109,7 @@ impl Session {
     }
 
     /// As [`Session::start`], for a program that loads nothing, or not by glibc's loader: the image
-    /// is put into it before it runs. Only entries are counted.
+    /// is put into it before it runs.
     fn launch(
         specs: &[String],
         program: &Program,
@@ -117,14 +117,13 @@ impl Session {
         room: &Room,
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let room = room.for_entries();
         let events = Events::watch();
         let command = child::command(&program.file, command, events.before());
         let waiting = launched::begin(&program.file, command, program.kind)?;
         let mut objects = Objects::default();
         objects.add(waiting.pid())?;
         let resolution = attached::resolve(objects, specs)?.of_waiting();
-        let (shared, readable) = Self::serve(resolution, &room, prepare)?;
+        let (shared, readable) = Self::serve(resolution, room, prepare)?;
         let clock = Clock::start();
         let counters = shared.1.counters().try_clone().context("no descriptor is left")?;
         let (child, mapped) = waiting.go([readable, counters])?;
@@ -157,8 +156,8 @@ impl Session {
     }
 
     /// Resolves `specs` against what running processes have mapped, makes the segment, and puts the
-    /// image into the processes; with `force` also into such as may be killed by it. Only entries
-    /// are counted. `prepare` gets the segment before any image sees it.
+    /// image into the processes; with `force` also into such as may be killed by it. `prepare` gets
+    /// the segment before any image sees it.
     pub(crate) fn attach(
         specs: &[String],
         pids: &[i32],

@@ -82,13 +82,6 @@ pub(crate) struct Room {
     pub(crate) returns: Option<Returns>,
 }
 
-impl Room {
-    /// The same, where only entries are counted.
-    pub(super) fn for_entries(&self) -> Self {
-        Self { entries_only: true, file: self.file.clone(), ..*self }
-    }
-}
-
 impl Tables {
     /// Makes a segment with room for what `resolution` has, and for what may come.
     ///

@@ -41,11 +41,6 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
     let outputs = outputs_of(args)?;
     let stacks = stacks(args)?;
     let pids = processes::chosen(&args.attach.processes)?;
-    if !pids.is_empty() && args.weight == Weight::Time {
-        let message = "--weight time needs returns, which are not probed in processes that run \
-            already; --weight calls does not";
-        return Err(Failure::error(USAGE, message));
-    }
     let command = processes::command(&pids, &args.command);
     let meta = Meta::now(&command, args.specs.all(), args.weight, args.stack.to_string());
     let room = Room {
@@ -53,7 +48,7 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
         per_thread: false,
         stacks: Some(stacks),
         file: args.segment.clone(),
-        entries_only: !pids.is_empty(),
+        entries_only: false,
         returns: args.returns,
     };
     let prepare = |tables: &Tables| {

@@ -43,7 +43,6 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
     let room = Room {
         budget: args.max_memory,
         per_thread: args.per_thread || args.per_process,
-        entries_only: !pids.is_empty(),
         returns: args.returns,
         ..Room::default()
     };
