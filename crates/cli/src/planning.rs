@@ -3,10 +3,10 @@
 
 use crate::select::Function;
 use crate::spec::Kind;
-use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM};
+use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM, SHT_SYMTAB};
 use crate::symbols::go::{self, GoFunction, Origin};
 use crate::symbols::object::Object;
-use crate::symbols::table::Table;
+use crate::symbols::table::{STT_FUNC, Table};
 use clap::ValueEnum;
 use patch::{
     Catalogue, Convention, Decision, Image, NoReturn, Options, Piece, Refusal, Surroundings,
@@ -14,6 +14,7 @@ use patch::{
 };
 use std::cell::OnceCell;
 use std::os::unix::ffi::OsStrExt as _;
+use wire::hook;
 
 /// Bytes behind a function that an agent probes for itself that may be padding: the planner looks
 /// whether they are.
@@ -59,9 +60,9 @@ pub(crate) fn decide(object: &Object, functions: &[Function], wanted: Wanted) ->
 pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted) -> Catalogue {
     let elf = &object.elf;
     let mut all: Vec<Asked> = functions.iter().filter_map(|f| asked(elf, f, wanted)).collect();
-    if wire::is_c_library(object.path.as_os_str().as_bytes()) {
-        all.extend(watched(elf).map(|function| (function, false)));
-    }
+    all.extend(watched(object).map(|symbol| {
+        (bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0), false)
+    }));
     // One that is asked for twice has exits if either asks for them.
     all.sort_unstable_by_key(|(function, exits)| (function.address, function.site, !exits));
     all.dedup_by_key(|(function, _)| (function.address, function.site));
@@ -162,11 +163,31 @@ fn bytes(
     patch::Function { address, code: &bytes[..size], after: &bytes[size..end], site }
 }
 
-/// The functions of a C library that agents probe for themselves.
-fn watched(elf: &Elf<'static>) -> impl Iterator<Item = patch::Function<'static>> {
-    let ours = |symbol: &RawSymbol<'_>| wire::WATCHED.contains(&symbol.name) && symbol.section != 0;
-    let symbols = elf.symbols(SHT_DYNSYM).filter(ours);
-    symbols.map(|symbol| bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0))
+/// Where an image probes functions of an object for itself, by their numbers ([`hook::ALL`]); 0:
+/// nowhere.
+pub(crate) fn hooks(object: &Object) -> [u64; hook::ALL.len()] {
+    let mut places = [0; hook::ALL.len()];
+    for symbol in watched(object) {
+        if let Some(which) = hook::ALL.iter().position(|name| *name == symbol.name) {
+            places[which] = symbol.address;
+        }
+    }
+    places
+}
+
+/// The functions that agents and images probe for themselves: of a C library, and of a program that
+/// has it in itself.
+fn watched(object: &Object) -> impl Iterator<Item = RawSymbol<'static>> {
+    let elf = &object.elf;
+    let table = match wire::is_c_library(object.path.as_os_str().as_bytes()) {
+        true => Some(SHT_DYNSYM),
+        false => elf.interpreter().is_none().then_some(SHT_SYMTAB),
+    };
+    let ours = |symbol: &RawSymbol<'_>| {
+        let is_function = symbol.section != 0 && symbol.info & 0xf == STT_FUNC;
+        is_function && wire::WATCHED.contains(&symbol.name)
+    };
+    table.into_iter().flat_map(|table| elf.symbols(table)).filter(ours)
 }
 
 /// A file as the loader will have it in memory, at the addresses that it says itself.

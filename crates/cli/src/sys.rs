@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::{Child, ExitStatus};
 
 /// Effective ids.
 #[derive(Debug, Clone, Copy)]
@@ -242,6 +243,20 @@ fn has_ended(stat: &(impl AsRef<Path> + ?Sized)) -> bool {
     let Ok(stat) = std::fs::read(stat) else { return true };
     let behind = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at + 2));
     behind.is_some_and(|state| b"ZX".contains(state))
+}
+
+/// How a child has ended, if it has. A thread of this process may trace it: a wait would take the
+/// stop from that which it waits for, whatever the wait asks for.
+pub(crate) fn end_of(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    let mut seen = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: a place for the answer, which lives through the call.
+    let done = unsafe { libc::waitid(libc::P_PID, child.id(), seen.as_mut_ptr(), flags) };
+    // SAFETY: zeros are one, and the kernel has written another, or has left them.
+    let code = unsafe { seen.assume_init() }.si_code;
+    let has_ended = [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&code);
+    // Otherwise it was waited for already.
+    if done == 0 && !has_ended { Ok(None) } else { child.try_wait() }
 }
 
 /// A handle of a process, whoever has started it.

@@ -7,7 +7,7 @@
 use crate::memory::{bytes, note_code};
 use crate::objects::{self, Object};
 use crate::segment::{self, Attached};
-use crate::stacks;
+use crate::{hooks, known, stacks};
 use alloc::{format, string::ToString};
 use alloc::vec::Vec;
 use patch::Decisions;
@@ -15,7 +15,7 @@ use recorder::Recorder;
 use sys::{process, thread};
 use uprobe::{Action, Change, Engine, Prepared, Refusal, Returns, SiteId, Target};
 use wire::image::{Failure, MOST_BYTES, encode};
-use wire::{Function, Kind, Loss, State};
+use wire::{Function, Kind, Loss, State, hook};
 
 /// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
 /// bound of the average.
@@ -32,12 +32,19 @@ const NO_CELLS: &str = "no room in --max-memory for its counters in the threads 
 /// Why functions are left alone that have no room for a jump. A handler of ours would take the
 /// program's signals, and that from outside.
 const NO_JUMP: &str = "too short for a jump, and breakpoints are not put in from outside";
+/// What the log says where a function of [`hook::ALL`] could not be probed.
+const NO_HOOK: &[u8] = b"image: programs that are executed, or libraries that are opened later, \
+    are not followed";
 /// Why functions are left alone whose changes were not written.
 const NOT_WRITTEN: &str = "its code could not be changed: a thread stood in it, or other code was \
     there";
 
-/// Prepares what the segment wants of everything that is loaded; the words of the list are added to
-/// `words`.
+/// What is armed: a function of the segment, or, without one, one that is probed for the image's
+/// own sake alone.
+pub(crate) type Armed = (Option<usize>, SiteId);
+
+/// Prepares what the segment wants of everything that is loaded and was not looked through before;
+/// the words of the list are added to `words`. What is not loaded any more is forgotten.
 ///
 /// # Errors
 /// It cannot be known what is loaded.
@@ -45,7 +52,7 @@ pub(crate) fn arm(
     engine: &'static Engine,
     attached: &Attached,
     words: &mut Vec<u64>,
-) -> Result<Vec<(usize, SiteId)>, Failure> {
+) -> Result<Vec<Armed>, Failure> {
     let segment = &attached.segment;
     let objects = objects::loaded().ok_or(Failure::Maps)?;
     let recorder = attached.recorder();
@@ -56,10 +63,12 @@ pub(crate) fn arm(
     let used = bytes();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
-    for object in objects.iter().filter(|object| object.open_to_probes()) {
+    let new = known::update(&objects, |range| engine.forget(range));
+    for object in new {
         let Some(index) = segment.find_object(&object.file) else { continue };
         let plans = segment.plans_of(index);
         let decisions = Decisions::read(&plans);
+        let mut hooks = Hooks::of(segment.hooks(index));
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
             let sites = (functions.len() as u64 + 1) * BYTES_PER_SITE;
@@ -72,7 +81,18 @@ pub(crate) fn arm(
                 segment.set_state(index, State::Skipped, "not in executable code of its object");
                 continue;
             };
+            // Two probes that count do not share a place; consumers do.
+            if recorder.is_none() && hooks.want(&function, index) {
+                continue;
+            }
             match decisions.find(function.address, function.offset, object.bias) {
+                Some(decision) => batch.add_decided(target, decision),
+                None => batch.add(target),
+            }
+            functions.push(Some(index));
+        }
+        for (address, target, index) in hooks.targets(object) {
+            match decisions.find(address, 0, object.bias) {
                 Some(decision) => batch.add_decided(target, decision),
                 None => batch.add(target),
             }
@@ -81,7 +101,7 @@ pub(crate) fn arm(
     }
     // Before the first hit: threads that have a block count there.
     if !segment::extend_blocks(attached) {
-        for index in functions {
+        for index in functions.into_iter().flatten() {
             segment.set_state(index, State::Skipped, NO_CELLS);
         }
         segment.lose(Loss::Memory, 1);
@@ -90,15 +110,22 @@ pub(crate) fn arm(
     let Prepared { armed: results, changes } = batch.commit_outside();
     let mut armed = Vec::with_capacity(functions.len());
     for (index, result) in functions.into_iter().zip(results) {
-        match result {
-            Ok(site) => {
-                let note = site.entry_only.map(|why| format!("entry only: {why}"));
-                let branches = if site.counts_branches { BRANCHES } else { "" };
-                segment.set_state(index, State::Detour, note.as_deref().unwrap_or(branches));
+        match (result, index) {
+            (Ok(site), index) => {
+                if let Some(index) = index {
+                    let note = site.entry_only.map(|why| format!("entry only: {why}"));
+                    let branches = if site.counts_branches { BRANCHES } else { "" };
+                    segment.set_state(index, State::Detour, note.as_deref().unwrap_or(branches));
+                }
                 armed.push((index, site.id));
             }
-            Err(Refusal::NeedsTrap) => segment.set_state(index, State::Skipped, NO_JUMP),
-            Err(why) => segment.set_state(index, State::Skipped, &why.to_string()),
+            (Err(Refusal::NeedsTrap), Some(index)) => {
+                segment.set_state(index, State::Skipped, NO_JUMP);
+            }
+            (Err(why), Some(index)) => {
+                segment.set_state(index, State::Skipped, &why.to_string());
+            }
+            (Err(_), None) => segment.log(NO_HOOK),
         }
     }
     note_code(engine);
@@ -113,20 +140,47 @@ pub(crate) fn forget(engine: &'static Engine, sites: &[SiteId]) {
 }
 
 /// Whoever was told so has written the list, or nothing of it.
-pub(crate) fn written(
-    engine: &'static Engine,
-    attached: &Attached,
-    armed: &[(usize, SiteId)],
-    ok: bool,
-) {
+pub(crate) fn written(engine: &'static Engine, attached: &Attached, armed: &[Armed], ok: bool) {
+    let functions = armed.iter().filter_map(|(index, _)| *index);
     if ok {
-        segment::announce(attached, u32::try_from(armed.len()).unwrap_or(u32::MAX), 0);
+        segment::announce(attached, u32::try_from(functions.count()).unwrap_or(u32::MAX), 0);
         return;
     }
     let sites: Vec<SiteId> = armed.iter().map(|(_, site)| *site).collect();
     engine.remove_outside(&sites);
-    for (index, _) in armed {
-        attached.segment.set_state(*index, State::Skipped, NOT_WRITTEN);
+    for index in functions {
+        attached.segment.set_state(index, State::Skipped, NOT_WRITTEN);
+    }
+}
+
+/// The functions of an object that are probed for the image's own sake.
+struct Hooks {
+    /// Where they are in its file, by their numbers; 0: nowhere.
+    places: [u64; hook::ALL.len()],
+    /// What the user wants of them, too: the function, and its cell.
+    wanted: [Option<(usize, u32)>; hook::ALL.len()],
+}
+
+impl Hooks {
+    fn of(places: [u64; hook::ALL.len()]) -> Self {
+        Self { places, wanted: [None; hook::ALL.len()] }
+    }
+
+    /// Whether a function is one of them, and is counted there.
+    fn want(&mut self, function: &Function, index: usize) -> bool {
+        let is_it = |place: &u64| function.offset == 0 && *place == function.address;
+        let found = self.places.iter().position(is_it).filter(|_| function.address != 0);
+        found.map(|which| self.wanted[which] = Some((index, function.cell))).is_some()
+    }
+
+    /// Address in the file, probe, and the function of the segment that is counted by it.
+    fn targets(self, object: &Object) -> impl Iterator<Item = (u64, Target, Option<usize>)> {
+        let Self { places, wanted } = self;
+        places.into_iter().zip(wanted).enumerate().filter_map(|(which, (address, wanted))| {
+            let (place, after) = object.place(&hooks::place(address)).filter(|_| address != 0)?;
+            let (index, cell) = wanted.unzip();
+            Some((address, hooks::target(which, place, after, cell), index))
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! The functions that whoever has put the image there calls: see [`wire::image`].
 #![allow(unsafe_code)]
 
+use crate::arm::{self, Armed};
 use crate::control::with_own_thread;
-use crate::{arm, host, segment};
+use crate::{host, known, segment};
 use alloc::vec::Vec;
 use core::mem;
 use percpu::Mutex;
@@ -13,7 +14,7 @@ use wire::image::{Failure, Header};
 enum Listed {
     Nothing,
     /// Functions of the segment that are armed by it.
-    Armed(Vec<(usize, SiteId)>),
+    Armed(Vec<Armed>),
     /// Everything that is armed is taken back.
     Disarmed,
 }
@@ -81,6 +82,7 @@ extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64) -> u64 {
             return Err(Failure::InUse);
         }
         segment::open(tables as i32, counters as i32)?;
+        known::forget();
         let engine = Engine::start(HOOKS, Config::default()).map_err(|_| Failure::Memory);
         let engine = engine.inspect_err(|_| segment::leave())?;
         // Threads that came by when there was no segment were refused a block.
@@ -135,6 +137,7 @@ extern "C" fn trapline_written(ok: u64) -> u64 {
                 }
             }
             Listed::Disarmed if ok != 0 => {
+                known::forget();
                 between.reversals.clear();
                 arm::forget(engine, &mem::take(&mut between.reversed));
                 segment::leave_with(|| engine.renew_blocks());

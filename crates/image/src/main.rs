@@ -14,10 +14,12 @@
 //! | `stacks` | call stacks of hits, where the segment wants them |
 //! | `memory` | how much of it there is |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
+//! | `hooks` | probes of the image's own: libraries and programs to come |
+//! | `known` | what was looked through already |
 //! | `panics` | what becomes of a panic |
 //!
-//! A hit makes no system call; a thread's first takes a block of the segment. With stacks, the
-//! first sight of an address or a stack makes some, too.
+//! A hit makes no system call, but for those of `hooks`; a thread's first takes a block of the
+//! segment. With stacks, the first sight of an address or a stack makes some, too.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -27,7 +29,9 @@ extern crate alloc;
 mod arm;
 mod calls;
 mod control;
+mod hooks;
 mod host;
+mod known;
 mod memory;
 mod objects;
 mod panics;

@@ -160,6 +160,11 @@ fn begin(owner: Owner) {
     OWNER.store(u64::from(owner.space) << 32 | u64::from(owner.pid), Ordering::Relaxed);
 }
 
+/// The pid namespace of this process.
+pub(crate) fn space() -> u32 {
+    owner().space
+}
+
 fn owner() -> Owner {
     let word = OWNER.load(Ordering::Relaxed);
     Owner { pid: word as u32, space: (word >> 32) as u32 }

@@ -6,7 +6,7 @@ use crate::proc::{Auxiliary, Status};
 use crate::ptrace::{self, Stop, Tid, Waited, options};
 use crate::stopped::Stopped;
 use crate::target::{Force, Target};
-use crate::tracer::{Thread, Tracer, await_end, pass_on};
+use crate::tracer::{Thread, Tracer, await_end, pass_on, pass_on_by, stand};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -77,6 +77,32 @@ impl Stopped<'_> {
     }
 }
 
+impl Stopped<'_> {
+    /// Lets a program that was just executed run until its dynamic linker has given it a thread
+    /// pointer. By then glibc's has mapped all that the program is linked with, and has relocated
+    /// none of it: no function of those libraries has run, not even one that chooses another
+    /// (`STT_GNU_IFUNC`). musl's has mapped itself. Nothing is written into the program.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if it ends before; [`Error::Busy`] if not all of it stands.
+    ///
+    /// # Context
+    /// Two stops for each system call that the dynamic linker makes until then. For a program that
+    /// has one: a static one may never get here.
+    pub fn run_to_thread_pointer(&mut self) -> Result<(), Error> {
+        let [thread] = &self.threads[..] else { return Err(Error::Busy) };
+        let tid = thread.tid;
+        let read = || ptrace::registers(tid).map_err(Error::own("reading registers"));
+        while !arch::has_thread_pointer(&read()?) {
+            to(tid, Stop::Syscall, ptrace::resume_to_syscall)?;
+        }
+        ptrace::interrupt(tid).map_err(Error::own("stopping the program"))?;
+        to(tid, Stop::Trap, ptrace::resume)?;
+        let registers = read()?;
+        self.set_registers(tid, registers)
+    }
+}
+
 /// Lets the process run to a stop.
 fn to(
     pid: Tid,
@@ -110,9 +136,10 @@ struct Cancelled {
     changed: Condvar,
 }
 
-/// Traces the thread `tid` of the process `pid` until it executes a program, and runs `work` on
-/// that before its first instruction. Then nobody traces it any more. The thread is not stopped: it
-/// may be told to go on when this returns.
+/// Traces the thread `tid` of the process `pid`, which is about to execute a program, and runs
+/// `work` on that before its first instruction. Then nobody traces it any more, and no more either
+/// when the kernel has refused to execute the program, or the thread does other things for long. It
+/// is stopped for a moment at first, and may be told to go on when this returns.
 ///
 /// If `work` fails or the program may not be worked on, it runs all the same. Not for set-user-ID
 /// programs: without privileges of this process's, they have none either while they are traced.
@@ -121,7 +148,8 @@ struct Cancelled {
 /// If the thread cannot be traced.
 ///
 /// # Context
-/// Starts a thread, which asks the kernel every millisecond at the latest.
+/// Starts a thread, which asks the kernel every millisecond at the latest. Each system call that
+/// the other makes until then stops it twice.
 pub fn follow_exec<R: Send + 'static>(
     pid: i32,
     tid: i32,
@@ -134,6 +162,7 @@ pub fn follow_exec<R: Send + 'static>(
     let thread = std::thread::spawn(move || {
         let wanted = options::PLAIN | options::EXEC;
         let seized = ptrace::seize(tid, wanted).map_err(Error::own("tracing a thread"));
+        let seized = seized.and_then(|()| watch_calls(tid));
         let traced = seized.is_ok();
         // Whoever asked waits for this.
         let _ = ready.send(seized.map(|()| ptrace::own_tid()));
@@ -155,7 +184,7 @@ impl<R> Follower<R> {
     }
 
     /// Waits until the program has been executed and worked on: what `work` gave. `None` if it was
-    /// cancelled, or the thread has ended before.
+    /// cancelled, the kernel has refused to execute it, or the thread has ended before.
     ///
     /// # Errors
     /// Those of `work`; [`Error::Refused`].
@@ -169,17 +198,73 @@ impl<R> Follower<R> {
     }
 }
 
+/// Stops a thread that was seized, and has it go on to its next system call.
+fn watch_calls(tid: Tid) -> Result<(), Error> {
+    ptrace::interrupt(tid).map_err(Error::own("stopping a thread"))?;
+    loop {
+        match ptrace::wait_for(tid) {
+            Waited::Ended | Waited::Running => return Err(Error::Gone),
+            Waited::Stopped(stop @ (Stop::Trap | Stop::Group)) => {
+                // An error here and below is that it has been killed, which the next wait says.
+                let _ = stand(tid, stop);
+                let _ = ptrace::resume_to_syscall(tid, 0);
+                return Ok(());
+            }
+            Waited::Stopped(other) => pass_on(tid, other),
+        }
+    }
+}
+
+/// The system calls of a thread that is about to execute a program.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Whether the last stop was at the beginning of one.
+    inside: bool,
+    seen: usize,
+}
+
+impl Calls {
+    /// Most calls before the one that executes: signals that arrive have handlers.
+    const MOST: usize = 1 << 10;
+
+    /// At a stop at the beginning or the end of one: whether the program may still come.
+    fn may_come(&mut self, tid: Tid) -> bool {
+        self.inside = !self.inside;
+        if self.inside {
+            self.seen += 1;
+            return self.seen <= Self::MOST;
+        }
+        // Of one that was killed nothing is to be read, and the next wait says so.
+        ptrace::registers(tid).is_ok_and(|registers| !arch::has_failed_to_execute(&registers))
+    }
+}
+
 impl Cancelled {
-    /// Whether the thread has executed a program. If not, the end of the calling thread lets it go.
+    /// Whether the thread has executed a program. If not, nobody traces it any more, or the end of
+    /// the calling thread lets it go.
     fn until_exec(&self, pid: Tid, mut tid: Tid) -> bool {
-        let mut nap = Duration::from_micros(20);
+        /// Looks without a pause: a call takes microseconds.
+        const EAGER: usize = 100;
+        const NAP: Duration = Duration::from_micros(20);
+        let (mut nap, mut looks, mut calls) = (NAP, 0, Calls::default());
         loop {
             match ptrace::poll(tid) {
                 // The thread that executes becomes the first of its process, with that number.
                 Waited::Ended if tid != pid && is_ours(pid) => tid = pid,
                 Waited::Ended => return false,
                 Waited::Stopped(Stop::Event(libc::PTRACE_EVENT_EXEC)) => return true,
-                Waited::Stopped(other) => pass_on(tid, other),
+                Waited::Stopped(stop) => {
+                    if stop == Stop::Syscall && !calls.may_come(tid) {
+                        let _ = ptrace::detach(tid);
+                        return false;
+                    }
+                    pass_on_by(tid, stop, ptrace::resume_to_syscall);
+                    (nap, looks) = (NAP, 0);
+                }
+                Waited::Running if looks < EAGER => {
+                    looks += 1;
+                    std::thread::yield_now();
+                }
                 Waited::Running => {
                     let is = self.is.lock().unwrap_or_else(PoisonError::into_inner);
                     if *is {

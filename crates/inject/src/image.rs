@@ -12,8 +12,11 @@ use std::ops::Range;
 /// others, and whose only relocations are by where it lies.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// As it lies in memory, from its address 0 on, not relocated; whole pages.
+    /// As it lies in memory, from its address 0 on, not relocated; whole pages. Behind them are
+    /// zeros.
     bytes: Vec<u8>,
+    /// Bytes of memory, whole pages.
+    size: u64,
     parts: Vec<Part>,
     /// Words to be set: where, and to what, both relative to the image.
     relocations: Vec<(u64, u64)>,
@@ -111,7 +114,7 @@ impl Image {
                 _ => {}
             }
         }
-        let (bytes, parts) = loaded(file, segments)?;
+        let (mut bytes, parts) = loaded(file, segments)?;
         let dynamic = segments.iter().find(|segment| segment.p_type(LE) == elf::PT_DYNAMIC);
         let relocations = match dynamic {
             Some(segment) => relocations(&bytes, segment.p_vaddr(LE), segment.p_memsz(LE))?,
@@ -124,8 +127,15 @@ impl Image {
         if relocations.iter().any(|(at, _)| !writable(*at)) {
             return Err(ImageError::Damaged("a relocation outside of its data"));
         }
-        let symbols = symbols(header, file, bytes.len() as u64)?;
-        Ok(Self { bytes, parts, relocations, symbols })
+        let size = bytes.len() as u64;
+        let symbols = symbols(header, file, size)?;
+        // Most of it are variables that begin as zeros: a file is that where nothing was written.
+        let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        let relocated = relocations.iter().map(|(at, _)| at + 8).max().unwrap_or(0);
+        let code = parts.iter().filter(|part| part.rights == Rights::Execute);
+        let code = code.map(|part| part.range.end).max().unwrap_or(0);
+        bytes.truncate(last.max(relocated).max(code).next_multiple_of(PAGE) as usize);
+        Ok(Self { bytes, size, parts, relocations, symbols })
     }
 
     /// A symbol by its name.
@@ -145,10 +155,10 @@ impl Image {
     /// Bytes of memory, whole pages.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        self.size
     }
 
-    /// The image as it has to be at `base`.
+    /// The image as it has to be at `base`, up to where there are only zeros.
     pub(crate) fn relocated(&self, base: u64) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         for (at, addend) in &self.relocations {

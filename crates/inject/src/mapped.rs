@@ -332,12 +332,12 @@ impl Remote<'_, '_> {
     }
 
     fn fill(&mut self, image: &Image, mapped: &Mapped, descriptor: u64) -> Result<(), Error> {
-        let mut bytes = image.relocated(mapped.base);
-        let code = bytes.len() as u64..bytes.len() as u64 + PAGE;
-        bytes.extend(gadget::RETURNS);
-        bytes.resize(code.end as usize, 0xcc);
+        let code = image.size()..image.size() + PAGE;
+        let mut returns = gadget::RETURNS.to_vec();
+        returns.resize(PAGE as usize, 0xcc);
         let file = mapped.file.as_ref().ok_or(Error::NoRoom)?;
-        let written = file.write_all_at(&bytes, 0);
+        let written = file.write_all_at(&image.relocated(mapped.base), 0);
+        let written = written.and_then(|()| file.write_all_at(&returns, code.start));
         written.map_err(Error::own("writing the image"))?;
         let returns = Part { range: code, rights: Rights::Execute };
         for part in image.parts().iter().chain([&returns]) {

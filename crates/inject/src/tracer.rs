@@ -306,6 +306,11 @@ pub(crate) fn stand(tid: Tid, stop: Stop) -> io::Result<Registers> {
 /// get. If that is one that the program ignores, it would not even have been sent without a tracer,
 /// and must not end a system call: the kernel decides, as at other stops.
 pub(crate) fn pass_on(tid: Tid, stop: Stop) {
+    pass_on_by(tid, stop, ptrace::resume);
+}
+
+/// As [`pass_on`], up to where `resume` lets it run.
+pub(crate) fn pass_on_by(tid: Tid, stop: Stop, resume: impl Fn(Tid, i32) -> io::Result<()>) {
     let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
     if signal != 0
         && let Ok(mut registers) = ptrace::registers(tid)
@@ -314,7 +319,7 @@ pub(crate) fn pass_on(tid: Tid, stop: Stop) {
         let _ = ptrace::set_registers(tid, &registers);
     }
     // It can have been killed meanwhile, which the next wait reports.
-    let _ = ptrace::resume(tid, signal);
+    let _ = resume(tid, signal);
 }
 
 /// Whether a thread that was asked to stop will not soon: one that waits for a child that borrows

@@ -64,6 +64,7 @@ names! {
     EFAULT = 14, "Not an address";
     EBUSY = 16, "Taken already";
     EEXIST = 17, "Something is there already";
+    ENOTDIR = 20, "Not a directory";
     EINVAL = 22, "Not an argument that the call takes";
     ENOSPC = 28, "The file system is full";
     ERANGE = 34, "Too long for the place";

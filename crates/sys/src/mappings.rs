@@ -138,15 +138,25 @@ pub fn lend(descriptor: i32) {
 /// Some system calls: one for each page of the list. No allocation. Between two of them other
 /// threads may map and unmap.
 pub fn read(text: &mut [u8], mut see: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), Errno> {
+    read_lent_or_own(text, &mut see)
+}
+
+/// Whoever is shown a line.
+type See<'s> = &'s mut dyn FnMut(&[u8]) -> ControlFlow<()>;
+/// Where bytes come from.
+type More<'m> = &'m mut dyn FnMut(&mut [u8]) -> Result<usize, Errno>;
+
+/// [`read`], of which there is one however many use it: in an image bytes of code are few.
+fn read_lent_or_own(text: &mut [u8], see: See<'_>) -> Result<(), Errno> {
     // Relaxed: a number, which is right as long as it is lent.
     let lent = LENT.load(Ordering::Relaxed);
     if lent >= 0 {
         let mut at = 0;
-        let more =
+        let mut more =
             |room: &mut [u8]| file::pread(lent, room, at).inspect(|bytes| at += *bytes as u64);
-        return lines(text, more, see);
+        return show(text, &mut more, see);
     }
-    match read_of(c"/proc/self/maps", text, &mut see) {
+    match read_of(c"/proc/self/maps", text, see) {
         // The first thread of the process has ended: the others still have lists (Linux 3.17).
         Ok(0) => read_of(c"/proc/thread-self/maps", text, see).map(drop),
         all => all.map(drop),
@@ -154,15 +164,11 @@ pub fn read(text: &mut [u8], mut see: impl FnMut(&[u8]) -> ControlFlow<()>) -> R
 }
 
 /// [`read`] of one of these files: how many bytes it gave.
-fn read_of(
-    path: &CStr,
-    text: &mut [u8],
-    see: impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> Result<usize, Errno> {
+fn read_of(path: &CStr, text: &mut [u8], see: See<'_>) -> Result<usize, Errno> {
     let fd = file::openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0)?;
     let mut bytes = 0;
-    let more = |room: &mut [u8]| file::read(fd, room).inspect(|more| bytes += more);
-    let all = lines(text, more, see);
+    let mut more = |room: &mut [u8]| file::read(fd, room).inspect(|more| bytes += more);
+    let all = show(text, &mut more, see);
     #[allow(unsafe_code)]
     // SAFETY: opened above.
     let _ = unsafe { file::close(fd) };
@@ -182,6 +188,10 @@ pub fn lines(
     mut more: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
     mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<(), Errno> {
+    show(text, &mut more, &mut see)
+}
+
+fn show(text: &mut [u8], more: More<'_>, see: See<'_>) -> Result<(), Errno> {
     let mut filled = 0;
     // The rest of a line that was shown already.
     let mut skips = false;

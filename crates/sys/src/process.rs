@@ -76,6 +76,17 @@ pub unsafe fn prctl(operation: i32, arguments: [usize; 4]) -> Result<usize, Errn
     unsafe { syscall5(number::PRCTL, operation as usize, a, b, c, d) }
 }
 
+/// `access(2)` for execution, of a path that lies at an address which may be anything.
+///
+/// # Errors
+/// `EFAULT`: there is no text; `ENOENT`, `ENOTDIR`: no such file; `EACCES` and others.
+pub fn may_execute(path: usize) -> Result<(), Errno> {
+    const AT_FDCWD: i32 = -100;
+    const X_OK: usize = 1;
+    // SAFETY: the kernel only reads, and says where it cannot.
+    unsafe { syscall3(number::FACCESSAT, AT_FDCWD as isize as usize, path, X_OK) }.map(drop)
+}
+
 /// `process_vm_readv(2)`: how many bytes at `from` of a process could be read, from its beginning.
 /// Of the own process, too: what is not mapped there is an answer, not a fault.
 ///

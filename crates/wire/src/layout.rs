@@ -33,7 +33,7 @@ use crate::cell;
 use crate::error::Error;
 
 /// Version of this layout. Any change of a field's place or meaning raises it.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TRAPLINE");
 pub(crate) const PAGE: usize = 4096;
 pub(crate) const HEADER_BYTES: usize = PAGE;
@@ -104,6 +104,8 @@ pub(crate) mod head {
     pub(crate) const OWNER: usize = 328;
     /// Questions of agents that the command line is at work on.
     pub(crate) const ANSWERING: usize = 336;
+    /// The pid namespace that the command line's pid is in, as [`crate::Owner`] has it.
+    pub(crate) const SPACE: usize = 344;
 }
 
 /// Fields of the counters' first page.
@@ -127,6 +129,8 @@ pub(crate) mod count {
     pub(crate) const MEASURED: usize = 160;
     /// The depot's bytes that are paid for: as far as any process has it mapped.
     pub(crate) const DEPOT_REACHED: usize = 168;
+    /// Not 0: somebody has waited for an answer in vain.
+    pub(crate) const SILENT: usize = 176;
     pub(crate) const LOST: usize = 256;
     pub(crate) const NO_STACK: usize = 384;
     /// Bytes of the log.

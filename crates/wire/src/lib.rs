@@ -73,6 +73,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cell;
+pub mod hook;
 pub mod image;
 
 mod block;
@@ -110,7 +111,7 @@ pub use module::Frame;
 pub use object::{BUILD_ID_ROOM, Identity, build_id_in};
 pub use owner::Owner;
 pub use process::Process;
-pub use request::{Patience, Request};
+pub use request::{Patience, Request, What};
 pub use segment::{Files, NOT_FOLLOWED, Segment};
 pub use spaces::Places;
 pub use stacks::{GONE, NoStack, StackCell, StackCount, StackOwner, StackTable, StackTime};

@@ -10,6 +10,7 @@
 //! command line made before the program started, and of files whose time of change is not known.
 
 use crate::error::Error;
+use crate::hook;
 use crate::layout::{OBJECT_BYTES, head};
 use crate::memory::Memory;
 use crate::segment::Segment;
@@ -31,8 +32,9 @@ const PLANS: usize = 88;
 const PLANS_LEN: usize = 96;
 const UNWIND: usize = 104;
 const UNWIND_LEN: usize = 112;
-const PATH: usize = 128;
-const PATH_ROOM: usize = 896;
+const HOOKS: usize = 120;
+const PATH: usize = HOOKS + 8 * hook::ALL.len();
+const PATH_ROOM: usize = OBJECT_BYTES - PATH;
 
 /// What tells one file from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +129,22 @@ impl Segment {
         let Some(at) = self.layout.object(object) else { return 0..0 };
         let start = self.tables.load64(at + UNWIND);
         start..start.saturating_add(self.tables.load64(at + UNWIND_LEN))
+    }
+
+    /// For the command line: where the functions of [`hook::ALL`] are, by the addresses in the
+    /// object's file; 0: nowhere. For one that was added, before the process looks for it.
+    pub fn set_hooks(&self, object: usize, places: [u64; hook::ALL.len()]) {
+        if let Some(at) = self.layout.object(object).filter(|_| object < self.objects_len()) {
+            for (n, place) in places.into_iter().enumerate() {
+                self.tables.store64(at + HOOKS + 8 * n, place);
+            }
+        }
+    }
+
+    /// What [`Segment::set_hooks`] was told.
+    pub fn hooks(&self, object: usize) -> [u64; hook::ALL.len()] {
+        let at = self.layout.object(object);
+        core::array::from_fn(|n| at.map_or(0, |at| self.tables.load64(at + HOOKS + 8 * n)))
     }
 
     /// Objects known.
@@ -248,8 +266,7 @@ pub(crate) fn read_identity(memory: &Memory, at: usize) -> Identity {
     }
 }
 
-const _: () =
-    assert!(PATH + PATH_ROOM <= crate::layout::OBJECT_BYTES, "an object's path fits its entry");
+const _: () = assert!(PATH_ROOM > 512, "an object's path fits its entry");
 
 #[cfg(test)]
 mod tests {

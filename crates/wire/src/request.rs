@@ -1,4 +1,5 @@
-//! Questions of agents: "this object appeared, what of it shall I probe?"
+//! Questions of agents: "this object appeared, what of it shall I probe?", and of images, which
+//! have nothing done by themselves: [`What`].
 //!
 //! # States of a request, and who may write what when
 //! `FREE` -> `CLAIMED` by the agent's compare-and-swap; it fills the entry -> `POSTED`, and rings
@@ -23,6 +24,9 @@ const STATE: usize = OBJECT_BYTES;
 const PID: usize = OBJECT_BYTES + 4;
 const ANSWER: usize = OBJECT_BYTES + 8;
 const ADDRESS: usize = OBJECT_BYTES + 16;
+const WHAT: usize = OBJECT_BYTES + 24;
+const THREAD: usize = OBJECT_BYTES + 28;
+const DIRECTORY: usize = OBJECT_BYTES + 32;
 
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
@@ -32,6 +36,45 @@ const ABANDONED: u32 = 4;
 const TAKEN: u32 = 5;
 /// The answer when nothing of the object is to be probed.
 const NOTHING: u32 = u32::MAX;
+
+/// What a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An object that is mapped at the question's address: what of it is to be probed? An agent
+    /// arms by the answer.
+    Object,
+    /// What is loaded is not what it was: an image is to be told to arm, and its changes written.
+    /// It goes on when that was done.
+    Loaded,
+    /// A thread is about to execute a program, whose path is at the question's address, if it has
+    /// one. It goes on when it is traced, or will not be.
+    Execute {
+        /// Its number.
+        thread: u32,
+        /// The descriptor of the directory that the path begins in, or, without a path, of the
+        /// program; `AT_FDCWD`: the process's own.
+        directory: i32,
+    },
+}
+
+impl What {
+    fn words(self) -> [u32; 3] {
+        match self {
+            Self::Object => [0; 3],
+            Self::Loaded => [1, 0, 0],
+            Self::Execute { thread, directory } => [2, thread, directory.cast_unsigned()],
+        }
+    }
+
+    /// Numbers that are not known are an object's.
+    fn of([what, thread, directory]: [u32; 3]) -> Self {
+        match what {
+            1 => Self::Loaded,
+            2 => Self::Execute { thread, directory: directory.cast_signed() },
+            _ => Self::Object,
+        }
+    }
+}
 
 /// How long an agent sleeps before it looks again whether somebody is at work.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,13 +88,15 @@ pub struct Patience {
     pub longest: Duration,
 }
 
-/// A question that waits for an answer.
-#[derive(Debug)]
+/// A question that waits for an answer. Of copies one is to be answered.
+#[derive(Clone, Debug)]
 pub struct Request {
     index: usize,
+    /// What about.
+    pub what: What,
     /// Process that asks, as it says.
     pub pid: u32,
-    /// An address at which it has the object mapped, as it says.
+    /// An address at which it has the object mapped, or that of a path, as it says.
     pub address: u64,
     /// The object that it has loaded.
     pub object: Identity,
@@ -78,10 +123,33 @@ impl Segment {
         patience: Patience,
         alive: impl Fn() -> bool,
     ) -> Result<bool, ()> {
+        self.ask_about(What::Object, pid, object, address, patience, alive)
+    }
+
+    /// As [`Segment::ask`], about anything. `Ok(false)`: it was not done.
+    ///
+    /// # Errors
+    /// `()`, as there.
+    ///
+    /// # Context
+    /// As there.
+    #[expect(clippy::result_unit_err, reason = "there is one way to fail")]
+    pub fn ask_about(
+        &self,
+        what: What,
+        pid: u32,
+        object: &Identity,
+        address: u64,
+        patience: Patience,
+        alive: impl Fn() -> bool,
+    ) -> Result<bool, ()> {
         let (at, state) = (0..REQUESTS).find_map(|i| self.claim(i)).ok_or(())?;
         write_identity(&self.fixed, at, object);
         self.fixed.store32(at + PID, pid);
         self.fixed.store64(at + ADDRESS, address);
+        for (place, word) in [WHAT, THREAD, DIRECTORY].into_iter().zip(what.words()) {
+            self.fixed.store32(at + place, word);
+        }
         // Release pairs with the Acquire in `requests`.
         state.store(POSTED, Ordering::Release);
         if let Some(bell) = self.fixed.u32(count::BELL) {
@@ -122,6 +190,17 @@ impl Segment {
         Err(())
     }
 
+    /// Says that nobody answers, so that others do not wait in vain, too, until the command line is
+    /// heard of again.
+    pub fn note_silence(&self) {
+        self.fixed.store32(count::SILENT, 1);
+    }
+
+    /// Whether [`Segment::note_silence`] was called, and nothing was heard since.
+    pub fn is_silent(&self) -> bool {
+        self.fixed.load32(count::SILENT) != 0
+    }
+
     /// Whether the command line is at work on a question. It says so where nobody else can write.
     fn answering(&self) -> bool {
         self.tables.load32(head::ANSWERING) != 0
@@ -147,6 +226,7 @@ impl Segment {
             match state.compare_exchange(POSTED, TAKEN, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => found.push(Request {
                     index,
+                    what: What::of([WHAT, THREAD, DIRECTORY].map(|w| self.fixed.load32(at + w))),
                     pid: self.fixed.load32(at + PID),
                     address: self.fixed.load64(at + ADDRESS),
                     object: read_identity(&self.fixed, at),
@@ -155,15 +235,20 @@ impl Segment {
                 Err(_) => {}
             }
         }
-        self.tables.store32(head::ANSWERING, found.len() as u32);
+        if let Some(answering) = self.tables.u32(head::ANSWERING) {
+            // Relaxed, as below: it is only looked at for not being 0.
+            answering.fetch_add(found.len() as u32, Ordering::Relaxed);
+        }
         found
     }
 
-    /// For the command line: answers with the object's index, after its functions were added. Each
-    /// of [`Segment::requests`] is answered once.
+    /// For the command line: answers with the object's index, after its functions were added; about
+    /// anything else with any number, if it was done. Each of [`Segment::requests`] is answered
+    /// once, by any thread.
     pub fn answer(&self, request: &Request, object: Option<usize>) {
-        let left = self.tables.load32(head::ANSWERING).saturating_sub(1);
-        self.tables.store32(head::ANSWERING, left);
+        if let Some(answering) = self.tables.u32(head::ANSWERING) {
+            answering.fetch_sub(1, Ordering::Relaxed);
+        }
         let Some(at) = self.layout.request(request.index) else { return };
         self.fixed.store32(at + ANSWER, object.map_or(NOTHING, |o| o as u32));
         let Some(state) = self.fixed.u32(at + STATE) else { return };
@@ -177,6 +262,7 @@ impl Segment {
     /// For the command line: waits until an agent asks something, or up to `patience`. `seen` is
     /// what this returned last time, 0 at first.
     pub fn wait_for_requests(&self, seen: u32, patience: Duration) -> u32 {
+        self.fixed.store32(count::SILENT, 0);
         let Some(bell) = self.fixed.u32(count::BELL) else { return seen };
         futex::wait(bell, seen, patience);
         bell.load(Ordering::Relaxed)
@@ -185,9 +271,18 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use super::{Patience, STATE, TAKEN};
+    use super::{Patience, STATE, TAKEN, What};
     use crate::{Identity, Segment, Shape};
     use core::time::Duration;
+
+    #[test]
+    fn what_is_asked_is_what_is_read() {
+        let execute = What::Execute { thread: 77, directory: -100 };
+        for what in [What::Object, What::Loaded, execute] {
+            assert_eq!(What::of(what.words()), what);
+        }
+        assert_eq!(What::of([3, 1, 1]), What::Object);
+    }
 
     /// That somebody is at work stands where only the command line writes: whatever others write
     /// into a request, nobody waits for them.

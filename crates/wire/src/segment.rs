@@ -9,12 +9,13 @@ use crate::layout::{
 };
 use crate::loss::Loss;
 use crate::memory::{Access, Memory};
+use crate::owner::{Owner, gone};
 use crate::spaces::{Places, Spaces};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
-use sys::{Errno, process};
+use sys::Errno;
 
 /// What a line of the log says behind the process's number of a program that was executed without
 /// the agent; its path and, in brackets, why come behind it.
@@ -118,7 +119,9 @@ impl Segment {
         tables.store64(head::TABLES, layout.tables_bytes as u64);
         tables.store64(head::COUNTERS, layout.counters_bytes as u64);
         tables.store64(head::COUNTERS_AT, at);
-        tables.store32(head::OWNER, process::getpid().cast_unsigned());
+        let owner = Owner::current();
+        tables.store32(head::OWNER, owner.pid);
+        tables.store32(head::SPACE, owner.space);
         tables.store32(head::VERSION, VERSION);
         if let Some(magic) = tables.u64(head::MAGIC) {
             // Release pairs with the Acquire in `layout_of`: who sees the magic sees the shape.
@@ -308,6 +311,15 @@ impl Segment {
     /// Process that made the segment.
     pub fn owner(&self) -> u32 {
         self.tables.load32(head::OWNER)
+    }
+
+    /// Whether the process that made it is there, as far as `space` tells, the pid namespace of the
+    /// caller ([`Owner::space`]): in another one its number says nothing.
+    ///
+    /// # Context
+    /// At most one system call.
+    pub fn owner_lives(&self, space: u32) -> bool {
+        space == 0 || self.tables.load32(head::SPACE) != space || !gone(self.owner())
     }
 
     /// Asks all agents to stop counting: functions that are not armed yet stay unarmed, and nobody

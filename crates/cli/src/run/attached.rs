@@ -4,6 +4,7 @@ use super::armed;
 use super::c_library::{self, CLibrary};
 use super::image::{self, Ended, Hold, Inside, line};
 use super::loaded::{Loaded, Objects, shares};
+use super::traced::patiently;
 use crate::exit::{FAILED, Failure, USAGE};
 use crate::model::outside::{After, Attached as Row};
 use crate::out::say;
@@ -100,6 +101,31 @@ pub(crate) fn entered<T>(all: impl Iterator<Item = anyhow::Result<T>>) -> anyhow
 /// # Errors
 /// One that means nothing.
 pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let (resolution, unread) = resolve_some(objects, specs)?;
+    let nothing = |spec: &Spec| {
+        let why = resolution.waits_for(spec).replace(" at start", "");
+        format!("'{}': {why}{unread}", visible(&spec.text))
+    };
+    let unmatched: Vec<String> = resolution.unmatched().map(nothing).collect();
+    if unmatched.is_empty() { Ok(resolution) } else { Err(Failure::errors(USAGE, unmatched)) }
+}
+
+/// As [`resolve`], but what names an object that is not there waits for it; that is said.
+///
+/// # Errors
+/// One that means nothing in what is there.
+pub(super) fn resolve_also_later(objects: Objects, specs: &[String]) -> anyhow::Result<Resolution> {
+    let (resolution, unread) = resolve_some(objects, specs)?;
+    for spec in resolution.unmatched() {
+        let why = resolution.waits_for(spec).replace(" at start", "");
+        let text = visible(&spec.text);
+        say(&format!("'{text}': {why}{unread}; waiting for an object that is opened later"));
+    }
+    Ok(resolution)
+}
+
+/// What the specs mean, and the files that were not looked at, as a text.
+fn resolve_some(objects: Objects, specs: &[String]) -> anyhow::Result<(Resolution, String)> {
     let listed = objects.first().map(|pid| format!("-p {pid}"));
     let (unread, objects, mains) = objects.in_order();
     let unread = match &unread[..] {
@@ -109,12 +135,7 @@ pub(crate) fn resolve(objects: Objects, specs: &[String]) -> anyhow::Result<Reso
     anyhow::ensure!(mains > 0, "the program cannot be read{unread}");
     let specs = specs.iter().map(|text| Spec::parse(text)).collect();
     let resolution = Resolution::of_programs(objects, mains, listed, specs)?.of_running();
-    let nothing = |spec: &Spec| {
-        let why = resolution.waits_for(spec).replace(" at start", "");
-        format!("'{}': {why}{unread}", visible(&spec.text))
-    };
-    let unmatched: Vec<String> = resolution.unmatched().map(nothing).collect();
-    if unmatched.is_empty() { Ok(resolution) } else { Err(Failure::errors(USAGE, unmatched)) }
+    Ok((resolution, unread))
 }
 
 /// A refusal as this command line words it.
@@ -408,16 +429,43 @@ impl Drop for Attached {
 /// known which.
 fn leave(target: &Target, given: Option<&Mapped>) -> anyhow::Result<()> {
     let work = |tracer: &mut Tracer| {
-        // A program that it has executed since has nothing of ours, whatever is at that address.
+        // A program that it has executed since may have what another command line has put there.
         let image = image::get()?;
         let mapped = match tracer.find(image).map_err(line)? {
-            Found::Same(found) if given.is_none_or(|given| given.base() == found.base()) => found,
+            Found::Same(found) => found,
             Found::Other(_) if given.is_none() => {
                 anyhow::bail!("it was entered by another version of trapline: use that one")
             }
             _ => return Err(Ended.into()),
         };
-        Inside { hold: Hold::Running(tracer), mapped: &mapped }.disarm().map(drop)
+        let mut inside = Inside { hold: Hold::Running(tracer), mapped: &mapped };
+        if given.is_some_and(|given| given.base() != mapped.base()) {
+            let own = std::process::id().cast_signed();
+            anyhow::ensure!(inside.owner()? == Some(own), Ended);
+        }
+        inside.disarm().map(drop)
+    };
+    patiently(|| target.trace(|tracer| Ok(work(tracer))).map_err(line).and_then(|done| done))
+}
+
+/// Has the image in a process arm what was loaded since, and forget what is gone.
+///
+/// # Errors
+/// Why that was not done.
+pub(super) fn arm_new(pid: i32, force: bool) -> anyhow::Result<()> {
+    let target = Target::probe(pid, Force { seccomp: force })?;
+    let work = |tracer: &mut Tracer| {
+        let Found::Same(mapped) = tracer.find(image::get()?).map_err(line)? else {
+            return Err(Ended.into());
+        };
+        let lent = if sees_proc(pid) { None } else { lend_maps(tracer, &mapped)? };
+        let armed = Inside { hold: Hold::Running(tracer), mapped: &mapped }.arm().map(drop);
+        if let Some(descriptor) = lent {
+            Inside { hold: Hold::Running(tracer), mapped: &mapped }.lend_maps(None)?;
+            let mut stopped = tracer.stop_one().map_err(line)?;
+            stopped.remote().and_then(|mut remote| remote.close(descriptor)).map_err(line)?;
+        }
+        armed
     };
     target.trace(|tracer| Ok(work(tracer))).map_err(line).and_then(|done| done)
 }

@@ -1,5 +1,6 @@
 //! Programs that are started with the image in them, instead of the preloaded agent: those that
-//! load nothing, or not by glibc's loader.
+//! load nothing, or not by glibc's loader. glibc's has mapped the program's libraries by then, and
+//! relocated none; musl's has called nothing of them.
 
 use super::attached::{close, send};
 use super::c_library::{self, CLibrary, Kind};
@@ -83,8 +84,12 @@ fn launch(
     let mut why = None;
     let why_not = &mut why;
     let work = move |stopped: &mut Stopped<'_>| {
-        if kind.linked {
-            stopped.run_to_entry()?;
+        match kind {
+            Kind { linked: true, go: false, library: CLibrary::Glibc } => {
+                stopped.run_to_thread_pointer()?;
+            }
+            Kind { linked: true, .. } => stopped.run_to_entry()?,
+            Kind { linked: false, .. } => {}
         }
         let _ = ready.send(stopped.threads().next().ok_or(Error::Gone)?);
         let files = may_go.recv().map_err(|_| Error::Gone)?;
@@ -106,8 +111,15 @@ fn launch(
     }
 }
 
-/// Brings the image and arms.
-fn enter(stopped: &mut Stopped<'_>, kind: Kind, files: [&File; 2]) -> anyhow::Result<Mapped> {
+/// Brings the image into a program that has yet to run, and arms.
+///
+/// # Errors
+/// Why that was not done: nothing is armed.
+pub(super) fn enter(
+    stopped: &mut Stopped<'_>,
+    kind: Kind,
+    files: [&File; 2],
+) -> anyhow::Result<Mapped> {
     let image = image::get()?;
     // Go's runtime has yet to make what would be looked at.
     if kind.linked && kind.library != CLibrary::Go {

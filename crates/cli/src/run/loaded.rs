@@ -117,6 +117,30 @@ impl Objects {
     }
 }
 
+/// The files that a process has mapped code of and that are not known; `None` for each that cannot
+/// be read.
+///
+/// # Errors
+/// The process cannot be looked at.
+pub(super) fn unknown(
+    pid: i32,
+    is_known: impl Fn(&Identity) -> bool,
+) -> std::io::Result<Vec<Option<Object>>> {
+    let (folder, mut files) = mapped(pid)?;
+    files.retain(|file| !is_known(&file.identity));
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let memory = File::open(folder.join("mem")).ok();
+    let open = |mut file: Mapped| {
+        let build_id = memory.as_ref().and_then(|memory| build_id(memory, file.start));
+        file.identity.build_id = build_id.unwrap_or_default();
+        let object = opened::open(&folder, &file.identity, file.start)?;
+        Some(as_mapped(object, &file.identity))
+    };
+    Ok(files.into_iter().map(open).collect())
+}
+
 /// The object under the numbers that the kernel shows in lists of mappings, by which an image finds
 /// it: some file systems have two for a file. When it was changed is not said there.
 fn as_mapped(mut object: Object, file: &Identity) -> Object {

@@ -3,12 +3,14 @@
 
 pub(crate) mod agent;
 pub(crate) mod armed;
+mod asked;
 pub(crate) mod attached;
 pub(crate) mod background;
 pub(crate) mod c_library;
 pub(crate) mod child;
 mod ended;
 pub(crate) mod events;
+mod executed;
 mod files;
 mod handout;
 mod image;
@@ -24,3 +26,4 @@ pub(crate) mod snapshot;
 mod subject;
 pub(crate) mod tables;
 mod tend;
+mod traced;

@@ -1,18 +1,21 @@
 //! Answers agents: objects that appear during the run (dlopen, exec) are resolved here, out of
 //! process, and their functions added to the segment.
 
+use super::loaded::unknown;
 use super::opened;
 use super::tables::{Armed, Tables, identity};
 use super::tend::tend;
 use crate::model::report::SkippedRow;
 use crate::out::say;
+use crate::planning;
 use crate::resolve::Resolution;
+use crate::symbols::object::Object;
 use anyhow::Context as _;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use wire::{Loss, Owner, Request};
+use wire::{Identity, Loss, Owner, Request, What};
 
 /// Why functions are left out that came when the cells of a thread had reached their largest size.
 const NO_ROOM: &str =
@@ -67,8 +70,8 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers for as long as the process lives.
-    pub(crate) fn serve(&self, tables: &Tables) -> ! {
+    /// Answers agents for as long as the process lives; what images ask is for `images` to answer.
+    pub(super) fn serve(&self, tables: &Tables, images: impl Fn(Request)) -> ! {
         let mut seen = 0;
         let space = Owner::current().space;
         loop {
@@ -76,16 +79,40 @@ impl Server {
             tend(tables, space);
             self.state().note_unanswered(tables);
             for request in tables.segment.requests() {
+                if request.what != What::Object {
+                    images(request);
+                    continue;
+                }
                 let known = tables.segment.objects_len();
                 let answer = self.resolve(&request, tables);
                 tables.segment.answer(&request, answer);
-                if tables.segment.objects_len() > known
-                    && let Err(why) = tables.keep()
-                {
-                    say(&format!("{why:#}"));
+                if tables.segment.objects_len() > known {
+                    keep(tables);
                 }
             }
         }
+    }
+
+    /// Adds what a process has mapped and the segment does not know yet: for an image, which finds
+    /// it there.
+    ///
+    /// # Errors
+    /// The process cannot be looked at.
+    pub(super) fn learn(&self, pid: i32, tables: &Tables) -> anyhow::Result<()> {
+        let state = &mut *self.state();
+        let known = |file: &Identity| tables.segment.find_object(file).is_some();
+        let unknown = unknown(pid, known).context("its mappings cannot be read")?;
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        for object in unknown {
+            match object {
+                Some(object) => drop(state.adopt(object, tables)),
+                None => state.unseen += 1,
+            }
+        }
+        keep(tables);
+        Ok(())
     }
 
     /// The place in the segment of the object that is asked for; added if it is new, also when
@@ -101,20 +128,14 @@ impl Server {
             self.state().unseen += 1;
             return None;
         };
-        let identity = identity(&object);
-        if let Some(known) = tables.segment.find_object(&identity) {
-            return Some(known);
-        }
-        let state = &mut *self.state();
-        let index = state.resolution.appeared(object);
-        if index == state.places.len() {
-            state.add(index, tables);
-            return state.places[index];
-        }
-        // A copy, or one that only its owner or name has changed of.
-        let same = state.places[index]?;
-        let (functions, plans) = (tables.segment.functions_of(same), tables.segment.plans_of(same));
-        tables.segment.add_object(&identity, functions, &plans).ok()
+        self.state().adopt(object, tables)
+    }
+}
+
+/// What is new in the tables is in the user's file, too.
+fn keep(tables: &Tables) {
+    if let Err(why) = tables.keep() {
+        say(&format!("{why:#}"));
     }
 }
 
@@ -143,6 +164,31 @@ impl State {
             armed.context("a program or library in it is not the one any more that it was")?;
         let (places, left_out) = (Vec::new(), Vec::new());
         Ok(Self { resolution, armed, places, left_out, unseen: 0, unanswered: 0 })
+    }
+
+    /// The place in the segment of an object that has appeared; added if it is new.
+    fn adopt(&mut self, object: Object, tables: &Tables) -> Option<usize> {
+        let identity = identity(&object);
+        if let Some(known) = tables.segment.find_object(&identity) {
+            return Some(known);
+        }
+        let hooks = planning::hooks(&object);
+        let index = self.resolution.appeared(object);
+        if index == self.places.len() {
+            self.add(index, tables);
+            return self.places[index];
+        }
+        // A copy, or one that only its owner or name has changed of.
+        let same = self.places[index]?;
+        let (functions, plans) = (tables.segment.functions_of(same), tables.segment.plans_of(same));
+        let copy = tables.segment.add_object(&identity, functions, &plans).ok()?;
+        tables.segment.set_hooks(copy, hooks);
+        Some(copy)
+    }
+
+    /// Something was loaded that is not known.
+    pub(super) fn note_unseen(&mut self) {
+        self.unseen += 1;
     }
 
     /// Adds the object at `index`, the next one, to the segment.

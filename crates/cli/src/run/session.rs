@@ -1,5 +1,6 @@
 //! A run from its start to its end, whatever is done with what it counts.
 
+use super::asked::Images;
 use super::attached::{Attached, Keep};
 use super::events::{Event, Events};
 use super::handout::Handout;
@@ -40,6 +41,7 @@ fn start(name: &str, f: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Session {
     shared: Arc<(Server, Tables)>,
+    images: Arc<Images>,
     pub(crate) clock: Clock,
     subject: Subject,
     events: Events,
@@ -94,7 +96,8 @@ impl Session {
         }
         let place = agent::install()?;
         let events = Events::watch();
-        let (shared, readable) = Self::serve(resolution, room, prepare)?;
+        let (images, readable) = Self::serve(resolution, room, false, prepare)?;
+        let shared = Arc::clone(images.shared());
         let (handout, socket) = Handout::new()?;
         let handing = Arc::clone(&shared);
         let handed_out = Arc::new(AtomicU64::new(0));
@@ -105,7 +108,7 @@ impl Session {
         let child = child::spawn(&file, command, &place, &socket)?;
         let subject =
             Subject::Started(Started { child, handed_out, _socket: socket, _agent: place });
-        Ok(Self { shared, clock, subject, events })
+        Ok(Self { shared, images, clock, subject, events })
     }
 
     /// As [`Session::start`], for a program that loads nothing, or not by glibc's loader: the image
@@ -122,8 +125,9 @@ impl Session {
         let waiting = launched::begin(&program.file, command, program.kind)?;
         let mut objects = Objects::default();
         objects.add(waiting.pid())?;
-        let resolution = attached::resolve(objects, specs)?.of_waiting();
-        let (shared, readable) = Self::serve(resolution, room, prepare)?;
+        let resolution = attached::resolve_also_later(objects, specs)?.of_waiting();
+        let (images, readable) = Self::serve(resolution, room, false, prepare)?;
+        let shared = Arc::clone(images.shared());
         let clock = Clock::start();
         let counters = shared.1.counters().try_clone().context("no descriptor is left")?;
         let (child, mapped) = waiting.go([readable, counters])?;
@@ -131,16 +135,18 @@ impl Session {
         let inside = attached::probe(child.id().cast_signed(), true).ok();
         let inside = inside.map(|target| Attached::launched(target, mapped));
         let subject = Subject::Launched(child, inside);
-        Ok(Self { shared, clock, subject, events })
+        Ok(Self { shared, images, clock, subject, events })
     }
 
-    /// Makes a segment for what was found, and answers agents from now on. `prepare` gets it before
-    /// any of them sees it.
+    /// Makes a segment for what was found, and answers agents and images from now on, with `force`
+    /// also for processes that filter their system calls. `prepare` gets it before any of them sees
+    /// it.
     fn serve(
         resolution: Resolution,
         room: &Room,
+        force: bool,
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Arc<(Server, Tables)>, File)> {
+    ) -> anyhow::Result<(Arc<Images>, File)> {
         let tables = Tables::create(&resolution, room)?;
         prepare(&tables)?;
         let server = Server::new(resolution, &tables);
@@ -148,11 +154,14 @@ impl Session {
         tables.keep()?;
         let shared = Arc::new((server, tables));
         let readable = shared.1.read_only()?;
-        let serving = Arc::clone(&shared);
+        let again = |file: &File| file.try_clone().context("no descriptor is left");
+        let files = [again(&readable)?, again(shared.1.counters())?];
+        let images = Images::new(Arc::clone(&shared), files, force);
+        let serving = Arc::clone(&images);
         // Before any program runs: where no thread can be had, there is nothing to undo. Nobody
         // joins it: it ends with the process.
-        start("server", move || serving.0.serve(&serving.1))?;
-        Ok((shared, readable))
+        start("server", move || shared.0.serve(&shared.1, |request| serving.take(request)))?;
+        Ok((images, readable))
     }
 
     /// Resolves `specs` against what running processes have mapped, makes the segment, and puts the
@@ -167,9 +176,10 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut objects = Objects::default();
         let candidates = attached::look(pids, force, &mut objects)?;
-        let resolution = attached::resolve(objects, specs)?;
+        let resolution = attached::resolve_also_later(objects, specs)?;
         let events = Events::watch();
-        let (shared, readable) = Self::serve(resolution, room, prepare)?;
+        let (images, readable) = Self::serve(resolution, room, force, prepare)?;
+        let shared = Arc::clone(images.shared());
         let clock = Clock::start();
         let files = [&readable, shared.1.counters()];
         let entered = candidates.into_iter().map(|candidate| candidate.enter(files, Keep::Nothing));
@@ -180,7 +190,8 @@ impl Session {
             sys::ring_for_children();
             attached::watch(&handles, sys::ring_for_children);
         })?;
-        Ok(Self { shared, clock, subject: Subject::Attached(entered, force), events })
+        let subject = Subject::Attached(entered, force);
+        Ok(Self { shared, images, clock, subject, events })
     }
 
     /// The processes with the image in them, once the tracing is over.
@@ -211,6 +222,7 @@ impl Session {
             if std::mem::replace(over, true) {
                 return Ok(());
             }
+            session.images.end();
             session.subject.leave(session.shared.1.counters());
             Watch::over(watch, session, end)
         };

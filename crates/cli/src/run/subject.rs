@@ -3,6 +3,7 @@
 use super::agent::Place;
 use super::attached::{Attached, leave_children};
 use crate::model::outside;
+use crate::sys;
 use anyhow::Context as _;
 use std::fs::File;
 use std::process::{Child, ExitStatus};
@@ -49,11 +50,12 @@ impl Subject {
     pub(super) fn end(&mut self) -> anyhow::Result<Option<End>> {
         match self {
             Self::Started(started) => {
-                let status = started.child.try_wait().context("waiting for the program")?;
+                let status = sys::end_of(&mut started.child).context("waiting for the program")?;
                 Ok(status.map(End::Child))
             }
             Self::Launched(child, _) => {
-                Ok(child.try_wait().context("waiting for the program")?.map(End::Child))
+                let status = sys::end_of(child).context("waiting for the program")?;
+                Ok(status.map(End::Child))
             }
             Self::Attached(all, _) => Ok(all.iter().all(Attached::has_ended).then_some(End::All)),
         }

@@ -239,6 +239,7 @@ impl Tables {
         let plans = planning::catalogue(object, &selection.functions, wanted);
         let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
         self.segment.set_unwind_tables(place, unsaid(&object.elf));
+        self.segment.set_hooks(place, planning::hooks(object));
         added
     }
 }

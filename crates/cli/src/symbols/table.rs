@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 const STT_NOTYPE: u8 = 0;
-const STT_FUNC: u8 = 2;
+pub(crate) const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;
 const STB_LOCAL: u8 = 0;
 const STB_WEAK: u8 = 2;

@@ -57,11 +57,7 @@ fn specs_that_mean_nothing() {
     let process = Process::start(&program, 2);
     let pid = process.pid().to_string();
     let all = format!("to see all: trapline list -p {pid}");
-    for (spec, said) in [
-        ("t_wrok", "did you mean"),
-        ("nothinglikethat", &all),
-        ("libnosuch:f", "no such object is loaded"),
-    ] {
+    for (spec, said) in [("t_wrok", "did you mean"), ("nothinglikethat", &all)] {
         let refused = trapline_with(&["stat", "-p", &pid, spec]);
         assert_eq!(refused.code, 2, "{}", refused.stderr);
         assert!(refused.stderr.contains(said), "{}", refused.stderr);

@@ -9,6 +9,7 @@ mod ends;
 mod go;
 mod harm;
 mod kinds;
+mod later;
 mod launched;
 mod refused;
 mod running;

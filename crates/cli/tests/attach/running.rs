@@ -39,6 +39,13 @@ impl Kind {
         tools::find(compiler)?;
         Some(target.flags(flags).compiler(compiler))
     }
+
+    /// A library of the C library that programs of this kind are linked with.
+    pub(crate) fn compiled(self, library: Target) -> Option<Target> {
+        let compiler = if self == Self::Musl { "musl-gcc" } else { "gcc" };
+        tools::find(compiler)?;
+        Some(library.compiler(compiler))
+    }
 }
 
 /// A process that does what it is told, until it is dropped.

@@ -8,8 +8,8 @@ pub(crate) mod rseq;
 
 pub use registers::Registers;
 pub(crate) use registers::{
-    CALL, arguments_of_function, begin_call, call_number, forget_call, go_to, instruction,
-    is_native, result, stack, uncall,
+    CALL, arguments_of_function, begin_call, call_number, forget_call, go_to,
+    has_failed_to_execute, has_thread_pointer, instruction, is_native, result, stack, uncall,
 };
 
 /// `e_machine` of the images that can run here.

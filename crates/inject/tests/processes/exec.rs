@@ -50,9 +50,22 @@ fn a_program_that_is_not_there_leaves_a_process_that_nobody_traces() {
     let follower = follower.expect("may be traced");
     go_on(&mut running);
     assert_eq!(running.line(), "failed");
-    follower.cancel();
     assert_eq!(follower.join().expect("no error"), None);
     assert_eq!(running.end().1.code(), Some(3));
+}
+
+#[test]
+fn a_thread_that_is_not_followed_any_more_goes_on() {
+    let executes = program("executes", Kind::Dynamic).expect("a C compiler");
+    let work = program("work", Kind::Static).expect("a C compiler");
+    let mut running = Running::start(&executes, &["other", work.to_str().expect("text"), "2"]);
+    let tid = running.line().parse().expect("a thread's number");
+    let follower = follow_exec(running.pid(), tid, Force::default(), |_| Ok(()));
+    let follower = follower.expect("may be traced");
+    follower.cancel();
+    assert_eq!(follower.join().expect("no error"), None);
+    go_on(&mut running);
+    assert_eq!(running.end().1.code(), Some(7), "it executes the program");
 }
 
 #[test]

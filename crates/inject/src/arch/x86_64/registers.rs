@@ -31,6 +31,17 @@ pub(crate) fn call_number(registers: &Registers) -> Option<u64> {
     (registers.orig_rax as i64 >= 0).then_some(registers.orig_rax)
 }
 
+/// Whether the thread has a thread pointer.
+pub(crate) fn has_thread_pointer(registers: &Registers) -> bool {
+    registers.fs_base != 0
+}
+
+/// Whether the thread stands behind a system call that was to execute a program, and has not.
+pub(crate) fn has_failed_to_execute(registers: &Registers) -> bool {
+    let executes = |number| [libc::SYS_execve as u64, libc::SYS_execveat as u64].contains(&number);
+    call_number(registers).is_some_and(executes) && result(registers).is_err()
+}
+
 /// There is no system call to be restarted.
 pub(crate) fn forget_call(registers: &mut Registers) {
     registers.orig_rax = u64::MAX;

@@ -3,6 +3,8 @@
 
 /// `ftruncate(2)`.
 pub const FTRUNCATE: usize = 46;
+/// `faccessat(2)`.
+pub const FACCESSAT: usize = 48;
 /// `openat(2)`.
 pub const OPENAT: usize = 56;
 /// `close(2)`.
