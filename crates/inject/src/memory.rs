@@ -83,3 +83,62 @@ impl Memory {
 
 /// Bytes that a tracer writes at a time.
 const WORD: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::Memory;
+    use crate::error::Error;
+    use crate::target::{Force, Target};
+    use std::fs::File;
+    use std::process::Command;
+
+    /// What is done where the kernel lets no code be written by way of the file.
+    #[test]
+    fn words_are_written_with_what_is_around_them() {
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("it starts");
+        let pid = child.id() as i32;
+        let done =
+            Target::probe(pid, Force::default()).expect("may be worked on").trace(|tracer| {
+                let stopped = tracer.stop_all()?;
+                let own = Error::own("a file of its");
+                let memory = Memory { file: File::open(format!("/proc/{pid}/mem")).map_err(own)? };
+                // Two pages of code, or data: whatever the program's entry point is in.
+                let maps = crate::maps::read(pid, pid).map_err(Error::own("its mappings"))?;
+                let large = |m: &&crate::maps::Mapping| {
+                    m.executable && m.range.end > 0x2000 + m.range.start
+                };
+                let page = maps.iter().find(large).expect("a program").range.start + 0x1000;
+                let read = || {
+                    let mut bytes = [0; 64];
+                    memory.read(page - 32, &mut bytes).map(|()| bytes)
+                };
+                for (at, length) in [
+                    (0, 5),
+                    (27, 5),
+                    (30, 5),
+                    (28, 4),
+                    (32, 5),
+                    (35, 5),
+                    (3, 20),
+                    (20, 24),
+                    (31, 8),
+                ] {
+                    let before = read().expect("mapped");
+                    let new: Vec<u8> = before[at..at + length].iter().map(|byte| !byte).collect();
+                    memory.write(pid, page - 32 + at as u64, &new).expect("written");
+                    let mut expected = before;
+                    expected[at..at + length].copy_from_slice(&new);
+                    assert_eq!(read().expect("mapped"), expected, "{length} at {at}");
+                    memory
+                        .write(pid, page - 32 + at as u64, &before[at..at + length])
+                        .expect("back");
+                }
+                assert!(memory.write(pid, 16, &[0]).is_err(), "nowhere");
+                drop(stopped);
+                Ok(())
+            });
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        done.expect("every step");
+    }
+}

@@ -3,7 +3,7 @@
 
 use crate::Errno;
 use crate::number;
-use crate::raw::{syscall0, syscall1, syscall2, syscall3, syscall5, syscall6};
+use crate::raw::{syscall0, syscall1, syscall2, syscall3, syscall4, syscall5, syscall6};
 use crate::signal::{self, Action, SIGABRT, Set};
 use crate::thread::gettid;
 
@@ -74,6 +74,19 @@ pub unsafe fn prctl(operation: i32, arguments: [usize; 4]) -> Result<usize, Errn
     let [a, b, c, d] = arguments;
     // SAFETY: the caller's promise.
     unsafe { syscall5(number::PRCTL, operation as usize, a, b, c, d) }
+}
+
+/// `prlimit(2)` of this process for `RLIMIT_FSIZE`: no file may become longer, and the kernel kills
+/// who tries (SIGXFSZ). `u64::MAX`: there is no such limit.
+#[must_use]
+pub fn longest_file() -> u64 {
+    const RLIMIT_FSIZE: usize = 1;
+    let mut limit = [u64::MAX; 2];
+    // SAFETY: asks for two words, and there is room for them.
+    let _ = unsafe {
+        syscall4(number::PRLIMIT64, 0, RLIMIT_FSIZE, 0, limit.as_mut_ptr().expose_provenance())
+    };
+    limit[0]
 }
 
 /// `process_vm_readv(2)`: how many bytes at `from` of a process could be read, from its beginning.

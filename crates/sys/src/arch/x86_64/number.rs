@@ -73,6 +73,8 @@ pub const OPENAT: usize = 257;
 pub const NEWFSTATAT: usize = 262;
 /// `readlinkat(2)`.
 pub const READLINKAT: usize = 267;
+/// `prlimit64(2)`.
+pub const PRLIMIT64: usize = 302;
 /// `getcpu(2)`.
 pub const GETCPU: usize = 309;
 /// `process_vm_readv(2)`.
