@@ -85,8 +85,10 @@ pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
     if !forget_left() {
         return Err(Failure::Stopped);
     }
-    let places = PLACES.lock().take().unwrap_or_default();
+    // They stay if this fails: threads may have been stopped where they count there.
+    let places = PLACES.lock().clone().unwrap_or_default();
     let segment = Segment::attach_in(files, places, region::find).map_err(|_| Failure::Segment)?;
+    *PLACES.lock() = None;
     let mine = Owned::new(segment.shape().blocks);
     begin(Owner::current());
     segment.reclaim_blocks(owner());

@@ -34,6 +34,11 @@ pub enum Error {
         /// The address of the patch.
         address: u64,
     },
+    /// A patch lies in two pages, which cannot be written in one step.
+    TwoPages {
+        /// The address of the patch.
+        address: u64,
+    },
     /// A thread stands where code is to be changed or taken away, and did not leave.
     Standing {
         /// The thread.
@@ -77,6 +82,9 @@ impl fmt::Display for Error {
             Self::NoRoom => f.write_str("there is no room for the image near the program"),
             Self::Changed { address } => {
                 write!(f, "the code at {address:#x} is not what it was: somebody else patches it")
+            }
+            Self::TwoPages { address } => {
+                write!(f, "what is to be written at {address:#x} lies in two pages")
             }
             Self::Standing { tid, address } => {
                 write!(f, "thread {tid} stands at {address:#x} and does not leave: try again")

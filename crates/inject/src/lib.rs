@@ -52,7 +52,8 @@
 //!   [`Remote::send`] gives the process a descriptor of one.
 //! - [`Tracer::find`] finds an image that was left there.
 //! - [`Tracer::call`] runs a function of the image on a thread of its own.
-//! - [`Stopped::patch`] replaces code while nobody runs it, and moves threads out of the way.
+//! - [`Stopped::patch`] replaces code while nobody runs it, and moves threads out of the way, also
+//!   those that would come back into it from a signal handler.
 //! - [`launch`] starts a program with work done before its first instruction; [`follow_exec`] does
 //!   it to one that a process executes. No tracer stays.
 //!
@@ -86,9 +87,13 @@
 //!   this one may trace others.
 //! - Of a process that filters its system calls nobody knows whether one more kills it: it is
 //!   refused unless forced ([`Force`]).
-//! - Where a thread will return to is not looked at: no window of a patch may contain a call, and
-//!   an image that program code calls into (rather than jumps through) can be left only by
-//!   arrangement.
+//! - Where a thread will return to from a function is not looked at: no instruction of a window but
+//!   its last may be a call, and an image that program code calls into (rather than jumps through)
+//!   can be left only by arrangement.
+//! - Where a handler of a signal will return to is known by the frame that the kernel has made. A
+//!   program that leaves handlers for other stacks and comes back later (threads of its own, taken
+//!   turns with by a timer) must not be in one meanwhile; nor is a frame found that lies more than
+//!   16 MiB above the stack pointer, or, in memory that is no stack of a thread's, 1 MiB.
 //! - While other threads run, they can see for the time of a few system calls that the process has
 //!   one descriptor more ([`Remote::map`]).
 //! - A set-user-ID program that is launched or followed has no privileges, unless this process has
@@ -115,6 +120,7 @@ mod aside;
 mod call;
 mod error;
 mod exec;
+mod frames;
 mod image;
 mod launch;
 mod left;

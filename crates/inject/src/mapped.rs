@@ -247,14 +247,17 @@ impl Remote<'_, '_> {
     /// Takes an image out of the process. Nothing may lead to it any more.
     ///
     /// # Errors
-    /// [`Error::Busy`] if not all threads stand; [`Error::Standing`] if one stands in the image;
-    /// [`Error::Gone`]. The image is then still there.
+    /// [`Error::Busy`] if not all threads stand; [`Error::Standing`] if one stands in the image, or
+    /// will come back to it from a signal handler; [`Error::Gone`]. The image is then still there.
     pub fn unmap(&mut self, mapped: &Mapped) -> Result<(), Error> {
         if !self.stopped.is_all() || mapped.pid() != self.stopped.tracer.pid() {
             return Err(Error::Busy);
         }
         let inside = |position: &(i32, u64)| mapped.range().contains(&position.1);
-        if let Some((tid, address)) = self.stopped.positions().into_iter().find(inside) {
+        let frames = self.stopped.interrupted()?;
+        let later = frames.into_iter().map(|(tid, frame)| (tid, frame.instruction));
+        let positions = self.stopped.positions().into_iter();
+        if let Some((tid, address)) = positions.chain(later).find(inside) {
             return Err(Error::Standing { tid, address });
         }
         self.unmap_range(&mapped.range())

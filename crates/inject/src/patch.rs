@@ -42,21 +42,33 @@ impl Window {
     }
 }
 
+/// What has to go on somewhere else before the bytes are written.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Moves {
+    /// Threads, by where they are in the list, and their addresses.
+    threads: Vec<(usize, u64)>,
+    /// Words of signal frames, and what they are to say.
+    frames: Vec<(u64, u64)>,
+}
+
 impl Stopped<'_> {
-    /// Writes patches, all or none, and moves threads that stand inside a window to the copies of
-    /// the instructions there: how many.
+    /// Writes patches, all or none, and sees to it that what is in the middle of a window goes on
+    /// in the copies of the instructions there: threads that stand there, and those that would come
+    /// back there from a signal handler. How many it was.
     ///
-    /// What a thread would come back to (from a function that it has called, or a signal handler)
-    /// is not looked at: no instruction of a window may be a call, and a handler that interrupted
-    /// one returns into what is there then.
+    /// What a thread would come back to from a function that it has called is not looked at: no
+    /// instruction of a window but its last may be a call.
     ///
     /// # Errors
     /// Nothing is changed, and: [`Error::Busy`] if threads run; [`Error::Changed`] if something
-    /// else is there than should be; [`Error::Standing`] if a thread is in a window that has no
-    /// copy of where it is, which another attempt may find elsewhere.
+    /// else is there than should be; [`Error::TwoPages`]: a patch does not lie in one page;
+    /// [`Error::Standing`] if a thread is in a window that has no copy of where it is, which
+    /// another attempt may find elsewhere.
     ///
     /// # Context
-    /// Two system calls for each page of code.
+    /// Two system calls for each page of code, and one for each thread, whose stack is read.
+    /// Patches are written one after the other, and each of up to eight bytes at once: if this
+    /// process is killed, some are there and the others are not.
     pub fn patch(&mut self, patches: &[Patch], windows: &[Window]) -> Result<usize, Error> {
         if !self.is_all() {
             return Err(Error::Busy);
@@ -79,27 +91,44 @@ impl Stopped<'_> {
             }
         }
         // First: the copies do the same, whether or not this process lives to write.
-        for (index, to) in &moves {
+        for (index, to) in &moves.threads {
             let thread = &self.threads[*index];
             let (mut registers, abort) = (thread.registers, self.outside_sequence(thread));
             let inside = abort != arch::instruction(&registers);
             arch::go_to(&mut registers, if inside { abort } else { *to });
             self.threads[*index].set_registers(registers)?;
         }
+        for (place, to) in &moves.frames {
+            self.write(*place, &to.to_ne_bytes())?;
+        }
         for (done, place) in places.iter().enumerate() {
-            if let Err(error) = self.write(place.start, &place.new) {
+            if let Err(error) = self.write_place(place, true) {
                 for place in places[..=done].iter().rev() {
                     // What could be written once, can be again.
-                    let _ = self.write(place.start, &place.old);
+                    let _ = self.write_place(place, false);
                 }
                 return Err(error);
             }
         }
-        Ok(moves.len())
+        Ok(moves.threads.len() + moves.frames.len())
     }
 
-    /// Which of the threads that stand have to be moved, and where to.
-    fn moves(&self, windows: &[Window]) -> Result<Vec<(usize, u64)>, Error> {
+    /// Writes the patches of a page, or what was there before.
+    fn write_place(&self, place: &Place<'_>, new: bool) -> Result<(), Error> {
+        let all = if new { &place.new } else { &place.old };
+        if self.memory().write_file(place.start, all).is_ok() {
+            return Ok(());
+        }
+        let bytes = |patch: &'_ Patch| if new { patch.new.clone() } else { patch.old.clone() };
+        place.patches.iter().try_for_each(|patch| self.write(patch.address, &bytes(patch)))
+    }
+
+    /// What has to be moved, and where to.
+    fn moves(&self, windows: &[Window]) -> Result<Moves, Error> {
+        let mut moves = Moves::default();
+        if windows.is_empty() {
+            return Ok(moves);
+        }
         let mut sorted: Vec<&Window> = windows.iter().collect();
         sorted.sort_by_key(|window| window.range.start);
         // The only window that can contain it: they do not overlap.
@@ -107,12 +136,11 @@ impl Stopped<'_> {
             let before = sorted.partition_point(|window| window.range.start < at);
             sorted[..before].last().and_then(|window| window.leads(at))
         };
-        let mut moves = Vec::new();
         for (index, thread) in self.threads.iter().enumerate() {
             let (next, behind) = restart::next_instruction(&thread.registers);
             match leads(next) {
                 None => {}
-                Some(Some(to)) => moves.push((index, to + behind)),
+                Some(Some(to)) => moves.threads.push((index, to + behind)),
                 Some(None) => return Err(Error::Standing { tid: thread.tid, address: next }),
             }
         }
@@ -123,6 +151,12 @@ impl Stopped<'_> {
                 && leads(address).is_some()
             {
                 return Err(Error::Standing { tid, address });
+            }
+        }
+        for (_, frame) in self.interrupted()? {
+            // One that says that it comes back to no instruction does not: its handler is over.
+            if let Some(Some(to)) = leads(frame.instruction) {
+                moves.frames.push((frame.place, to));
             }
         }
         Ok(moves)
@@ -139,7 +173,8 @@ struct Place<'a> {
     new: Vec<u8>,
 }
 
-/// The patches by page, ascending. An error if two overlap, or one changes lengths.
+/// The patches by page, ascending. An error if two overlap, or one changes lengths or lies in two
+/// pages.
 fn places(patches: &[Patch]) -> Result<Vec<Place<'_>>, Error> {
     let mut sorted: Vec<&Patch> = patches.iter().collect();
     sorted.sort_by_key(|patch| patch.address);
@@ -150,10 +185,13 @@ fn places(patches: &[Patch]) -> Result<Vec<Place<'_>>, Error> {
         let Some(end) = end.filter(|_| patch.old.len() == patch.new.len()) else {
             return Err(changed);
         };
+        let page = patch.address / arch::PAGE;
         match places.last_mut() {
             Some(last) if patch.address < last.start + last.length as u64 => return Err(changed),
-            // One that lies in two pages is written alone.
-            Some(last) if last.start / arch::PAGE == end.saturating_sub(1) / arch::PAGE => {
+            _ if page != end.saturating_sub(1).max(patch.address) / arch::PAGE => {
+                return Err(Error::TwoPages { address: patch.address });
+            }
+            Some(last) if last.start / arch::PAGE == page => {
                 last.length = (end - last.start) as usize;
                 last.patches.push(patch);
             }
@@ -171,7 +209,7 @@ fn places(patches: &[Patch]) -> Result<Vec<Place<'_>>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Patch, Window, places};
+    use super::{Error, Patch, Window, places};
 
     fn patch(address: u64, length: usize) -> Patch {
         Patch { address, old: vec![0; length], new: vec![1; length] }
@@ -179,10 +217,22 @@ mod tests {
 
     #[test]
     fn patches_are_written_page_by_page() {
-        let all = [patch(0x2ff0, 5), patch(0x2010, 5), patch(0x2ffe, 5), patch(0x3100, 5)];
+        let all = [patch(0x2ffb, 5), patch(0x2010, 5), patch(0x3000, 5), patch(0x3100, 5)];
         let found = places(&all).expect("apart");
         let found: Vec<_> = found.iter().map(|p| (p.start, p.length, p.patches.len())).collect();
-        assert_eq!(found, [(0x2010, 0xfe5, 2), (0x2ffe, 5, 1), (0x3100, 5, 1)]);
+        assert_eq!(found, [(0x2010, 0xff0, 2), (0x3000, 0x105, 2)]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_at_once_is_refused() {
+        for at in 0x2ffc..0x3000 {
+            let all = [patch(0x2010, 5), patch(at, 5)];
+            let refused = places(&all).map(drop);
+            assert!(
+                matches!(refused, Err(Error::TwoPages { address }) if address == at),
+                "{at:#x}: {refused:?}"
+            );
+        }
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl<'t> Stopped<'t> {
 
     /// The stack pointers of the threads that stand.
     pub(crate) fn stacks(&self) -> impl Iterator<Item = u64> {
-        self.threads.iter().map(|thread| arch::stack(&thread.registers))
+        self.threads.iter().map(Thread::stack)
     }
 
     /// The stack pointer of the process's first thread, and whether it stands. `None` if it has

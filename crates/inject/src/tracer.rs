@@ -60,6 +60,10 @@ impl Thread {
         arch::is_native(&self.registers) && !ptrace::dispatches_syscalls(self.tid)
     }
 
+    pub(crate) fn stack(&self) -> u64 {
+        arch::stack(&self.registers)
+    }
+
     pub(crate) fn set_registers(&mut self, registers: Registers) -> Result<(), Error> {
         ptrace::set_registers(self.tid, &registers).map_err(Error::own("setting registers"))?;
         self.registers = registers;

@@ -3,7 +3,7 @@
 
 use crate::Errno;
 use crate::number;
-use crate::raw::{syscall0, syscall1, syscall2, syscall3, syscall5, syscall6};
+use crate::raw::{syscall0, syscall1, syscall2, syscall3, syscall4, syscall5, syscall6};
 use crate::signal::{self, Action, SIGABRT, Set};
 use crate::thread::gettid;
 
@@ -85,6 +85,19 @@ pub fn may_execute(path: usize) -> Result<(), Errno> {
     const X_OK: usize = 1;
     // SAFETY: the kernel only reads, and says where it cannot.
     unsafe { syscall3(number::FACCESSAT, AT_FDCWD as isize as usize, path, X_OK) }.map(drop)
+}
+
+/// `prlimit(2)` of this process for `RLIMIT_FSIZE`: no file may become longer, and the kernel kills
+/// who tries (SIGXFSZ). `u64::MAX`: there is no such limit.
+#[must_use]
+pub fn longest_file() -> u64 {
+    const RLIMIT_FSIZE: usize = 1;
+    let mut limit = [u64::MAX; 2];
+    // SAFETY: asks for two words, and there is room for them.
+    let _ = unsafe {
+        syscall4(number::PRLIMIT64, 0, RLIMIT_FSIZE, 0, limit.as_mut_ptr().expose_provenance())
+    };
+    limit[0]
 }
 
 /// `process_vm_readv(2)`: how many bytes at `from` of a process could be read, from its beginning.

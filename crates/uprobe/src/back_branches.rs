@@ -1,7 +1,7 @@
 //! Leads the branches of a function back to its own first byte past the probe there.
 
 use crate::near::LONGEST;
-use crate::outside::waits_inside;
+use crate::outside;
 use crate::sites::{PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::Stub;
 use crate::text::Text;
@@ -89,8 +89,8 @@ fn site(
 
 fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Option<Done> {
     let (at, original) = (detour.site(), detour.original());
-    let waits = probe.patching.is_none() && waits_inside(detour);
-    if waits || state.displaces(&(at..at + original.len() as u64), probe.new_from) {
+    let refused = probe.patching.is_none() && outside::refusal(detour).is_some();
+    if refused || state.displaces(&(at..at + original.len() as u64), probe.new_from) {
         return None;
     }
     let emit = |to, out: &mut Vec<u8>| detour.emit_redirected(to, Some(&probe.redirect), out);

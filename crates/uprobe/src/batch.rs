@@ -601,8 +601,10 @@ impl Work<'_> {
         chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
-        if self.patching.is_none() && outside::waits_inside(detour) {
-            return Err(Refusal::SystemCall);
+        if self.patching.is_none()
+            && let Some(why) = outside::refusal(detour)
+        {
+            return Err(why);
         }
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);

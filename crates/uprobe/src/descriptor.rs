@@ -4,7 +4,7 @@
 
 use core::ffi::CStr;
 use sys::file::{self, AT_FDCWD, MFD_CLOEXEC, O_CLOEXEC};
-use sys::{Errno, memory};
+use sys::{Errno, memory, process};
 
 /// An open file, closed when this is dropped.
 #[derive(Debug)]
@@ -22,8 +22,12 @@ impl Descriptor {
         Self::open(of_thread, flags).or_else(|| Self::open(of_process, flags))
     }
 
-    /// A new file in memory.
-    pub(crate) fn in_memory(name: &CStr) -> Option<Self> {
+    /// A new file in memory, which is to have so many bytes. `None`: the system gives none, or the
+    /// program has a limit for the sizes of its files, beyond which the kernel would end it.
+    pub(crate) fn in_memory(name: &CStr, bytes: usize) -> Option<Self> {
+        if bytes as u64 > process::longest_file() {
+            return None;
+        }
         file::memfd_create(name, MFD_CLOEXEC).ok().map(Self)
     }
 
@@ -90,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_there() {
-        let file = Descriptor::in_memory(c"test").expect("a file");
+        let file = Descriptor::in_memory(c"test", 1 << 20).expect("a file");
         assert!(file.set_len(4096) && file.write(b"hello", 4090));
         // SAFETY: a new mapping.
         let at = unsafe { file.map(0, 8192, PROT_READ, MAP_PRIVATE) }.expect("a mapping");

@@ -144,7 +144,7 @@ mod tests {
         let on_stack = 0_u8;
         let stack = &raw const on_stack as u64;
         // Names are bytes of any kind.
-        let file = Descriptor::in_memory(c"\xff").expect("a file");
+        let file = Descriptor::in_memory(c"\xff", 1 << 20).expect("a file");
         // SAFETY: a new mapping.
         let named = unsafe { file.map(0, 4096, PROT_READ, MAP_PRIVATE) }.expect("a mapping");
         let mappings = read();

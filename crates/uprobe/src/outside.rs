@@ -1,11 +1,13 @@
 //! Code that is written by somebody else: what has to be written, for whoever stops all threads
 //! from outside and writes it while nobody runs.
 
+use crate::refusal::Refusal;
 use crate::site_table;
 use crate::sites::State;
 use alloc::vec::Vec;
 use core::ops::Range;
 use patch::Detour;
+use sys::memory::PAGE;
 
 /// Bytes of the program's code that are to be replaced, and what a thread is to do that stands
 /// among them.
@@ -27,14 +29,29 @@ pub struct Change {
     pub moved: Vec<(u64, u64)>,
 }
 
+/// Why somebody else cannot write the jump of this detour.
+pub(crate) fn refusal(detour: &Detour) -> Option<Refusal> {
+    if waits_inside(detour) {
+        return Some(Refusal::SystemCall);
+    }
+    in_two_pages(detour.site()).then_some(Refusal::TwoPages)
+}
+
 /// Whether a thread that waits in a system call, in a signal handler above it, comes back among the
 /// bytes that the jump takes. What looks like a system call is taken for one.
-pub(crate) fn waits_inside(detour: &Detour) -> bool {
+fn waits_inside(detour: &Detour) -> bool {
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
     detour.boundaries().iter().any(|at| {
         let (before, behind) = detour.original().split_at(usize::from(*at));
         before.ends_with(&SYSCALL) || behind.starts_with(&SYSCALL)
     })
+}
+
+/// Whether a jump at this address lies in two pages, which nobody writes in one step: if whoever
+/// does it is killed in between, the program runs into half a jump.
+fn in_two_pages(site: u64) -> bool {
+    const JUMP: u64 = 5;
+    site % PAGE as u64 > PAGE as u64 - JUMP
 }
 
 /// Takes these sites for armed, and says what has to be written for it.
@@ -66,4 +83,15 @@ fn change(state: &mut State, sites: &[u64], armed: bool) -> Vec<Change> {
         });
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Vec, in_two_pages};
+
+    #[test]
+    fn a_jump_fits_into_a_page_up_to_its_end() {
+        let split: Vec<u64> = (0x1000..0x2010).filter(|site| in_two_pages(*site)).collect();
+        assert_eq!(split, [0x1ffc, 0x1ffd, 0x1ffe, 0x1fff]);
+    }
 }

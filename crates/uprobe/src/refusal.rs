@@ -20,6 +20,10 @@ pub enum Refusal {
     /// ([`Batch::commit_outside`](crate::Batch::commit_outside)): threads wait in system calls, and
     /// one that runs a signal handler meanwhile would come back into the jump.
     SystemCall,
+    /// A jump would lie in two pages, and somebody else writes it
+    /// ([`Batch::commit_outside`](crate::Batch::commit_outside)), who could be killed when the half
+    /// of it is there.
+    TwoPages,
     /// There is a probe already, of another kind.
     AlreadyProbed,
     /// Nothing but counting can be done at it: its stack has no room.
@@ -50,6 +54,9 @@ impl fmt::Display for Refusal {
             Self::SystemCall => f.write_str(
                 "a signal handler may come back to a system call in the bytes that a jump would \
                 take",
+            ),
+            Self::TwoPages => f.write_str(
+                "a jump would lie in two pages, of which one could be written without the other",
             ),
             Self::AlreadyProbed => f.write_str("probed already"),
             Self::NoStack => f.write_str("goroutines' stacks have no room for more than counting"),

@@ -45,7 +45,7 @@ pub(crate) fn prepare() -> bool {
         return true;
     }
     let bytes = SLOT * SLOTS;
-    let Some(file) = Descriptor::in_memory(c"trapline-slots") else { return false };
+    let Some(file) = Descriptor::in_memory(c"trapline-slots", bytes) else { return false };
     // SAFETY: a new mapping.
     let map = |protection| unsafe { file.map(0, bytes, protection, MAP_SHARED) };
     let sized = file.set_len(bytes);

@@ -70,6 +70,28 @@ global_asm!(
     ".purgem outside",
 );
 
+// The same function, whose first five bytes are the last of a page, or lie in two.
+global_asm!(
+    ".macro steps name, behind",
+    ".balign 4096, 0xcc",
+    ".skip \\behind, 0xcc",
+    ".globl \\name",
+    ".type \\name, @function",
+    "\\name:",
+    "lea rdi, [rdi + 1]",
+    "lea rdi, [rdi + 1]",
+    "lea rdi, [rdi + 1]",
+    "mov rax, rdi",
+    "ret",
+    ".endm",
+    ".pushsection .text.outside_pages,\"ax\",@progbits",
+    "steps outside_in_page, 4091",
+    "steps outside_in_two, 4092",
+    ".balign 64, 0xcc",
+    ".popsection",
+    ".purgem steps",
+);
+
 type Function = unsafe extern "C" fn(u64) -> u64;
 
 unsafe extern "C" {
@@ -80,6 +102,8 @@ unsafe extern "C" {
     fn outside_whole(n: u64) -> u64;
     fn outside_syscall(n: u64) -> u64;
     fn outside_crowded(n: u64) -> u64;
+    fn outside_in_page(n: u64) -> u64;
+    fn outside_in_two(n: u64) -> u64;
 }
 
 /// Function, size, bytes behind it that are nobody's, what it makes of 1, how many changes it takes
@@ -217,6 +241,28 @@ fn no_jump_is_handed_out_that_a_thread_in_a_system_call_comes_back_to() {
     assert_eq!(call(outside_syscall, 0), u64::from(std::os::unix::process::parent_id()));
     assert_eq!(calls(cell(2)) - before, 1);
     engine.remove(&[armed.id], Patching::Live).expect("removed");
+}
+
+#[test]
+fn no_jump_is_handed_out_that_is_written_in_two_steps() {
+    let (engine, _alone) = engine();
+    for (f, refused) in
+        [(outside_in_page as Function, None), (outside_in_two, Some(Refusal::TwoPages))]
+    {
+        let target = Target::entry(f as usize as u64, 16, Action::Count { cell: cell(2) });
+        let Prepared { armed, changes } = prepare(engine, [target]);
+        assert_eq!((armed[0].err(), changes.is_empty()), (refused, refused.is_some()));
+        if let Ok(armed) = armed[0] {
+            engine.remove_outside(&[armed.id]);
+        }
+        // In the process itself, threads that run into a half of it meet a trap.
+        let mut batch = engine.batch();
+        batch.add(target);
+        let armed = batch.commit(Patching::Live).remove(0).expect("armed");
+        let before = calls(cell(2));
+        assert_eq!((call(f, 1), calls(cell(2)) - before), (4, 1));
+        engine.remove(&[armed.id], Patching::Live).expect("removed");
+    }
 }
 
 #[test]

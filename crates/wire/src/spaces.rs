@@ -34,7 +34,7 @@ use sys::memory::{
 const STEP: usize = 16 << 20;
 
 /// Where the blocks of an earlier segment were, for those of the next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places {
     /// Where the region begins; 0: there was none. It is in the middle of a hole that is far
     /// larger.

@@ -204,7 +204,9 @@ fn enter(
         }
         None => {
             let mut stopped = tracer.stop_one().map_err(line)?;
-            stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?
+            // A file of the process's that this process writes: here its own limit counts.
+            let mapped = sys::with_file_size(|_| stopped.remote()?.map(image));
+            mapped.map_err(line)?
         }
     };
     let lent = if sees_proc(tracer.target().pid()) { None } else { lend_maps(tracer, &mapped)? };

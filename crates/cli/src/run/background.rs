@@ -2,6 +2,7 @@
 
 use super::armed::Armed;
 use super::attached::{self, Keep, look};
+use super::limits;
 use super::loaded::Objects;
 use super::server::{Server, State};
 use super::tables::{Room, Tables};
@@ -19,6 +20,7 @@ pub(crate) fn begin(
     budget: u64,
     force: bool,
 ) -> anyhow::Result<(String, usize)> {
+    limits::check(limits::NOT_TOUCHED)?;
     let mut objects = Objects::default();
     let candidates = look(&[pid], force, &mut objects)?;
     let resolution = attached::resolve(objects, specs)?;

@@ -1,5 +1,6 @@
-//! Limits that trapline was started with, and that the program will have, too: where the agent
-//! cannot be loaded under them, or trapline not work, that is said before the program starts.
+//! Limits that trapline was started with, and that a program that it starts will have, too: where
+//! the agent cannot be loaded under them, or trapline not work, that is said before anything is
+//! done.
 #![allow(unsafe_code)]
 
 use crate::human;
@@ -25,9 +26,12 @@ fn open_files(count: u64) -> String {
     format!("{count} open files")
 }
 
+/// What is said of processes that run already.
+pub(super) const NOT_TOUCHED: &str = "no process was touched";
+
 /// # Errors
-/// Names the limit.
-pub(super) fn check() -> anyhow::Result<()> {
+/// Names the limit, and says `what` was not done.
+pub(super) fn check(what: &str) -> anyhow::Result<()> {
     for Needed { kind, option, least, words } in NEEDED {
         let mut limit =
             libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -35,7 +39,7 @@ pub(super) fn check() -> anyhow::Result<()> {
         unsafe { libc::getrlimit(kind, &raw mut limit) };
         anyhow::ensure!(
             limit.rlim_cur >= least,
-            "{} are needed, and ulimit {option} allows {}: the program was not started",
+            "{} are needed, and ulimit {option} allows {}: {what}",
             words(least),
             words(limit.rlim_cur)
         );

@@ -79,7 +79,7 @@ impl Session {
         room: &Room,
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        limits::check()?;
+        limits::check("the program was not started")?;
         let program = Program::find(&command[0])?;
         if !program.kind.preloads() || takes_no_preload(&program.object) {
             return Self::launch(specs, &program, command, room, prepare);
@@ -174,6 +174,7 @@ impl Session {
         room: &Room,
         prepare: impl FnOnce(&Tables) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
+        limits::check(limits::NOT_TOUCHED)?;
         let mut objects = Objects::default();
         let candidates = attached::look(pids, force, &mut objects)?;
         let resolution = attached::resolve_also_later(objects, specs)?;

@@ -1,7 +1,7 @@
 //! The injector is killed at any moment, and the process goes on.
 
 use super::calls::{map, unmap};
-use super::common::{Hook, Kind, Running, program, snapshot};
+use super::common::{Hook, Kind, Running, give_image, program, snapshot};
 use super::patched::unmap_when_left;
 use inject::{Error, Force, Target, launch};
 use std::io::Read as _;
@@ -78,6 +78,7 @@ fn an_injector_that_is_killed_at_any_moment_harms_nobody() {
         let mut command = Command::new(std::env::current_exe().expect("this test"));
         command.args(["killed::an_injector_that_is_killed_at_any_moment_harms_nobody", "--exact"]);
         command.arg("--nocapture").env(VICTIM, victim.pid().to_string());
+        give_image(&mut command);
         if round % 3 == 1 {
             command.env(WORK, &work);
         }

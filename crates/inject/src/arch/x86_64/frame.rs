@@ -1,9 +1,10 @@
-//! A signal frame made from outside: `rt_sigreturn` on it puts a thread back (or starts one).
+//! A signal frame: made from outside, `rt_sigreturn` on it puts a thread back (or starts one); made
+//! by the kernel, it says where a handler comes back to.
 //!
 //! The layout is that of `struct rt_sigframe` (`arch/x86/include/asm/sigframe.h`,
 //! `uapi/asm/sigcontext.h`) without what the kernel only writes.
 
-use super::registers::Registers;
+use super::registers::{CODE_64, Registers};
 
 /// Where a frame is, and what it is.
 pub(crate) struct Frame {
@@ -34,8 +35,11 @@ mod xstate {
 /// Offsets in the frame, without the return address that a handler would have popped.
 mod offsets {
     pub(super) const FLAGS: usize = 0;
+    pub(super) const LINK: usize = 8;
     pub(super) const STACK_FLAGS: usize = 24;
     pub(super) const REGISTERS: usize = 40;
+    pub(super) const STACK: usize = REGISTERS + 15 * 8;
+    pub(super) const INSTRUCTION: usize = REGISTERS + 16 * 8;
     pub(super) const SEGMENTS: usize = REGISTERS + 18 * 8;
     pub(super) const VECTORS: usize = REGISTERS + 23 * 8;
     pub(super) const MASK: usize = 296;
@@ -110,7 +114,78 @@ fn size_of_features(features: u64) -> usize {
     ends.max().unwrap_or(0).max(xstate::LEAST)
 }
 
+/// What a handler comes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interrupted {
+    /// The address of the word that says where the thread goes on.
+    pub(crate) place: u64,
+    /// Where it goes on.
+    pub(crate) instruction: u64,
+    /// The stack pointer that it gets back: of another stack, if the handler has one of its own.
+    pub(crate) stack: u64,
+}
+
+/// Where frames begin: the kernel aligns them (`get_sigframe`).
+pub(crate) const ALIGNED: u64 = 16;
+
+/// The frames of 64-bit code in a piece of a stack that begins at `at`, a multiple of [`ALIGNED`].
+/// Those of handlers that have returned may be among them, as long as nothing was written over
+/// them.
+pub(crate) fn find(at: u64, stack: &[u8]) -> Vec<Interrupted> {
+    let word = |offset: usize| {
+        u64::from_le_bytes(stack[offset..offset + 8].try_into().expect("eight bytes"))
+    };
+    let ends = stack.len().saturating_sub(offsets::END - 1);
+    let starts = (0..ends).step_by(ALIGNED as usize);
+    // The two segment registers that are not used any more are written as 0. That alone is seldom
+    // found elsewhere; the others are what `setup_rt_frame` writes in any case.
+    let is_frame = |start: &usize| {
+        word(start + offsets::SEGMENTS) & ((1 << 48) - 1) == CODE_64
+            && word(start + offsets::FLAGS) & !FLAGS == 0
+            && word(start + offsets::LINK) == 0
+            && word(start + offsets::VECTORS).is_multiple_of(64)
+    };
+    let found = starts.filter(is_frame).map(|start| Interrupted {
+        place: at + (start + offsets::INSTRUCTION) as u64,
+        instruction: word(start + offsets::INSTRUCTION),
+        stack: word(start + offsets::STACK),
+    });
+    found.collect()
+}
+
 /// Bytes that a frame with any vector state may take.
 pub(crate) fn room(vectors: &[u8]) -> usize {
     offsets::END + 16 + 64 + vectors.len() + 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Interrupted, Registers, build, find};
+
+    fn registers(instruction: u64, stack: u64) -> Registers {
+        // SAFETY: consists of numbers.
+        #[allow(unsafe_code, reason = "the structure has no constructor")]
+        let zero: Registers = unsafe { std::mem::zeroed() };
+        Registers { rip: instruction, rsp: stack, cs: 0x33, ss: 0x2b, ..zero }
+    }
+
+    #[test]
+    fn frames_are_found_where_they_are_and_nowhere_else() {
+        let mut stack = vec![0x33; 0x1000];
+        for at in [0x230, 0x7f0] {
+            let frame = build(at, &registers(0x40_0000 + at, 0x9000), 0, None);
+            assert_eq!(frame.stack, at, "aligned");
+            stack[at as usize..][..frame.bytes.len()].copy_from_slice(&frame.bytes);
+        }
+        let expected = [0x230, 0x7f0].map(|at| Interrupted {
+            place: 0x7fff_0000 + at + 168,
+            instruction: 0x40_0000 + at,
+            stack: 0x9000,
+        });
+        assert_eq!(find(0x7fff_0000, &stack), expected);
+        assert_eq!(find(0x7fff_0000, &stack[..0x7f0 + 303]), expected[..1], "cut off");
+        assert_eq!(find(0x7fff_0000, &stack[8..]), [], "not aligned");
+        assert_eq!(find(0, &[0; 4096]), []);
+        assert_eq!(find(0, &[0; 8]), []);
+    }
 }

@@ -4,7 +4,7 @@
 pub type Registers = libc::user_regs_struct;
 
 /// Code segment of 64-bit code.
-const CODE_64: u64 = 0x33;
+pub(super) const CODE_64: u64 = 0x33;
 /// Direction, resume and trap flags: a function starts without them.
 const NOT_AT_ENTRY: u64 = 1 << 10 | 1 << 16 | 1 << 8;
 

@@ -120,10 +120,16 @@ fn with_symbols(program: &Path) -> PathBuf {
     if whole.exists() { whole } else { program.to_owned() }
 }
 
+/// Says where the test's image is.
+const IMAGE: &str = "TRAPLINE_TEST_IMAGE";
+
 /// The bytes of the test's image.
 pub(crate) fn image_file() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
+        if let Some(built) = std::env::var_os(IMAGE) {
+            return fs::read(built).expect("the image");
+        }
         let out = std::env::temp_dir().join(format!("trapline-image-{}", std::process::id()));
         let mut command = Command::new("cc");
         command.args(["-O2", "-nostdlib", "-static-pie", "-ffreestanding", "-fcf-protection=none"]);
@@ -138,6 +144,21 @@ pub(crate) fn image_file() -> &'static [u8] {
 /// The test's image.
 pub(crate) fn image() -> Image {
     Image::parse(image_file()).expect("an image")
+}
+
+/// Gives an injector that is started the image, so that it is not killed while it builds one.
+pub(crate) fn give_image(command: &mut Command) {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("inject");
+        fs::create_dir_all(&folder).expect("a folder for programs");
+        let (place, out) =
+            (folder.join("image"), folder.join(format!("image-{}", std::process::id())));
+        fs::write(&out, image_file()).expect("a file");
+        fs::rename(&out, &place).expect("renamed");
+        place
+    });
+    command.env(IMAGE, file);
 }
 
 /// The value of a symbol of a program.

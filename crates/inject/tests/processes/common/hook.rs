@@ -22,6 +22,18 @@ impl Hook {
             Kind::Go => ("main.work.abi0", &[0x48, 0x8b, 0x44, 0x24, 8], &[0]),
             _ => ("work", &[0x48, 0x89, 0xf8, 0x48, 0x6b, 0xc0, 3], &[0, 3]),
         };
+        Self::of(mapped, pid, program, name, bytes, starts)
+    }
+
+    /// The same for any function, whose first instructions are these bytes and begin there.
+    pub(crate) fn of(
+        mapped: &Mapped,
+        pid: i32,
+        program: &Path,
+        name: &str,
+        bytes: &[u8],
+        starts: &[u64],
+    ) -> Self {
         let base = started_at(pid).wrapping_sub(entry(program));
         let at = base.wrapping_add(symbol(program, name));
         let stub = mapped.address("image_stub").expect("the stub");

@@ -77,6 +77,8 @@ pub const MPROTECT: usize = 226;
 pub const MUNLOCK: usize = 229;
 /// `madvise(2)`.
 pub const MADVISE: usize = 233;
+/// `prlimit64(2)`.
+pub const PRLIMIT64: usize = 261;
 /// `process_vm_readv(2)`.
 pub const PROCESS_VM_READV: usize = 270;
 /// `getrandom(2)`.

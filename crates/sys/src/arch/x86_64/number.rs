@@ -75,6 +75,8 @@ pub const NEWFSTATAT: usize = 262;
 pub const READLINKAT: usize = 267;
 /// `faccessat(2)`.
 pub const FACCESSAT: usize = 269;
+/// `prlimit64(2)`.
+pub const PRLIMIT64: usize = 302;
 /// `getcpu(2)`.
 pub const GETCPU: usize = 309;
 /// `process_vm_readv(2)`.

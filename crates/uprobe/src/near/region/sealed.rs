@@ -44,7 +44,7 @@ impl Region {
         let at = self.next - self.staged.len() as u64;
         let end = self.next.next_multiple_of(PAGE);
         let (protection, flags) = (PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED);
-        let sealed = Descriptor::in_memory(c"trapline").filter(|file| {
+        let sealed = Descriptor::in_memory(c"trapline", self.staged.len()).filter(|file| {
             file.write(&self.staged, 0)
                 // SAFETY: replaces pages of the region, of which nobody uses any yet.
                 && unsafe { file.map(at as usize, (end - at) as usize, protection, flags) }

@@ -95,7 +95,7 @@ const TEMPLATE: usize = 256 * 1024;
 /// # Context
 /// About 70 system calls; once per process.
 pub(crate) fn map() -> bool {
-    let Some(file) = Descriptor::in_memory(c"trapline") else { return false };
+    let Some(file) = Descriptor::in_memory(c"trapline", TEMPLATE) else { return false };
     let template: Vec<u8> = stub().iter().copied().cycle().take(TEMPLATE).collect();
     file.write(&template, 0) && (0..HALF).step_by(TEMPLATE).all(|at| map_part(&file, at))
 }
