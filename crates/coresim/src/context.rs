@@ -32,7 +32,8 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut World) -> R) -> Option<R> {
     if std::thread::panicking() {
         return None;
     }
-    WORLD.with_borrow_mut(|world| world.as_mut().map(f))
+    // What runs at the end of the system's thread runs on no machine.
+    WORLD.try_with(|world| world.borrow_mut().as_mut().map(f)).ok().flatten()
 }
 
 /// [`with`], where it makes no sense elsewhere.
@@ -86,6 +87,7 @@ pub(crate) fn spawn(pinned: Option<usize>, body: impl FnOnce() + 'static) -> usi
     let task = Coroutine::with_stack(stack, |yielder: &Yielder<(), ()>, ()| {
         YIELDER.set(yielder);
         body();
+        end();
     });
     let thread = expect(|world| world.scheduler.spawn(pinned));
     TASKS.with_borrow_mut(|tasks| {
@@ -93,6 +95,18 @@ pub(crate) fn spawn(pinned: Option<usize>, body: impl FnOnce() + 'static) -> usi
         tasks.push(Some(task));
     });
     thread
+}
+
+/// Calls what the running thread has registered for its end, also what registers itself anew then:
+/// as often as POSIX has it for the destructors of keys.
+fn end() {
+    for _ in 0..4 {
+        let functions = expect(|world| std::mem::take(world.scheduler.at_end()));
+        if functions.is_empty() {
+            return;
+        }
+        functions.into_iter().for_each(|function| function(std::ptr::null_mut()));
+    }
 }
 
 /// Takes the machine away, also when a panic unwinds. Coroutines that are dropped unwind, too, and
@@ -121,7 +135,11 @@ pub(crate) fn run(world: World, main: impl FnOnce() + 'static) -> World {
     while let Some((at, event)) = expect(|world| world.scheduler.events.next()) {
         match event {
             Event::Run(cpu) => resume(expect(|world| world.scheduler.resume(cpu, at))),
-            Event::Grant(place) => resume(expect(|world| world.grant(place, at))),
+            Event::Grant(place) => {
+                if let Some(thread) = expect(|world| world.grant(place, at)) {
+                    resume(thread);
+                }
+            }
             Event::Timeout(thread, sleep) => expect(|world| world.timeout(thread, sleep, at)),
         }
     }

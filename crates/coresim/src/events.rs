@@ -32,8 +32,9 @@ impl Events {
         self.heap.pop().map(|Reverse((at, _, event))| (at, event))
     }
 
-    /// Whether something happens before `time`.
-    pub(crate) fn is_due(&self, time: Picoseconds) -> bool {
-        self.heap.peek().is_some_and(|Reverse((at, _, _))| *at < time)
+    /// How long before `time` the next thing happens; 0 if it does not.
+    #[inline]
+    pub(crate) fn due(&self, time: Picoseconds) -> Picoseconds {
+        self.heap.peek().map_or(0, |Reverse((at, _, _))| time.saturating_sub(*at))
     }
 }

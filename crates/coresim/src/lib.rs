@@ -22,7 +22,15 @@
 //! - While a request is under way ([`Costs::request_percent`]), and for a minimum time after a line
 //!   has come ([`Costs::hold`]), who has the line goes on using it, as real CPUs do: two that count
 //!   in one place do some adds each before the line changes hands; of many, each does one or two.
+//! - A line that is mostly read and then written by one CPU after the other, such as the head of a
+//!   list, *migrates*: a reader gets it exclusively, and keeps it until it has written it
+//!   ([`Costs::patience`]).
+//! - How long a line is under way jitters ([`Costs::jitter_percent`]), as the seed decides.
+//! - A CPU may be ahead of the others by up to a microsecond while it uses lines that nobody else
+//!   has ever asked for, and by 200 ns to read what nobody has written for 2 µs: what shares
+//!   nothing runs many times as fast so.
 //! - More threads than CPUs share them by time slices. Threads migrate at the rate that you state.
+//!   Both abort [restartable sequences](rseq).
 //! - Futexes, membarrier and other system calls cost what they cost, and interrupts cost those who
 //!   are interrupted ([`system`]).
 //!
@@ -79,6 +87,7 @@ mod name;
 mod operation;
 mod random;
 mod report;
+pub mod rseq;
 mod scheduler;
 mod simulation;
 mod statistics;

@@ -63,6 +63,11 @@ pub struct Costs {
     pub request_percent: u64,
     /// How long a CPU at least keeps a line that it has got for writing before it gives it away.
     pub hold: Picoseconds,
+    /// How long it keeps one that [migrates](crate#the-model) until it has written it, at most.
+    pub patience: Picoseconds,
+    /// How much sooner or later than said a line arrives, in percent of the time that it is under
+    /// way: real machines do not run in step for long.
+    pub jitter_percent: u64,
     /// A sequentially consistent fence.
     pub fence: Picoseconds,
     /// Any other fence.
@@ -94,6 +99,14 @@ pub(crate) enum Distance {
     Near,
     Far,
     Socket,
+}
+
+impl Costs {
+    /// A time that jitters, where `below` gives numbers below a limit.
+    pub(crate) fn jitter(&self, time: Picoseconds, below: impl FnOnce(u64) -> u64) -> Picoseconds {
+        let most = time * self.jitter_percent / 100;
+        if most == 0 { time } else { time - most + below(2 * most) }
+    }
 }
 
 impl Machine {
@@ -128,6 +141,7 @@ impl Machine {
         assert!(self.cluster > 0 && self.socket > 0, "clusters and sockets have CPUs");
         assert!(self.socket.is_multiple_of(self.cluster), "a socket has whole clusters");
         assert!(self.costs.request_percent <= 100, "a request is a part of the transfer");
+        assert!(self.costs.jitter_percent <= 100, "nothing arrives before it was sent");
         assert!(self.costs.hit > 0 && self.costs.pause > 0, "time has to pass");
     }
 

@@ -45,6 +45,10 @@ impl Memory {
         &self.entries
     }
 
+    pub(crate) fn forget_counts(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.sites = Sites::default());
+    }
+
     pub(crate) fn name(&mut self, from: usize, len: usize, name: String) {
         self.names.push((from, from + len, name));
     }

@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering;
 pub(crate) const LOAD: Operation =
     Operation { name: "load", access: Access::Read, cost: |costs| costs.hit };
 
-const STORE: Operation =
+/// A store, but for a sequentially consistent one.
+pub(crate) const STORE: Operation =
     Operation { name: "store", access: Access::Write, cost: |costs| costs.hit };
 
 const STORE_SEQ_CST: Operation = Operation { cost: |costs| costs.store_seq_cst, ..STORE };
@@ -21,6 +22,9 @@ pub(crate) const fn store(order: Ordering) -> &'static Operation {
         _ => &STORE,
     }
 }
+
+/// A read-modify-write that is not locked.
+pub(crate) const ADD: Operation = Operation { name: "add", ..STORE };
 
 /// A locked read-modify-write.
 pub(crate) const fn locked(name: &'static str) -> Operation {

@@ -9,6 +9,7 @@
 use crate::events::{Event, Events};
 use crate::machine::{Machine, Picoseconds};
 use crate::random::Random;
+use core::ffi::c_void;
 use std::collections::VecDeque;
 
 /// What a thread has to do that has asked.
@@ -56,7 +57,19 @@ struct Thread {
     timed_out: bool,
     joiners: Vec<usize>,
     ended_at: Picoseconds,
+    /// How often it was put on a CPU, or a sequence of its was aborted from outside.
+    disturbed: u64,
+    /// What the program keeps for it.
+    words: [*mut (); WORDS],
+    /// What runs when it has returned.
+    at_end: Vec<AtEnd>,
 }
+
+/// Pointers that each thread has for the program.
+pub(crate) const WORDS: usize = 8;
+
+/// A function that a thread calls at its end, with null.
+pub(crate) type AtEnd = extern "C" fn(*mut c_void);
 
 #[derive(Debug)]
 pub(crate) struct Scheduler {
@@ -116,6 +129,17 @@ impl Scheduler {
     /// Whether the running thread may do now what others can see.
     #[inline]
     pub(crate) fn turn(&mut self) -> Turn {
+        match self.ahead() {
+            Some(0) => Turn::Now,
+            Some(_) => self.give_way(),
+            None => Turn::Later,
+        }
+    }
+
+    /// How far the running thread is ahead of what happens next. `None`: it has to leave its CPU,
+    /// and suspend.
+    #[inline]
+    pub(crate) fn ahead(&mut self) -> Option<Picoseconds> {
         let here = self.current_cpu();
         let cpu = &mut self.cpus[here];
         cpu.clock += std::mem::take(&mut cpu.interrupted);
@@ -127,11 +151,15 @@ impl Scheduler {
             self.requeue(now);
         } else if may_move && self.threads[self.current].migrate_at <= now {
             self.migrate(now);
-        } else if self.events.is_due(now) {
-            self.events.add(now, Event::Run(here));
         } else {
-            return Turn::Now;
+            return Some(self.events.due(now));
         }
+        None
+    }
+
+    /// The running thread suspends until it is its turn.
+    pub(crate) fn give_way(&mut self) -> Turn {
+        self.events.add(self.now(), Event::Run(self.current_cpu()));
         Turn::Later
     }
 
@@ -153,6 +181,9 @@ impl Scheduler {
             timed_out: false,
             joiners: Vec::new(),
             ended_at: 0,
+            disturbed: 0,
+            words: [std::ptr::null_mut(); WORDS],
+            at_end: Vec::new(),
         };
         new.migrate_at = self.next_migration(now);
         self.threads.push(new);
@@ -239,6 +270,28 @@ impl Scheduler {
         interrupted
     }
 
+    /// Disturbs every running thread, as if it had been away from its CPU.
+    pub(crate) fn disturb(&mut self) {
+        for thread in self.cpus.iter().filter_map(|cpu| cpu.running) {
+            self.threads[thread].disturbed += 1;
+        }
+    }
+
+    /// Grows whenever the running thread may have been away from its CPU.
+    pub(crate) fn disturbances(&self) -> u64 {
+        self.threads[self.current].disturbed
+    }
+
+    /// What the program keeps for the running thread.
+    pub(crate) fn words(&mut self) -> &mut [*mut (); WORDS] {
+        &mut self.threads[self.current].words
+    }
+
+    /// What the running thread has to call at its end.
+    pub(crate) fn at_end(&mut self) -> &mut Vec<AtEnd> {
+        &mut self.threads[self.current].at_end
+    }
+
     /// Threads that have not ended, and what they do.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = (usize, State)> {
         let threads = self.threads.iter().enumerate();
@@ -272,6 +325,7 @@ impl Scheduler {
     fn place(&mut self, cpu: usize, thread: usize, at: Picoseconds) {
         self.threads[thread].state = State::Running;
         self.threads[thread].cpu = cpu;
+        self.threads[thread].disturbed += 1;
         self.switches += 1;
         let (costs, scheduling) = (&self.machine.costs, &self.machine.scheduling);
         let place = &mut self.cpus[cpu];

@@ -1,10 +1,11 @@
 //! Running code on a machine.
 
-use crate::context;
 use crate::machine::{Machine, Picoseconds};
+use crate::random::Random;
 use crate::report::Report;
 use crate::world::World;
-use crate::{thread, time};
+use crate::{context, thread, time};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,8 +53,9 @@ impl Simulation {
 
     /// How often `threads` threads can do `operation` in a span of time, one after the other, on
     /// CPUs of their own as long as there are some. `operation` gets `shared` and the number of the
-    /// thread. They run for a quarter of the span before anything counts. The lines of `shared`
-    /// itself are called so in the report, where they have no better [`name`](crate::name).
+    /// thread. Once all have done it twice they start together, and run for a quarter of the span
+    /// before anything counts. The lines of `shared` itself are called so in the report, where they
+    /// have no better [`name`](crate::name).
     ///
     /// # Panics
     /// As [`run`](Self::run), and without threads.
@@ -64,23 +66,46 @@ impl Simulation {
         shared: S,
         operation: impl Fn(&S, usize) + Send + Sync + 'static,
     ) -> Throughput {
+        let operation = move |shared: &S, thread: &mut usize| operation(shared, *thread);
+        self.throughput_with(threads, span, move || shared, |_, thread| thread, operation)
+    }
+
+    /// [`throughput`](Self::throughput) of threads that have something of their own: `setup` makes
+    /// what they share, on the machine, and `start` what each has.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run), and without threads.
+    pub fn throughput_with<S: Send + Sync + 'static, L>(
+        &self,
+        threads: usize,
+        span: Picoseconds,
+        setup: impl FnOnce() -> S + 'static,
+        start: impl Fn(&S, usize) -> L + Send + Sync + 'static,
+        operation: impl Fn(&S, &mut L) + Send + Sync + 'static,
+    ) -> Throughput {
         assert!(threads > 0, "nobody to do anything");
-        let Machine { cpus, costs, scheduling, .. } = &self.machine;
-        let starting = costs.system_call * threads as u64 + scheduling.start_spread;
-        let from = starting + span / 4;
-        let until = from + span;
-        let load = Arc::new((shared, operation));
-        let cpus = *cpus;
+        let Machine { cpus, scheduling, .. } = self.machine.clone();
         let (operations, report) = self.run(move || {
+            let waits = [Start::new(threads), Start::new(threads)];
+            let load = Arc::new((setup(), start, operation, waits));
             crate::name(&load.0, "shared");
-            let start = |thread: usize| {
+            let begin = |thread: usize| {
                 let load = Arc::clone(&load);
                 thread::spawn_on(thread % cpus, move || {
-                    let (shared, operation) = &*load;
-                    repeat(from, until, || operation(shared, thread))
+                    let (shared, start, operation, [ready, together]) = &*load;
+                    let mut own = start(shared, thread);
+                    operation(shared, &mut own);
+                    // What others have looked at meanwhile, looking for something of their own,
+                    // comes back.
+                    ready.wait();
+                    operation(shared, &mut own);
+                    together.wait();
+                    time::work(Random::new(thread as u64).below(scheduling.start_spread));
+                    let from = together.at() + scheduling.start_spread + span / 4;
+                    repeat(from, from + span, || operation(shared, &mut own))
                 })
             };
-            let threads: Vec<_> = (0..threads).map(start).collect();
+            let threads: Vec<_> = (0..threads).map(begin).collect();
             let counts = threads.into_iter().map(|thread| match thread.join() {
                 Ok(count) => count,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -91,8 +116,44 @@ impl Simulation {
     }
 }
 
-/// Does `operation` until the time is over. Returns how many were begun and ended in it.
-fn repeat(from: Picoseconds, until: Picoseconds, operation: impl Fn()) -> u64 {
+/// Where threads wait until all are ready. Of the model's own: it costs nothing.
+struct Start {
+    /// How many are not.
+    missing: AtomicUsize,
+    at: AtomicU64,
+}
+
+impl Start {
+    fn new(threads: usize) -> Self {
+        Self { missing: AtomicUsize::new(threads), at: AtomicU64::new(0) }
+    }
+
+    /// Returns when all have come. What they did to get here is not what is measured: the report
+    /// begins here.
+    fn wait(&self) {
+        context::await_turn();
+        let place = self.missing.as_ptr().addr();
+        if self.missing.fetch_sub(1, Relaxed) > 1 {
+            context::expect(|world| world.sleep_on(place, None));
+            context::suspend();
+            return;
+        }
+        let at = context::expect(|world| {
+            world.count_from_here();
+            world.wake(place, usize::MAX);
+            world.scheduler.now() + world.scheduler.machine.costs.context_switch
+        });
+        self.at.store(at, Relaxed);
+    }
+
+    fn at(&self) -> Picoseconds {
+        self.at.load(Relaxed)
+    }
+}
+
+/// Does `operation` until the time is over, when the report ends, too. Returns how many were begun
+/// and ended in it.
+fn repeat(from: Picoseconds, until: Picoseconds, mut operation: impl FnMut()) -> u64 {
     let mut count = 0;
     let mut begun = time::now();
     loop {
@@ -100,6 +161,7 @@ fn repeat(from: Picoseconds, until: Picoseconds, operation: impl Fn()) -> u64 {
         let ended = time::now();
         assert!(ended > begun, "an operation that takes no time can be done without end");
         if ended > until {
+            context::expect(|world| world.count_no_more());
             return count;
         }
         count += u64::from(begun >= from);
@@ -116,7 +178,7 @@ pub struct Throughput {
     pub span: Picoseconds,
     /// How many CPUs took part.
     pub cpus: usize,
-    /// All that happened, also before the span.
+    /// What happened from when all threads had done the operation twice until the span was over.
     pub report: Report,
 }
 

@@ -21,6 +21,14 @@ pub fn membarrier() {
     });
 }
 
+/// `membarrier(2)`, private and expedited, for restartable sequences: as [`membarrier()`], and the
+/// [sequences](crate::rseq) that are in progress begin anew.
+pub fn membarrier_rseq() {
+    membarrier();
+    context::await_turn();
+    context::with(|world| world.scheduler.disturb());
+}
+
 /// `futex(2)`, wait: sleeps until it is woken, if the word is `seen`. False: the time is over.
 ///
 /// # Panics

@@ -1,7 +1,8 @@
 //! Threads, with the interface of `std::thread`.
 
-use crate::context;
 use crate::time::{self, picoseconds};
+use crate::{context, scheduler};
+use core::ffi::c_void;
 use core::time::Duration;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -140,4 +141,52 @@ pub fn cpu() -> usize {
 /// How many CPUs the machine has; 1 outside of a simulation.
 pub fn cpus() -> usize {
     context::with(|world| world.scheduler.machine.cpus).unwrap_or(1)
+}
+
+/// Whether this runs on a simulated machine.
+pub fn is_simulated() -> bool {
+    context::with(|_| ()).is_some()
+}
+
+/// Pointers that each thread has: see [`word`].
+pub const WORDS: usize = scheduler::WORDS;
+
+/// One of the running thread's own pointers, null when it starts: what `thread_local!` is to code
+/// that runs elsewhere. Costs a load. Null outside of a simulation.
+///
+/// # Panics
+/// `number` is not below [`WORDS`].
+#[inline]
+pub fn word(number: usize) -> *mut () {
+    context::with(|world| {
+        world.scheduler.spend(world.scheduler.machine.costs.hit);
+        world.scheduler.words()[number]
+    })
+    .unwrap_or(core::ptr::null_mut())
+}
+
+/// Sets a pointer of the running thread. Costs a store.
+///
+/// # Panics
+/// `number` is not below [`WORDS`], or outside of a simulation.
+#[inline]
+pub fn set_word(number: usize, value: *mut ()) {
+    context::expect(|world| {
+        world.scheduler.spend(world.scheduler.machine.costs.hit);
+        world.scheduler.words()[number] = value;
+    });
+}
+
+/// The running thread calls this at its end, with null, before those who join it go on: once,
+/// however often it is asked to; again if it is asked meanwhile, up to four times.
+///
+/// # Panics
+/// Outside of a simulation.
+pub fn at_end(function: extern "C" fn(*mut c_void)) {
+    context::expect(|world| {
+        let functions = world.scheduler.at_end();
+        if !functions.iter().any(|known| core::ptr::fn_addr_eq(*known, function)) {
+            functions.push(function);
+        }
+    });
 }

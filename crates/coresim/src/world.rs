@@ -4,7 +4,8 @@ use crate::events::Event;
 use crate::line::{Access, Request};
 use crate::machine::{Costs, Machine, Picoseconds};
 use crate::memory::Memory;
-use crate::scheduler::{Scheduler, Turn};
+use crate::random::Random;
+use crate::scheduler::Scheduler;
 use crate::statistics::Counts;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::Location;
@@ -38,6 +39,9 @@ pub(crate) struct World {
     /// When the last line was granted, and when it arrives.
     granted: (Picoseconds, Picoseconds),
     pub(crate) accesses: u64,
+    jitter: Random,
+    /// Whether accesses are counted by line and place.
+    counting: bool,
 }
 
 impl World {
@@ -48,7 +52,20 @@ impl World {
             sleepers: BTreeMap::new(),
             granted: (0, 0),
             accesses: 0,
+            jitter: Random::new(!seed),
+            counting: true,
         }
+    }
+
+    /// What has happened so far is forgotten.
+    pub(crate) fn count_from_here(&mut self) {
+        self.memory.forget_counts();
+        self.counting = true;
+    }
+
+    /// What happens from here on is not in the report.
+    pub(crate) fn count_no_more(&mut self) {
+        self.counting = false;
     }
 
     /// The running thread wants to do this to the line of an address.
@@ -58,37 +75,50 @@ impl World {
         operation: &Operation,
         location: &'static Location<'static>,
     ) -> Step {
-        if self.scheduler.turn() == Turn::Later {
-            return Step::Later;
-        }
-        self.accesses += 1;
+        let Some(ahead) = self.scheduler.ahead() else { return Step::Later };
         let (cpu, now) = (self.scheduler.current_cpu(), self.scheduler.now());
         let machine = &self.scheduler.machine;
         let cost = (operation.cost)(&machine.costs);
         let request = Request { cpu, access: operation.access, cost };
         let place = self.memory.place(address);
         let entry = self.memory.at(place);
-        if !entry.line.hits(request) {
-            if let Some(at) = entry.line.enqueue(machine, request, now) {
+        if ahead > 0 && !entry.line.is_quiet_for(request, now, ahead) {
+            self.scheduler.give_way();
+            return Step::Later;
+        }
+        self.accesses += 1;
+        if entry.line.hit(machine, request, now) {
+            if let Some(at) = entry.line.new_grant() {
                 self.scheduler.events.add(at, Event::Grant(place));
             }
-            return Step::Queued(place, now);
+            if self.counting {
+                let counts = Counts { accesses: 1, ..Counts::default() };
+                entry.sites.count(location, operation.name, counts);
+            }
+            self.scheduler.spend(cost);
+            Step::Done
+        } else {
+            entry.line.enqueue(machine, request, now);
+            if let Some(at) = entry.line.new_grant() {
+                self.scheduler.events.add(at, Event::Grant(place));
+            }
+            Step::Queued(place, now)
         }
-        entry.sites.count(location, operation.name, Counts { accesses: 1, ..Counts::default() });
-        self.scheduler.spend(cost);
-        Step::Done
     }
 
-    /// The line goes to the first who waits for it. Returns the thread that goes on.
-    pub(crate) fn grant(&mut self, place: u32, at: Picoseconds) -> usize {
+    /// The line goes to the first who waits for it. Returns the thread that goes on. `None`: the
+    /// line has gone to somebody already.
+    pub(crate) fn grant(&mut self, place: u32, at: Picoseconds) -> Option<usize> {
         let line = &mut self.memory.at(place).line;
-        let granted = line.grant(&self.scheduler.machine, at);
-        let (request, arrival) = granted.expect("a line is granted because somebody waits");
-        if let Some(next) = line.next_grant() {
+        let machine = &self.scheduler.machine;
+        let jitter = &mut self.jitter;
+        let late = |time| machine.costs.jitter(time, |limit| jitter.below(limit));
+        let (request, arrival) = line.grant(machine, at, late)?;
+        if let Some(next) = line.new_grant() {
             self.scheduler.events.add(next, Event::Grant(place));
         }
         self.granted = (at, arrival);
-        self.scheduler.resume(request.cpu, arrival + request.cost)
+        Some(self.scheduler.resume(request.cpu, arrival + request.cost))
     }
 
     /// The access for which the running thread was queued has happened.
@@ -99,6 +129,9 @@ impl World {
         operation: &Operation,
         location: &'static Location<'static>,
     ) {
+        if !self.counting {
+            return;
+        }
         let (start, arrival) = self.granted;
         let counts =
             Counts { accesses: 1, transfers: 1, waited: start - since, moved: arrival - start };

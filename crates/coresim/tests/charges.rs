@@ -20,6 +20,8 @@ fn machine() -> Machine {
             costs.far = 600_000;
             costs.socket = 7_000_000;
             costs.hold = 90;
+            costs.patience = 0;
+            costs.jitter_percent = 0;
             costs.request_percent = 0;
             costs.invalidate = 5;
             costs.read_occupancy = 40;
@@ -94,6 +96,26 @@ fn fences_spins_system_calls_and_work() {
         assert_eq!(cost(|| time::work(17)), 17);
         assert_eq!(cost(|| thread::sleep(Duration::from_nanos(60_000))), 100_000_000);
     });
+}
+
+#[test]
+fn a_transfer_jitters_by_the_seed() {
+    let spent = |seed| {
+        let machine = machine().with_costs(|costs| costs.jitter_percent = 20);
+        let ((spent, ()), _) = Simulation::new(machine).seed(seed).run(|| {
+            let value = Arc::new(Line::<AtomicU64>::default());
+            value.0.store(1, Relaxed);
+            let theirs = Arc::clone(&value);
+            (on(1, move || cost(|| _ = theirs.0.load(Relaxed))), ())
+        });
+        spent
+    };
+    let spans: Vec<_> = (0..50).map(spent).collect();
+    assert!(spans.iter().all(|span| (40_001..60_001).contains(span)), "{spans:?}");
+    let mean = spans.iter().sum::<u64>() / 50;
+    assert!((48_000..52_000).contains(&mean), "{mean}");
+    assert_ne!(spans[0], spans[1]);
+    assert_eq!(spans[7], spent(7));
 }
 
 #[test]

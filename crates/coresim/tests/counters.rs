@@ -53,7 +53,7 @@ fn the_report_names_line_and_operation() {
     assert_eq!(line.sites[0].operation, "fetch_add");
     assert!(line.sites[0].place.contains("counters.rs:"), "{}", line.sites[0].place);
     // Fifteen of sixteen CPUs wait at any time.
-    let time = run.report.elapsed * 16;
+    let time = SPAN / 4 * 5 * 16;
     assert!(line.counts.waited > time / 2, "{} of {time}", line.counts.waited);
     assert!(line.counts.transfers <= line.counts.accesses);
 }
@@ -65,8 +65,8 @@ fn a_sharded_counter_scales() {
         let together = sharded(&machine(), threads);
         let ratio = together.per_second() / alone.per_second() / threads as f64;
         assert!((0.99..1.01).contains(&ratio), "{ratio} at {threads}");
-        let busiest = together.report.bottleneck().expect("each line came from memory once");
-        assert_eq!((busiest.counts.transfers, busiest.counts.waited), (1, 0));
+        // Each line came from memory before anything counted, and stayed.
+        assert_eq!(together.report.bottleneck(), None);
     }
 }
 

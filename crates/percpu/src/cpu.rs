@@ -24,7 +24,7 @@ pub fn count() -> usize {
 #[cfg(loom)]
 pub use imp::model_set_current;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, simulated)))]
 mod imp {
     use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,6 +54,20 @@ mod imp {
             None => crate::host::cpu(),
         };
         if cpu < count() { cpu } else { 0 }
+    }
+}
+
+/// The machine's.
+#[cfg(simulated)]
+mod imp {
+    use coresim::thread;
+
+    pub(super) fn count() -> usize {
+        thread::cpus()
+    }
+
+    pub(super) fn current() -> usize {
+        thread::cpu()
     }
 }
 

@@ -17,6 +17,7 @@
 //! # Context
 //! Both are signal-safe, allocate nothing and do not block. `heavy()` makes one system call.
 
+#[cfg(not(simulated))]
 use crate::sync::atomic::{Ordering, fence};
 
 /// How the two fences are implemented in this process.
@@ -64,7 +65,25 @@ mod imp {
     }
 }
 
-#[cfg(not(loom))]
+/// The machine's: a system call that interrupts every CPU which runs a thread.
+#[cfg(simulated)]
+mod imp {
+    use super::Mode;
+
+    #[inline]
+    pub(super) fn light() {}
+
+    #[inline]
+    pub(super) fn heavy() {
+        coresim::system::membarrier();
+    }
+
+    pub(super) fn mode() -> Mode {
+        Mode::Membarrier
+    }
+}
+
+#[cfg(not(any(loom, simulated)))]
 mod imp {
     use super::{Mode, Ordering, fence};
     use crate::kernel::membarrier;

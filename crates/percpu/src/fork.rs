@@ -1,13 +1,13 @@
 //! What a fork child has to know: that it is one, and which threads did not come along.
 
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", not(any(loom, simulated))))]
 mod atfork;
-#[cfg(all(not(feature = "std"), not(loom)))]
+#[cfg(all(not(feature = "std"), not(any(loom, simulated))))]
 mod wiped;
 
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(all(feature = "std", not(any(loom, simulated))))]
 use atfork as imp;
-#[cfg(all(not(feature = "std"), not(loom)))]
+#[cfg(all(not(feature = "std"), not(any(loom, simulated))))]
 use wiped as imp;
 
 /// Grows by one in each fork child; starts at 1.
@@ -30,7 +30,7 @@ pub(crate) fn prepare() {
 }
 
 /// Models do not fork.
-#[cfg(loom)]
+#[cfg(any(loom, simulated))]
 mod imp {
     pub(super) fn generation() -> u64 {
         1

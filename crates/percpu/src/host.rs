@@ -12,16 +12,21 @@
 //! the next one on the same control block (`tls::thread_has_ended`). A fork child is found by
 //! memory that it finds wiped (`MADV_WIPEONFORK`), in which the words lie, too.
 
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(simulated)))]
 mod c_library;
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(simulated)))]
 pub(crate) use c_library::{ThreadEnd, cpu};
 
-#[cfg(not(feature = "std"))]
+#[cfg(all(not(feature = "std"), not(simulated)))]
 pub(crate) mod freestanding;
-#[cfg(not(feature = "std"))]
+#[cfg(all(not(feature = "std"), not(simulated)))]
 pub use freestanding::{
     Area, Host, Place, Words, all_words, distance, known_words, own_words, supply,
 };
-#[cfg(not(feature = "std"))]
+#[cfg(all(not(feature = "std"), not(simulated)))]
 pub(crate) use freestanding::{ThreadEnd, cpu, slots};
+
+#[cfg(simulated)]
+mod simulated;
+#[cfg(simulated)]
+pub(crate) use simulated::ThreadEnd;

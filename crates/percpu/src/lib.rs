@@ -10,7 +10,7 @@
 //! | [`tls`], [`thread`], [`fork`] | pointer-sized thread-local slots that never allocate, thread numbers, fork generations |
 //! | [`Registry`] | records that threads own for a while; they outlive the thread and survive fork |
 //! | [`Mutex`], [`OnceLock`] | a lock on which threads sleep, a value that is made once: without the standard library |
-//! | [`sync`] | one facade over atomics, cells and threads: the machine, or a model checker |
+//! | [`sync`] | one facade over atomics, cells and threads: the machine, a model checker, or a modelled machine |
 //! | [`host`] | what a freestanding image says of the process that it is in (without `std`) |
 //!
 //! # When not
@@ -48,7 +48,7 @@
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
-    any(not(target_arch = "x86_64"), percpu_no_asm, loom, miri),
+    any(not(target_arch = "x86_64"), percpu_no_asm, loom, miri, simulated),
     allow(dead_code, reason = "what only the assembly reads is compiled everywhere")
 )]
 
@@ -65,7 +65,7 @@ pub mod fence;
 pub mod fork;
 #[cfg(not(loom))]
 pub mod host;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, simulated)))]
 mod kernel;
 mod mutex;
 mod numbers;

@@ -13,7 +13,7 @@ pub(crate) fn take() -> u64 {
 }
 
 /// Every number handed out so far is below this.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, simulated)))]
 pub(crate) fn next() -> u64 {
     NEXT.load(Ordering::Relaxed)
 }

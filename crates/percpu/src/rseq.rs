@@ -239,6 +239,12 @@ impl Gate {
         self.state.compare_exchange(these.0, open, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// The slots that sequences may use now, for sequences that are no assembly.
+    #[cfg(simulated)]
+    pub(crate) fn slots_open(&self) -> u32 {
+        self.state.load(Ordering::Relaxed) as u32
+    }
+
     #[inline(always)]
     pub(crate) fn area(&self) -> isize {
         self.area

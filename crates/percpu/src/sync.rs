@@ -1,9 +1,9 @@
 //! One facade over atomics, cells, fences and threads.
 //!
 //! Everything in the trapline primitives that two threads touch comes from here, so that the same
-//! source runs on the machine (`core`/`std`) and under a model checker (`--cfg loom`). A third
-//! implementation, a coherence simulator that counts line transfers, has its place as one more
-//! module beside `real` and `model`: it has to offer the same names.
+//! source runs on the machine (`core`/`std`), under a model checker (`--cfg loom`), and on a
+//! modelled machine of any size (`--cfg simulated`, on the crate coresim): whether it is right, and
+//! how it scales. The modules `real`, `model` and `simulated` offer the same names.
 //!
 //! [`UnsafeCell`] has loom's closure interface on both sides; without loom it compiles to plain
 //! pointer access. [`Futex`] is a word on which threads sleep: nothing here is built on locks of
@@ -11,10 +11,14 @@
 
 #[cfg(loom)]
 mod model;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, simulated)))]
 mod real;
+#[cfg(simulated)]
+mod simulated;
 
 #[cfg(loom)]
 pub use model::*;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, simulated)))]
 pub use real::*;
+#[cfg(simulated)]
+pub use simulated::*;

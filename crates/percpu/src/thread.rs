@@ -22,7 +22,7 @@ pub fn id() -> NonZeroU64 {
 #[inline(never)]
 fn assign() -> NonZeroU64 {
     // In a freestanding image a fork child is settled before it hands out its first number.
-    #[cfg(not(any(feature = "std", loom)))]
+    #[cfg(not(any(feature = "std", loom, simulated)))]
     crate::fork::prepare();
     // A signal handler that runs between the two lines takes a number of its own, which the store
     // below replaces: whoever compares numbers does so after its thread's first use outside of
@@ -43,7 +43,10 @@ fn assign() -> NonZeroU64 {
 /// `errno` alone.
 #[cfg(not(loom))]
 pub fn nap(time: core::time::Duration) {
+    #[cfg(simulated)]
+    coresim::thread::sleep(time);
     // It can only fail for a signal, after which the caller looks again as after the time.
+    #[cfg(not(simulated))]
     let _ = sys::time::nanosleep(time);
 }
 
@@ -53,5 +56,8 @@ pub fn nap(time: core::time::Duration) {
 /// Signal-safe, never allocates; one system call.
 #[cfg(not(loom))]
 pub fn yield_now() {
+    #[cfg(simulated)]
+    coresim::thread::yield_now();
+    #[cfg(not(simulated))]
     sys::thread::sched_yield();
 }

@@ -10,9 +10,9 @@
 //! when a thread starts; in a fork child the surviving thread keeps its values (in a freestanding
 //! image it finds null).
 
-#[cfg(any(feature = "std", loom))]
+#[cfg(any(feature = "std", loom, simulated))]
 pub(crate) use crate::arch::tls as slots;
-#[cfg(not(any(feature = "std", loom)))]
+#[cfg(not(any(feature = "std", loom, simulated)))]
 pub(crate) use crate::host::slots;
 
 /// Which slot. Each belongs to one user, because there is no run-time registration to get wrong.
@@ -114,7 +114,7 @@ pub(crate) fn prepare() {
 ///
 /// # Context
 /// Signals are blocked; what the functions do (drop objects, give records back).
-#[cfg(not(any(feature = "std", loom)))]
+#[cfg(not(any(feature = "std", loom, simulated)))]
 #[allow(unsafe_code)]
 pub unsafe fn thread_has_ended() {
     exit::run_all(core::ptr::null_mut());

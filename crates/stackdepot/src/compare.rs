@@ -5,16 +5,25 @@
 //! does not combine atomic ones. Hence one file per architecture that can do better, and a portable
 //! form.
 
-#[cfg(any(test, not(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm)))))]
+#[cfg(any(
+    test,
+    not(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm), not(simulated)))
+))]
 #[path = "arch/portable.rs"]
 mod portable;
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm)))]
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm), not(simulated)))]
 #[path = "arch/x86_64.rs"]
 mod x86_64;
 
-#[cfg(not(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm))))]
+#[cfg(not(all(
+    target_arch = "x86_64",
+    not(loom),
+    not(miri),
+    not(percpu_no_asm),
+    not(simulated)
+)))]
 pub(crate) use portable::{bytes_equal, differs};
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm)))]
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(percpu_no_asm), not(simulated)))]
 pub(crate) use x86_64::{bytes_equal, differs};
 
 #[cfg(all(test, not(loom)))]

@@ -47,9 +47,9 @@ pub const MAX_LEN: u32 = 255;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct LifoSlot {
-    word: AtomicU32,
+    pub(crate) word: AtomicU32,
     /// Pops that saw an entry, and some that were aborted then. Never decreases.
-    pops: AtomicU64,
+    pub(crate) pops: AtomicU64,
 }
 
 pub(crate) const POPS_OFFSET: usize = core::mem::offset_of!(LifoSlot, pops);

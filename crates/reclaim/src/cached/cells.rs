@@ -4,7 +4,7 @@
 use super::entry::Entry;
 use super::object::Dead;
 use crate::panics::Panics;
-use core::sync::atomic::{AtomicU64, Ordering};
+use percpu::sync::atomic::{AtomicU64, Ordering};
 use percpu::{Record, Registry};
 
 /// Objects that a thread caches at once. An object has one entry where it can be.

@@ -5,7 +5,7 @@ use super::object::{Dead, Header};
 use crate::asymmetric::{Asymmetric, Fences};
 use crate::backoff::Backoff;
 use crate::panics::Panics;
-use core::sync::atomic::{AtomicU64, Ordering};
+use percpu::sync::atomic::{AtomicU64, Ordering};
 
 /// One flusher at a time, because an entry has room for what one flusher has taken. 0, or the fork
 /// generation in which it was locked: a lock of an earlier generation belongs to a thread that a

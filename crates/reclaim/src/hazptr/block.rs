@@ -17,7 +17,7 @@ use super::head::Head;
 use super::owner::Shares;
 use super::slot::{Seen, Slot};
 use core::ptr;
-use core::sync::atomic::{
+use percpu::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 use percpu::{Record, Registry};

@@ -39,8 +39,8 @@ use super::order::{Kind, Order};
 use super::thread;
 #[cfg(feature = "std")]
 use super::wake::Wake;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use percpu::CachePadded;
+use percpu::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The least limit of a domain.
 const LEAST_LIMIT: usize = 1000;
@@ -101,7 +101,7 @@ pub struct Domain {
     pub(super) counts: CachePadded<Counts>,
     policy: Policy,
     #[cfg(feature = "std")]
-    pub(super) helper: core::sync::atomic::AtomicPtr<Wake>,
+    pub(super) helper: percpu::sync::atomic::AtomicPtr<Wake>,
 }
 
 /// Written by retiring threads once per batch and by rounds. Relaxed throughout: they decide when
@@ -163,7 +163,7 @@ impl Domain {
             }),
             policy,
             #[cfg(feature = "std")]
-            helper: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
+            helper: percpu::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 

@@ -8,7 +8,7 @@ use super::head::{Deleter, Head, Retirable};
 use super::lists::Refused;
 use super::owner::{Owner, OwnerRef};
 use super::thread;
-use core::sync::atomic::Ordering;
+use percpu::sync::atomic::Ordering;
 
 #[cfg(feature = "alloc")]
 use alloc::boxed::Box;

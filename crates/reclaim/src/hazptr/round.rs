@@ -20,7 +20,7 @@ use super::snapshot::Snapshot;
 use super::thread;
 use crate::asymmetric::{Asymmetric, Fences};
 use core::ptr;
-use core::sync::atomic::{Ordering, fence};
+use percpu::sync::atomic::{Ordering, fence};
 
 /// A round in progress. Dropping it ends the round, by return or by panic.
 struct Entered<'a> {

@@ -5,8 +5,8 @@ use super::block::{self, Block, BlockRef, SCOPED, SHARDS};
 use super::claims::SLOTS;
 use crate::asymmetric::Asymmetric;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use percpu::Record;
+use percpu::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use percpu::tls::{self, Key};
 
 const KEPT_IN_MAIN: u32 = ((1 << SLOTS) - 1) & !((1 << SCOPED) - 1);

@@ -33,8 +33,8 @@ use super::slot::Seen;
 use super::thread;
 use crate::asymmetric::{Asymmetric, Fences};
 use crate::backoff::Backoff;
-use core::sync::atomic::Ordering;
 use core::{fmt, mem, ptr};
+use percpu::sync::atomic::Ordering;
 
 /// The calling thread protects what it wants to wait for, and would wait for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use super::Ordering;
 use crate::context;
-use crate::operation::{LOAD, locked, store};
+use crate::operation::{ADD, LOAD, STORE, locked, store};
+use crate::rseq::Sequence;
 use crate::world::Operation;
 use core::fmt;
 use core::sync::atomic;
@@ -69,6 +70,32 @@ macro_rules! atomic_integer {
             pub fn store(&self, value: $integer, order: Ordering) {
                 self.access(store(order), Location::caller());
                 self.value.store(value, order);
+            }
+
+            /// Stores a value as an instruction of a sequence: not if that was disturbed, false.
+            #[inline]
+            #[track_caller]
+            pub fn store_within(&self, value: $integer, sequence: &Sequence) -> bool {
+                self.access(&STORE, Location::caller());
+                let undisturbed = !sequence.is_disturbed();
+                if undisturbed {
+                    self.value.store(value, Ordering::Release);
+                }
+                undisturbed
+            }
+
+            /// Adds, wrapping, by one instruction that is not locked, of a sequence: not if that
+            /// was disturbed, false.
+            #[inline]
+            #[track_caller]
+            pub fn add_within(&self, value: $integer, sequence: &Sequence) -> bool {
+                self.access(&ADD, Location::caller());
+                let undisturbed = !sequence.is_disturbed();
+                if undisturbed {
+                    let sum = self.value.load(Ordering::Relaxed).wrapping_add(value);
+                    self.value.store(sum, Ordering::Release);
+                }
+                undisturbed
             }
 
             /// Stores `new` if the value is `current`. Asks for the line exclusively either way.

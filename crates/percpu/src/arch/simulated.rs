@@ -1,0 +1,5 @@
+//! A modelled machine.
+
+pub(crate) mod area;
+pub(crate) mod sequence;
+pub(crate) mod tls;
