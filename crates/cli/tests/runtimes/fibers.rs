@@ -1,0 +1,36 @@
+//! Stacks that a program makes for itself.
+
+use super::common::{Mode, Target};
+
+/// Where boost's headers are, with the library.
+const CONTEXT: [&str; 1] = ["-lboost_context"];
+
+fn has_boost() -> bool {
+    let there = std::path::Path::new("/usr/include/boost/context/fiber.hpp").is_file();
+    if !there {
+        super::common::tools::missing("boost.context (libboost-context-dev)");
+    }
+    there
+}
+
+#[test]
+fn fibers() {
+    if !has_boost() {
+        return;
+    }
+    let target = Target::new("runtimes/fibers.cpp").flags(&CONTEXT);
+    target.case().check();
+    let many = target.case().arg("1600").arg("50").modes(&[Mode::Timed]);
+    for report in many.check() {
+        // What is suspended is on the stack of its own: all of its time is the inner call's.
+        let (outer, inner) = (report.time("t_outer", "self_ns"), report.time("t_inner", "self_ns"));
+        let total = report.time("t_outer", "total_ns");
+        assert!(inner <= report.time("t_inner", "total_ns"), "{inner}");
+        assert!(outer < total / 2, "{outer} of {total} are its own, and {inner} the inner call's");
+    }
+}
+
+#[test]
+fn coroutines() {
+    Target::new("runtimes/coroutines.cpp").flags(&["-std=c++20"]).check();
+}
