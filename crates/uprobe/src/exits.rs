@@ -11,7 +11,7 @@ use crate::near::LONGEST;
 use crate::outside::waits_inside;
 use crate::prologue::Prologue;
 use crate::site_table::{self, Action};
-use crate::sites::{PASSES_BY, Patching, Site, State, moved};
+use crate::sites::{self, PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::{Hook, Stub};
 use crate::text::Text;
 use crate::trap_table::Meaning;
@@ -167,7 +167,7 @@ fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refus
     let mut traps = Vec::new();
     let mut stubs = Vec::new();
     let mut target = start;
-    if probe.patching == Some(Patching::Live) {
+    if sites::is_live(probe.patching) {
         traps.push((at, Meaning::GoOn(start)));
         for boundary in detour.boundaries() {
             let inner = at + u64::from(*boundary);
