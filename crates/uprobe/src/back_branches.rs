@@ -2,7 +2,7 @@
 
 use crate::near::LONGEST;
 use crate::outside;
-use crate::sites::{PASSES_BY, Patching, Site, State, moved};
+use crate::sites::{self, PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::Stub;
 use crate::text::Text;
 use crate::trap_table::Meaning;
@@ -98,7 +98,7 @@ fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Opti
     let mut traps = Vec::new();
     let mut stubs = Vec::new();
     let mut target = start;
-    if probe.patching == Some(Patching::Live) {
+    if sites::is_live(probe.patching) {
         traps.push((at, Meaning::GoOn(start)));
         for boundary in detour.boundaries() {
             let inner = at + u64::from(*boundary);

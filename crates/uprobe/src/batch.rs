@@ -11,7 +11,7 @@ use crate::planning::plans;
 use crate::prologue::Prologue;
 use crate::registered::ConsumerId;
 use crate::site_table::{self, Action as SiteAction};
-use crate::sites::{Patching, Site, State, moved};
+use crate::sites::{self, Patching, Site, State, moved};
 use crate::slots::{self, SlotPolicy};
 use crate::stubs::{self, Hook, Stub};
 use crate::target::{Action, Returns, Target};
@@ -393,6 +393,9 @@ impl Work<'_> {
         let mut traps = match &plan.method {
             patch::Method::Detour(detour) => self.detour(plan, detour, index, chosen, near)?,
             patch::Method::Breakpoint(breakpoint) => {
+                if cfg!(not(feature = "std")) {
+                    return Err(Refusal::NeedsTrap);
+                }
                 self.breakpoint(plan, breakpoint, index, chosen, near)?
             }
         };
@@ -433,7 +436,7 @@ impl Work<'_> {
     }
 
     fn may_trap(&self, target: &Target) -> bool {
-        target.traps && self.patching.is_some()
+        cfg!(feature = "std") && target.traps && self.patching.is_some()
     }
 
     /// The action that the function allows, how its returns are seen, and why it is less than what
@@ -565,7 +568,7 @@ impl Work<'_> {
         for at in self.state.with_branches(plan.site) {
             let Some(site) = self.state.sites.get(&at) else { continue };
             let meaning = site.stub.map_or(Meaning::Hit(site.index), Meaning::GoOn);
-            if self.patching == Some(Patching::Live) || site.patch.len() == 1 {
+            if sites::is_live(self.patching) || site.patch.len() == 1 {
                 traps.push((at, meaning));
             }
         }
@@ -622,7 +625,7 @@ impl Work<'_> {
         site.set(chosen.at_entry(), plan.loops, prologue.skips_red_zone);
         let mut traps = Vec::new();
         let mut target = at;
-        if self.patching == Some(Patching::Live) {
+        if sites::is_live(self.patching) {
             traps.push((plan.site, Meaning::GoOn(at)));
             for boundary in detour.boundaries() {
                 let original = plan.site + u64::from(*boundary);

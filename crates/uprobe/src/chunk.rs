@@ -7,6 +7,7 @@
 //! the pool is empty.
 #![allow(unsafe_code)]
 
+use crate::arch::x86_64::area;
 use crate::arch::x86_64::vectors::with_all_vectors_elsewhere;
 use crate::instance::{self, CHUNK, PER_CHUNK};
 use crate::lists::{self, Life, Pages};
@@ -37,6 +38,9 @@ pub(crate) fn pool(chunks: usize) -> Option<DefaultPool> {
 /// # Context
 /// Signal-safe; blocks signals.
 pub(crate) fn refill(state: &State) -> bool {
+    if !area::EXIST {
+        return false;
+    }
     let mut taken = None;
     // The pool's code is not this crate's, and calls the C library in rare cases: such a call,
     // probed, must not come here again.
@@ -62,7 +66,7 @@ pub(crate) fn refill(state: &State) -> bool {
 }
 
 const fn instance_size() -> u32 {
-    crate::arch::x86_64::area::STUB as u32
+    area::STUB as u32
 }
 
 fn take() -> Option<u32> {
@@ -82,6 +86,9 @@ fn take() -> Option<u32> {
 
 /// Takes all chunks from a state whose thread is gone or going: to the pool, or to the orphans.
 pub(crate) fn give_back(pool: &DefaultPool, state: &State, pages: &mut Pages) {
+    if !area::EXIST {
+        return;
+    }
     let mut next = state.chunks.swap(0, Ordering::Relaxed);
     while next != 0 {
         let offset = next - 1;

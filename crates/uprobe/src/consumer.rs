@@ -10,6 +10,7 @@
 //! after a grace period.
 #![allow(unsafe_code)]
 
+use crate::arch::x86_64::area;
 use crate::arch::x86_64::exit::Return;
 use crate::arch::x86_64::vectors::with_all_vectors;
 use crate::context::Context;
@@ -306,7 +307,7 @@ fn enter_all(
             if site.has_exits() {
                 shadow = shadow.or_else(|| pending::settle(state, slot));
                 wait_for_exit(registered, shadow, &call);
-            } else {
+            } else if area::EXIST {
                 *newest = wait_for_return(registered, state, &call).or(*newest);
             }
         }
@@ -433,6 +434,9 @@ fn begin_exit_slowly(function: u32, slot: u64) -> Option<Consuming> {
 
 /// Called by the assembly at the return of a call that a consumer wanted to see.
 pub(crate) extern "C" fn returned(context: &mut Context, record: u64) {
+    if !area::EXIST {
+        return;
+    }
     let slot = context.registers.rsp - 8;
     // SAFETY: the stub passes the address of its record.
     let its = unsafe { &*ptr::with_exposed_provenance::<instance::Record>(record as usize) };

@@ -90,7 +90,8 @@ impl Engine {
     }
 
     /// Disarms sites, all in one go. Hits that have begun go on; [`Engine::sync`] waits for
-    /// consumers. Pending returns are still counted.
+    /// consumers. Returns that return instances wait for are still counted; of calls whose return
+    /// would be seen at an exit nobody hears any more.
     ///
     /// # Errors
     /// [`Refusal::NotWritable`], [`Refusal::NoSyncCore`]: sites may be armed still.

@@ -8,10 +8,10 @@
 use crate::Refusal;
 use crate::arch::x86_64::prologue;
 use crate::near::LONGEST;
-use crate::outside::waits_inside;
+use crate::outside;
 use crate::prologue::Prologue;
 use crate::site_table::{self, Action};
-use crate::sites::{PASSES_BY, Patching, Site, State, moved};
+use crate::sites::{self, PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::{Hook, Stub};
 use crate::text::Text;
 use crate::trap_table::Meaning;
@@ -150,8 +150,10 @@ pub(crate) fn add(
 fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refusal> {
     let detour = exit.detour();
     let (at, original) = (detour.site(), detour.original());
-    if probe.patching.is_none() && waits_inside(detour) {
-        return Err(Refusal::SystemCall);
+    if probe.patching.is_none()
+        && let Some(why) = outside::refusal(detour)
+    {
+        return Err(why);
     }
     if state.displaces(&(at..at + original.len() as u64), probe.new_from) {
         return Err(Refusal::AlreadyProbed);
@@ -167,7 +169,7 @@ fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refus
     let mut traps = Vec::new();
     let mut stubs = Vec::new();
     let mut target = start;
-    if probe.patching == Some(Patching::Live) {
+    if sites::is_live(probe.patching) {
         traps.push((at, Meaning::GoOn(start)));
         for boundary in detour.boundaries() {
             let inner = at + u64::from(*boundary);

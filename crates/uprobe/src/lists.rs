@@ -244,6 +244,9 @@ pub(crate) fn settle(state: &State, slot: u64) {
 
 /// Frees the dead of both lists. How many are alive.
 pub(crate) fn collect(state: &State, pages: &mut Pages) -> u32 {
+    if !area::EXIST {
+        return 0;
+    }
     let mut lists = Lists::load(state);
     let mut alive = 0;
     // The last one that stays, whose parent is to be the next that stays.

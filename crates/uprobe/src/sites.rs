@@ -19,6 +19,11 @@ pub enum Patching {
     Live,
 }
 
+/// Whether code is changed under running threads: never where somebody else writes.
+pub(crate) fn is_live(patching: Option<Patching>) -> bool {
+    cfg!(feature = "std") && patching == Some(Patching::Live)
+}
+
 /// What the engine's lock protects.
 #[derive(Debug, Default)]
 pub(crate) struct State {

@@ -5,6 +5,7 @@
 //! path is: a handler may interrupt any line and come in here again.
 #![allow(unsafe_code)]
 
+use crate::arch::x86_64::area;
 use crate::arch::x86_64::exit::Return;
 use crate::counting::{count, measured, now, own_field};
 use crate::instance::{self, DONE, LEAVING, MAX_CHAIN, OFFSET, Record};
@@ -163,7 +164,7 @@ pub(crate) fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
         return pending::is_newest(slot, index);
     }
     let content = slot_word(slot).load(Ordering::Relaxed);
-    crate::arch::x86_64::area::offset_of(content)
+    area::offset_of(content)
         .is_some_and(|at| instance::record(at).site.load(Ordering::Relaxed) == index)
 }
 
@@ -177,6 +178,9 @@ pub(crate) fn make(
     kind: Return,
     cell: u32,
 ) -> Option<u32> {
+    if !area::EXIST {
+        return None;
+    }
     let _critical = Critical::begin(state)?;
     if state.free.load(Ordering::Relaxed) == 0 && !more(state) {
         return None;
@@ -275,6 +279,9 @@ fn finish(block: usize, record: &Record, parent: u32, outer: u32, end: u64) {
 /// A return that the assembly did not finish: the instance is not the newest of this thread, or the
 /// thread has no state, or is busy. Puts the original return address into the slot.
 pub(crate) extern "C" fn exit(frame: &mut Frame) {
+    if !area::EXIST {
+        return;
+    }
     let end = now();
     let slot = (&raw const frame.word).addr() as u64 + 8;
     // Before it leaves its lists, and before its word for this is used again.
@@ -285,7 +292,7 @@ pub(crate) extern "C" fn exit(frame: &mut Frame) {
 
 /// The offset of the record at an address.
 fn at_address(record: u64) -> u32 {
-    (record as usize - crate::arch::x86_64::area::records().addr()) as u32 & OFFSET
+    (record as usize - area::records().addr()) as u32 & OFFSET
 }
 
 fn offset_of(record: &Record) -> u32 {

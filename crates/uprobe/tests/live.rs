@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use uprobe::{Action, Config, Engine, Method, Patching, Refusal, SiteId, SlotPolicy, Target};
+use uprobe::{Action, Config, Engine, Method, Patching, Refusal, Returns, SiteId, SlotPolicy, Target};
 
 /// The engine is the process's: one test at a time.
 fn engine() -> (&'static Engine, MutexGuard<'static, ()>) {
@@ -121,19 +121,29 @@ impl Village {
 
 #[test]
 fn batches_come_and_go_under_more_threads_than_processors() {
+    const THREADS: usize = 8;
+    const ROUNDS: u64 = 50;
     let (engine, _alone) = engine();
     let village = Village::new(64);
-    let before = calls(cell(0));
-    let made = village.under_load(8, || {
-        for _ in 0..50 {
-            let sites = village.arm(engine, Action::Time { cell: cell(0) }, Patching::Live);
-            thread::yield_now();
-            engine.remove(&sites, Patching::Live).expect("removed");
-        }
-    });
-    let counted = calls(cell(0)) - before;
-    assert!(counted <= made, "{counted} of {made}");
-    assert_eq!(returns(cell(0)), calls(cell(0)), "every call that was counted has returned");
+    for by in [Returns::Instances, Returns::Exits] {
+        let before = (calls(cell(0)), returns(cell(0)));
+        let made = village.under_load(THREADS, || {
+            for _ in 0..ROUNDS {
+                let mut batch = engine.batch();
+                let action = Action::Time { cell: cell(0) };
+                village.targets(action).for_each(|t| batch.add(Target { by, ..t }));
+                let armed = batch.commit(Patching::Live).into_iter();
+                let sites: Vec<_> = armed.map(|armed| armed.expect("armed").id).collect();
+                thread::yield_now();
+                engine.remove(&sites, Patching::Live).expect("removed");
+            }
+        });
+        let (calls, returns) = (calls(cell(0)) - before.0, returns(cell(0)) - before.1);
+        assert!(calls <= made, "{calls} of {made}");
+        // One call of each thread is under way when the exits go.
+        let pending = if by == Returns::Exits { ROUNDS * THREADS as u64 } else { 0 };
+        assert!(returns <= calls && calls <= returns + pending, "{by:?}: {calls} {returns}");
+    }
     assert!(engine.armed().is_empty());
 }
 

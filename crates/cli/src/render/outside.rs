@@ -64,12 +64,13 @@ pub(super) fn outside(all: Outside<'_>, verbose: bool) -> Vec<String> {
 pub(crate) fn attached(all: &[Attached], verbose: bool) -> Vec<String> {
     let most = if verbose { usize::MAX } else { MOST_NAMED };
     let process = |one: &Attached| format!("{} {}", one.process, visible(&one.name));
-    let line = |what, started, why: &str| {
+    let line = |what, started| {
         let these = all.iter().filter(|one| one.started == started).map(process).collect();
-        named(what, these, most).map(|line| format!("{line}: entries only, as {why}"))
+        named(what, these, most)
     };
-    let ran = line("attached", false, "returns of running processes are not probed");
-    let started = line("entered", true, "returns are probed where glibc's loader loads a program");
+    let ran = line("attached", false);
+    let ran = ran.map(|line| format!("{line}: calls that had begun by then have no times"));
+    let started = line("entered", true);
     let probed = all.iter().filter(|one| one.after == After::Probed).map(|one| {
         let why = one.why.as_deref().unwrap_or_default();
         format!("not detached: {}: its probes stay, and count for nobody ({why})", process(one))
@@ -103,10 +104,10 @@ mod tests {
         };
         let lines = attached(&[one(7, After::Running), one(8, After::Probed)], false);
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with("attached: 2 (7 redis, 8 redis): entries only"), "{lines:?}");
+        assert!(lines[0].starts_with("attached: 2 (7 redis, 8 redis): calls that had"), "{lines:?}");
         assert!(lines[1].starts_with("not detached: 8 redis"), "{lines:?}");
         let lines = attached(&[one(9, After::Ended)], false);
-        assert!(lines[0].starts_with("entered: 1 (9 redis): entries only, as"), "{lines:?}");
+        assert_eq!(lines[0], "entered: 1 (9 redis)");
         let many: Vec<_> = (20..40).map(|process| one(process, After::Ended)).collect();
         assert!(attached(&many, false)[0].contains("12 more, which -v names"));
         assert!(!attached(&many, true)[0].contains("more"));

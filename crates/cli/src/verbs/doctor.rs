@@ -241,7 +241,7 @@ fn process(pid: u32) -> anyhow::Result<Vec<(&'static str, Found)>> {
 fn attach(pid: u32) -> Found {
     let target = attached::probe(pid.cast_signed(), false);
     match target {
-        Ok(_) => Good(format!("trapline stat -p {pid} SPEC (entries only)")),
+        Ok(_) => Good(format!("trapline stat -p {pid} SPEC")),
         Err(refused) => {
             let text = refused.to_string();
             let (what, fix) = text.split_once(": ").unwrap_or((&text, "name another process"));

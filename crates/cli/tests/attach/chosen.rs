@@ -78,7 +78,7 @@ fn what_there_is_in_a_process() {
     assert_eq!(lines, ["running:t_work", "libc.so.6:malloc"], "{}", listed.stderr);
     let doctor = trapline_with(&["doctor", &pid]);
     assert_eq!(doctor.code, 0, "{}", doctor.stdout);
-    let open = format!("trapline stat -p {pid} SPEC (entries only)");
+    let open = format!("trapline stat -p {pid} SPEC");
     assert!(doctor.stdout.contains(&open), "{}", doctor.stdout);
     process.end();
 }

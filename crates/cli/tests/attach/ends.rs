@@ -82,7 +82,7 @@ fn without_hits() {
     assert_eq!(attached.code, 0, "{}", attached.stderr);
     let line = format!("attached: 1 ({pid} running");
     assert!(attached.stderr.contains(&line), "{}", attached.stderr);
-    assert_eq!(attached.stderr.matches("entries only").count(), 1, "{}", attached.stderr);
+    assert_eq!(attached.stderr.matches("calls that had begun").count(), 1, "{}", attached.stderr);
     let arguments = ["stat", "-p", &pid, "-d", "10ms", "--require-events", "t_work"];
     assert_eq!(trapline_with(&arguments).code, 1);
     process.end();

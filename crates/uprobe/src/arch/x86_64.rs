@@ -2,7 +2,9 @@
 
 pub(crate) mod area;
 mod consumer;
+#[cfg(feature = "std")]
 pub(crate) mod entry;
+#[cfg(feature = "std")]
 pub(crate) mod exit;
 pub(crate) mod frame;
 pub(crate) mod prologue;
@@ -14,3 +16,8 @@ pub(crate) mod tail;
 pub(crate) mod tls;
 pub(crate) mod vector;
 pub(crate) mod vectors;
+#[cfg(not(feature = "std"))]
+mod without_instances;
+
+#[cfg(not(feature = "std"))]
+pub(crate) use without_instances::{entry, exit};

@@ -27,5 +27,5 @@ use linked as place;
 #[cfg(not(feature = "std"))]
 use none as place;
 
-pub(crate) use place::{code, map, offset_of, records};
+pub(crate) use place::{EXIST, code, map, offset_of, records};
 pub(crate) use size::{HALF, RETURN, STUB};

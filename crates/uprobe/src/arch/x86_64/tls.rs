@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `load_state!(register, else)` | `STATE` to a register; where there is none to the label |
 //! | `load_place!(register)` | the register, by which `state!` is found in a thread that has had a state |
-//! | `state!(register)` | `STATE`, as an operand |
+//! | `state!(register)` | `STATE`, as an operand; only where there are return instances |
 #![allow(unsafe_code)]
 
 #[cfg(not(feature = "std"))]
@@ -36,7 +36,9 @@ use core::arch::asm;
 
 #[cfg(not(feature = "std"))]
 pub(crate) use beside::low_half;
-pub(crate) use place::{get, load_place, load_state, prepare, set, state, stub_load};
+#[cfg(feature = "std")]
+pub(crate) use place::state;
+pub(crate) use place::{get, load_place, load_state, prepare, set, stub_load};
 
 /// See the module.
 pub(crate) const STATE: usize = place::FIRST;

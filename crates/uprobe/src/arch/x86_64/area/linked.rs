@@ -51,6 +51,9 @@ unsafe extern "C" {
     static RECORDS: u8;
 }
 
+/// There are return instances.
+pub(crate) const EXIST: bool = true;
+
 /// Address of the first stub.
 #[inline]
 pub(crate) fn code() -> usize {

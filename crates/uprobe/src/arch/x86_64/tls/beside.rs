@@ -51,11 +51,6 @@ macro_rules! load_place {
         )
     };
 }
-macro_rules! state {
-    ($register:tt) => {
-        concat!("qword ptr [", $register, " + {tls_state}]")
-    };
-}
 macro_rules! load_state {
     ($register:tt, $otherwise:literal) => {
         concat!(
@@ -82,7 +77,7 @@ macro_rules! load_state {
         )
     };
 }
-pub(crate) use {load_place, load_state, low_half, state};
+pub(crate) use {load_place, load_state, low_half};
 
 /// For a counting stub: `put`s the instructions that load `STATE` into a register and set the zero
 /// flag if there is none.
