@@ -2,6 +2,7 @@
 
 use super::ended::Ended;
 use super::files::Files;
+use crate::args::Way;
 use crate::exit::{Failure, USAGE};
 use crate::human;
 use crate::planning;
@@ -76,6 +77,8 @@ pub(crate) struct Room {
     pub(crate) file: Option<PathBuf>,
     /// Whether only entries are counted, whatever the specs say.
     pub(crate) entries_only: bool,
+    /// How a program is entered that is started, if that was said.
+    pub(crate) agent: Option<Way>,
 }
 
 impl Room {

@@ -1,6 +1,6 @@
 //! `trapline record`: a run whose hits are counted by call stack.
 
-use crate::args::{OnFull, RecordArgs, STACK_MEMORY, StackMode};
+use crate::args::{OnFull, RecordArgs, STACK_MEMORY, StackMode, Way};
 use crate::exit::{Failure, USAGE};
 use crate::human;
 use crate::model::meta::Meta;
@@ -46,6 +46,10 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
             already; --weight calls does not";
         return Err(Failure::error(USAGE, message));
     }
+    if args.agent == Some(Way::Image) && args.weight == Weight::Time {
+        let message = "--weight time needs returns, which --agent image does not see";
+        return Err(Failure::error(USAGE, message));
+    }
     let command = processes::command(&pids, &args.command);
     let meta = Meta::now(&command, args.specs.all(), args.weight, args.stack.to_string());
     let room = Room {
@@ -54,6 +58,7 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
         stacks: Some(stacks),
         file: args.segment.clone(),
         entries_only: !pids.is_empty(),
+        agent: args.agent,
     };
     let prepare = |tables: &Tables| {
         tables.segment.set_meta(&meta.bytes());

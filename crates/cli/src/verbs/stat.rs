@@ -44,6 +44,7 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
         budget: args.max_memory,
         per_thread: args.per_thread || args.per_process,
         entries_only: !pids.is_empty(),
+        agent: args.agent,
         ..Room::default()
     };
     let mut live = None;
