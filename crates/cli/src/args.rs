@@ -228,6 +228,15 @@ pub(crate) struct BackgroundArgs {
     pub(crate) max_memory: u64,
 }
 
+/// How a program is entered that trapline starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// By an image that is put into it before it runs.
+    Image,
+    /// By a shared object that its loader preloads.
+    Preload,
+}
+
 /// Where probes are taken back.
 #[derive(Debug, Args)]
 pub(crate) struct DetachArgs {
@@ -374,6 +383,11 @@ pub(crate) struct StatArgs {
         env = "TRAPLINE_MAX_MEMORY",
     )]
     pub(crate) max_memory: u64,
+    /// How a program is entered that is started: by a preloaded object, which sees returns, too, or
+    /// by an image that is put into it from outside, which leaves its environment as it is and
+    /// counts entries only. Not given: preloaded where glibc's loader loads the program.
+    #[arg(long, value_name = "WAY", env = "TRAPLINE_AGENT")]
+    pub(crate) agent: Option<Way>,
     /// The program and its arguments.
     #[arg(
         last = true,
@@ -453,6 +467,11 @@ pub(crate) struct RecordArgs {
         env = "TRAPLINE_MAX_MEMORY",
     )]
     pub(crate) max_memory: u64,
+    /// How a program is entered that is started: by a preloaded object, which sees returns, too, or
+    /// by an image that is put into it from outside, which leaves its environment as it is and
+    /// counts entries only. Not given: preloaded where glibc's loader loads the program.
+    #[arg(long, value_name = "WAY", env = "TRAPLINE_AGENT")]
+    pub(crate) agent: Option<Way>,
     /// The program and its arguments.
     #[arg(
         last = true,

@@ -60,9 +60,10 @@ pub(crate) fn decide(object: &Object, functions: &[Function], wanted: Wanted) ->
 pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted) -> Catalogue {
     let elf = &object.elf;
     let mut all: Vec<Asked> = functions.iter().filter_map(|f| asked(elf, f, wanted)).collect();
-    all.extend(watched(object).map(|symbol| {
-        (bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0), false)
-    }));
+    all.extend(
+        watched(object)
+            .map(|symbol| (bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0), false)),
+    );
     // One that is asked for twice has exits if either asks for them.
     all.sort_unstable_by_key(|(function, exits)| (function.address, function.site, !exits));
     all.dedup_by_key(|(function, _)| (function.address, function.site));

@@ -3,8 +3,8 @@
 //! Each cell runs in a process of its own. The crates' statics (the registries of threads, RCU's
 //! own domain) are those of a process, so what a cell finds would depend on those before it.
 
-use crate::machines::machine;
 use crate::load::Load;
+use crate::machines::machine;
 use crate::schemes::scheme;
 use coresim::{Picoseconds, Simulation};
 use std::fmt;

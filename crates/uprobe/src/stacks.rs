@@ -119,7 +119,9 @@ fn reserve(bytes: u64) -> Option<&'static Stack> {
     let entries = bytes.clamp(LEAST, MOST) as usize / 16;
     // Where address space is scarce, for fewer. (No array is moved here: that may be a call of
     // memcpy, which uses registers that slow paths do not save.)
-    map(entries * ENTRY).or_else(|| map(entries / 16 * ENTRY)).or_else(|| map(entries / 256 * ENTRY))
+    map(entries * ENTRY)
+        .or_else(|| map(entries / 16 * ENTRY))
+        .or_else(|| map(entries / 256 * ENTRY))
 }
 
 fn map(bytes: usize) -> Option<&'static Stack> {
@@ -193,7 +195,9 @@ fn under(stack: &'static Stack, from: Option<&'static Stack>) -> &'static Stack 
         let low = |stack: &Stack| stack.low.load(Ordering::Relaxed);
         let paged = |stack: &Stack| stack.size.load(Ordering::Relaxed) == PAGE - 7;
         let near = from.filter(|from| {
-            paged(from) && !from.is_empty() && (PAGE..FRAME).contains(&low(from).wrapping_sub(low(stack)))
+            paged(from)
+                && !from.is_empty()
+                && (PAGE..FRAME).contains(&low(from).wrapping_sub(low(stack)))
         });
         stack.above.store(near.map_or(0, Stack::address), Ordering::Relaxed);
     }

@@ -41,7 +41,7 @@ struct Work {
     /// Processes that are being changed.
     busy: BTreeSet<i32>,
     /// What programs are linked with, by what tells one file from another.
-    kinds: HashMap<(u64, u64, u64), Option<Kind>>,
+    kinds: HashMap<(u64, u64, u64), Result<Kind, &'static str>>,
 }
 
 /// A process that nobody else changes meanwhile.
@@ -169,7 +169,6 @@ impl Images {
         let Some(_alone) = self.alone(pid) else { return Ok(()) };
         let kind = self.kind(pid)?;
         if kind.linked {
-            anyhow::ensure!(!kind.go, "its dynamic linker is not followed");
             stopped.run_to_thread_pointer().map_err(line)?;
         }
         self.shared.0.learn(pid, self.tables())?;
@@ -189,7 +188,7 @@ impl Images {
                 kind
             }
         };
-        kind.context("its C library is neither glibc nor musl")
+        kind.map_err(|why| anyhow!("{why}"))
     }
 
     /// Says so in the log, as agents do: once for a program.

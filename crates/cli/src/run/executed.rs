@@ -1,6 +1,7 @@
 //! A program that a thread is about to execute, as its arguments say.
 
 use super::c_library::Kind;
+use crate::symbols::libraries::divides_up_addresses;
 use crate::symbols::object::Object;
 use crate::sys::{self, Ids};
 use crate::text::visible;
@@ -93,13 +94,23 @@ pub(super) fn identity(file: &Metadata) -> (u64, u64, u64) {
     (file.dev(), file.ino(), changed.cast_unsigned())
 }
 
-/// What the program in a file is linked with, if that is known.
+/// What the program in a file is linked with, or why it is not to be entered before it runs.
 ///
 /// # Errors
 /// It cannot be read.
-pub(super) fn kind(file: &Path) -> anyhow::Result<Option<Kind>> {
-    let opened = Object::open_elsewhere(file, file)?;
-    Ok(opened.ok().and_then(|object| Kind::of_program(&object.elf)))
+pub(super) fn kind(file: &Path) -> anyhow::Result<Result<Kind, &'static str>> {
+    let Ok(object) = Object::open_elsewhere(file, file)? else {
+        return Ok(Err("not an x86-64 program"));
+    };
+    if divides_up_addresses(&object) {
+        return Ok(Err("a sanitizer's runtime is in it, which has to be the first"));
+    }
+    Ok(match Kind::of_program(&object.elf) {
+        None => Err("its C library is neither glibc nor musl"),
+        // Code would have to be written where it begins: if trapline were killed, it would stay.
+        Some(kind) if kind.linked && kind.go => Err("its dynamic linker is not followed"),
+        Some(kind) => Ok(kind),
+    })
 }
 
 #[cfg(test)]
@@ -123,7 +134,7 @@ mod tests {
         let program = Program::of(own, libc::AT_FDCWD, address);
         assert!(program.file.ends_with("cwd/Cargo.toml") && program.file.exists());
         assert!(Program::of(own, libc::AT_FDCWD, 8).name().ends_with("cli"), "no text: as if none");
-        assert!(kind(Path::new("/bin/true")).unwrap().is_some_and(|kind| kind.linked));
-        assert!(kind(Path::new("Cargo.toml")).unwrap().is_none());
+        assert!(kind(Path::new("/bin/true")).unwrap().is_ok_and(|kind| kind.linked));
+        assert!(kind(Path::new("Cargo.toml")).unwrap().is_err());
     }
 }

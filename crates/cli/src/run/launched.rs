@@ -1,11 +1,13 @@
 //! Programs that are started with the image in them, instead of the preloaded agent: those that
 //! load nothing, or not by glibc's loader. glibc's has mapped the program's libraries by then, and
-//! relocated none; musl's has called nothing of them.
+//! relocated none; musl's has called nothing of them. A sanitizer's runtime has begun.
 
 use super::attached::{close, send};
 use super::c_library::{self, CLibrary, Kind};
 use super::child;
 use super::image::{self, Hold, Inside, line};
+use crate::symbols::libraries::divides_up_addresses;
+use crate::symbols::object::Object;
 use anyhow::{Context as _, anyhow};
 use inject::{Error, Force, Launch, Mapped, Stopped};
 use std::fs::File;
@@ -27,16 +29,44 @@ pub(super) struct Waiting {
     thread: JoinHandle<anyhow::Result<(Child, Mapped)>>,
 }
 
+/// How far a program runs before it is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Not at all: it has no dynamic linker.
+    Nothing,
+    /// Its dynamic linker has mapped all libraries, and relocated none.
+    ThreadPointer,
+    /// Its dynamic linker is done.
+    Entry,
+}
+
+impl Until {
+    pub(super) fn of(program: &Object, kind: Kind) -> Self {
+        match kind {
+            Kind { linked: false, .. } => Self::Nothing,
+            Kind { go: false, library: CLibrary::Glibc, .. } if !divides_up_addresses(program) => {
+                Self::ThreadPointer
+            }
+            Kind { .. } => Self::Entry,
+        }
+    }
+}
+
 /// Starts a program and keeps it from running.
 ///
 /// # Errors
 /// It cannot be executed, or not be traced.
-pub(super) fn begin(program: &Path, command: Command, kind: Kind) -> anyhow::Result<Waiting> {
+pub(super) fn begin(
+    program: &Path,
+    command: Command,
+    kind: Kind,
+    until: Until,
+) -> anyhow::Result<Waiting> {
     let (ready, is_ready) = channel();
     let (go, may_go) = channel();
     let shown = program.to_path_buf();
     // Its tracer is a thread that waits for us.
-    let launched = move || launch(&shown, command, kind, &ready, may_go);
+    let launched = move || launch(&shown, command, (kind, until), &ready, may_go);
     let thread = std::thread::Builder::new().name("launch".to_string()).spawn(launched);
     let thread = thread.context(
         "cannot start a thread (ulimit -u says how many there may be, -d and -v their memory)",
@@ -77,19 +107,17 @@ impl Waiting {
 fn launch(
     program: &Path,
     command: Command,
-    kind: Kind,
+    (kind, until): (Kind, Until),
     ready: &Sender<i32>,
     may_go: Receiver<[File; 2]>,
 ) -> anyhow::Result<(Child, Mapped)> {
     let mut why = None;
     let why_not = &mut why;
     let work = move |stopped: &mut Stopped<'_>| {
-        match kind {
-            Kind { linked: true, go: false, library: CLibrary::Glibc } => {
-                stopped.run_to_thread_pointer()?;
-            }
-            Kind { linked: true, .. } => stopped.run_to_entry()?,
-            Kind { linked: false, .. } => {}
+        match until {
+            Until::Nothing => {}
+            Until::ThreadPointer => stopped.run_to_thread_pointer()?,
+            Until::Entry => stopped.run_to_entry()?,
         }
         let _ = ready.send(stopped.threads().next().ok_or(Error::Gone)?);
         let files = may_go.recv().map_err(|_| Error::Gone)?;

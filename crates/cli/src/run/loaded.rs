@@ -41,11 +41,17 @@ pub(crate) struct Objects {
     others: Vec<Object>,
     /// Paths of files with code that cannot be read.
     unread: Vec<String>,
-    /// The process that was added first.
+    /// The process that was added first, unless it is started for this run.
     first: Option<i32>,
+    started: bool,
 }
 
 impl Objects {
+    /// Of processes that are started for this run, and are not there to be named.
+    pub(crate) fn of_started() -> Self {
+        Self { started: true, ..Self::default() }
+    }
+
     /// Adds what a process has mapped.
     ///
     /// # Errors
@@ -92,9 +98,9 @@ impl Objects {
         Ok(loaded)
     }
 
-    /// The process that was added first.
+    /// The process that was added first, if it ran before.
     pub(crate) fn first(&self) -> Option<i32> {
-        self.first
+        self.first.filter(|_| !self.started)
     }
 
     fn find(&self, file: &Identity) -> Option<&Object> {

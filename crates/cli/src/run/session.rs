@@ -4,13 +4,15 @@ use super::asked::Images;
 use super::attached::{Attached, Keep};
 use super::events::{Event, Events};
 use super::handout::Handout;
+use super::launched::Until;
 use super::loaded::Objects;
 use super::server::Server;
 use super::subject::{End, Started, Subject};
 use super::tables::{Room, Tables};
 use super::{agent, attached, child, launched, limits};
+use crate::args::Way;
 use crate::clock::Clock;
-use crate::exit::{FAILED, USAGE};
+use crate::exit::{FAILED, Failure, USAGE};
 use crate::model::outside;
 use crate::out::say;
 use crate::program::Program;
@@ -81,7 +83,15 @@ impl Session {
     ) -> anyhow::Result<Self> {
         limits::check("the program was not started")?;
         let program = Program::find(&command[0])?;
-        if !program.kind.preloads() || takes_no_preload(&program.object) {
+        let preloads = program.kind.preloads() && !takes_no_preload(&program.object);
+        if !preloads && room.agent == Some(Way::Preload) {
+            let message = format!(
+                "{}: nothing can be preloaded into it; leave --agent out",
+                program.file.display()
+            );
+            return Err(Failure::error(FAILED, message));
+        }
+        if !preloads || room.agent == Some(Way::Image) {
             return Self::launch(specs, &program, command, room, prepare);
         }
         let specs = specs.iter().map(|text| Spec::parse(text)).collect();
@@ -111,8 +121,8 @@ impl Session {
         Ok(Self { shared, images, clock, subject, events })
     }
 
-    /// As [`Session::start`], for a program that loads nothing, or not by glibc's loader: the image
-    /// is put into it before it runs.
+    /// As [`Session::start`] without preloading anything, for any program: the image is put into it
+    /// before it runs.
     fn launch(
         specs: &[String],
         program: &Program,
@@ -122,8 +132,9 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let events = Events::watch();
         let command = child::command(&program.file, command, events.before());
-        let waiting = launched::begin(&program.file, command, program.kind)?;
-        let mut objects = Objects::default();
+        let until = Until::of(&program.object, program.kind);
+        let waiting = launched::begin(&program.file, command, program.kind, until)?;
+        let mut objects = Objects::of_started();
         objects.add(waiting.pid())?;
         let resolution = attached::resolve_also_later(objects, specs)?.of_waiting();
         let (images, readable) = Self::serve(resolution, room, false, prepare)?;

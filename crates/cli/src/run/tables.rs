@@ -2,6 +2,7 @@
 
 use super::ended::Ended;
 use super::files::Files;
+use crate::args::Way;
 use crate::exit::{Failure, USAGE};
 use crate::human;
 use crate::planning::{self, Returns};
@@ -80,6 +81,8 @@ pub(crate) struct Room {
     pub(crate) entries_only: bool,
     /// How returns are seen, if that was asked for.
     pub(crate) returns: Option<Returns>,
+    /// How a program is entered that is started, if that was said.
+    pub(crate) agent: Option<Way>,
 }
 
 impl Tables {

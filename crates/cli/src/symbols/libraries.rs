@@ -1,7 +1,7 @@
 //! The libraries that the loader will map for a program, found as the loader finds them (ld.so(8)),
 //! without running it.
 
-use super::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, SHN_UNDEF, SHT_DYNSYM, string_at};
+use super::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, string_at};
 use super::loader_cache::LoaderCache;
 use super::object::{Object, forms};
 use std::ffi::OsStr;
@@ -141,6 +141,17 @@ fn wants_a_sanitizer(program: &Object) -> bool {
     const RUNTIMES: [&str; 6] =
         ["libasan.", "libtsan.", "libhwasan.", "liblsan.", "libubsan.", "libclang_rt."];
     names(program).iter().any(|name| RUNTIMES.iter().any(|begin| name.starts_with(begin)))
+}
+
+/// Whether a sanitizer's runtime is in the program, shared or not: it divides up all addresses
+/// before the program begins, and ends the program where something is in its way.
+pub(crate) fn divides_up_addresses(program: &Object) -> bool {
+    const STARTS: [&str; 4] = ["__asan_init", "__tsan_init", "__msan_init", "__hwasan_init"];
+    let defines = |table| {
+        let mut symbols = program.elf.symbols(table);
+        symbols.any(|symbol| symbol.section != SHN_UNDEF && STARTS.contains(&symbol.name))
+    };
+    wants_a_sanitizer(program) || defines(SHT_DYNSYM) || defines(SHT_SYMTAB)
 }
 
 /// Whether the program has functions of its own in the place of those by which what is preloaded

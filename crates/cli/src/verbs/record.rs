@@ -50,6 +50,7 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
         file: args.segment.clone(),
         entries_only: false,
         returns: args.returns,
+        agent: args.agent,
     };
     let prepare = |tables: &Tables| {
         tables.segment.set_meta(&meta.bytes());

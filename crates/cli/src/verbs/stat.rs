@@ -44,6 +44,7 @@ pub(crate) fn run(args: &StatArgs) -> anyhow::Result<u8> {
         budget: args.max_memory,
         per_thread: args.per_thread || args.per_process,
         returns: args.returns,
+        agent: args.agent,
         ..Room::default()
     };
     let mut live = None;

@@ -26,8 +26,12 @@ pub(crate) struct Finished {
 }
 
 /// The command line tool under test.
+///
+/// With `WAY=image` in the tests' environment, it starts programs that way.
 pub(crate) fn trapline() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_trapline")))
+    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_trapline")));
+    command.envs(std::env::var_os("WAY").map(|way| ("TRAPLINE_AGENT", way)));
+    command
 }
 
 /// A program in the environment that all tests use: none of cargo's library paths, nothing of ours.
