@@ -6,6 +6,7 @@ use crate::spec::Kind;
 use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM, SHT_SYMTAB};
 use crate::symbols::go::{self, GoFunction, Origin};
 use crate::symbols::object::Object;
+use crate::symbols::runtimes;
 use crate::symbols::table::{STT_FUNC, Table};
 use clap::ValueEnum;
 use patch::{
@@ -38,6 +39,8 @@ pub(crate) struct Wanted {
     pub(crate) entries_only: bool,
     /// By exits where they have room, else by instances, if nothing is asked for.
     pub(crate) returns: Option<Returns>,
+    /// A runtime in the process walks or copies its stacks: no instances.
+    pub(crate) walked: bool,
 }
 
 /// A function's bytes, and whether its exits are wanted.
@@ -92,6 +95,11 @@ fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision>
         surroundings: Some(&around),
         ..Options::default()
     };
+    let no_instances = if wanted.walked || runtimes::walks_stacks(elf) {
+        Some(NoReturn::WalkedByRuntime)
+    } else {
+        (wanted.returns == Some(Returns::Exits)).then_some(NoReturn::Asked)
+    };
     let decide = |(function, exits): &Asked| {
         let options = Options { exits: *exits, ..options };
         let at = gos.binary_search_by_key(&function.address, |go| go.address).ok();
@@ -99,11 +107,11 @@ fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision>
             Some(go) => decide_go(go, function, Options { put_aside: wanted.runs, ..options }),
             None => patch::plan(function, &options),
         };
-        if wanted.returns == Some(Returns::Exits)
+        if let Some(why) = no_instances
             && let Ok(plan) = &mut decision
             && plan.returns.is_ok()
         {
-            plan.returns = Err(NoReturn::Asked);
+            plan.returns = Err(why);
         }
         decision
     };

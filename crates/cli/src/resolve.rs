@@ -9,6 +9,7 @@ use crate::select::{Named, Selection, Skipped, Wanted, select};
 use crate::spec::{Reading, Spec};
 use crate::suggest;
 use crate::symbols::object::Object;
+use crate::symbols::runtimes;
 use crate::text::visible;
 use crate::unknown;
 
@@ -30,6 +31,8 @@ pub(crate) struct Resolution {
     meanings: Vec<Meaning>,
     /// Whether the programs run already.
     pub(crate) runs: bool,
+    /// Whether a runtime among the objects walks or copies its stacks.
+    pub(crate) walked: bool,
 }
 
 /// How a spec is understood.
@@ -77,6 +80,7 @@ impl Resolution {
             specs.push(Spec::everything());
             meanings.push(Meaning::Pattern { libraries: false });
         }
+        let walked = objects.iter().any(|object| runtimes::walks_stacks(&object.elf));
         let mut resolution = Self {
             matched: vec![0; specs.len()],
             selections: Vec::new(),
@@ -86,6 +90,7 @@ impl Resolution {
             specs,
             meanings,
             runs: false,
+            walked,
         };
         for (spec, meaning) in resolution.specs.iter().zip(&resolution.meanings) {
             if matches!(meaning, Meaning::Pattern { .. }) {
@@ -184,6 +189,7 @@ impl Resolution {
         let mut matched = std::mem::take(&mut self.matched);
         let selection = select(&object, &self.wanted(&object, false, &hits), &mut matched);
         self.matched = matched;
+        self.walked |= runtimes::walks_stacks(&object.elf);
         self.objects.push(object);
         self.selections.push(selection);
         self.objects.len() - 1

@@ -178,19 +178,22 @@ pub enum NoReturn {
     SwitchesStack,
     /// It is Go's: its stack moves, and is read by the runtime.
     Goroutine,
+    /// A runtime in the process looks at the return addresses on its stacks, or copies stacks.
+    WalkedByRuntime,
     /// The caller asked for returns to be seen otherwise, or not at all.
     Asked,
 }
 
 impl NoReturn {
     /// All of them; a place in this list is what a plan's bytes have for one.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::NotEntry,
         Self::ReadsReturnAddress,
         Self::WritesReturnAddress,
         Self::DropsReturnAddress,
         Self::SwitchesStack,
         Self::Goroutine,
+        Self::WalkedByRuntime,
         Self::Asked,
     ];
 }
@@ -204,6 +207,7 @@ impl fmt::Display for NoReturn {
             Self::DropsReturnAddress => "takes its return address off the stack",
             Self::SwitchesStack => "switches stacks",
             Self::Goroutine => "goroutines' stacks move",
+            Self::WalkedByRuntime => "a runtime in the process walks or copies its stacks",
             Self::Asked => "as asked",
         })
     }

@@ -238,7 +238,8 @@ impl Tables {
         let functions = first..self.segment.functions_len();
         let Self { entries_only, returns, .. } = *self;
         let entries_only = entries_only || self.segment.stacks().is_some_and(|s| !s.timed);
-        let wanted = planning::Wanted { runs: resolution.runs, entries_only, returns };
+        let Resolution { runs, walked, .. } = *resolution;
+        let wanted = planning::Wanted { runs, entries_only, returns, walked };
         let plans = planning::catalogue(object, &selection.functions, wanted);
         let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
         self.segment.set_unwind_tables(place, unsaid(&object.elf));

@@ -12,6 +12,7 @@ mod loader_cache;
 mod mapped;
 pub(crate) mod object;
 mod parts;
+pub(crate) mod runtimes;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;

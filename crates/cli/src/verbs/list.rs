@@ -53,7 +53,8 @@ pub(crate) fn run(args: &ListArgs) -> anyhow::Result<u8> {
     let mut out = Out::stdout()?;
     let width = if args.wide { None } else { width(&std::io::stdout()) };
     if args.verbose {
-        let wanted = Wanted { runs: resolution.runs, returns: args.returns, ..Wanted::default() };
+        let Resolution { runs, walked, .. } = resolution;
+        let wanted = Wanted { runs, walked, returns: args.returns, ..Wanted::default() };
         print_methods(&resolution, &mut out, width, wanted)
     } else {
         print_names(&resolution, &mut out, width)
@@ -193,6 +194,9 @@ impl Seen {
         self.entry_only += 1;
         Some(match plan.returns {
             Err(no_return) if asked => format!("entry only: {no_return}"),
+            Err(no_return @ patch::NoReturn::WalkedByRuntime) => {
+                format!("entry only: {why}, and {no_return}")
+            }
             _ => format!("entry only: {why}"),
         })
     }
