@@ -61,6 +61,9 @@ pub(crate) fn begin_call(
 }
 
 fn fill(stack: &Stack, index: u32, cell: u32, slot: u64) -> Option<&'static Entry> {
+    if !stack.has_room() {
+        stacks::grow(stack);
+    }
     let entry = stack.begin()?;
     let place = ptr::with_exposed_provenance::<AtomicU64>(slot as usize);
     // SAFETY: the word that holds the return address of the function that is being entered.

@@ -154,6 +154,13 @@ pub(crate) fn reserve() -> bool {
     true
 }
 
+/// Where addresses behind the table begin that nobody else uses, in the middle of nowhere. None:
+/// nothing is known of the address space.
+pub(crate) fn behind() -> Option<u64> {
+    let at = SITES.load(Ordering::Relaxed).addr() as u64;
+    (at != 0 && MAPPED.load(Ordering::Relaxed) < CAPACITY).then_some(at + ALIGN)
+}
+
 /// Sees to it that the site with this number has memory. Callers have the engine's lock.
 fn reach(index: u32) -> bool {
     let mapped = MAPPED.load(Ordering::Relaxed);

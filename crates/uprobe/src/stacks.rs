@@ -9,11 +9,11 @@
 
 use crate::arch::x86_64::tls;
 use crate::kernel::readable;
-use crate::sealed;
 use crate::shadow::{ENTRY, Stack};
 use crate::thread_state::{self, State};
+use crate::{mapping, sealed, site_table};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use sys::memory::{self, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
 const PAGE: u64 = 4096;
@@ -58,7 +58,7 @@ fn own(first: &State, slot: u64) -> Option<&'static Stack> {
     }
     let (low, end) = bounds(first, slot)?;
     let stack = stack.or_else(|| {
-        let new = reserve(end - low)?;
+        let new = reserve()?;
         first.own_shadow.store(new.address(), Ordering::Relaxed);
         Some(new)
     })?;
@@ -87,7 +87,7 @@ pub(crate) fn drop_pending(first: &State) {
 /// Where the thread's own stack begins and ends, as far as it is known, if the slot is on it.
 fn bounds(first: &State, slot: u64) -> Option<(u64, u64)> {
     if first.is_on_stack(slot) {
-        let bound = |word: &core::sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
+        let bound = |word: &AtomicU64| word.load(Ordering::Relaxed);
         return Some((bound(&first.stack_low), bound(&first.stack_end)));
     }
     let end = tls::control_block();
@@ -112,20 +112,48 @@ fn joined(low: u64, end: u64) -> bool {
     (low..end).step_by(PAGE as usize).all(readable)
 }
 
-/// Memory for the pending calls on a stack of so many bytes, of which a call takes 16 at least.
-fn reserve(bytes: u64) -> Option<&'static Stack> {
-    const LEAST: u64 = 8 << 20;
-    const MOST: u64 = 256 << 20;
-    let entries = bytes.clamp(LEAST, MOST) as usize / 16;
-    // Where address space is scarce, for fewer. (No array is moved here: that may be a call of
-    // memcpy, which uses registers that slow paths do not save.)
-    map(entries * ENTRY).or_else(|| map(entries / 16 * ENTRY)).or_else(|| map(entries / 256 * ENTRY))
+/// Addresses for the shadow stack of a thread's own stack. Only what is needed of them is mapped:
+/// address space is limited, and programs lock all that is mapped into memory.
+const ROOM: u64 = 256 << 20;
+/// What is mapped at first.
+const FIRST: u64 = 64 << 10;
+/// Where no addresses are to be had, and nothing can be added: for a thousand calls and more.
+const FIXED: usize = 1 << 20;
+
+/// A shadow stack that grows where it is.
+fn reserve() -> Option<&'static Stack> {
+    static RESERVED: AtomicU64 = AtomicU64::new(0);
+    if sealed::is_sealed() {
+        return None;
+    }
+    let place = site_table::behind().and_then(|behind| {
+        let number = RESERVED.fetch_add(1, Ordering::Relaxed);
+        let at = behind.checked_add(number.checked_mul(ROOM)?)?;
+        mapping::map_at(at, FIRST).then_some(at)
+    });
+    let (at, bytes) = match place {
+        Some(at) => (ptr::with_exposed_provenance_mut(at as usize), FIRST as usize),
+        None => (zeros(FIXED)?, FIXED),
+    };
+    // SAFETY: a new mapping of its own, which is never unmapped.
+    let stack = unsafe { Stack::new(at, bytes) };
+    let mapped = if place.is_some() { FIRST as usize } else { 0 };
+    stack.mapped.store(mapped, Ordering::Relaxed);
+    Some(stack)
 }
 
-fn map(bytes: usize) -> Option<&'static Stack> {
-    let at = zeros(bytes)?;
-    // SAFETY: a new mapping of its own, which is never unmapped.
-    Some(unsafe { Stack::new(at, bytes) })
+/// Makes room for more calls on a shadow stack, if it can have more. True: there is some.
+pub(crate) fn grow(stack: &Stack) -> bool {
+    let mapped = stack.mapped.load(Ordering::Relaxed) as u64;
+    if mapped == 0 || mapped >= ROOM || sealed::is_sealed() {
+        return false;
+    }
+    // A handler that comes in between has done the same.
+    if mapping::map_at(stack.address() as u64 + mapped, mapped) {
+        stack.mapped.store(2 * mapped as usize, Ordering::Relaxed);
+        stack.reaches(2 * mapped as usize);
+    }
+    stack.has_room()
 }
 
 /// Memory that costs nothing until it is touched.
@@ -140,7 +168,7 @@ fn zeros(bytes: usize) -> Option<*mut u8> {
 
 /// Pages in the table, and at a time in memory for their shadow stacks.
 const PAGES: usize = 1 << 15;
-const AT_A_TIME: usize = 64;
+const AT_A_TIME: usize = 16;
 /// Bytes of the shadow stack of a page: for all slots that a page has.
 const BYTES: usize = (PAGE as usize / 8 + 2) * ENTRY;
 /// How many places of the table are looked at for a page.
