@@ -488,7 +488,10 @@ impl Work<'_> {
     fn without_exits(&self, target: &Target, plan: &Plan, why: NoExits) -> Chosen {
         let no_instances = if let (true, Err(why)) = (plan.live.no_stack, plan.returns) {
             Some(EntryOnly::Returns(why))
-        } else if target.by == Returns::Exits || !process::has_returns() {
+        } else if target.by == Returns::Exits
+            || plan.returns == Err(NoReturn::Asked)
+            || !process::has_returns()
+        {
             Some(EntryOnly::Exits(why))
         } else if !target.returns {
             Some(EntryOnly::Returns(NoReturn::ReadsReturnAddress))

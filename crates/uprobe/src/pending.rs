@@ -265,9 +265,12 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
     };
     let (here, bottom) = (hint as usize, stack.bottom());
     let mine = (bottom..stack.end.load(Ordering::Relaxed)).contains(&here);
-    let entry = mine && here > bottom && here <= stack.top() && (here - bottom) % ENTRY == 0;
+    let entry = mine && here > bottom && here <= stack.top() && (here - bottom).is_multiple_of(ENTRY);
     if entry && same(stack.entry(here)) {
         return hint | NESTED;
+    }
+    if !mine && is_above(stack, here, cell) {
+        return hint & !NESTED | NESTED;
     }
     // To be named again: a call on another stack.
     let other = if mine { 0 } else { hint & !NESTED };
@@ -276,6 +279,24 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
         Some(_) => other | NESTED,
         None => other,
     }
+}
+
+/// Whether the entry at an address is of a pending call of the function with that cell on a page
+/// that the calls on this page come from.
+fn is_above(stack: &Stack, at: usize, cell: u32) -> bool {
+    const PAGES: usize = 64;
+    let mut next = Stack::at(stack.above.load(Ordering::Relaxed));
+    for _ in 0..PAGES {
+        let Some(stack) = next else { return false };
+        let bottom = stack.bottom();
+        if at > bottom && at <= stack.top() && (at - bottom).is_multiple_of(ENTRY) {
+            let entry = stack.entry(at);
+            let its = entry.cell.load(Ordering::Relaxed) == cell;
+            return its && entry.slot.load(Ordering::Relaxed) != 0 && timed(entry).is_some();
+        }
+        next = Stack::at(stack.above.load(Ordering::Relaxed));
+    }
+    false
 }
 
 /// Names the newest calls on the thread's own stack in its block, which is new.

@@ -32,17 +32,20 @@ pub(crate) fn of(state: &State, slot: u64) -> Option<&'static Stack> {
     let first = thread_state::own().unwrap_or(state);
     let stack = own(first, slot).or_else(|| page(slot, current))?;
     if let Some(left) = current {
-        hand_up(left, stack);
+        hand_up(left);
     }
     state.shadow.store(stack.address(), Ordering::Relaxed);
     Some(stack)
 }
 
-/// What was called on a page that is left empty is part of what called it, on the page above.
-fn hand_up(left: &Stack, to: &Stack) {
-    if left.above.load(Ordering::Relaxed) == to.address() && left.is_empty() {
+/// What was called on a page that is left empty is part of what called it, on a page above.
+fn hand_up(left: &Stack) {
+    if !left.is_empty() {
+        return;
+    }
+    if let Some(above) = Stack::at(left.above.load(Ordering::Relaxed)) {
         let child = left.entry(left.bottom()).child.swap(0, Ordering::Relaxed);
-        to.entry(to.top()).child.fetch_add(child, Ordering::Relaxed);
+        above.entry(above.top()).child.fetch_add(child, Ordering::Relaxed);
     }
 }
 
@@ -182,50 +185,70 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static MEMORY: [AtomicPtr<u8>; PAGES / AT_A_TIME] =
     [const { AtomicPtr::new(ptr::null_mut()) }; PAGES / AT_A_TIME];
 
-/// The shadow stack beside the slot's page. `from`: of the page, if it is one, whose calls lead
-/// there.
+/// Where the table has a page, if it has it.
+fn places(table: *const AtomicUsize, low: u64, mut f: impl FnMut(&AtomicUsize) -> bool) {
+    let hash = (low / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - PAGES.trailing_zeros());
+    for n in 0..PROBES {
+        // SAFETY: inside the table, of which all bytes are atomics.
+        let place = unsafe { &*table.add((hash as usize + n) % (2 * PAGES)) };
+        if f(place) {
+            return;
+        }
+    }
+}
+
+/// The shadow stack beside the page at `low`, if there is one.
+fn known(low: u64) -> Option<&'static Stack> {
+    let table = TABLE.load(Ordering::Acquire);
+    let mut found = None;
+    if !table.is_null() {
+        places(table, low, |place| {
+            // Acquire pairs with the Release in `page`.
+            let stack = Stack::at(place.load(Ordering::Acquire));
+            found = stack.filter(|stack| stack.low.load(Ordering::Relaxed) == low);
+            found.is_some() || stack.is_none()
+        });
+    }
+    found
+}
+
+/// The shadow stack beside the slot's page. `from`: of the page, if it is one, that was used last.
 fn page(slot: u64, from: Option<&'static Stack>) -> Option<&'static Stack> {
     let low = slot & !(PAGE - 1);
     let table = table()?;
-    let hash = (low / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - PAGES.trailing_zeros());
-    let mut new = None;
-    for place in (0..PROBES).map(|n| (hash as usize + n) % (2 * PAGES)) {
-        // SAFETY: inside the table, of which all bytes are atomics.
-        let place = unsafe { &*table.add(place) };
+    let (mut found, mut new) = (None, None);
+    places(table, low, |place| {
         // Acquire pairs with the Release below: what is found is covered.
         let mut there = place.load(Ordering::Acquire);
         if there == 0 {
-            let fresh = match new {
-                Some(fresh) => fresh,
-                None => fresh(low)?,
-            };
-            new = Some(fresh);
+            new = new.or_else(|| fresh(low));
+            let Some(fresh) = new else { return true };
             let order = (Ordering::Release, Ordering::Acquire);
             match place.compare_exchange(0, fresh.address(), order.0, order.1) {
-                Ok(_) => return Some(under(fresh, from)),
+                Ok(_) => there = fresh.address(),
                 Err(other) => there = other,
             }
         }
-        let stack = Stack::at(there)?;
-        if stack.low.load(Ordering::Relaxed) == low {
-            return Some(under(stack, from));
-        }
+        let stack = Stack::at(there);
+        found = stack.filter(|stack| stack.low.load(Ordering::Relaxed) == low);
+        found.is_some()
+    });
+    let stack = found?;
+    if stack.is_empty() {
+        stack.above.store(above(low, from).map_or(0, Stack::address), Ordering::Relaxed);
     }
-    None
+    Some(stack)
 }
 
-/// Notes from which page the calls on an empty one come: one just above.
-fn under(stack: &'static Stack, from: Option<&'static Stack>) -> &'static Stack {
-    const FRAME: u64 = 64 << 10;
-    if stack.is_empty() {
-        let low = |stack: &Stack| stack.low.load(Ordering::Relaxed);
-        let paged = |stack: &Stack| stack.size.load(Ordering::Relaxed) == PAGE - 7;
-        let near = from.filter(|from| {
-            paged(from) && !from.is_empty() && (PAGE..FRAME).contains(&low(from).wrapping_sub(low(stack)))
-        });
-        stack.above.store(near.map_or(0, Stack::address), Ordering::Relaxed);
-    }
-    stack
+/// From which page the calls on an empty one come: the next one above it with pending calls, if it
+/// is so near that no other stack's end is likely to lie between them.
+fn above(low: u64, from: Option<&'static Stack>) -> Option<&'static Stack> {
+    const NEAR: u64 = 4;
+    let next = from.filter(|from| from.has(low + PAGE) && !from.is_empty());
+    next.or_else(|| {
+        let pages = (1..=NEAR).filter_map(|n| known(low + n * PAGE));
+        pages.into_iter().find(|stack| !stack.is_empty())
+    })
 }
 
 /// A shadow stack for the page at `low`. One that is not used after all is lost.
