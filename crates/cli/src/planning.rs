@@ -78,8 +78,10 @@ fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision>
     let functions: Vec<_> = asked.iter().map(|(function, _)| *function).collect();
     let mut branch_targets = branches_elsewhere(&functions, |_| true, &file);
     let around = Around { file: &file, table: object.table() };
+    let gos = go::functions(elf);
     if asked.iter().any(|(_, exits)| *exits) {
         branch_targets.extend(landing_pads(object));
+        branch_targets.extend(gos.iter().filter_map(|go| go.recovers));
         branch_targets.sort_unstable();
         branch_targets.dedup();
     }
@@ -88,7 +90,6 @@ fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision>
         surroundings: Some(&around),
         ..Options::default()
     };
-    let gos = go::functions(elf);
     let decide = |(function, exits): &Asked| {
         let options = Options { exits: *exits, ..options };
         let at = gos.binary_search_by_key(&function.address, |go| go.address).ok();
@@ -134,9 +135,9 @@ fn decide_go(
         Origin::Assembler => Err(Refusal::GoAssembly),
         Origin::Unknown => Err(Refusal::GoVersion),
         Origin::Compiler => {
-            let put_aside = options.put_aside && go.preempted;
-            let convention = Convention::Go;
-            patch::plan(function, &Options { convention, put_aside, ..options })
+            let (runs, convention) = (options.put_aside, Convention::Go);
+            let (put_aside, exits_put_aside) = (runs && go.preempted, runs);
+            patch::plan(function, &Options { convention, put_aside, exits_put_aside, ..options })
         }
     }
 }

@@ -5,6 +5,7 @@
 //! and control comes to none of them but by the first: else some that leave would not be seen.
 
 use crate::arch::x86_64::decode::{Text, ends_flow, is_padding, relocatable};
+use crate::arch::x86_64::goroutine::may_fault;
 use crate::arch::x86_64::leaving::{Left, Part, Reach, targeted};
 use crate::arch::x86_64::relocate::JUMP;
 use crate::arch::x86_64::template::Cut;
@@ -12,7 +13,7 @@ use crate::arch::x86_64::window::Window;
 use crate::exit::{Exit, Leaving};
 use crate::make::jump;
 use crate::method::{Detour, Method};
-use crate::{Decision, Function, NoDetour, NoExits, Options, Step};
+use crate::{Convention, Decision, Function, NoDetour, NoExits, Options, Step};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -118,7 +119,11 @@ fn exit(
         return with_leaves(reach, entry.clone(), true);
     }
     let part = &reach.parts[left.part];
-    let window = window(f, reach, left, behind, taken)?;
+    let go = options.convention == Convention::Go;
+    let window = window(f, reach, left, behind, taken, go)?;
+    if options.exits_put_aside && !window.boundaries.is_empty() {
+        return Err(NoExits::PutAside);
+    }
     let start = left.address + usize_len(part, left) - window.code as u64;
     let end = start.saturating_add(window.bytes.len() as u64);
     if options.rseq.iter().any(|r| r.start < end && r.end > start) {
@@ -160,6 +165,7 @@ fn window(
     left: &Left,
     behind: Option<&Range<u64>>,
     taken: &Taken<'_>,
+    go: bool,
 ) -> Result<Window, NoExits> {
     let part = &reach.parts[left.part];
     let text = part.text;
@@ -183,7 +189,9 @@ fn window(
         let fits = text.at(before).is_some_and(|d| {
             let i = &d.instruction;
             let calls = i.is_call_near() || i.is_call_near_indirect();
-            relocatable(&d) && !calls && !ends_flow(i)
+            // Go's runtime does not know faults elsewhere, where the stack is not as at the entry.
+            let faults = go && may_fault(i);
+            relocatable(&d) && !calls && !ends_flow(i) && !faults
         });
         if !fits {
             break;

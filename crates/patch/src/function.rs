@@ -53,6 +53,8 @@ pub struct Options<'a> {
     /// Threads (or goroutines) may have been put aside anywhere in the function, where nobody
     /// finds them: a detour displaces one instruction only, or none that one can be put aside at.
     pub put_aside: bool,
+    /// The same where it is left: an exit displaces one instruction only.
+    pub exits_put_aside: bool,
     /// Find where the function is left, too ([`Plan::exits`](crate::Plan::exits)). `site` is the
     /// entry then.
     pub exits: bool,

@@ -31,7 +31,7 @@ fn round_trip(f: &Function<'_>, options: &Options<'_>) -> Option<usize> {
 #[test]
 fn plans_of_real_programs_come_back() {
     let own = std::env::current_exe().expect("this test");
-    let (mut plans, mut bytes, mut code) = (0, 0, 0);
+    let (mut plans, mut bytes, mut with_exits, mut code) = (0, 0, 0, 0);
     for path in [Path::new("/lib/x86_64-linux-gnu/libc.so.6"), &own] {
         each_function(path, |f, _| {
             for breakpoint in [false, true] {
@@ -39,17 +39,26 @@ fn plans_of_real_programs_come_back() {
                 if let Some(len) = round_trip(f, &options).filter(|_| !breakpoint) {
                     (plans, bytes, code) = (plans + 1, bytes + len, code + f.code.len());
                 }
+                let options = Options { exits: true, ..options };
+                if let Some(len) = round_trip(f, &options).filter(|_| !breakpoint) {
+                    with_exits += len;
+                }
                 round_trip(f, &Options { convention: Convention::Go, ..options });
             }
         });
     }
-    println!("{plans} plans, {} bytes each, of {} bytes of code", bytes / plans, code / plans);
+    let [bytes, with_exits, code] = [bytes, with_exits, code].map(|all| all / plans);
+    println!("{plans} plans, {bytes} bytes each, {with_exits} with exits, of {code} bytes of code");
     assert!(plans > 500);
 }
 
 #[test]
 fn every_shape_comes_back() {
-    let table: [&[u8]; 10] = [
+    let table: [&[u8]; 13] = [
+        // ends: a frame, a conditional tail jump and a ret, tail jumps of each kind
+        &[0x55, 0x48, 0x83, 0xec, 0x10, 0x90, 0x48, 0x83, 0xc4, 0x10, 0x5d, 0xc3],
+        &[0x0f, 0x1f, 0x44, 0, 0, 0x85, 0xff, 0x0f, 0x84, 0, 0x10, 0, 0, 0xc3],
+        &[0x0f, 0x1f, 0x44, 0, 0, 0x75, 6, 0xff, 0x25, 0, 0x10, 0, 0, 0xe9, 0, 0x10, 0, 0],
         // Go's look at the stack
         &[0x49, 0x3b, 0x66, 0x10, 0x76, 0x04, 0x90, 0x90, 0x90, 0xc3, 0xeb, 0xf4],
         // push, mov
@@ -69,7 +78,7 @@ fn every_shape_comes_back() {
         &[0x6a, 0xff, 0xc3],
         &[0x74, 0x01, 0x90, 0xc3],
     ];
-    let mut kinds = [0; 2];
+    let (mut kinds, mut exits) = ([0; 2], 0);
     for code in table {
         for site in 0..code.len() as u32 {
             for breakpoint in [false, true] {
@@ -77,6 +86,11 @@ fn every_shape_comes_back() {
                 for branch_targets in [&[][..], &[0x1003]] {
                     let options = Options { breakpoint, branch_targets, ..Options::default() };
                     round_trip(&f, &options);
+                    let with_exits = Options { exits: true, ..options };
+                    round_trip(&f, &with_exits);
+                    if let Ok(plan) = patch::plan(&f, &with_exits) {
+                        exits += plan.exits.map_or(0, |exits| exits.len());
+                    }
                     round_trip(&f, &Options { convention: Convention::Go, ..options });
                     if let Ok(plan) = patch::plan(&f, &options) {
                         kinds[usize::from(matches!(plan.method, Method::Detour(_)))] += 1;
@@ -85,7 +99,7 @@ fn every_shape_comes_back() {
             }
         }
     }
-    assert!(kinds.iter().all(|n| *n > 10), "{kinds:?}");
+    assert!(kinds.iter().all(|n| *n > 10) && exits > 20, "{kinds:?} {exits}");
 }
 
 /// Whatever the bytes are, they are read to an end, and what they give can be used.
@@ -93,11 +107,13 @@ fn every_shape_comes_back() {
 fn bytes_that_are_no_plan() {
     let code = [
         0x53, 0xe8, 0, 0x10, 0, 0, 0x5b, 0x48, 0x8b, 0x05, 0, 0, 0x10, 0, 0xe3, 0xf0, 0x75, 0xee,
-        0xc3,
+        0x0f, 0x1f, 0x44, 0, 0, 0x0f, 0x84, 0, 0x10, 0, 0, 0xc3,
     ];
     let f = Function { address: 0x1000, code: &code, after: &[], site: 0 };
     let mut whole = Vec::new();
-    patch::encode(&patch::plan(&f, &Options::default()), 0, &mut whole);
+    let plan = patch::plan(&f, &Options { exits: true, ..Options::default() });
+    assert!(plan.as_ref().is_ok_and(|plan| plan.exits.as_ref().is_ok_and(|all| all.len() == 1)));
+    patch::encode(&plan, 0, &mut whole);
     for cut in 0..whole.len() {
         assert!(patch::decode(&whole[..cut], 0).is_err(), "{cut} of {}", whole.len());
     }
@@ -108,7 +124,7 @@ fn bytes_that_are_no_plan() {
         state ^= state << 17;
         state
     };
-    let mut read = 0;
+    let (mut read, mut exits) = (0, 0);
     for round in 0..200_000 {
         let mut bytes = whole.clone();
         for _ in 0..1 + random() % 3 {
@@ -119,6 +135,19 @@ fn bytes_that_are_no_plan() {
         let Ok((Ok(plan), len)) = patch::decode(&bytes, 0) else { continue };
         assert!(len <= bytes.len());
         read += 1;
+        for exit in plan.exits.iter().flatten() {
+            let mut out = vec![7];
+            let hook = &mut |_: &patch::Leaving, _, out: &mut Vec<u8>| out.extend([0x90; 300]);
+            match exit.emit(0x9000, hook, &mut out) {
+                Ok(body) => {
+                    exits += 1;
+                    assert_eq!(body.size as usize, out.len() - 1);
+                    let shown = (0..body.size + 2).filter_map(|at| body.present(at)).count();
+                    assert!(shown <= out.len());
+                }
+                Err(_) => assert_eq!(out, [7]),
+            }
+        }
         let mut out = vec![7];
         let result = match &plan.method {
             Method::Detour(d) => d.emit_redirected(0x9000, Some(&plan.redirect(0x9100)), &mut out),
@@ -133,7 +162,7 @@ fn bytes_that_are_no_plan() {
             Err(_) => assert_eq!(out, [7]),
         }
     }
-    assert!(read > 1000, "{read} of them were plans");
+    assert!(read > 1000 && exits > 1000, "{read} of them were plans, with {exits} exits");
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(crate) struct GoFunction<'a> {
     pub(crate) origin: Origin,
     /// Whether goroutines are preempted among its first instructions.
     pub(crate) preempted: bool,
+    /// Where the runtime goes on in it when it has recovered from a panic, if it defers calls.
+    pub(crate) recovers: Option<u64>,
 }
 
 /// Where a function comes from.
@@ -191,7 +193,8 @@ impl<'a> Table<'a> {
         let end = code.iter().rposition(|byte| *byte != PADDING)? + 1;
         let origin = self.origin(described).unwrap_or(Origin::Unknown);
         let preempted = !self.is_unsafe_at_first(described).unwrap_or(false);
-        Some(GoFunction { address, size: end as u64, name, origin, preempted })
+        let recovers = self.recovers(described).map(|at| address.saturating_add(at));
+        Some(GoFunction { address, size: end as u64, name, origin, preempted, recovers })
     }
 
     /// Where the flags of a description begin (`funcID`), if they are known.
@@ -201,6 +204,13 @@ impl<'a> Table<'a> {
             Version::Go118 => 36,
             Version::Go120 => 40,
         })
+    }
+
+    /// Distance from the first byte to the call that runs what was deferred (`deferreturn`).
+    fn recovers(&self, described: usize) -> Option<u64> {
+        self.flags_at(described)?;
+        let at = u32_at(self.descriptions, described.checked_add(12)?)?;
+        (at != 0).then_some(at.into())
     }
 
     fn origin(&self, described: usize) -> Option<Origin> {

@@ -64,12 +64,13 @@ pub(crate) fn tame(i: &Instruction) -> bool {
         return false;
     }
     let name = format!("{:?}", i.mnemonic()).to_lowercase();
-    const WILD: [&str; 42] = [
-        "rd", "sys", "int", "iret", "retf", "popf", "f", "xsave", "xrstor", "wr", "umonitor",
-        "tpause", "umwait", "tile", "ldtile", "sttile", "tdp", "vmcall", "vmmcall", "mwait",
-        "monitor", "stui", "clui", "senduipi", "uiret", "testui", "xbegin", "xend", "xabort",
-        "xtest", "enc", "cpuid", "enter", "xrel", "ldmx", "vldmx", "stmx", "vstmx", "emms", "lfs",
-        "lgs", "lss",
+    // The kernel may compute what smsw and its like store, and does not step then.
+    const WILD: [&str; 47] = [
+        "smsw", "sldt", "str", "sgdt", "sidt", "rd", "sys", "int", "iret", "retf", "popf", "f",
+        "xsave", "xrstor", "wr", "umonitor", "tpause", "umwait", "tile", "ldtile", "sttile", "tdp",
+        "vmcall", "vmmcall", "mwait", "monitor", "stui", "clui", "senduipi", "uiret", "testui",
+        "xbegin", "xend", "xabort", "xtest", "enc", "cpuid", "enter", "xrel", "ldmx", "vldmx",
+        "stmx", "vstmx", "emms", "lfs", "lgs", "lss",
     ];
     if WILD.iter().any(|w| name.starts_with(w))
         || i.has_rep_prefix()

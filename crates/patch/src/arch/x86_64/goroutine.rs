@@ -77,10 +77,7 @@ pub(crate) fn faults(text: Text<'_>, site: usize) -> bool {
     let mut moved = false;
     while let Some(decoded) = text.at(at) {
         let i = &decoded.instruction;
-        let operand = (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory)
-            && !matches!(i.mnemonic(), Mnemonic::Lea | Mnemonic::Nop)
-            && !matches!(i.memory_base(), Register::RSP | Register::RIP);
-        if moved && operand {
+        if moved && may_fault(i) {
             return true;
         }
         let writes_rsp = i.op_count() > 0
@@ -91,6 +88,13 @@ pub(crate) fn faults(text: Text<'_>, site: usize) -> bool {
         at += decoded.bytes.len();
     }
     false
+}
+
+/// Whether an instruction uses memory that may not be there.
+pub(crate) fn may_fault(i: &Instruction) -> bool {
+    (0..i.op_count()).any(|k| i.op_kind(k) == OpKind::Memory)
+        && !matches!(i.mnemonic(), Mnemonic::Lea | Mnemonic::Nop)
+        && !matches!(i.memory_base(), Register::RSP | Register::RIP)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use super::branches::{Branch, Sweep};
 use super::decode::{Text, direct_target, ends_flow, ip_relative, is_padding, seek};
-use super::tables::{self, Entries, Table};
+use super::tables::{self, Entries, Place, Table};
 use super::usage::{Usage, Used};
 use super::values::{State, Value};
 use crate::{Convention, Function, Leave, Liveness, NoExits, Options};
@@ -424,13 +424,15 @@ impl<'a> Walk<'a, '_> {
         let end_of_code = self.function.address.wrapping_add(self.function.code.len() as u64);
         let others = self.tables.iter().map(|known| known.table.address);
         let end = others.filter(|at| *at > table.address).min().unwrap_or(u64::MAX);
-        let mut own = |to: u64| match self.find(to) {
-            Some((part, offset)) => part != 0 || self.swept.starts[offset],
+        let own = |to: u64| match self.find(to) {
+            Some((part, offset)) if part != 0 || self.swept.starts[offset] => Place::Label,
+            Some(_) => Place::Within,
             // Where the compiler knows that nothing leads.
-            None if to == end_of_code => table.most.is_some(),
-            None => around.piece(to).is_some_and(|piece| piece.part),
+            None if to == end_of_code && table.most.is_some() => Place::Label,
+            None if around.piece(to).is_some_and(|piece| piece.part) => Place::Label,
+            None => Place::Elsewhere,
         };
-        tables::read(table, end, around, &mut own)
+        tables::read(table, end, around, &own)
     }
 
     fn go_to_entries(&mut self, table: usize, state: State) {

@@ -27,13 +27,23 @@ pub(crate) enum Entries {
     Unknown,
 }
 
-/// Reads a table of a function whose labels `own` tells. How long it is, the comparison in front of
-/// the jump says; without one it ends where entries begin that are no labels, or where `end` is.
+/// What an address is to the function that jumps through a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Label,
+    /// In its code, and not where an instruction seems to begin: one of the two is wrong.
+    Within,
+    Elsewhere,
+}
+
+/// Reads a table of a function whose labels `place` tells. How long it is, the comparison in front
+/// of the jump says; without one it ends where entries begin that lead elsewhere, or where `end`
+/// is.
 pub(crate) fn read(
     table: Table,
     end: u64,
     around: &dyn Surroundings,
-    own: &mut dyn FnMut(u64) -> bool,
+    place: &dyn Fn(u64) -> Place,
 ) -> Entries {
     let most = table.most.map(u64::from).filter(|most| *most < ENTRIES);
     let mut labels = Vec::new();
@@ -43,15 +53,17 @@ pub(crate) fn read(
         if most.is_none() && at >= end {
             break;
         }
-        match entry(table, at, around) {
-            Some(to) if own(to) => labels.push(to),
+        match entry(table, at, around).map(|to| (to, place(to))) {
+            Some((to, Place::Label)) => labels.push(to),
+            Some((_, Place::Within)) => return Entries::Unknown,
+            Some((_, Place::Elsewhere)) => {
+                foreign += 1;
+                if most.is_none() {
+                    break;
+                }
+            }
             None if most.is_none() => break,
             None => return Entries::Unknown,
-            Some(_) if most.is_none() => {
-                foreign += 1;
-                break;
-            }
-            Some(_) => foreign += 1,
         }
     }
     match (labels.is_empty(), most) {
