@@ -112,7 +112,14 @@ fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Opti
     }
     let jump = patch::jump(at, target)?.to_vec();
     let moved = moved(at, original, start, &body);
-    stubs.push(Stub { start, end, site: at, prologue: None, body: Some((start, body)), hooks: Vec::new() });
+    stubs.push(Stub {
+        start,
+        end,
+        site: at,
+        prologue: None,
+        body: Some((start, body)),
+        hooks: Vec::new(),
+    });
     Some(Done { at, site: site(probe, original, jump, start, moved), stubs, traps })
 }
 

@@ -17,9 +17,7 @@ use crate::stubs::{self, Hook, Stub};
 use crate::target::{Action, Returns, Target};
 use crate::text::Text;
 use crate::trap_table::Meaning;
-use crate::{
-    Refusal, activation, back_branches, consumer, exits, kernel, live, process, signals,
-};
+use crate::{Refusal, activation, back_branches, consumer, exits, kernel, live, process, signals};
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -406,8 +404,8 @@ impl Work<'_> {
                 site.exits = Some(places);
             }
         }
-        let loops = plan.loops
-            && !self.lead_past(plan, index, self.may_trap(target) && !waits, &mut traps);
+        let loops =
+            plan.loops && !self.lead_past(plan, index, self.may_trap(target) && !waits, &mut traps);
         site.set_loops(loops);
         let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index, loops && !waits), consumer, traps })
@@ -479,8 +477,8 @@ impl Work<'_> {
     /// How many exits are probed of a function that has consumers already.
     fn old_exits(&self, target: &Target, plan: &Plan) -> Option<usize> {
         let old = self.state.sites.get(&plan.site)?;
-        let used = matches!(target.action, Action::Call(_))
-            && (old.armed || old.index >= self.new_from);
+        let used =
+            matches!(target.action, Action::Call(_)) && (old.armed || old.index >= self.new_from);
         old.exits.as_ref().filter(|_| used).map(|exits| exits.len())
     }
 

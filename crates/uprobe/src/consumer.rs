@@ -20,10 +20,10 @@ use crate::recorder::{self, Loss};
 use crate::registered::{Consumer, ConsumerId, List, Registered, Span, Vectors, Verdict};
 use crate::shadow::Stack;
 use crate::site_table::{self, Action, Site};
-use crate::{pending, slow_path};
 use crate::thread;
 use crate::thread_state::{self, Busy, Consuming, State};
 use crate::unsettled;
+use crate::{pending, slow_path};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr;
@@ -362,11 +362,7 @@ fn wait_for_exit(registered: &Registered, stack: Option<&'static Stack>, call: &
 
 /// By a return instance.
 #[inline(never)]
-fn wait_for_return(
-    registered: &Registered,
-    state: &'static State,
-    call: &Call<'_>,
-) -> Option<u32> {
+fn wait_for_return(registered: &Registered, state: &'static State, call: &Call<'_>) -> Option<u32> {
     let Call { site, index, slot, cookie } = *call;
     if !may_wait(registered) {
         return None;

@@ -68,8 +68,7 @@ pub(crate) fn emit(
     (function, action): (u32, Action),
     code: &mut Vec<u8>,
 ) -> Result<(Body, Vec<Hooked>), Refusal> {
-    let numbers: Option<Vec<u32>> =
-        exit.leaves().iter().map(|_| site_table::allocate()).collect();
+    let numbers: Option<Vec<u32>> = exit.leaves().iter().map(|_| site_table::allocate()).collect();
     let numbers = numbers.ok_or(Refusal::TooManySites)?;
     let action = at_exit(action);
     let mut hooks: Vec<Hooked> = Vec::new();
@@ -176,13 +175,8 @@ fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refus
             traps.push((inner, Meaning::GoOn(start + u64::from(offset))));
         }
         if !detour.boundaries().is_empty() {
-            let made = state.trampolines.make(
-                at,
-                detour.boundaries(),
-                start,
-                probe.gaps,
-                probe.text,
-            );
+            let made =
+                state.trampolines.make(at, detour.boundaries(), start, probe.gaps, probe.text);
             target = made.ok_or(Refusal::NoRoom)?;
             stubs.push(Stub::trampoline(target, at));
         }

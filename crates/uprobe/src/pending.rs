@@ -182,8 +182,13 @@ fn without_entry(block: usize, cell: u32) {
 /// Calls that were taken for left, and returned.
 static OVERLAPS: AtomicU64 = AtomicU64::new(0);
 
-/// See [`crate::Statistics::overlaps`].
-pub(crate) fn overlaps() -> u64 {
+/// Calls that were taken for left when something else came to stand at their place on the stack,
+/// and returned all the same: somebody copies stacks away and back, and times are not to be
+/// believed.
+///
+/// # Context
+/// Signal-safe; no system call.
+pub fn overlaps() -> u64 {
     OVERLAPS.load(Ordering::Relaxed)
 }
 
@@ -265,7 +270,8 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
     };
     let (here, bottom) = (hint as usize, stack.bottom());
     let mine = (bottom..stack.end.load(Ordering::Relaxed)).contains(&here);
-    let entry = mine && here > bottom && here <= stack.top() && (here - bottom).is_multiple_of(ENTRY);
+    let entry =
+        mine && here > bottom && here <= stack.top() && (here - bottom).is_multiple_of(ENTRY);
     if entry && same(stack.entry(here)) {
         return hint | NESTED;
     }

@@ -179,7 +179,11 @@ impl Stack {
     /// The address of the youngest of the pending calls and those in progress for which `is` is
     /// true, of which the youngest `most` are looked at. (A loop, not an iterator, which would be
     /// moved: that may be a call of memcpy, which uses registers that slow paths do not save.)
-    pub(crate) fn youngest(&self, most: usize, mut is: impl FnMut(&Entry) -> bool) -> Option<usize> {
+    pub(crate) fn youngest(
+        &self,
+        most: usize,
+        mut is: impl FnMut(&Entry) -> bool,
+    ) -> Option<usize> {
         let mut at = self.top();
         let mut looked = 0;
         while at > self.bottom() && looked < most {

@@ -23,8 +23,8 @@ pub(crate) struct Site {
     pub(crate) body: AtomicU64,
     /// Byte offset of the function's cell in every thread's block.
     pub(crate) cell: AtomicU32,
-    /// Its own number; of an exit, that of its function's entry. Behind `cell`, so that the assembly
-    /// copies or compares both in one move.
+    /// Its own number; of an exit, that of its function's entry. Behind `cell`, so that the
+    /// assembly copies or compares both in one move.
     pub(crate) index: AtomicU32,
     /// Where to go on when no return instance was made: `body`, or the code that first takes back
     /// the skipped red zone ([`Prologue::resume`](crate::prologue::Prologue)).

@@ -30,7 +30,8 @@ use crate::thread_state::{
     own_state, publish, renewals, set_busy, states,
 };
 use crate::{
-    activation, chunk, host, kernel, lists, pending, sealed, shadow, site_table, stacks, wipe_on_fork,
+    activation, chunk, host, kernel, lists, pending, sealed, shadow, site_table, stacks,
+    wipe_on_fork,
 };
 use core::sync::atomic::Ordering;
 use percpu::{Record, Registry};

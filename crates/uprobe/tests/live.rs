@@ -9,7 +9,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use uprobe::{Action, Config, Engine, Method, Patching, Refusal, Returns, SiteId, SlotPolicy, Target};
+use uprobe::{
+    Action, Config, Engine, Method, Patching, Refusal, Returns, SiteId, SlotPolicy, Target,
+};
 
 /// The engine is the process's: one test at a time.
 fn engine() -> (&'static Engine, MutexGuard<'static, ()>) {

@@ -104,7 +104,10 @@ mod tests {
         };
         let lines = attached(&[one(7, After::Running), one(8, After::Probed)], false);
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with("attached: 2 (7 redis, 8 redis): calls that had"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("attached: 2 (7 redis, 8 redis): calls that had"),
+            "{lines:?}"
+        );
         assert!(lines[1].starts_with("not detached: 8 redis"), "{lines:?}");
         let lines = attached(&[one(9, After::Ended)], false);
         assert_eq!(lines[0], "entered: 1 (9 redis)");

@@ -250,8 +250,12 @@ fn action(name: &str) -> Action {
     };
     match name {
         n if n.starts_with("stepped_count_") => Action::Count { cell },
-        n if n.starts_with("stepped_pair_") || n.starts_with("stepped_exits_pair_") => Action::CountReturn { cell },
-        n if n.starts_with("stepped_time_") || n.starts_with("stepped_exits_time_") => Action::Time { cell },
+        n if n.starts_with("stepped_pair_") || n.starts_with("stepped_exits_pair_") => {
+            Action::CountReturn { cell }
+        }
+        n if n.starts_with("stepped_time_") || n.starts_with("stepped_exits_time_") => {
+            Action::Time { cell }
+        }
         n if n.starts_with("stepped_consume_all_") => {
             Action::Call(Consumer { vectors: Vectors::All, ..consumer })
         }
