@@ -262,10 +262,10 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
     if hint == 0 {
         return 0;
     }
-    // SAFETY: what is pending on this stack has a slot above that of the new call: on the same
-    // page, or on the thread's own stack, of which everything above is mapped.
     let same = |entry: &Entry| {
         let its = entry.cell.load(Ordering::Relaxed) == cell && timed(entry).is_some();
+        // SAFETY: what is pending on this stack has a slot above that of the new call: on the same
+        // page, or on the thread's own stack, of which everything above is mapped.
         its && unsafe { entry.is_as_it_was() }
     };
     let (here, bottom) = (hint as usize, stack.bottom());

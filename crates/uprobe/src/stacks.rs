@@ -189,8 +189,10 @@ static MEMORY: [AtomicPtr<u8>; PAGES / AT_A_TIME] =
 fn places(table: *const AtomicUsize, low: u64, mut f: impl FnMut(&AtomicUsize) -> bool) {
     let hash = (low / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - PAGES.trailing_zeros());
     for n in 0..PROBES {
-        // SAFETY: inside the table, of which all bytes are atomics.
-        let place = unsafe { &*table.add((hash as usize + n) % (2 * PAGES)) };
+        // SAFETY: inside the table.
+        let place = unsafe { table.add((hash as usize + n) % (2 * PAGES)) };
+        // SAFETY: all bytes of the table are atomics, and it is never unmapped.
+        let place = unsafe { &*place };
         if f(place) {
             return;
         }
