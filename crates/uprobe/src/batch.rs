@@ -382,6 +382,7 @@ impl Work<'_> {
         if method == Method::Detour
             && let Some(index) = self.state.exchange(plan.site, chosen.key())
         {
+            self.state.exchange_exits(plan.site);
             return self.again(target, plan, chosen, armed(index, false));
         }
         let index = site_table::allocate().ok_or(Refusal::TooManySites)?;
