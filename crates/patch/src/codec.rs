@@ -331,6 +331,19 @@ impl<'b> Reader<'b> {
         self.take(len)
     }
 
+    /// So many of them.
+    fn list<T>(
+        &mut self,
+        len: u64,
+        one: impl Fn(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
+        let mut list = Vec::new();
+        for _ in 0..len {
+            list.push(one(self)?);
+        }
+        Ok(list)
+    }
+
     pub(crate) fn take(&mut self, len: u64) -> Result<&'b [u8], Malformed> {
         let len = usize::try_from(len).map_err(|_| Malformed)?;
         let end = self.at.checked_add(len).ok_or(Malformed)?;
@@ -348,7 +361,7 @@ impl<'b> Reader<'b> {
         let behind = self.flag()?;
         let back = match self.below(MOST_BRANCHES)? {
             0 => None,
-            more => Some((1..more).map(|_| self.back_branch()).collect::<Result<Vec<_>, _>>()?),
+            more => Some(self.list(more - 1, Self::back_branch)?),
         };
         let entry = self.address()?..self.address()?;
         let returns = match self.number()? {
@@ -358,7 +371,7 @@ impl<'b> Reader<'b> {
         let none = NoExits::ALL.len() as u64;
         let exits = match self.below(none + LONGEST)? {
             why if why < none => Err(one_of(&NoExits::ALL, why)?),
-            some => Ok((none..some).map(|_| self.exit(&method)).collect::<Result<_, _>>()?),
+            some => Ok(self.list(some - none, |r| r.exit(&method))?),
         };
         Ok(Plan { site, method, live, loops, behind, back, entry, returns, exits })
     }
@@ -370,9 +383,8 @@ impl<'b> Reader<'b> {
             Method::Breakpoint(_) if at_entry => return Err(Malformed),
             _ => self.detour()?,
         };
-        let leaves: Vec<Leaving> = (0..self.length()?)
-            .map(|_| self.leaving(&detour.template))
-            .collect::<Result<_, _>>()?;
+        let len = self.length()?;
+        let leaves = self.list(len, |r| r.leaving(&detour.template))?;
         if leaves.is_empty() || !leaves.is_sorted_by(|a, b| a.cut.at < b.cut.at) {
             return Err(Malformed);
         }
@@ -455,11 +467,15 @@ impl<'b> Reader<'b> {
     fn template(&mut self) -> Result<Template, Malformed> {
         let bytes = self.bytes()?.to_vec();
         let len = bytes.len() as u64;
-        let steps = (0..self.length()?).map(|_| self.step(len)).collect::<Result<Vec<_>, _>>()?;
-        if !steps.is_sorted_by(|a, b| a.offset < b.offset) {
+        let steps = self.length().and_then(|all| self.list(all, |r| r.step(len)))?;
+        // One behind the other, and no byte besides.
+        let behind = |at: u64, step: &Step| {
+            (u64::from(step.offset) == at && step.len > 0).then(|| at + u64::from(step.len))
+        };
+        if steps.iter().try_fold(0, behind) != Some(len) {
             return Err(Malformed);
         }
-        let fixes = (0..self.length()?).map(|_| self.fix(len)).collect::<Result<_, _>>()?;
+        let fixes = self.length().and_then(|all| self.list(all, |r| r.fix(len)))?;
         let back = match self.below(3)? {
             0 => None,
             1 => Some((self.address()?, Back::Near)),
@@ -473,7 +489,7 @@ impl<'b> Reader<'b> {
         let size = self.below(len - offset + 1)?;
         Ok(Step {
             offset: offset as u32,
-            len: u8::try_from(size).map_err(|_| Malformed)?,
+            len: size as u16,
             start: self.flag()?,
             sp: self.signed()?.try_into().map_err(|_| Malformed)?,
             original: self.address()?,

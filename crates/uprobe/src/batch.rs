@@ -382,6 +382,7 @@ impl Work<'_> {
         if method == Method::Detour
             && let Some(index) = self.state.exchange(plan.site, chosen.key())
         {
+            self.state.exchange_exits(plan.site);
             return self.again(target, plan, chosen, armed(index, false));
         }
         let index = site_table::allocate().ok_or(Refusal::TooManySites)?;
@@ -486,7 +487,10 @@ impl Work<'_> {
     fn without_exits(&self, target: &Target, plan: &Plan, why: NoExits) -> Chosen {
         let no_instances = if let (true, Err(why)) = (plan.live.no_stack, plan.returns) {
             Some(EntryOnly::Returns(why))
-        } else if target.by == Returns::Exits || !process::has_returns() {
+        } else if target.by == Returns::Exits
+            || plan.returns == Err(NoReturn::Asked)
+            || !process::has_returns()
+        {
             Some(EntryOnly::Exits(why))
         } else if !target.returns {
             Some(EntryOnly::Returns(NoReturn::ReadsReturnAddress))

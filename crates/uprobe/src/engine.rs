@@ -2,7 +2,7 @@
 
 use crate::looks::Looks;
 use crate::outside::{self, Change};
-use crate::sites::{LONGEST_WINDOW, PASSES_BY, Patching, Site, State};
+use crate::sites::{LONGEST_WINDOW, Patching, Site, State, is_probe};
 use crate::slots::SlotPolicy;
 use crate::text::Text;
 use crate::{Hooks, Refusal, SetupError, consumer, fork, live, site_table, sync_core};
@@ -159,7 +159,7 @@ impl Engine {
 
     /// Addresses of the sites that are armed now.
     pub fn armed(&self) -> Vec<u64> {
-        let probe = |s: &Site| s.armed && s.action != PASSES_BY;
+        let probe = |s: &Site| s.armed && is_probe(s.action);
         self.lock().sites.iter().filter(|(_, s)| probe(s)).map(|(at, _)| *at).collect()
     }
 

@@ -11,7 +11,7 @@ use crate::near::LONGEST;
 use crate::outside;
 use crate::prologue::Prologue;
 use crate::site_table::{self, Action};
-use crate::sites::{self, PASSES_BY, Patching, Site, State, moved};
+use crate::sites::{self, Patching, Site, State, exit_of, moved};
 use crate::stubs::{Hook, Stub};
 use crate::text::Text;
 use crate::trap_table::Meaning;
@@ -139,7 +139,7 @@ pub(crate) fn add(
 ) -> Box<[u64]> {
     let places = ready.iter().map(|exit| exit.at).collect();
     for exit in ready {
-        state.sites.insert(exit.at, exit.site);
+        state.put(exit.at, exit.site);
         stubs.extend(exit.stubs);
         traps.extend(exit.traps);
     }
@@ -188,7 +188,7 @@ fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refus
     let end = start + code.len() as u64;
     let site = Site {
         index: probe.function,
-        action: PASSES_BY,
+        action: exit_of(probe.function),
         original: original.to_vec(),
         patch: jump,
         stub: Some(start),

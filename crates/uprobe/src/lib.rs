@@ -10,11 +10,17 @@
 //! # How
 //! The first bytes of a function become a jump to a stub near it, which acts and runs the relocated
 //! instructions; where there is no room for a jump, a breakpoint, handled in the process. What can
-//! be done is the `patch` crate's decision. A return is seen by putting the address of an
-//! *instance* (64 bytes of code and a record) in the place of the return address, which has exact
-//! unwind information: exceptions, `longjmp`, `backtrace` and debuggers find the true caller. An
-//! instance is free again when its function returned, or when its stack slot no longer holds its
-//! address.
+//! be done is the `patch` crate's decision. A return is seen at the function's *exits*, if all of
+//! them have room: each `ret` and each jump to another function has a jump to a stub, too. Pending
+//! calls are on *shadow stacks* beside the program's stacks, on which nothing is put: whoever looks
+//! at them sees what is there without us, and how many coroutines are suspended makes no
+//! difference. What an entry or an exit proves to have been left is counted as that.
+//!
+//! Where an exit has no room, the address of an *instance* (64 bytes of code and a record) is put
+//! in the place of the return address, which has exact unwind information: exceptions, `longjmp`,
+//! `backtrace` and debuggers find the true caller. An instance is free again when its function
+//! returned, or when its stack slot no longer holds its address. [`Target::by`] chooses,
+//! [`Armed::returns`] says which it is.
 //!
 //! A function that branches back to its own first byte is not called thereby: those branches are
 //! patched, too, and lead past the probe. A probe that only counts entries never touches a return
@@ -29,8 +35,9 @@
 //!   in the block of cells; [`Hooks::thread_exit`](Hooks) is called only if the image can tell
 //!   (`percpu::tls::thread_has_ended`).
 //! - A fork child finds that it is one at its first hit, however it was made.
-//! - Entries only: no loader knows the image, so unwinders would not find the stubs that returns
-//!   come by. What asks for returns is told [`Armed::entry_only`].
+//! - Returns at exits only: no loader knows the image, so unwinders would not find the stubs that
+//!   instances return by. Where exits have no room, what asks for returns is told
+//!   [`Armed::entry_only`].
 //! - [`Batch::commit_outside`] leaves the writing to whoever has stopped the process. Stubs come
 //!   from memory files: no memory is made executable that was writable (`PR_SET_MDWE` forbids it).
 //!
@@ -89,21 +96,24 @@
 //!
 //! # Costs
 //! Over the bare call, on a 2-core EPYC VM: an entry counted 0.6 to 0.8 ns; entry and return
-//! counted 8 ns; with a time and a histogram 26 ns, of which two time-stamp reads are 19; a
-//! consumer 13 ns, with all vector registers saved 41; a breakpoint 2.4 us. `cargo run --release -p
-//! trapline-uprobe --example probe_cost` prints them for your machine. In an image an entry counted
-//! costs the same (0.49 ns where both were measured). Memory: 2 KiB a site at most, 4 KiB for 63
-//! pending returns, 32 MiB of address space; in an image no returns, and 17 MiB.
+//! counted 8 ns by instances (by exits less than a third of that); with a time and a histogram 26
+//! ns, of which two time-stamp reads are 19; a consumer 13 ns, with all vector registers saved 41;
+//! a breakpoint 2.4 us. `cargo run --release -p trapline-uprobe --example probe_cost` prints them
+//! for your machine. In an image an entry counted costs the same (0.49 ns where both were
+//! measured). Memory: 2 KiB a site at most, 4 KiB for 63 pending returns, 32 MiB of address space;
+//! in an image no returns, and 17 MiB.
 //!
 //! # When not
 //! * To probe another process: preload an object with this engine into it (`trapline`).
-//! * Code that is written at run time by somebody else, and runtimes that move stacks (Go): their
-//!   return addresses must stay.
-//! * Shadow stacks (CET) forbid return probes.
+//! * Code that is written at run time by somebody else, and returns in runtimes that move stacks
+//!   (Go).
+//! * Shadow stacks of the processor's (CET) forbid return instances.
 //!
 //! # Limits
-//! * x86-64; with `std`, glibc. 131,072 control blocks in an image. 262,144 pending returns in a
-//!   process, then calls are counted without a time.
+//! * x86-64; with `std`, glibc. 131,072 control blocks in an image. 262,144 return instances in a
+//!   process; at exits five million pending calls on a thread's own stack, and 32,768 pages of
+//!   others; then calls are counted without a time.
+//! * A program that copies stacks away and back loses times, and [`overlaps`] says so.
 //! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
 //!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.
@@ -184,6 +194,7 @@ pub use instance::original_return_address;
 pub use kernel::readable;
 pub use outside::Change;
 pub use own_code::{own_code, slowly};
+pub use pending::overlaps;
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;
 pub use registered::{Consumer, ConsumerId, Span, Vectors, Verdict};

@@ -61,6 +61,9 @@ pub(crate) fn begin_call(
 }
 
 fn fill(stack: &Stack, index: u32, cell: u32, slot: u64) -> Option<&'static Entry> {
+    if !stack.has_room() {
+        stacks::grow(stack);
+    }
     let entry = stack.begin()?;
     let place = ptr::with_exposed_provenance::<AtomicU64>(slot as usize);
     // SAFETY: the word that holds the return address of the function that is being entered.
@@ -179,8 +182,13 @@ fn without_entry(block: usize, cell: u32) {
 /// Calls that were taken for left, and returned.
 static OVERLAPS: AtomicU64 = AtomicU64::new(0);
 
-/// See [`crate::Statistics::overlaps`].
-pub(crate) fn overlaps() -> u64 {
+/// Calls that were taken for left when something else came to stand at their place on the stack,
+/// and returned all the same: somebody copies stacks away and back, and times are not to be
+/// believed.
+///
+/// # Context
+/// Signal-safe; no system call.
+pub fn overlaps() -> u64 {
     OVERLAPS.load(Ordering::Relaxed)
 }
 
@@ -254,17 +262,21 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
     if hint == 0 {
         return 0;
     }
-    // SAFETY: what is pending on this stack has a slot above that of the new call: on the same
-    // page, or on the thread's own stack, of which everything above is mapped.
     let same = |entry: &Entry| {
         let its = entry.cell.load(Ordering::Relaxed) == cell && timed(entry).is_some();
+        // SAFETY: what is pending on this stack has a slot above that of the new call: on the same
+        // page, or on the thread's own stack, of which everything above is mapped.
         its && unsafe { entry.is_as_it_was() }
     };
     let (here, bottom) = (hint as usize, stack.bottom());
     let mine = (bottom..stack.end.load(Ordering::Relaxed)).contains(&here);
-    let entry = mine && here > bottom && here <= stack.top() && (here - bottom) % ENTRY == 0;
+    let entry =
+        mine && here > bottom && here <= stack.top() && (here - bottom).is_multiple_of(ENTRY);
     if entry && same(stack.entry(here)) {
         return hint | NESTED;
+    }
+    if !mine && is_above(stack, here, cell) {
+        return hint & !NESTED | NESTED;
     }
     // To be named again: a call on another stack.
     let other = if mine { 0 } else { hint & !NESTED };
@@ -273,6 +285,24 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
         Some(_) => other | NESTED,
         None => other,
     }
+}
+
+/// Whether the entry at an address is of a pending call of the function with that cell on a page
+/// that the calls on this page come from.
+fn is_above(stack: &Stack, at: usize, cell: u32) -> bool {
+    const PAGES: usize = 64;
+    let mut next = Stack::at(stack.above.load(Ordering::Relaxed));
+    for _ in 0..PAGES {
+        let Some(stack) = next else { return false };
+        let bottom = stack.bottom();
+        if at > bottom && at <= stack.top() && (at - bottom).is_multiple_of(ENTRY) {
+            let entry = stack.entry(at);
+            let its = entry.cell.load(Ordering::Relaxed) == cell;
+            return its && entry.slot.load(Ordering::Relaxed) != 0 && timed(entry).is_some();
+        }
+        next = Stack::at(stack.above.load(Ordering::Relaxed));
+    }
+    false
 }
 
 /// Names the newest calls on the thread's own stack in its block, which is new.

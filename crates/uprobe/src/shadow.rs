@@ -68,7 +68,8 @@ pub(crate) struct Stack {
     /// Of a page of a stack of unknown bounds: address of the shadow stack of the page above, from
     /// which calls came here; 0: none.
     pub(crate) above: AtomicUsize,
-    pub(crate) pad: AtomicUsize,
+    /// Bytes that are mapped, of one that grows; 0: it does not.
+    pub(crate) mapped: AtomicUsize,
     /// No call: its slot is above all others. Takes the time of outermost calls.
     bottom: Entry,
 }
@@ -87,7 +88,7 @@ static NONE: Stack = Stack {
     top: AtomicUsize::new(0),
     end: AtomicUsize::new(0),
     above: AtomicUsize::new(0),
-    pad: AtomicUsize::new(0),
+    mapped: AtomicUsize::new(0),
     bottom: Entry {
         slot: AtomicU64::new(u64::MAX),
         start: AtomicU64::new(0),
@@ -113,11 +114,23 @@ impl Stack {
     pub(crate) unsafe fn new(at: *mut u8, bytes: usize) -> &'static Self {
         // SAFETY: the caller's; all fields are atomic, and zeros are valid for them.
         let stack = unsafe { &*at.cast_const().cast::<Self>() };
-        let end = at.expose_provenance() + bytes / ENTRY * ENTRY;
         stack.bottom.slot.store(u64::MAX, Ordering::Relaxed);
-        stack.end.store(end, Ordering::Relaxed);
+        at.expose_provenance();
+        stack.reaches(bytes);
         stack.top.store(stack.bottom(), Ordering::Relaxed);
         stack
+    }
+
+    /// So many bytes of memory are its own from now on.
+    pub(crate) fn reaches(&self, bytes: usize) {
+        // An entry at the end has room for itself.
+        let end = self.address() + bytes / ENTRY * ENTRY - (ENTRY - 1);
+        self.end.store(end, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for another call.
+    pub(crate) fn has_room(&self) -> bool {
+        self.top() + ENTRY < self.end.load(Ordering::Relaxed)
     }
 
     /// The one at an address.
@@ -186,10 +199,10 @@ impl Stack {
     /// Makes an entry above all others, without its slot: [`Entry::commit`]. None: there is no
     /// room.
     pub(crate) fn begin(&self) -> Option<&'static Entry> {
-        let at = self.top() + ENTRY;
-        if at >= self.end.load(Ordering::Relaxed) {
+        if !self.has_room() {
             return None;
         }
+        let at = self.top() + ENTRY;
         self.top.store(at, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         Some(self.entry(at))

@@ -23,8 +23,8 @@ pub(crate) struct Site {
     pub(crate) body: AtomicU64,
     /// Byte offset of the function's cell in every thread's block.
     pub(crate) cell: AtomicU32,
-    /// Its own number; of an exit, that of its function's entry. Behind `cell`, so that the assembly
-    /// copies or compares both in one move.
+    /// Its own number; of an exit, that of its function's entry. Behind `cell`, so that the
+    /// assembly copies or compares both in one move.
     pub(crate) index: AtomicU32,
     /// Where to go on when no return instance was made: `body`, or the code that first takes back
     /// the skipped red zone ([`Prologue::resume`](crate::prologue::Prologue)).
@@ -152,6 +152,13 @@ pub(crate) fn reserve() -> bool {
     MAPPED.store(CAPACITY, Ordering::Relaxed);
     SITES.store(table.cast(), Ordering::Release);
     true
+}
+
+/// Where addresses behind the table begin that nobody else uses, in the middle of nowhere. None:
+/// nothing is known of the address space.
+pub(crate) fn behind() -> Option<u64> {
+    let at = SITES.load(Ordering::Relaxed).addr() as u64;
+    (at != 0 && MAPPED.load(Ordering::Relaxed) < CAPACITY).then_some(at + ALIGN)
 }
 
 /// Sees to it that the site with this number has memory. Callers have the engine's lock.

@@ -71,9 +71,8 @@ pub(crate) struct Site {
 impl Site {
     /// It, with those that made way for it, as far as they may be used again.
     fn made_way(mut self) -> Option<Box<Self>> {
-        // The branches that are led past a probe, and the function's exits, have its index.
-        let own = self.back.is_empty() && self.exits.as_ref().is_none_or(|exits| exits.is_empty());
-        let again = self.stub.is_some() && own;
+        // The branches that are led past a probe have its index.
+        let again = self.stub.is_some() && self.back.is_empty();
         if again { Some(Box::new(self)) } else { self.spare.take() }
     }
 }
@@ -86,8 +85,20 @@ pub(crate) fn moved(site: u64, original: &[u8], at: u64, body: &Body) -> Box<[(u
     inside.map(|step| (step.original, at + u64::from(step.offset))).collect()
 }
 
-/// [`Site::action`] of a branch that is led past a probe, and of an exit.
+/// [`Site::action`] of a branch that is led past a probe.
 pub(crate) const PASSES_BY: (u32, u32) = (u32::MAX, 0);
+
+/// [`Site::action`] of an exit of the function with that number.
+pub(crate) fn exit_of(function: u32) -> (u32, u32) {
+    (EXIT, function)
+}
+
+const EXIT: u32 = u32::MAX - 1;
+
+/// Whether a site with this [`Site::action`] is a probe, and no part of one.
+pub(crate) fn is_probe(action: (u32, u32)) -> bool {
+    action.0 < EXIT
+}
 
 impl State {
     /// Puts a site in the place of one that is not armed, if there is one.
@@ -114,6 +125,17 @@ impl State {
             new.spare = old.made_way();
         }
         Some(index)
+    }
+
+    /// Lets the exits of a site that was exchanged for another take their places again.
+    pub(crate) fn exchange_exits(&mut self, at: u64) {
+        let Some(site) = self.sites.get(&at) else { return };
+        let (action, exits) = (exit_of(site.index), site.exits.clone());
+        for exit in exits.iter().flatten() {
+            if self.sites.get(exit).is_some_and(|there| there.action != action) {
+                self.exchange(*exit, action);
+            }
+        }
     }
 
     /// Whether a site that is armed, or is about to be, displaces some of these bytes.

@@ -46,8 +46,8 @@ fn slot_word(slot: u64) -> &'static AtomicU64 {
     unsafe { &*place }
 }
 
-/// An entry or an exit that the assembly did not finish. True: an instance was made, go to its stub; false: go
-/// on at the site's `resume`. Either address is in `frame.word`, or below the slot.
+/// An entry or an exit that the assembly did not finish. True: an instance was made, go to its
+/// stub; false: go on at the site's `resume`. Either address is in `frame.word`, or below the slot.
 pub(crate) extern "C" fn entry(frame: &mut Frame) -> bool {
     let index = frame.word as u32;
     let site = site_table::site(index);

@@ -9,11 +9,11 @@
 
 use crate::arch::x86_64::tls;
 use crate::kernel::readable;
-use crate::sealed;
 use crate::shadow::{ENTRY, Stack};
 use crate::thread_state::{self, State};
+use crate::{mapping, sealed, site_table};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use sys::memory::{self, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
 const PAGE: u64 = 4096;
@@ -32,17 +32,20 @@ pub(crate) fn of(state: &State, slot: u64) -> Option<&'static Stack> {
     let first = thread_state::own().unwrap_or(state);
     let stack = own(first, slot).or_else(|| page(slot, current))?;
     if let Some(left) = current {
-        hand_up(left, stack);
+        hand_up(left);
     }
     state.shadow.store(stack.address(), Ordering::Relaxed);
     Some(stack)
 }
 
-/// What was called on a page that is left empty is part of what called it, on the page above.
-fn hand_up(left: &Stack, to: &Stack) {
-    if left.above.load(Ordering::Relaxed) == to.address() && left.is_empty() {
+/// What was called on a page that is left empty is part of what called it, on a page above.
+fn hand_up(left: &Stack) {
+    if !left.is_empty() {
+        return;
+    }
+    if let Some(above) = Stack::at(left.above.load(Ordering::Relaxed)) {
         let child = left.entry(left.bottom()).child.swap(0, Ordering::Relaxed);
-        to.entry(to.top()).child.fetch_add(child, Ordering::Relaxed);
+        above.entry(above.top()).child.fetch_add(child, Ordering::Relaxed);
     }
 }
 
@@ -58,7 +61,7 @@ fn own(first: &State, slot: u64) -> Option<&'static Stack> {
     }
     let (low, end) = bounds(first, slot)?;
     let stack = stack.or_else(|| {
-        let new = reserve(end - low)?;
+        let new = reserve()?;
         first.own_shadow.store(new.address(), Ordering::Relaxed);
         Some(new)
     })?;
@@ -87,7 +90,7 @@ pub(crate) fn drop_pending(first: &State) {
 /// Where the thread's own stack begins and ends, as far as it is known, if the slot is on it.
 fn bounds(first: &State, slot: u64) -> Option<(u64, u64)> {
     if first.is_on_stack(slot) {
-        let bound = |word: &core::sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
+        let bound = |word: &AtomicU64| word.load(Ordering::Relaxed);
         return Some((bound(&first.stack_low), bound(&first.stack_end)));
     }
     let end = tls::control_block();
@@ -112,22 +115,48 @@ fn joined(low: u64, end: u64) -> bool {
     (low..end).step_by(PAGE as usize).all(readable)
 }
 
-/// Memory for the pending calls on a stack of so many bytes, of which a call takes 16 at least.
-fn reserve(bytes: u64) -> Option<&'static Stack> {
-    const LEAST: u64 = 8 << 20;
-    const MOST: u64 = 256 << 20;
-    let entries = bytes.clamp(LEAST, MOST) as usize / 16;
-    // Where address space is scarce, for fewer. (No array is moved here: that may be a call of
-    // memcpy, which uses registers that slow paths do not save.)
-    map(entries * ENTRY)
-        .or_else(|| map(entries / 16 * ENTRY))
-        .or_else(|| map(entries / 256 * ENTRY))
+/// Addresses for the shadow stack of a thread's own stack. Only what is needed of them is mapped:
+/// address space is limited, and programs lock all that is mapped into memory.
+const ROOM: u64 = 256 << 20;
+/// What is mapped at first.
+const FIRST: u64 = 64 << 10;
+/// Where no addresses are to be had, and nothing can be added: for a thousand calls and more.
+const FIXED: usize = 1 << 20;
+
+/// A shadow stack that grows where it is.
+fn reserve() -> Option<&'static Stack> {
+    static RESERVED: AtomicU64 = AtomicU64::new(0);
+    if sealed::is_sealed() {
+        return None;
+    }
+    let place = site_table::behind().and_then(|behind| {
+        let number = RESERVED.fetch_add(1, Ordering::Relaxed);
+        let at = behind.checked_add(number.checked_mul(ROOM)?)?;
+        mapping::map_at(at, FIRST).then_some(at)
+    });
+    let (at, bytes) = match place {
+        Some(at) => (ptr::with_exposed_provenance_mut(at as usize), FIRST as usize),
+        None => (zeros(FIXED)?, FIXED),
+    };
+    // SAFETY: a new mapping of its own, which is never unmapped.
+    let stack = unsafe { Stack::new(at, bytes) };
+    let mapped = if place.is_some() { FIRST as usize } else { 0 };
+    stack.mapped.store(mapped, Ordering::Relaxed);
+    Some(stack)
 }
 
-fn map(bytes: usize) -> Option<&'static Stack> {
-    let at = zeros(bytes)?;
-    // SAFETY: a new mapping of its own, which is never unmapped.
-    Some(unsafe { Stack::new(at, bytes) })
+/// Makes room for more calls on a shadow stack, if it can have more. True: there is some.
+pub(crate) fn grow(stack: &Stack) -> bool {
+    let mapped = stack.mapped.load(Ordering::Relaxed) as u64;
+    if mapped == 0 || mapped >= ROOM || sealed::is_sealed() {
+        return false;
+    }
+    // A handler that comes in between has done the same.
+    if mapping::map_at(stack.address() as u64 + mapped, mapped) {
+        stack.mapped.store(2 * mapped as usize, Ordering::Relaxed);
+        stack.reaches(2 * mapped as usize);
+    }
+    stack.has_room()
 }
 
 /// Memory that costs nothing until it is touched.
@@ -142,7 +171,7 @@ fn zeros(bytes: usize) -> Option<*mut u8> {
 
 /// Pages in the table, and at a time in memory for their shadow stacks.
 const PAGES: usize = 1 << 15;
-const AT_A_TIME: usize = 64;
+const AT_A_TIME: usize = 16;
 /// Bytes of the shadow stack of a page: for all slots that a page has.
 const BYTES: usize = (PAGE as usize / 8 + 2) * ENTRY;
 /// How many places of the table are looked at for a page.
@@ -156,52 +185,72 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static MEMORY: [AtomicPtr<u8>; PAGES / AT_A_TIME] =
     [const { AtomicPtr::new(ptr::null_mut()) }; PAGES / AT_A_TIME];
 
-/// The shadow stack beside the slot's page. `from`: of the page, if it is one, whose calls lead
-/// there.
+/// Where the table has a page, if it has it.
+fn places(table: *const AtomicUsize, low: u64, mut f: impl FnMut(&AtomicUsize) -> bool) {
+    let hash = (low / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - PAGES.trailing_zeros());
+    for n in 0..PROBES {
+        // SAFETY: inside the table.
+        let place = unsafe { table.add((hash as usize + n) % (2 * PAGES)) };
+        // SAFETY: all bytes of the table are atomics, and it is never unmapped.
+        let place = unsafe { &*place };
+        if f(place) {
+            return;
+        }
+    }
+}
+
+/// The shadow stack beside the page at `low`, if there is one.
+fn known(low: u64) -> Option<&'static Stack> {
+    let table = TABLE.load(Ordering::Acquire);
+    let mut found = None;
+    if !table.is_null() {
+        places(table, low, |place| {
+            // Acquire pairs with the Release in `page`.
+            let stack = Stack::at(place.load(Ordering::Acquire));
+            found = stack.filter(|stack| stack.low.load(Ordering::Relaxed) == low);
+            found.is_some() || stack.is_none()
+        });
+    }
+    found
+}
+
+/// The shadow stack beside the slot's page. `from`: of the page, if it is one, that was used last.
 fn page(slot: u64, from: Option<&'static Stack>) -> Option<&'static Stack> {
     let low = slot & !(PAGE - 1);
     let table = table()?;
-    let hash = (low / PAGE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - PAGES.trailing_zeros());
-    let mut new = None;
-    for place in (0..PROBES).map(|n| (hash as usize + n) % (2 * PAGES)) {
-        // SAFETY: inside the table, of which all bytes are atomics.
-        let place = unsafe { &*table.add(place) };
+    let (mut found, mut new) = (None, None);
+    places(table, low, |place| {
         // Acquire pairs with the Release below: what is found is covered.
         let mut there = place.load(Ordering::Acquire);
         if there == 0 {
-            let fresh = match new {
-                Some(fresh) => fresh,
-                None => fresh(low)?,
-            };
-            new = Some(fresh);
+            new = new.or_else(|| fresh(low));
+            let Some(fresh) = new else { return true };
             let order = (Ordering::Release, Ordering::Acquire);
             match place.compare_exchange(0, fresh.address(), order.0, order.1) {
-                Ok(_) => return Some(under(fresh, from)),
+                Ok(_) => there = fresh.address(),
                 Err(other) => there = other,
             }
         }
-        let stack = Stack::at(there)?;
-        if stack.low.load(Ordering::Relaxed) == low {
-            return Some(under(stack, from));
-        }
+        let stack = Stack::at(there);
+        found = stack.filter(|stack| stack.low.load(Ordering::Relaxed) == low);
+        found.is_some()
+    });
+    let stack = found?;
+    if stack.is_empty() {
+        stack.above.store(above(low, from).map_or(0, Stack::address), Ordering::Relaxed);
     }
-    None
+    Some(stack)
 }
 
-/// Notes from which page the calls on an empty one come: one just above.
-fn under(stack: &'static Stack, from: Option<&'static Stack>) -> &'static Stack {
-    const FRAME: u64 = 64 << 10;
-    if stack.is_empty() {
-        let low = |stack: &Stack| stack.low.load(Ordering::Relaxed);
-        let paged = |stack: &Stack| stack.size.load(Ordering::Relaxed) == PAGE - 7;
-        let near = from.filter(|from| {
-            paged(from)
-                && !from.is_empty()
-                && (PAGE..FRAME).contains(&low(from).wrapping_sub(low(stack)))
-        });
-        stack.above.store(near.map_or(0, Stack::address), Ordering::Relaxed);
-    }
-    stack
+/// From which page the calls on an empty one come: the next one above it with pending calls, if it
+/// is so near that no other stack's end is likely to lie between them.
+fn above(low: u64, from: Option<&'static Stack>) -> Option<&'static Stack> {
+    const NEAR: u64 = 4;
+    let next = from.filter(|from| from.has(low + PAGE) && !from.is_empty());
+    next.or_else(|| {
+        let pages = (1..=NEAR).filter_map(|n| known(low + n * PAGE));
+        pages.into_iter().find(|stack| !stack.is_empty())
+    })
 }
 
 /// A shadow stack for the page at `low`. One that is not used after all is lost.

@@ -1,7 +1,7 @@
 //! What the engine holds.
 
 use crate::instance::{CHUNK, CHUNKS, PER_CHUNK};
-use crate::{pending, process};
+use crate::process;
 
 /// Memory and places for pending returns in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,10 +16,6 @@ pub struct Statistics {
     pub places: usize,
     /// Calls that can be pending at once in the whole process.
     pub limit: usize,
-    /// Calls that were taken for left when something else came to stand at their place on the
-    /// stack, and returned all the same: somebody copies stacks away and back, and times are not to
-    /// be believed.
-    pub overlaps: u64,
     /// Bytes of records that were ever in use.
     pub bytes: usize,
 }
@@ -34,7 +30,6 @@ pub fn statistics() -> Statistics {
             most_chunks: most,
             places: pool.in_use * PER_CHUNK,
             limit: CHUNKS * PER_CHUNK,
-            overlaps: pending::overlaps(),
             bytes: most * CHUNK,
         }
     })

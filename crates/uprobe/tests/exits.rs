@@ -65,6 +65,16 @@ global_asm!(
     "lea rax, [rbx + 1]",
     "pop rbx",
     "ret",
+    // recurse(n): n levels deep, 56 bytes each.
+    "target exits_recurse",
+    "sub rsp, 40",
+    "xor eax, eax",
+    "dec rdi",
+    "jz 2f",
+    "call exits_recurse",
+    "2: inc rax",
+    "add rsp, 40",
+    "ret",
     "target exits_end",
     "nop",
 );
@@ -73,6 +83,7 @@ unsafe extern "C" {
     fn exits_three(n: u64) -> u64;
     fn exits_tail(n: u64) -> u64;
     fn exits_small(n: u64) -> u64;
+    fn exits_recurse(n: u64) -> u64;
     fn exits_waits(n: u64, f: extern "C" fn()) -> u64;
 }
 
@@ -254,4 +265,50 @@ fn calls_that_are_pending_when_probes_come_and_go() {
     assert_eq!(waits(5, || ()), 6);
     assert_eq!(counts(), (3, 2, 0, 0), "what is left over of the third call was not left");
     disarm_waits();
+}
+
+/// Calls the function on another stack.
+fn on_stack(stack: &mut [u64], f: Function, n: u64) -> u64 {
+    let top = stack.as_mut_ptr_range().end.expose_provenance() & !15;
+    let result;
+    // SAFETY: the stack is large enough, and the function keeps to the calling convention.
+    unsafe {
+        std::arch::asm!(
+            "mov r12, rsp",
+            "mov rsp, {top}",
+            "call {f}",
+            "mov rsp, r12",
+            top = in(reg) top,
+            f = in(reg) f,
+            in("rdi") n,
+            out("r12") _,
+            lateout("rax") result,
+            clobber_abi("C"),
+        )
+    };
+    result
+}
+
+/// On a stack of which nobody has said where it begins and ends, over several pages: one call from
+/// outside is one outermost call, and all its time is somebody's own.
+#[test]
+fn recursion_on_a_stack_of_unknown_bounds() {
+    const CELL: u32 = cell(0);
+    let (engine, _alone) = engine();
+    let earlier = (calls(CELL), returns(CELL));
+    let how = Patching::Quiet;
+    let armed = arm(engine, exits_recurse, 29, Action::Time { cell: CELL }, how);
+    let sum = |field| common::sum(CELL, field);
+    let mut stacks = [vec![0_u64; 8192], vec![0; 8192]];
+    for round in 0..20 {
+        for stack in &mut stacks {
+            let before = (sum(wire::cell::TOTAL), sum(wire::cell::SELF));
+            assert_eq!(on_stack(stack, exits_recurse, 1000), 1000);
+            let total = sum(wire::cell::TOTAL) - before.0;
+            assert_eq!(total, sum(wire::cell::SELF) - before.1, "round {round}");
+        }
+    }
+    let counted = (calls(CELL) - earlier.0, returns(CELL) - earlier.1, unwound(CELL));
+    assert_eq!(counted, (40_000, 40_000, 0));
+    engine.remove(&[armed.id], how).expect("removed");
 }

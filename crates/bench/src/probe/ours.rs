@@ -8,8 +8,8 @@ use super::functions::FUNCTIONS;
 use crate::harness::{Entry, Role};
 use std::cell::Cell;
 use uprobe::{
-    Action, Batch, Config, Consumer, Context, Engine, Hooks, Method, Patching, SlotPolicy, Target,
-    Vectors, Verdict,
+    Action, Batch, Config, Consumer, Context, Engine, Hooks, Method, Patching, Returns, SlotPolicy,
+    Target, Vectors, Verdict,
 };
 use wire::cell;
 
@@ -19,10 +19,18 @@ pub(super) const COUNT: &str = "detour, count";
 pub(super) const CONSUMER: &str = "detour, consumer";
 /// Row of the tables: the same for a consumer that may use every vector register.
 const CONSUMER_ALL: &str = "detour, consumer, all vectors";
-/// Row of the tables: entries and returns counted.
+/// Row of the tables: entries and returns counted, by return instances.
 pub(super) const COUNT_RETURN: &str = "detour, count entry + return";
-/// Row of the tables: latency histogram.
+/// Row of the tables: the same at the functions' exits.
+pub(super) const COUNT_EXITS: &str = "exits, count entry + return";
+/// Row of the tables: latency histogram, by return instances.
 pub(super) const HISTOGRAM: &str = "detour, latency histogram";
+/// Row of the tables: the same at the functions' exits.
+pub(super) const HISTOGRAM_EXITS: &str = "exits, latency histogram";
+/// Row of the tables: a function called at entry and at return, by return instances.
+const CONSUMER_RETURN: &str = "detour, consumer at entry + return";
+/// Row of the tables: the same at the functions' exits.
+const CONSUMER_EXITS: &str = "exits, consumer at entry + return";
 /// Row of the tables: breakpoint, the instruction in a slot for good.
 pub(super) const PERMANENT: &str = "breakpoint, permanent slot";
 /// Row of the tables: breakpoint, a slot of the thread that keeps its last site.
@@ -38,56 +46,79 @@ struct Row {
     name: &'static str,
     kind: Kind,
     action: fn(cell: u32) -> Action,
+    by: Returns,
     breakpoints: Option<Config>,
 }
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 13] = [
     Row {
         name: COUNT,
         kind: Kind::Entry,
         action: |cell| Action::Count { cell },
+        by: Returns::Best,
         breakpoints: None,
     },
     Row {
         name: CONSUMER,
         kind: Kind::Entry,
         action: |_| Action::Call(consumer(Vectors::Sse)),
+        by: Returns::Best,
         breakpoints: None,
     },
     Row {
         name: CONSUMER_ALL,
         kind: Kind::Entry,
         action: |_| Action::Call(consumer(Vectors::All)),
+        by: Returns::Best,
         breakpoints: None,
     },
-    Row {
-        name: COUNT_RETURN,
-        kind: Kind::Return,
-        action: |cell| Action::CountReturn { cell },
-        breakpoints: None,
-    },
-    Row {
-        name: HISTOGRAM,
-        kind: Kind::Histogram,
-        action: |cell| Action::Time { cell },
-        breakpoints: None,
-    },
+    returns(COUNT_RETURN, Kind::Return, count_return, Returns::Instances),
+    returns(COUNT_EXITS, Kind::Return, count_return, Returns::Exits),
+    returns(HISTOGRAM, Kind::Histogram, histogram, Returns::Instances),
+    returns(HISTOGRAM_EXITS, Kind::Histogram, histogram, Returns::Exits),
+    returns(CONSUMER_RETURN, Kind::Return, call_both, Returns::Instances),
+    returns(CONSUMER_EXITS, Kind::Return, call_both, Returns::Exits),
     by_breakpoint(PER_HIT, SlotPolicy::PerHit, false),
     by_breakpoint(STICKY, SlotPolicy::StickyPerThread, false),
     by_breakpoint(PERMANENT, SlotPolicy::Permanent, false),
     by_breakpoint(EMULATED, SlotPolicy::Permanent, true),
 ];
 
+const fn returns(
+    name: &'static str,
+    kind: Kind,
+    action: fn(cell: u32) -> Action,
+    by: Returns,
+) -> Row {
+    Row { name, kind, action, by, breakpoints: None }
+}
+
+fn count_return(cell: u32) -> Action {
+    Action::CountReturn { cell }
+}
+
+fn histogram(cell: u32) -> Action {
+    Action::Time { cell }
+}
+
+fn call_both(_: u32) -> Action {
+    Action::Call(Consumer { entry: Some(enter), ret: Some(left), ..consumer(Vectors::Sse) })
+}
+
 const fn by_breakpoint(name: &'static str, policy: SlotPolicy, emulate: bool) -> Row {
     Row {
         name,
         kind: Kind::Breakpoint,
         action: |cell| Action::Count { cell },
+        by: Returns::Best,
         breakpoints: Some(Config { policy, emulate }),
     }
 }
 
-thread_local!(static SEEN: Cell<u64> = const { Cell::new(0) });
+thread_local! {
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+    static LEFT: Cell<u64> = const { Cell::new(0) };
+}
 
 const fn consumer(vectors: Vectors) -> Consumer {
     Consumer { entry: Some(see), ret: None, span: None, busy: None, data: 0, vectors, limit: 0 }
@@ -97,6 +128,17 @@ const fn consumer(vectors: Vectors) -> Consumer {
 fn see(_: &mut Context, _: usize, _: &mut u64) -> Verdict {
     SEEN.with(|seen| seen.set(seen.get() + 1));
     Verdict::Skip
+}
+
+/// The same for calls whose return somebody wants to see.
+fn enter(_: &mut Context, _: usize, _: &mut u64) -> Verdict {
+    SEEN.with(|seen| seen.set(seen.get() + 1));
+    Verdict::Return
+}
+
+/// At the return: another word.
+fn left(_: &mut Context, _: usize, _: u64) {
+    LEFT.with(|left| left.set(left.get() + 1));
 }
 
 /// One row on one function, during one measurement.
@@ -194,7 +236,8 @@ fn batch_of(
     for (copy, cell) in copies.iter().zip(cells) {
         let action = (row.action)(*cell as u32);
         let target = Target::entry(copy.address(), copy.size(), action);
-        batch.add(Target { after: copy.after(), breakpoint: row.breakpoints.is_some(), ..target });
+        let (by, breakpoint) = (row.by, row.breakpoints.is_some());
+        batch.add(Target { after: copy.after(), breakpoint, by, ..target });
     }
     batch
 }
@@ -214,7 +257,7 @@ fn entry(
         }
         let copy = copies[case.function];
         if consumer {
-            check_consumer(row.name, &copy, &checks);
+            check_consumer(&row, &copy, &checks);
         }
         let returns = matches!(row.kind, Kind::Return | Kind::Histogram);
         let probe = Measured::begin(copy, (!consumer).then_some(cells[case.function]), returns);
@@ -223,12 +266,14 @@ fn entry(
 }
 
 /// A consumer counts in its thread, so that it is compared on this one.
-fn check_consumer(name: &str, copy: &Copy, checks: &Checks) {
+fn check_consumer(row: &Row, copy: &Copy, checks: &Checks) {
     const CALLS: u64 = 1_000;
-    let before = SEEN.get();
+    let name = row.name;
+    let before = (SEEN.get(), LEFT.get());
     copy.call(CALLS);
-    let seen = SEEN.get() - before;
-    if seen != CALLS {
-        checks.say(format!("WRONG COUNT: {name}: {seen} hits of {CALLS} calls"));
+    let (seen, left) = (SEEN.get() - before.0, LEFT.get() - before.1);
+    let expected = if row.kind == Kind::Return { CALLS } else { 0 };
+    if (seen, left) != (CALLS, expected) {
+        checks.say(format!("WRONG COUNT: {name}: {seen} hits, {left} returns of {CALLS} calls"));
     }
 }

@@ -18,7 +18,9 @@ pub(super) fn judge(campaign: &Campaign, cases: &[ProbeCase]) -> Vec<Target> {
         (Kind::Entry, ours::COUNT, "entry counted by detour", 1.2),
         (Kind::Entry, ours::CONSUMER, "consumer called with registers saved", 8.0),
         (Kind::Return, ours::COUNT_RETURN, "entry + return counted", 8.0),
+        (Kind::Return, ours::COUNT_EXITS, "entry + return counted at exits", 4.0),
         (Kind::Histogram, ours::HISTOGRAM, "entry + return with histogram", 30.0),
+        (Kind::Histogram, ours::HISTOGRAM_EXITS, "entry + return with histogram, at exits", 30.0),
     ] {
         for (index, function) in FUNCTIONS.iter().enumerate() {
             let measured = table.ns(kind, index, 1, row);
@@ -43,6 +45,13 @@ pub(super) fn judge(campaign: &Campaign, cases: &[ProbeCase]) -> Vec<Target> {
         kernel::COUNT,
         ours::COUNT,
         Bound::AtLeast(400.0),
+    );
+    ratio(
+        "entry + return counted, at exits / by instances, push",
+        Kind::Return,
+        ours::COUNT_EXITS,
+        ours::COUNT_RETURN,
+        Bound::AtMost(0.5),
     );
     let (histogram, pair) = (Kind::Histogram, kernel::HISTOGRAM);
     ratio(

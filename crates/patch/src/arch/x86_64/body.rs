@@ -20,7 +20,7 @@ pub struct Step {
     /// Where it is in the body.
     pub offset: u32,
     /// Its bytes.
-    pub len: u8,
+    pub len: u16,
     /// True at the first instruction of an expansion: a thread at `original` may go on here.
     pub start: bool,
     /// What to add to rsp to get the original one back.

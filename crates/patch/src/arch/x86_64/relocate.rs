@@ -179,7 +179,7 @@ impl Builder<'_> {
 
     fn step(&mut self, parts: &[&[u8]], original: u64, sp: i8, start: bool) {
         let offset = self.template.bytes.len() as u32;
-        let len = parts.iter().map(|p| p.len()).sum::<usize>() as u8;
+        let len = parts.iter().map(|p| p.len()).sum::<usize>() as u16;
         for part in parts {
             self.template.bytes.extend_from_slice(part);
         }

@@ -14,8 +14,6 @@ const JUMP_MEMORY: [u8; 2] = [0xff, 0x25];
 /// Bytes of `jmp rel32` and of `jcc rel32`.
 const NEAR: usize = 5;
 const JCC: usize = 6;
-/// What is inserted is presented in pieces of this length.
-const LONGEST_STEP: usize = 255;
 
 /// How relocated code goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +110,10 @@ impl Template {
     /// [`Refusal::OutOfReach`]; `out` is then as it was.
     pub(crate) fn emit(&self, ways: Ways<'_>, at: u64, out: &mut Vec<u8>) -> Result<Body, Refusal> {
         let mark = out.len();
-        let mut copy = Copy { at, mark, out, constants: Vec::new() };
-        let mut steps = Vec::with_capacity(self.steps.len() + 1 + 2 * ways.cuts.len());
-        match self.write(ways, &mut copy, &mut steps) {
-            Ok(()) => Ok(Body { size: (out.len() - mark) as u32, steps }),
+        let steps = Vec::with_capacity(self.steps.len() + 1 + 2 * ways.cuts.len());
+        let mut copy = Copy { at, mark, out, steps, constants: Vec::new() };
+        match self.write(ways, &mut copy) {
+            Ok(()) => Ok(Body { size: copy.len() as u32, steps: copy.steps }),
             Err(refusal) => {
                 out.truncate(mark);
                 Err(refusal)
@@ -123,17 +121,12 @@ impl Template {
         }
     }
 
-    fn write(
-        &self,
-        ways: Ways<'_>,
-        copy: &mut Copy<'_>,
-        steps: &mut Vec<Step>,
-    ) -> Result<(), Refusal> {
+    fn write(&self, ways: Ways<'_>, copy: &mut Copy<'_>) -> Result<(), Refusal> {
         let Ways { redirect, onward, cuts, insert } = ways;
-        let moved = self.insert(cuts, insert, copy, steps);
+        let moved = self.insert(cuts, insert, copy);
         let moved = |offset: u16| {
-            let after = moved.partition_point(|(cut, _)| *cut < offset);
-            usize::from(offset) + moved[..after].last().map_or(0, |(_, by)| *by)
+            let before = cuts.iter().zip(&moved).filter(|(cut, _)| cut.at < offset);
+            usize::from(offset) + before.last().map_or(0, |(_, by)| *by)
         };
         for fix in &self.fixes {
             let (place, end) = (moved(fix.at), moved(fix.end));
@@ -154,21 +147,16 @@ impl Template {
         }
         if let Some((to, back)) = self.back {
             let offset = copy.len();
-            let len = match copy.distance(offset + 5, onward.unwrap_or(to)) {
-                Ok(displacement) => {
-                    copy.out.push(JUMP);
-                    copy.out.extend_from_slice(&displacement);
-                    5
-                }
+            let step = Step { offset: 0, len: 0, start: true, sp: 0, original: to };
+            match copy.distance(offset + NEAR, onward.unwrap_or(to)) {
+                Ok([a, b, c, d]) => copy.put(step, &[JUMP, a, b, c, d]),
                 Err(_) if back == Back::Anywhere => {
-                    copy.out.extend_from_slice(&JUMP_MEMORY);
-                    copy.out.extend_from_slice(&[0; 4]);
+                    let [a, b] = JUMP_MEMORY;
+                    copy.put(step, &[a, b, 0, 0, 0, 0]);
                     copy.constants.push((offset + 2, offset + 6, onward.unwrap_or(to)));
-                    6
                 }
                 Err(refusal) => return Err(refusal),
-            };
-            steps.push(Step { offset: offset as u32, len, start: true, sp: 0, original: to });
+            }
         }
         copy.put_constants();
         Ok(())
@@ -181,60 +169,48 @@ impl Template {
         let Ok(step) = self.steps.binary_search_by_key(&u32::from(cut.at), |s| s.offset) else {
             return false;
         };
-        let jump = self.steps[step].len == JCC as u8
+        let jump = usize::from(self.steps[step].len) == JCC
             && self.bytes.get(at..at + JCC).is_some_and(|b| b[0] == 0x0f && b[1] & 0xf0 == 0x80);
         !cut.conditional || jump
     }
 
-    /// Appends the bytes, with what is inserted at the cuts, and the steps. Returns by how much
-    /// what is behind each cut has moved; what begins at a cut begins with what is inserted.
+    /// Appends the instructions, with what is inserted at the cuts. Returns by how much what is
+    /// behind each cut has moved; what begins at a cut begins with what is inserted.
     fn insert(
         &self,
         cuts: &[Cut],
         insert: &mut dyn FnMut(usize, u64, &mut Vec<u8>),
         copy: &mut Copy<'_>,
-        steps: &mut Vec<Step>,
-    ) -> Vec<(u16, usize)> {
+    ) -> Vec<usize> {
         let mut moved = Vec::with_capacity(cuts.len());
-        let (mut from, mut shift) = (0, 0);
-        let mut rest = self.steps.iter().peekable();
-        for (k, &Cut { at, conditional }) in cuts.iter().enumerate() {
-            let cut = usize::from(at);
-            copy.out.extend_from_slice(self.bytes.get(from..cut).unwrap_or(&[]));
-            while let Some(step) = rest.next_if(|step| step.offset < u32::from(at)) {
-                steps.push(Step { offset: step.offset + shift as u32, ..*step });
-            }
-            let Some(&step) = rest.next() else { break };
-            if conditional {
+        for step in &self.steps {
+            let at = step.offset as usize;
+            let bytes = self.bytes.get(at..at + usize::from(step.len)).unwrap_or(&[]);
+            let Some(cut) = cuts.get(moved.len()).filter(|cut| usize::from(cut.at) == at) else {
+                copy.put(*step, bytes);
+                continue;
+            };
+            let inside = Step { start: false, ..*step };
+            if cut.conditional {
                 // Over all of it if the jump is not taken.
-                steps.push(Step { offset: copy.len() as u32, len: JCC as u8, ..step });
-                let condition = self.bytes.get(cut + 1).copied().unwrap_or(0);
-                copy.out.extend_from_slice(&[0x0f, condition ^ 1, 0, 0, 0, 0]);
+                let condition = bytes.get(1).copied().unwrap_or(0);
+                copy.put(*step, &[0x0f, condition ^ 1, 0, 0, 0, 0]);
             }
             let begin = copy.len();
-            insert(k, copy.address(begin), copy.out);
+            insert(moved.len(), copy.address(begin), copy.out);
             let end = copy.len();
-            for offset in (begin..end).step_by(LONGEST_STEP) {
-                let len = (end - offset).min(LONGEST_STEP) as u8;
-                let start = step.start && !conditional && offset == begin;
-                steps.push(Step { offset: offset as u32, len, start, ..step });
-            }
-            let start = step.start && !conditional && begin == end;
-            if conditional {
-                steps.push(Step { offset: end as u32, len: NEAR as u8, start, ..step });
-                copy.out.extend_from_slice(&[JUMP, 0, 0, 0, 0]);
+            let len = (end - begin) as u16;
+            let first = if cut.conditional { inside } else { *step };
+            copy.steps.push(Step { offset: begin as u32, len, ..first });
+            if cut.conditional {
+                copy.put(inside, &[JUMP, 0, 0, 0, 0]);
                 copy.patch(begin - 4, ((copy.len() - begin) as u32).to_le_bytes());
-                from = cut + JCC;
             } else {
-                steps.push(Step { offset: end as u32, start, ..step });
-                from = cut;
+                copy.put(inside, bytes);
             }
             // The displacement of a conditional jump is now that of the jump, a byte earlier.
-            shift = end - cut - usize::from(conditional);
-            moved.push((at, shift));
+            moved.push(end - at - usize::from(cut.conditional));
         }
-        copy.out.extend_from_slice(self.bytes.get(from..).unwrap_or(&[]));
-        steps.extend(rest.map(|step| Step { offset: step.offset + shift as u32, ..*step }));
         moved
     }
 }
@@ -244,6 +220,7 @@ struct Copy<'o> {
     at: u64,
     mark: usize,
     out: &'o mut Vec<u8>,
+    steps: Vec<Step>,
     /// Where the displacement is that leads to one, what it counts from, and its value.
     constants: Vec<(usize, usize, u64)>,
 }
@@ -255,6 +232,13 @@ impl Copy<'_> {
 
     fn address(&self, offset: usize) -> u64 {
         self.at.wrapping_add(offset as u64)
+    }
+
+    /// Appends an instruction, whose step is as this one, but for where it is.
+    #[inline(never)]
+    fn put(&mut self, step: Step, bytes: &[u8]) {
+        self.steps.push(Step { offset: self.len() as u32, len: bytes.len() as u16, ..step });
+        self.out.extend_from_slice(bytes);
     }
 
     /// From the offset `end` to an address.
