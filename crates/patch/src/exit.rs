@@ -39,8 +39,9 @@ pub enum Leave {
     Tail(Option<u64>),
 }
 
-/// Appends the code of a hook for this instruction, to run at this address. It falls through at its
-/// end. How long it is may not depend on the address.
+/// Appends the code of a hook in front of this instruction, to run at this address: at most 65,535
+/// bytes, behind the last of which the instruction is. How long it is may not depend on the
+/// address.
 pub type Hook<'h> = &'h mut dyn FnMut(&Leaving, u64, &mut Vec<u8>);
 
 impl Exit {

@@ -13,6 +13,13 @@
 //!   instruction is computed ([`Emulation`]), or run in its slot ([`Breakpoint::emit_slot`]).
 //! * **[`Refusal`]**: neither, and why.
 //!
+//! With [`Options::exits`], it also says where the function is left: at each `ret` and at each jump
+//! to another function. An [`Exit`] is a detour over the instructions that end there, and
+//! [`Exit::emit`] puts a hook in front of the one that leaves. All of a function's exits are found,
+//! or none, with the reason ([`NoExits`]); in the programs of a Debian system 95 to 99 % of the
+//! functions have them. [`Surroundings`] is what may be looked at for that: jump tables, and parts
+//! of the function that lie elsewhere.
+//!
 //! A plan also says which registers and flags are dead at the site, so that a stub need not save
 //! them ([`Liveness`]); whether the function branches back to the site, so that a hit is not always
 //! a call, and how those branches are led past the probe ([`BackBranch`]); and whether the function
@@ -71,13 +78,23 @@
 //!   the label's address is taken by `lea` in the function, or is in [`Options::branch_targets`].
 //!   So are other functions' jumps into this one: [`branch_targets`] finds them, and where tables
 //!   may be.
+//! * Exits are found by following all ways through the function. A jump that is not understood, or
+//!   code that no way leads to, and the function has none; what is given as landing pads and other
+//!   [`Options::branch_targets`] is believed to be all that leads into it from outside.
+//! * A jump to another place counts as leaving the function where the stack is as at its entry,
+//!   unless that place is known to be a part of it ([`Piece::part`]) or jumps back into it. A part
+//!   that does neither is taken for another function.
+//! * What is dead where a function leaves is what it overwrites itself, if it saves the registers
+//!   that the System V ABI wants saved. Assembly that does, and still returns something in other
+//!   registers than the ABI's, is not told from compiled code.
 //! * A relocated `syscall` leaves its own address behind in rcx.
 //! * Dead means dead to the program: a signal handler that looks at a register which its function
 //!   is about to overwrite may see another value.
 //!
 //! # Costs
 //! 25 us for a function of 200 bytes, both walks and the relocation included, without optimisation
-//! 60 us. Sizes of relocated code: the window and five bytes; 29 more for a call, 7 for a loop.
+//! 60 us. With exits some 40 us more. Sizes of relocated code: the window and five bytes; 29 more
+//! for a call, 7 for a loop, 5 for a conditional jump that leaves.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -123,7 +123,8 @@ fn emit(exit: &Exit, hook: &[u8]) -> (Vec<u8>, Body) {
 #[test]
 fn windows_of_returns() {
     // (what, code, behind it, windows)
-    let table: &[(&str, &str, &str, &[(u64, usize, &[u64])])] = &[
+    type Expected = &'static [(u64, usize, &'static [u64])];
+    let table: &[(&str, &str, &str, Expected)] = &[
         (
             "what is in front of it",
             "55 48 89 e5 48 83 ec 10 48 83 c4 10 5d c3",
@@ -194,8 +195,8 @@ fn functions_without_exits() {
     assert_eq!(plan.exits, Err(NoExits::NotEntry));
     let plan = patch::plan(&Function { site: 0, ..f }, &Options::default()).expect("a plan");
     assert_eq!(plan.exits, Err(NoExits::NotAsked));
-    let rseq = [AT + 7..AT + 20];
-    let options = Options { rseq: &rseq, ..Options::default() };
+    let rseq = AT + 7..AT + 20;
+    let options = Options { rseq: std::slice::from_ref(&rseq), ..Options::default() };
     let code = hex("0f 1f 44 00 00 31 c0 90 90 c3");
     assert_eq!(planned(&code, &[], &options).exits, Err(NoExits::Rseq));
 }

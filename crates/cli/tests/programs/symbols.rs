@@ -264,3 +264,29 @@ fn aliases() {
     }
     assert_eq!(target.case().specs(&["t_*"]).check_output_only().sum(|_| true), 400);
 }
+
+/// `list -v` says of each function whose returns are wanted how they are seen.
+#[test]
+fn how_returns_are_seen() {
+    let list = |returns: &[&str]| {
+        let listed = run(
+            trapline().args(["list", "-v", "libc:strdup", "entry:libc:getenv"]).args(returns),
+            b"",
+        );
+        assert_eq!(listed.code, 0, "{}", listed.stderr);
+        listed.stdout
+    };
+    for (returns, how, all) in [
+        (&[][..], "libc.so.6:strdup  (exits (", "returns: 1 by exits ("),
+        (&["--returns", "exits"], "libc.so.6:strdup  (exits (", "returns: 1 by exits ("),
+        (
+            &["--returns", "instances"],
+            "libc.so.6:strdup  (instance)",
+            "returns: 0 by exits (0 sites), 1 by",
+        ),
+    ] {
+        let listed = list(returns);
+        assert!(listed.contains(how) && listed.contains(all), "{returns:?}: {listed}");
+        assert!(!listed.contains("getenv  ("), "only its entries are wanted: {listed}");
+    }
+}

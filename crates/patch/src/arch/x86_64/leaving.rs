@@ -21,6 +21,8 @@ use iced_x86::{
 /// The most parts of a function, and exits.
 const PARTS: usize = 32;
 const EXITS: usize = 2048;
+/// The most instructions that are come by, each as often as something new is known of it.
+const STEPS: usize = 1 << 22;
 /// The most bytes of what may be a part that are searched for a jump back.
 const SEARCHED: usize = 2048;
 
@@ -100,6 +102,7 @@ pub(crate) fn reach<'a>(
         tables: Vec::new(),
         depth: Depth::None,
         usage: Usage::default(),
+        steps: 0,
         factory: InstructionInfoFactory::new(),
     };
     walk.add_branch_targets(0);
@@ -151,6 +154,7 @@ struct Walk<'a, 's> {
     tables: Vec<Known>,
     depth: Depth,
     usage: Usage,
+    steps: usize,
     factory: InstructionInfoFactory,
 }
 
@@ -210,6 +214,10 @@ impl<'a> Walk<'a, '_> {
                 self.states[known] = met;
                 state = met;
             }
+            self.steps += 1;
+            if self.steps > STEPS {
+                return Err(NoExits::TooLarge);
+            }
             if !decode(&mut decoder, text, offset, &mut i) {
                 return if after_call { Ok(()) } else { Err(NoExits::Undecodable) };
             }
@@ -221,6 +229,10 @@ impl<'a> Walk<'a, '_> {
             let used = Used::of(&i, &mut self.factory);
             if known == 0 {
                 self.usage.see(&i, used);
+                if i.code() == Code::Endbr64 {
+                    // Somebody may jump there.
+                    self.targets.push(i.ip());
+                }
                 if let Some(label) = ip_relative(&i).filter(|_| i.mnemonic() == Mnemonic::Lea)
                     && label != self.function.address
                     && self.find(label).is_some()

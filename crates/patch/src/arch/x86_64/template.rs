@@ -125,8 +125,8 @@ impl Template {
         let Ways { redirect, onward, cuts, insert } = ways;
         let moved = self.insert(cuts, insert, copy);
         let moved = |offset: u16| {
-            let before = cuts.iter().zip(&moved).filter(|(cut, _)| cut.at < offset);
-            usize::from(offset) + before.last().map_or(0, |(_, by)| *by)
+            let before = cuts.iter().zip(&moved).rev().find(|(cut, _)| cut.at < offset);
+            usize::from(offset) + before.map_or(0, |(_, by)| *by)
         };
         for fix in &self.fixes {
             let (place, end) = (moved(fix.at), moved(fix.end));
