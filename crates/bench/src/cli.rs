@@ -48,8 +48,8 @@ enum Command {
     /// Example: trapline-bench redis --peers
     #[command(verbatim_doc_comment)]
     Redis(redis::Options),
-    /// Processes entered while they run: how long they stand, and servers under load, beside gdb and
-    /// Frida
+    /// Processes entered while they run: how long they stand, beside gdb and Frida; servers under
+    /// load
     ///
     /// Example: trapline-bench inject --threads 2,20 --only trapline
     #[command(verbatim_doc_comment)]

@@ -88,7 +88,7 @@ pub fn run(options: &Options) -> Report {
             from then to its end. It is one thread among those of the program, and a busy machine \
             is in it: so are the gaps of the clock itself"
             .to_owned(),
-        "enter: from the start of `trapline stat -p PID -i 5ms` to the first count in its report; \
+        "enter: from the start of `trapline stat -p PID -i 10ms` to the first report with a count; \
             for gdb, start to end; for Frida, from attach() to the first hit, without the start of \
             its interpreter. leave: from ^C to the end of the command"
             .to_owned(),

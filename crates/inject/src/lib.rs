@@ -86,8 +86,8 @@
 //! - x86-64 Linux 5.4 and later; 64-bit processes without a shadow stack, of the same user unless
 //!   this one may trace others.
 //! - Of a process that filters its system calls nobody knows whether one more kills it: it is
-//!   refused unless forced ([`Force`]), also if the filter came later: then no system calls are made
-//!   on its threads any more, but code can be replaced.
+//!   refused unless forced ([`Force`]). If the filter came later, no system calls are made on
+//!   threads that have it, but code can be replaced.
 //! - Where a thread will return to from a function is not looked at: no instruction of a window but
 //!   its last may be a call, and an image that program code calls into (rather than jumps through)
 //!   can be left only by arrangement.

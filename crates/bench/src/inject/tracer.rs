@@ -121,7 +121,7 @@ impl Inside {
         let folder = Scratch::new("inject")?;
         let report = folder.path().join("report");
         let mut command = Command::new(path);
-        command.args(["stat", "-j", "-i", "5ms", "-p", pid, "-o"]).arg(&report).arg("traced_*");
+        command.args(["stat", "-j", "-i", "10ms", "-p", pid, "-o"]).arg(&report).arg("traced_*");
         quiet(&mut command).stdout(Stdio::null());
         Ok(Self::Trapline { command, report, group: None, _folder: folder })
     }

@@ -1,6 +1,7 @@
 //! Servers under load, entered and left: no client sees it.
 
-use super::common::process::{Running, program, start, wait_until};
+use super::common::postgres;
+use super::common::process::{Running, program, run, start, wait_until};
 use super::common::redis::{self, Server};
 use super::common::tools;
 use super::running::{Attached, code, state};
@@ -215,5 +216,47 @@ fn redis_server() {
     });
     assert!(code(number) == before, "its code is as before");
     client.shut_down();
+    assert_eq!(server.finish().0.code, 0);
+}
+
+/// All processes of a server, which are given by number, for other tests have servers of that name;
+/// and those that it forks meanwhile. The server's log says how many statements there were; so does
+/// the count.
+#[test]
+fn postgresql() {
+    let Some(bin) = postgres::programs() else { return };
+    if super::common::process::is_root() && tools::find("setpriv").is_none() {
+        return;
+    }
+    let server = postgres::Server::start(&bin, None);
+    let script = server.directory.path().join("script");
+    fs::write(&script, "SELECT 1;\n").expect("a file");
+    let pgbench = |times: &str, each: &[&str]| {
+        let mut client = server.client("pgbench");
+        client.args(["-n", "-t", times]).args(each).arg("-f").arg(&script).arg("postgres");
+        let done = run(&mut client, b"");
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        assert!(!done.stderr.contains("error"), "{}", done.stderr);
+    };
+    pgbench("10", &["-C"]);
+    let statements = || server.log().matches("LOG:  statement:").count() as u64;
+    for _ in 0..2 {
+        let mut pids = vec![server.pid()];
+        pids.extend(children(server.pid()));
+        let list: Vec<String> = pids.iter().map(i32::to_string).collect();
+        let before = code(server.pid());
+        let attached = Attached::to(&["-p", &list.join(","), "postgres:*"]);
+        let own = statements();
+        // A backend for each transaction, and then one for a hundred.
+        pgbench("30", &["-C"]);
+        pgbench("100", &["-c", "2"]);
+        let own = statements() - own;
+        let (report, finished) = attached.interrupt();
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        assert_eq!(report.calls("raw_parser"), own, "{}", finished.stderr);
+        assert!(own >= 230 && report.lost().is_empty(), "{own}: {:?}", report.lost());
+        assert!(code(server.pid()) == before, "its code is as before");
+        pgbench("10", &["-C"]);
+    }
     assert_eq!(server.finish().0.code, 0);
 }
