@@ -67,6 +67,8 @@
 //!   control stays so. Of a traced process the kernel keeps signals, too, that the program ignores:
 //!   one that arrives in the microseconds in which threads are let go one after the other may end
 //!   the call of one that has just been let go with `EINTR`.
+//! - A signal's handler that looks where it has interrupted the program may find the copy of an
+//!   instruction there ([`Window`]), in the place of one that was replaced meanwhile.
 //! - Restartable sequences are aborted as the kernel does it; blocked signals, the signal stack,
 //!   vector registers and dispositions are kept.
 //! - If this process is killed at any moment, the threads put themselves back. What was mapped
