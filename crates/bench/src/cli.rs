@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{cost, depot, pool, probe, redis, refscale};
+use crate::{cost, depot, inject, pool, probe, redis, refscale};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -48,6 +48,12 @@ enum Command {
     /// Example: trapline-bench redis --peers
     #[command(verbatim_doc_comment)]
     Redis(redis::Options),
+    /// Processes entered while they run: how long they stand, beside gdb and Frida; servers under
+    /// load
+    ///
+    /// Example: trapline-bench inject --threads 2,20 --only trapline
+    #[command(verbatim_doc_comment)]
+    Inject(inject::Options),
     /// CPU time and memory of the tracer's own process: trapline's verbs beside uftrace and perf
     ///
     /// Example: trapline-bench cost --only cc1plus
@@ -70,6 +76,7 @@ impl Cli {
             Command::Probe(options) => present(&probe::run(&options), &options.common),
             Command::ArmOnce(options) => probe::arm_once(&options),
             Command::Redis(options) => present(&redis::run(&options), &options.common),
+            Command::Inject(options) => present(&inject::run(&options), &options.common),
             Command::Cost(options) => present(&cost::run(&options), &options.common),
             Command::Torture(options) => torture::main(&options),
         }

@@ -6,6 +6,7 @@
 //! cargo run --release -p trapline-bench -- depot       stack stores against concurrent maps
 //! cargo run --release -p trapline-bench -- probe       a hit of a probe, by method, beside peers
 //! cargo run --release -p trapline-bench -- redis       redis-server under load, bare and traced
+//! cargo run --release -p trapline-bench -- inject      processes entered while they run
 //! cargo run --release -p trapline-bench -- cost        CPU and memory of the command line itself
 //! cargo run --release -p trapline-bench -- torture --all --secs 5
 //! ```
@@ -56,6 +57,7 @@ mod executable;
 mod group;
 pub mod harness;
 pub mod histogram;
+pub mod inject;
 pub mod line_transfer;
 pub mod machine;
 pub mod memory;

@@ -7,10 +7,10 @@
 //! do not hide. With pipelining a command costs under 1 us: without it the client's system calls
 //! would hide everything.
 
-mod load;
+pub(crate) mod load;
 mod pairs;
 mod seen;
-mod server;
+pub(crate) mod server;
 mod tracer;
 
 use crate::executable;

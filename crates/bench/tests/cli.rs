@@ -200,6 +200,36 @@ fn redis_runs_without_a_tracer_and_says_so() {
 /// A program that does nothing, in trapline's place: every command is run and measured, whatever it
 /// is. Peers that are not there are named.
 #[test]
+fn inject_has_its_peers_and_says_what_is_missing() {
+    let report = json(&[
+        "inject",
+        "--quick",
+        "--json",
+        "--repeats",
+        "1",
+        "--threads",
+        "2",
+        "--only",
+        "gdb",
+        "--trapline",
+        "/nonexistent",
+    ]);
+    let notes: Vec<&str> = array(&report, "notes").iter().filter_map(Value::as_str).collect();
+    assert!(notes.iter().any(|note| note.contains("/nonexistent is no file")), "{notes:?}");
+    if notes.contains(&"gdb is not installed") {
+        return;
+    }
+    let sheets = array(&report, "sheets");
+    assert_eq!(sheets.len(), 3, "standing, times, memory");
+    for sheet in sheets {
+        let [row] = &array(sheet, "rows")[..] else { panic!("one row: {sheet}") };
+        assert_eq!(row["name"], "2 threads, 1 function, gdb, attach and detach alone");
+    }
+    let (stood, times) = (&sheets[0]["rows"][0]["values"], &sheets[1]["rows"][0]["values"]);
+    assert!(stood[0].as_f64() > Some(0.0) && stood[0].as_f64() <= times[0].as_f64(), "{stood}");
+}
+
+#[test]
 fn cost_has_a_row_for_every_verb_and_program() {
     let args = ["cost", "--quick", "--json", "--repeats", "1", "--trapline"];
     let nothing = ["/usr/bin/true", "/bin/true"].into_iter().find(|p| Path::new(p).exists());

@@ -24,7 +24,7 @@ fn two_thousand_connections() {
     if common::process::is_root() && tools::find("setpriv").is_none() {
         return;
     }
-    let server = Server::start(&bin, &["postgres:*"]);
+    let server = Server::start(&bin, Some(&["postgres:*"]));
     let script = server.directory.path().join("script");
     std::fs::write(&script, "SELECT 1;\n").expect("a file");
     let connect = |times: usize| {

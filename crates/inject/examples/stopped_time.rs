@@ -1,9 +1,10 @@
 //! How long a process stands, with 2, 20 and 500 threads: for one thread stopped and two system
-//! calls made on it, for all threads stopped and the same, and for 3,000 patches written.
+//! calls made on it, for all threads stopped and the same, and for 3,000 patches written: without
+//! windows, as when they are taken back, and with, for which all stacks are read.
 //!
 //! `cargo run --release -p trapline-inject --example stopped_time`
 
-use inject::{Error, Force, Patch, Target, Tracer};
+use inject::{Error, Force, Patch, Target, Tracer, Window};
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,12 +39,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let back: Vec<Patch> = patches.iter().map(Patch::reversed).collect();
         measure(&target, threads, "one stopped, two calls", |tracer| calls(tracer.stop_one()?))?;
         measure(&target, threads, "all stopped, two calls", |tracer| calls(tracer.stop_all()?))?;
+        let window = |patch: &Patch| Window {
+            range: patch.address..patch.address + 5,
+            moved: vec![(patch.address, 0)],
+        };
+        let windows: Vec<Window> = patches.iter().map(window).collect();
         let mut turn = [&back, &patches].into_iter().cycle();
         let mut next = || turn.next().expect("endless");
         next();
-        measure(&target, threads, "all stopped, 3,000 patches", |tracer| {
-            tracer.stop_all()?.patch(next(), &[]).map(drop)
-        })?;
+        for (what, windows) in [("all stopped, 3,000 patches", &[][..]), ("with windows", &windows)]
+        {
+            measure(&target, threads, what, |tracer| {
+                tracer.stop_all()?.patch(next(), windows).map(drop)
+            })?;
+        }
         drop(child.stdin.take());
         child.wait()?;
     }

@@ -81,9 +81,10 @@ fn live(pointer: u64, mappings: &[Mapping]) -> Option<Range<u64>> {
     let at = mappings.partition_point(|mapping| mapping.range.end <= pointer);
     let first = mappings.get(at).filter(|m| m.range.start <= pointer && m.usable)?;
     let (mut range, mut is_first) = (first.range.clone(), first.name == FIRST);
-    // One stack may be several mappings, with different rights; before the next one comes a page
-    // that nobody can use.
-    for mapping in mappings[at + 1..].iter().take_while(|mapping| mapping.usable) {
+    // One stack may be several mappings, with different rights. Before the next one comes a page
+    // that nobody can use, and files are no stacks.
+    let joins = |mapping: &&Mapping| mapping.usable && mapping.file == first.file;
+    for mapping in mappings[at + 1..].iter().take_while(joins) {
         if mapping.range.start != range.end {
             break;
         }
@@ -117,7 +118,7 @@ mod tests {
             mapping(guard, false, ""),
             mapping(stack, true, ""),
             mapping(0x20_0000..0x20_1000, true, ""),
-            mapping(0x20_1000..0x20_2000, false, ""),
+            Mapping { file: (8, 1), ..mapping(0x20_1000..0x20_2000, true, "/lib/libc.so.6") },
             mapping(0x1000_0000..0x4000_0000, true, ""),
             mapping(0x7000_0000..0x9000_0000, true, "[stack]"),
         ];

@@ -14,6 +14,7 @@ use crate::left::{NOTE, Note, PAIR};
 use crate::maps;
 use crate::proc;
 use crate::ptrace::{self, Stop, Tid, Waited};
+use crate::refusal::{Refusal, Refused};
 use crate::stopped::Stopped;
 use std::time::Instant;
 
@@ -60,7 +61,8 @@ impl<'t> Stopped<'t> {
     ///
     /// # Errors
     /// [`Error::Busy`] if none of those that stand can be used, or the place for its frame is in
-    /// use; [`Error::Gone`].
+    /// use; [`Error::Refused`] if all of them filter their system calls by now, and that was not
+    /// forced; [`Error::Gone`].
     ///
     /// # Context
     /// About 20 system calls.
@@ -69,8 +71,14 @@ impl<'t> Stopped<'t> {
         let mut ranked: Vec<usize> = (0..self.threads.len()).collect();
         ranked.retain(|index| chosen(&self.threads[*index].tid));
         ranked.sort_by_key(|n| restart::rank(arch::call_number(&self.threads[*n].registers)));
-        let usable = ranked.into_iter().find(|index| self.threads[*index].is_usable());
-        let victim = usable.ok_or(Error::Busy)?;
+        ranked.retain(|index| self.threads[*index].is_usable());
+        let target = self.tracer.target();
+        let calls = |index: &usize| target.lets_call(self.threads[*index].tid);
+        let victim = match (ranked.first(), ranked.iter().copied().find(calls)) {
+            (None, _) => return Err(Error::Busy),
+            (_, None) => return Err(Refused { pid: target.pid(), why: Refusal::Seccomp }.into()),
+            (_, Some(victim)) => victim,
+        };
         let thread = &self.threads[victim];
         let (tid, mut registers) = (thread.tid, thread.registers);
         let mask = ptrace::mask(tid).map_err(Error::own("reading blocked signals"))?;
@@ -226,7 +234,7 @@ impl Remote<'_, '_> {
         let registers = ptrace::registers(tid).map_err(Error::own("reading registers"))?;
         // A filter that answers by a signal leaves the registers as if nothing had been called.
         let pid = self.stopped.tracer.pid();
-        if self.stopped.tracer.target().is_filtered() && proc::pending(pid, tid) & SIGSYS != 0 {
+        if self.stopped.tracer.target().is_forced() && proc::pending(pid, tid) & SIGSYS != 0 {
             self.take_answer()?;
             return Ok(Err(libc::ENOSYS));
         }

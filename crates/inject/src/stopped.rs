@@ -162,7 +162,7 @@ impl<'t> Stopped<'t> {
                 continue;
             }
             let usable = self.threads.last().is_some_and(Thread::is_usable);
-            if usable {
+            if usable && self.tracer.target().lets_call(tid) {
                 break;
             }
             self.release();

@@ -24,7 +24,8 @@ pub struct Target {
     living: Tid,
     threads: usize,
     stopped: bool,
-    filtered: bool,
+    /// Whether system calls may be made in spite of a filter.
+    forced: bool,
 }
 
 impl Target {
@@ -97,7 +98,7 @@ impl Target {
             living: *first,
             threads: living.len(),
             stopped: living.iter().any(|(_, status)| status.state == 'T'),
-            filtered: seccomp != 0,
+            forced: force.seccomp,
         })
     }
 
@@ -127,8 +128,18 @@ impl Target {
     }
 
     /// Whether system calls may be answered by a filter.
-    pub(crate) fn is_filtered(&self) -> bool {
-        self.filtered
+    pub(crate) fn is_forced(&self) -> bool {
+        self.forced
+    }
+
+    /// Whether a thread may make system calls for us. Filters are a thread's own, and one may have
+    /// got some since the process was looked at.
+    pub(crate) fn lets_call(&self, tid: Tid) -> bool {
+        match Status::read(self.pid, tid).map(|status| status.seccomp) {
+            Ok(0) => true,
+            Ok(2) => self.forced,
+            _ => false,
+        }
     }
 }
 

@@ -8,26 +8,26 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The client's program.
-pub(super) const PROGRAM: &str = "redis-benchmark";
+pub(crate) const PROGRAM: &str = "redis-benchmark";
 
 /// Requests per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Rates {
+pub(crate) struct Rates {
     /// SET.
-    pub(super) set: f64,
+    pub(crate) set: f64,
     /// GET.
-    pub(super) get: f64,
+    pub(crate) get: f64,
 }
 
 impl Rates {
     /// Requests per second of as many SETs as GETs.
-    pub(super) fn both(self) -> f64 {
+    pub(crate) fn both(self) -> f64 {
         2.0 / (1.0 / self.set + 1.0 / self.get)
     }
 }
 
 /// `requests` SETs, then as many GETs, 16 at a time on 50 connections.
-pub(super) fn run(server: &Server, requests: u64) -> io::Result<Rates> {
+pub(crate) fn run(server: &Server, requests: u64) -> io::Result<Rates> {
     const LIMIT: Duration = Duration::from_secs(300);
     let mut command = Command::new(PROGRAM);
     command.args([

@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The server's program.
-pub(super) const PROGRAM: &str = "redis-server";
+pub(crate) const PROGRAM: &str = "redis-server";
 
 /// A running server with an empty data set and nothing on disk.
-pub(super) struct Server {
+pub(crate) struct Server {
     group: Group,
     port: u16,
     pid: u32,
@@ -25,7 +25,7 @@ impl Server {
     /// `pinned`: its main thread stays on the first CPU, for the client to have the second. Starts
     /// `tracer` (a command that takes the traced command behind its own arguments), or the server
     /// alone, and waits until it answers.
-    pub(super) fn start(
+    pub(crate) fn start(
         pinned: bool,
         tracer: impl FnOnce(&Scratch) -> Option<Command>,
     ) -> io::Result<Self> {
@@ -76,23 +76,28 @@ impl Server {
         }
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Where it listens.
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Whether it stays on the first CPU.
-    pub(super) fn pinned(&self) -> bool {
+    pub(crate) fn pinned(&self) -> bool {
         self.pinned
     }
 
     /// Its files.
-    pub(super) fn dir(&self) -> &Scratch {
+    pub(crate) fn dir(&self) -> &Scratch {
         &self.dir
     }
 
     /// CPU time that its threads have used, user and system, in nanoseconds.
-    pub(super) fn cpu_ns(&self) -> io::Result<u64> {
+    pub(crate) fn cpu_ns(&self) -> io::Result<u64> {
         let mut total = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
             // First field: time on a CPU in nanoseconds; utime + stime of /proc/PID/stat in units
@@ -108,7 +113,7 @@ impl Server {
     }
 
     /// Commands that it has executed.
-    pub(super) fn commands(&self) -> io::Result<u64> {
+    pub(crate) fn commands(&self) -> io::Result<u64> {
         let info = ask(self.port, "INFO stats")?;
         field(&info, "total_commands_processed:")
             .ok_or_else(|| io::Error::other("no total_commands_processed"))
@@ -116,7 +121,7 @@ impl Server {
 
     /// Asks it to end, waits for it and its tracer, and returns the directory with what the tracer
     /// has written.
-    pub(super) fn stop(mut self) -> io::Result<Scratch> {
+    pub(crate) fn stop(mut self) -> io::Result<Scratch> {
         const ENDED: Duration = Duration::from_secs(120);
         // The answer is a closed connection.
         let _ = ask(self.port, "SHUTDOWN NOSAVE");
@@ -132,7 +137,7 @@ impl Server {
 
 /// A port from 20000 to 32000 that nobody listens on: those above are given to whoever asks for
 /// any.
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     const COUNT: u32 = 12_000;
     let start = std::process::id() % COUNT;
     let ports = (0..COUNT).map(|n| 20_000 + ((start + n * 7) % COUNT) as u16);

@@ -29,8 +29,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a database and starts the server in it under `trapline stat` with `specs`.
-    pub(crate) fn start(bin: &Path, specs: &[&str]) -> Self {
+    /// Makes a database and starts the server in it under `trapline stat` with `specs`, or bare.
+    pub(crate) fn start(bin: &Path, specs: Option<&[&str]>) -> Self {
         let directory = tempfile::tempdir_in("/tmp").expect("a temporary directory");
         let at = |name: &str| directory.path().join(name);
         let trapline = at("trapline");
@@ -45,13 +45,15 @@ impl Server {
         let made =
             run(as_nobody(&bin.join("initdb"), &directory).arg("-D").arg(&data).args(options), b"");
         assert_eq!(made.code, 0, "{}", made.stderr);
-        let mut command = as_nobody(&trapline, &directory);
-        command
-            .args(["stat", "-j", "-o"])
-            .arg(at("report"))
-            .args(specs)
-            .arg("--")
-            .arg(bin.join("postgres"));
+        let mut command = match specs {
+            None => as_nobody(&bin.join("postgres"), &directory),
+            Some(specs) => {
+                let mut command = as_nobody(&trapline, &directory);
+                command.args(["stat", "-j", "-o"]).arg(at("report")).args(specs).arg("--");
+                command.arg(bin.join("postgres"));
+                command
+            }
+        };
         command.arg("-D").arg(&data).arg("-k").arg(directory.path());
         let log = format!("log_directory={}", directory.path().display());
         let settings = [
@@ -99,12 +101,16 @@ impl Server {
         fs::read_to_string(self.directory.path().join("log")).expect("the server's log")
     }
 
+    /// The postmaster.
+    pub(crate) fn pid(&self) -> i32 {
+        let file = self.directory.path().join("data/postmaster.pid");
+        let file = fs::read_to_string(file).expect("it runs");
+        file.lines().next().and_then(|line| line.parse().ok()).expect("a number")
+    }
+
     /// Lets the server shut down, as it does at once when it is told to.
     pub(crate) fn finish(self) -> (Finished, tempfile::TempDir) {
-        let file =
-            fs::read_to_string(self.directory.path().join("data/postmaster.pid")).expect("it runs");
-        let pid = file.lines().next().and_then(|line| line.parse().ok()).expect("a number");
-        send_signal(pid, libc::SIGINT);
+        send_signal(self.pid(), libc::SIGINT);
         (self.running.finish(b""), self.directory)
     }
 }

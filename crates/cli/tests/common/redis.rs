@@ -20,7 +20,7 @@ pub(crate) struct Server {
 /// A port from 20000 to 32000 that nobody uses at the moment, and that no other test of this
 /// process gets. Those above are given to whoever asks for any: other servers, and clients, of
 /// which one that connects to its own port hears itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);

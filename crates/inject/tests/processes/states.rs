@@ -3,6 +3,7 @@
 use super::calls::{map, unmap};
 use super::common::{Kind, Running, program};
 use inject::{Error, Force, Refusal, Target, Tracer};
+use std::io::Write as _;
 
 fn odd(state: &str) -> Running {
     let odd = program("odd", Kind::Dynamic).expect("a C compiler");
@@ -144,6 +145,34 @@ fn one_tracer_at_a_time_and_the_second_is_told_of_the_first() {
     });
     assert!(matches!(second, Ok(Err(Error::Refused(_)))), "{second:?}");
     assert_eq!(target.trace(all_steps).expect("nobody else now"), 42);
+    assert_eq!(running.end().1.code(), Some(7));
+}
+
+/// A filter that a thread has got since: another thread makes the calls, and none if there is none.
+#[test]
+fn a_filter_that_comes_later_does_not_kill() {
+    let mut running = odd("kills-later");
+    running.await_threads(2);
+    let target = running.target();
+    let own = running.pid();
+    let call = |tracer: &mut Tracer| {
+        let pid = tracer.stop_one()?.remote()?.call(libc::SYS_getpid, [0; 6])?;
+        Ok((pid, tracer.stop_all()?.remote()?.call(libc::SYS_getpid, [0; 6])?))
+    };
+    assert_eq!(target.trace(call).expect("every step"), (Ok(own as u64), Ok(own as u64)));
+    running.child.stdin.as_mut().expect("piped").write_all(b"f").expect("it reads");
+    assert_eq!(running.line(), "ready");
+    assert_eq!(target.trace(call).expect("the other one"), (Ok(own as u64), Ok(own as u64)));
+    let only = target.trace(|tracer| {
+        let mut stopped = tracer.stop_all()?;
+        stopped.use_for_calls(|tid| tid == own);
+        stopped.patch(&[], &[])?;
+        stopped.remote().map(drop)
+    });
+    assert!(
+        matches!(&only, Err(Error::Refused(refused)) if refused.why == Refusal::Seccomp),
+        "{only:?}"
+    );
     assert_eq!(running.end().1.code(), Some(7));
 }
 

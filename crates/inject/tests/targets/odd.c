@@ -46,6 +46,19 @@ int main(int count, char **arguments) {
         filter(SYS_memfd_create, refuse);
     if (!strcmp(state, "trap-memfd"))
         filter(SYS_memfd_create, SECCOMP_RET_TRAP);
+    if (!strcmp(state, "kills-later")) {
+        // As soon as there is input, for all threads. getpid() is what is asked for in tests.
+        pthread_t other;
+        pthread_create(&other, 0, sleeper, 0);
+        ready();
+        char byte;
+        if (read(0, &byte, 1) != 1)
+            return 2;
+        filter(SYS_getpid, SECCOMP_RET_KILL_PROCESS);
+        ready();
+        work();
+        return 7;
+    }
     if (!strcmp(state, "strict")) {
         ready();
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
