@@ -121,10 +121,6 @@ impl Callbacks {
         // SAFETY: valid, and the caller's until it is published below.
         let this = unsafe { head.as_ref() };
         this.callback.set(Some(callback));
-        if self.is_runner() {
-            // Relaxed: a callback that `drain` waits for counts before it ends.
-            self.requeued.fetch_add(1, Ordering::Relaxed);
-        }
         let mut newest = self.incoming.load(Ordering::Relaxed);
         loop {
             this.next.set(newest);
@@ -136,9 +132,24 @@ impl Callbacks {
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(now) => newest = now,
             }
+        }
+        // Behind the head, and out of line: nobody is running callbacks in the usual case, and then
+        // this is one load of a line that is here. Relaxed: for one's own number, see `is_runner`.
+        if self.runner.load(Ordering::Relaxed) != 0 {
+            self.count_requeued();
+        }
+    }
+
+    /// Counts what was just queued, if a callback did it.
+    #[cold]
+    #[inline(never)]
+    fn count_requeued(&self) {
+        if self.is_runner() {
+            // Relaxed: a callback that `drain` waits for counts before it ends.
+            self.requeued.fetch_add(1, Ordering::Relaxed);
         }
     }
 

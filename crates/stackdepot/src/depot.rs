@@ -123,7 +123,7 @@ impl<E: Eviction> Depot<E> {
     /// (without GET) any write to shared memory.
     #[inline(always)]
     pub fn save(&self, frames: &[u64], flags: Flags) -> Handle {
-        self.try_save(frames, flags).unwrap_or(Handle::NONE)
+        self.save_as(frames, flags, |result| result.unwrap_or(Handle::NONE))
     }
 
     /// [`save`](Self::save) that says why not. Counts the same.
@@ -132,18 +132,30 @@ impl<E: Eviction> Depot<E> {
     /// See [`Miss`].
     #[inline(always)]
     pub fn try_save(&self, frames: &[u64], flags: Flags) -> Result<Handle, Miss> {
+        self.save_as(frames, flags, |result| result)
+    }
+
+    /// Saves, and gives the result in the caller's form. By a function, and in each branch, so that
+    /// a stack that is found costs no `Result` on the way.
+    #[inline(always)]
+    fn save_as<R>(
+        &self,
+        frames: &[u64],
+        flags: Flags,
+        form: impl Fn(Result<Handle, Miss>) -> R,
+    ) -> R {
         // Clamped before hashing: a stack that is cut afterwards never finds itself again.
         let frames = frames.get(..self.layout.max_depth).unwrap_or(frames);
         // Relaxed: switching off is a request, not a barrier.
         if frames.is_empty() || !self.enabled.load(Ordering::Relaxed) || !self.may_read() {
-            return Err(self.refuse(frames));
+            return form(Err(self.refuse(frames)));
         }
         let hash = hash::hash(frames);
         let query = Query::of::<E>(frames, hash, flags);
         let found = if query.counted { self.lookup(query) } else { self.lookup_kept(query) };
         match found {
-            Some(handle) => Ok(handle),
-            None => self.insert(frames, hash, flags),
+            Some(handle) => form(Ok(handle)),
+            None => form(self.insert(frames, hash, flags)),
         }
     }
 

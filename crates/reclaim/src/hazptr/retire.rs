@@ -2,7 +2,6 @@
 //! off them.
 #![allow(unsafe_code)]
 
-use super::block::LISTS;
 use super::domain::Domain;
 use super::head::{Deleter, Head, Retirable};
 use super::lists::Refused;
@@ -182,8 +181,14 @@ impl Domain {
             }
             None => (0, thread::batch() as u64 - 1),
         };
-        // SAFETY: the head was prepared and is on no list.
-        match unsafe { self.lists[shard.min(LISTS - 1)].push(head) } {
+        // There is no shard beyond the lists. To ask for it is cheaper than to take the last
+        // instead.
+        let pushed = match self.lists.get(shard) {
+            // SAFETY: the head was prepared and is on no list.
+            Some(list) => unsafe { list.push(head) },
+            None => Err(Refused),
+        };
+        match pushed {
             Ok(len) if len & mask != 0 => false,
             Ok(_) => self.count(mask as usize + 1),
             Err(Refused) => {

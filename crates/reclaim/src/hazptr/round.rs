@@ -29,9 +29,9 @@ struct Entered<'a> {
     frame: &'static RoundFrame,
     /// The list to which the thread retires otherwise.
     shard: usize,
-    /// Deleters run since `pending` was last lowered.
+    /// Deleters run since `pending` was last lowered, and before.
     uncounted: usize,
-    reclaimed: usize,
+    counted: usize,
 }
 
 /// How many deleters run before others see that there is less garbage.
@@ -90,7 +90,7 @@ impl Domain {
             let panicked = panics.count() - before;
             self.counts.panicked.fetch_add(panicked, Ordering::Relaxed);
         }
-        round.reclaimed
+        round.counted + round.uncounted
     }
 
     /// In a fork child: forgets the slots of the threads that did not come along and takes over
@@ -168,7 +168,7 @@ impl<'a> Entered<'a> {
         // Relaxed: the thread's own.
         let shard = block.shard.load(Ordering::Relaxed);
         block.shard.store(kind.shard(), Ordering::Relaxed);
-        Some(Self { domain, block, frame, shard, uncounted: 0, reclaimed: 0 })
+        Some(Self { domain, block, frame, shard, uncounted: 0, counted: 0 })
     }
 
     /// Takes the lists of the domain.
@@ -220,13 +220,7 @@ impl<'a> Entered<'a> {
                 // SAFETY: as above.
                 let address = unsafe { Head::object(head) }.addr();
                 if snapshot.protects(address, || is_protected(address)) {
-                    // SAFETY: as above.
-                    let owner = unsafe { Head::owner(head) };
-                    is_self_protected |=
-                        watched.is_some() && watched == owner && thread::protects(address);
-                    // SAFETY: the head is off its list and ours.
-                    unsafe { Head::set_next(head, self.frame.kept.load(Ordering::Relaxed)) };
-                    self.frame.kept.store(head, Ordering::Relaxed);
+                    is_self_protected |= self.keep(head, address, watched);
                 } else {
                     self.delete(head);
                 }
@@ -237,10 +231,22 @@ impl<'a> Entered<'a> {
         is_self_protected
     }
 
+    /// Puts aside an object that is protected. Whether it is of the `watched` owner and this thread
+    /// protects it.
+    #[cold]
+    #[inline(never)]
+    fn keep(&self, head: *mut Head, address: usize, watched: Option<OwnerRef>) -> bool {
+        // SAFETY: the head is off its list and ours.
+        let owner = unsafe { Head::owner(head) };
+        // SAFETY: likewise.
+        unsafe { Head::set_next(head, self.frame.kept.load(Ordering::Relaxed)) };
+        self.frame.kept.store(head, Ordering::Relaxed);
+        watched.is_some() && watched == owner && thread::protects(address)
+    }
+
     /// Runs one deleter.
     #[inline]
     fn delete(&mut self, head: *mut Head) {
-        self.reclaimed += 1;
         self.uncounted += 1;
         // SAFETY: the head is off its list and ours.
         let owner = unsafe { Head::owner(head) };
@@ -261,9 +267,13 @@ impl<'a> Entered<'a> {
         }
     }
 
+    /// Lowers `pending`. Out of line: [`free`](Self::free) keeps its registers without it.
+    #[cold]
+    #[inline(never)]
     fn count(&mut self) {
         self.domain.counts.pending.fetch_sub(self.uncounted, Ordering::Relaxed);
         self.domain.counts.reclaimed.fetch_add(self.uncounted as u64, Ordering::Relaxed);
+        self.counted += self.uncounted;
         self.uncounted = 0;
     }
 }
