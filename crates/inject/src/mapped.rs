@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const NAME: &[u8] = b"trapline\0";
 /// The same in lists of mappings.
 const NAME_IN_MAPS: &str = "/memfd:trapline (deleted)";
+/// The numbers that memory has there that is no file's.
+const NO_FILE: (u64, u64) = (0, 0);
 /// `MFD_NOEXEC_SEAL`: the file is not to be executed as a program, and some systems insist.
 const NO_PROGRAM: u64 = 8;
 /// The stack on which functions of the image run.
@@ -339,12 +341,18 @@ impl Remote<'_, '_> {
         let mut returns = gadget::RETURNS.to_vec();
         returns.resize(PAGE as usize, 0xcc);
         let file = mapped.file.as_ref().ok_or(Error::NoRoom)?;
-        let written = file.write_all_at(&image.relocated(mapped.base), 0);
+        let contents = image.relocated(mapped.base);
+        let written = file.write_all_at(&contents, 0);
         let written = written.and_then(|()| file.write_all_at(&returns, code.start));
         written.map_err(Error::own("writing the image"))?;
         let returns = Part { range: code, rights: Rights::Execute };
         for part in image.parts().iter().chain([&returns]) {
-            let (at, length) = (mapped.base + part.range.start, part.range.end - part.range.start);
+            // What begins as zeros is no part of the file: each of its pages would be there twice.
+            let end = match part.rights {
+                Rights::Write => part.range.end.min(contents.len() as u64),
+                Rights::Read | Rights::Execute => part.range.end,
+            };
+            let (at, length) = (mapped.base + part.range.start, end - part.range.start);
             let (rights, shared) = match part.rights {
                 Rights::Read => (libc::PROT_READ, false),
                 Rights::Write => (libc::PROT_READ | libc::PROT_WRITE, false),
@@ -354,6 +362,11 @@ impl Remote<'_, '_> {
             let place = if shared { Place::Shared } else { Place::Own };
             let source = Source::File { descriptor, offset: part.range.start, place };
             self.map_at(at, length, rights, source)?.map_err(Error::remote("mmap"))?;
+            if end < part.range.end {
+                let (at, length) = (mapped.base + end, part.range.end - end);
+                let done = self.map_at(at, length, rights, Source::Nothing)?;
+                done.map_err(Error::remote("mmap"))?;
+            }
         }
         let (stack, rights) = (mapped.stack_end() - STACK, libc::PROT_READ | libc::PROT_WRITE);
         let done = self.map_at(stack, STACK, rights, Source::Nothing)?;
@@ -405,14 +418,15 @@ enum Place {
 }
 
 /// What images of this size were begun to be mapped to by somebody who was killed over it: ranges
-/// of one file whose end is what nobody can use yet, and nothing leads there.
+/// of one file, with memory that has none among it, whose end is what nobody can use yet, and
+/// nothing leads there.
 fn unfinished(mappings: &[maps::Mapping], size: u64) -> Vec<Range<u64>> {
     let mut found = Vec::new();
     for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
         let all = first.range.start..first.range.start + size;
         let inside = mappings.iter().filter(|m| all.contains(&m.range.start));
         let (mut end, mut usable) = (all.start, true);
-        for mapping in inside.filter(|m| m.file == first.file) {
+        for mapping in inside.filter(|m| m.file == first.file || m.file == NO_FILE) {
             end = if mapping.range.start == end { mapping.range.end } else { u64::MAX };
             usable = mapping.usable;
         }
@@ -446,6 +460,15 @@ mod tests {
         let begun = [map(0x1000..0x3000, 7, true), map(0x3000..0x9000, 7, false)];
         assert_eq!(unfinished(&begun, 0x8000), slice::from_ref(&all));
         let whole = [map(0x1000..0x3000, 7, true), map(0x3000..0x4000, 7, false)];
+        assert!(unfinished(&whole, 0x8000).is_empty(), "the stack is there");
+        let memory = |range, usable| Mapping { name: String::new(), ..map(range, 0, usable) };
+        let memory = |range, usable| Mapping { file: (0, 0), ..memory(range, usable) };
+        let zeros = memory(0x2000..0x3000, true);
+        let begun = [map(0x1000..0x2000, 7, true), zeros.clone(), map(0x3000..0x9000, 7, false)];
+        assert_eq!(unfinished(&begun, 0x8000), slice::from_ref(&all));
+        let [first, _, _] = begun;
+        let stack = memory(0x4000..0x9000, true);
+        let whole = [first, zeros, map(0x3000..0x4000, 7, false), stack];
         assert!(unfinished(&whole, 0x8000).is_empty(), "the stack is there");
         assert!(unfinished(&[map(0x1000..0x9000, 7, true)], 0x8000).is_empty(), "in use");
         let other = [map(0x1000..0x3000, 7, true), map(0x3000..0x9000, 8, false)];

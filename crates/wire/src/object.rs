@@ -166,6 +166,14 @@ impl Segment {
         self.tables.store64(head::OBJECTS_AT_START, self.objects_len() as u64);
     }
 
+    /// For the command line: the file of an object has other contents by now. Nobody who asks by
+    /// the file's numbers finds the object from now on; who counts in it goes on.
+    pub fn retire_object(&self, object: usize) {
+        if let Some(at) = self.layout.object(object).filter(|_| object < self.objects_len()) {
+            self.tables.store64(at + INO, 0);
+        }
+    }
+
     /// Index of the object that is this file; see the module's page. Does not allocate.
     pub fn find_object(&self, file: &Identity) -> Option<usize> {
         let at_start = self.tables.load64(head::OBJECTS_AT_START);

@@ -7,6 +7,7 @@ use super::c_library::Kind;
 use super::executed::{self, Program};
 use super::image::line;
 use super::launched;
+use super::numbers;
 use super::server::Server;
 use super::tables::Tables;
 use super::traced::{patiently, refused_or};
@@ -15,6 +16,7 @@ use anyhow::{Context as _, anyhow};
 use inject::{Force, Stopped};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wire::{NOT_FOLLOWED, Request, What};
@@ -113,9 +115,15 @@ impl Images {
         }
     }
 
+    fn here(&self, pid: i32, tid: Option<i32>) -> Option<(i32, Option<i32>)> {
+        let counters = self.files[1].metadata().ok()?.ino();
+        numbers::here(pid, tid, counters)
+    }
+
     /// Has an image arm what its process has opened.
     fn loaded(&self, request: &Request) {
-        let pid = request.pid.cast_signed();
+        let said = request.pid.cast_signed();
+        let pid = self.here(said, None).map_or(said, |(pid, _)| pid);
         let done = self.alone(pid).map(|_alone| {
             self.shared.0.learn(pid, self.tables())?;
             patiently(|| attached::arm_new(pid, self.force))
@@ -133,6 +141,8 @@ impl Images {
     /// Traces a thread that is about to execute a program, and enters that.
     fn execute(self: &Arc<Self>, request: &Request, thread: u32, directory: i32) {
         let (pid, tid) = (request.pid.cast_signed(), thread.cast_signed());
+        let found = self.here(pid, Some(tid)).and_then(|(pid, tid)| Some((pid, tid?)));
+        let (pid, tid) = found.unwrap_or((pid, tid));
         let program = Program::of(pid, directory, request.address);
         let followed = match (self.work().over, executed::obstacle(&program, pid)) {
             (true, _) => None,

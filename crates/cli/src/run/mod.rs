@@ -18,6 +18,7 @@ mod launched;
 mod leftovers;
 mod limits;
 pub(crate) mod loaded;
+mod numbers;
 mod opened;
 mod ours_alone;
 pub(crate) mod server;

@@ -8,10 +8,16 @@ use super::tend::tend;
 use crate::model::report::SkippedRow;
 use crate::out::say;
 use crate::planning;
+use crate::processes;
 use crate::resolve::Resolution;
 use crate::symbols::object::Object;
 use anyhow::Context as _;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +41,8 @@ pub(crate) struct State {
     places: Vec<Option<usize>>,
     /// Functions for which the segment had no room.
     left_out: Vec<Armed>,
+    /// When files were changed that processes with the image had mapped, by their numbers.
+    seen: HashMap<(u64, u64), i128>,
     /// Questions about objects that could not be looked at.
     unseen: u64,
     /// The most questions that agents have said to have got no answer. Kept here: what stands in
@@ -55,6 +63,7 @@ impl Server {
             armed: Vec::new(),
             places: Vec::new(),
             left_out: Vec::new(),
+            seen: HashMap::new(),
             unseen: 0,
             unanswered: 0,
             resolution,
@@ -100,8 +109,20 @@ impl Server {
     /// The process cannot be looked at.
     pub(super) fn learn(&self, pid: i32, tables: &Tables) -> anyhow::Result<()> {
         let state = &mut *self.state();
-        let known = |file: &Identity| tables.segment.find_object(file).is_some();
-        let unknown = unknown(pid, known).context("its mappings cannot be read")?;
+        let root = processes::folder(pid).join("root");
+        let seen = RefCell::new(std::mem::take(&mut state.seen));
+        let known = |file: &Identity| {
+            let known = tables.segment.find_object(file);
+            let Some(changed) = changed(&root, file) else { return known.is_some() };
+            let before = seen.borrow_mut().insert((file.dev, file.ino), changed);
+            // The same file with other contents is another object.
+            let retired = known.filter(|_| before.is_some_and(|before| before != changed));
+            retired.into_iter().for_each(|object| tables.segment.retire_object(object));
+            known.is_some() && retired.is_none()
+        };
+        let unknown = unknown(pid, known).context("its mappings cannot be read");
+        state.seen = seen.into_inner();
+        let unknown = unknown?;
         if unknown.is_empty() {
             return Ok(());
         }
@@ -130,6 +151,15 @@ impl Server {
         };
         self.state().adopt(object, tables)
     }
+}
+
+/// When the status of a file that a process has mapped was last changed, in nanoseconds since 1970.
+/// `None`: another file has its name by now, or none.
+fn changed(root: &Path, file: &Identity) -> Option<i128> {
+    let path = Path::new(OsStr::from_bytes(&file.path));
+    let found = fs::metadata(root.join(path.strip_prefix("/").ok()?)).ok()?;
+    let changed = i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec());
+    ((found.dev(), found.ino()) == (file.dev, file.ino)).then_some(changed)
 }
 
 /// What is new in the tables is in the user's file, too.
@@ -163,7 +193,8 @@ impl State {
         let armed =
             armed.context("a program or library in it is not the one any more that it was")?;
         let (places, left_out) = (Vec::new(), Vec::new());
-        Ok(Self { resolution, armed, places, left_out, unseen: 0, unanswered: 0 })
+        let seen = HashMap::new();
+        Ok(Self { resolution, armed, places, left_out, seen, unseen: 0, unanswered: 0 })
     }
 
     /// The place in the segment of an object that has appeared; added if it is new.

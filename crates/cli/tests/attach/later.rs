@@ -192,6 +192,65 @@ fn killed_in_between() {
     }
 }
 
+/// glibc's programs, too, are started with the image in them if that is asked for: exact from the
+/// functions on that their loader calls, with nothing in their environment.
+#[test]
+fn programs_of_glibcs_loader() {
+    let by_image = |case: Case| case.env("TRAPLINE_AGENT", "image");
+    let early = Target::new("early.c").flags(&["-DINDIRECT"]).case().code(5);
+    by_image(early).modes(&[Mode::Counted]).check();
+    let spawn = Target::new("spawn.c").case();
+    // The environment that it compares has the variable in it, bare or not.
+    by_image(spawn).specs(&["entry:*:t_*"]).check();
+    let Some(plugin) = plugin(Kind::Dynamic, "liblinked.so", 2) else { return };
+    let folder = plugin.parent().expect("a folder").to_str().expect("text");
+    let (place, path) = (format!("-L{folder}"), format!("-Wl,-rpath,{folder}"));
+    let linked = Target::new("linked.c").flags(&["-rdynamic", &place, "-llinked", &path]).case();
+    by_image(linked.clone()).specs(&["entry:*:t_*"]).check();
+    by_image(linked).specs(&["entry:liblinked.so:*"]).check();
+}
+
+/// A library whose file is written anew before it is opened again is another one.
+#[test]
+fn a_library_that_is_rewritten() {
+    let library = |factor: u32| {
+        let factor = format!("-DFACTOR={factor}");
+        Target::new("opened_library.c").shared().flags(&[&factor]).build()
+    };
+    let program = Target::new("opened.c").build();
+    for what in ["rewritten", "replaced", "relative"] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let case = Case::new(&program).arg(what).arg(library(2)).arg(library(3));
+        let case = case.arg(directory.path()).env("TRAPLINE_AGENT", "image");
+        case.specs(&["entry:*:t_*"]).check();
+    }
+}
+
+/// A process that has other numbers where it is, and whose processes have.
+#[test]
+fn programs_that_are_executed_in_another_pid_namespace() {
+    if !super::common::process::is_root() {
+        return;
+    }
+    for kind in [Kind::Static, Kind::Dynamic] {
+        let Some(target) = kind.linked(Target::new("follows.c")) else { continue };
+        let program = target.build();
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).arg(program).arg("-");
+        let mut process = Process::start_below(command, THREADS);
+        let inside = process.children()[0].to_string();
+        let attached = Attached::to(&["-p", &inside, "t_work"]);
+        let mut own = 0;
+        for what in ["v 7", "p 11", "t 13", "x 17", "v 2"] {
+            own += process.tell(what);
+        }
+        let (report, finished) = attached.interrupt();
+        assert_eq!(report.calls("t_work"), own, "{kind:?}: {}", finished.stderr);
+        assert!(report.lost().is_empty(), "{kind:?}: {:?}", report.lost());
+        process.end();
+    }
+}
+
 /// The specs of a program that was launched mean what comes later, too.
 #[test]
 fn libraries_that_launched_programs_open() {

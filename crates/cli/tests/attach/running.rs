@@ -61,15 +61,26 @@ impl Process {
     }
 
     /// By a command whose last argument is the number of threads.
-    pub(crate) fn start_by(mut command: Command, threads: usize) -> Self {
+    pub(crate) fn start_by(command: Command, threads: usize) -> Self {
+        let this = Self::started(command, threads);
+        await_threads(this.pid(), threads);
+        this
+    }
+
+    /// As [`Process::start_by`], where the program is the command's child.
+    pub(crate) fn start_below(command: Command, threads: usize) -> Self {
+        let this = Self::started(command, threads);
+        wait_until("a child", || !this.children().is_empty());
+        await_threads(this.children()[0], threads);
+        this
+    }
+
+    fn started(mut command: Command, threads: usize) -> Self {
         command.arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let this = Self { child, stdin, stdout };
-        let folder = format!("/proc/{}/task", this.pid());
-        wait_until("all threads", || fs::read_dir(&folder).is_ok_and(|t| t.count() > threads));
-        this
+        Self { child, stdin, stdout }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -122,6 +133,11 @@ impl Process {
         let children = children.expect("it runs");
         children.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
     }
+}
+
+fn await_threads(pid: i32, threads: usize) {
+    let folder = format!("/proc/{pid}/task");
+    wait_until("all threads", || fs::read_dir(&folder).is_ok_and(|t| t.count() > threads));
 }
 
 /// Whether jumps were written. For system calls there is other code in the program's padding, which

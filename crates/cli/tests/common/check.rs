@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::{Finished, program, run, trapline};
+use super::process::{Finished, by_image, program, run, trapline};
 use super::recording::Recording;
 use super::report::Report;
 
@@ -218,7 +218,11 @@ impl Case {
             self.program.file_name().expect("a program has a name").to_str().expect("in UTF-8");
         let runs: Vec<(Vec<String>, Option<&[&str]>)> = match &self.specs {
             Some(specs) => vec![(specs.clone(), None)],
-            None => self.modes.iter().map(|mode| (mode.specs(object), mode.record())).collect(),
+            None => {
+                let mut modes = self.modes.clone();
+                modes.retain(|mode| !by_image() || *mode != Mode::RecordedTime);
+                modes.iter().map(|mode| (mode.specs(object), mode.record())).collect()
+            }
         };
         let mut problems = String::new();
         let mut reports = Vec::new();

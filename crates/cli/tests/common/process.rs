@@ -30,8 +30,13 @@ pub(crate) struct Finished {
 /// With `WAY=image` in the tests' environment, it starts programs that way.
 pub(crate) fn trapline() -> Command {
     let mut command = clean(Command::new(env!("CARGO_BIN_EXE_trapline")));
-    command.envs(std::env::var_os("WAY").map(|way| ("TRAPLINE_AGENT", way)));
+    command.envs(by_image().then_some(("TRAPLINE_AGENT", "image")));
     command
+}
+
+/// Whether programs are started with the image in them: only entries are counted.
+pub(crate) fn by_image() -> bool {
+    std::env::var_os("WAY").is_some_and(|way| way == "image")
 }
 
 /// A program in the environment that all tests use: none of cargo's library paths, nothing of ours.
