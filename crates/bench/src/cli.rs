@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{cost, depot, inject, pool, probe, redis, refscale};
+use crate::{cost, depot, inject, pool, probe, redis, refscale, scale};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -59,6 +59,14 @@ enum Command {
     /// Example: trapline-bench cost --only cc1plus
     #[command(verbatim_doc_comment)]
     Cost(cost::Options),
+    /// The primitives on modelled machines of up to 1,024 CPUs, beside figures that others posted
+    ///
+    /// Example: trapline-bench scale arm64 xeon
+    #[command(verbatim_doc_comment)]
+    Scale(scale::Options),
+    /// One cell of `scale`'s tables
+    #[command(hide = true)]
+    ScaleCell(scale::OneCell),
     /// Readers against a writer that frees: no reader may ever see an object that is freed
     ///
     /// Example: trapline-bench torture --all --secs 5
@@ -78,6 +86,8 @@ impl Cli {
             Command::Redis(options) => present(&redis::run(&options), &options.common),
             Command::Inject(options) => present(&inject::run(&options), &options.common),
             Command::Cost(options) => present(&cost::run(&options), &options.common),
+            Command::Scale(options) => scale::main(&options),
+            Command::ScaleCell(cell) => scale::one_cell(&cell),
             Command::Torture(options) => torture::main(&options),
         }
     }

@@ -8,6 +8,7 @@
 //! cargo run --release -p trapline-bench -- redis       redis-server under load, bare and traced
 //! cargo run --release -p trapline-bench -- inject      processes entered while they run
 //! cargo run --release -p trapline-bench -- cost        CPU and memory of the command line itself
+//! cargo run --release -p trapline-bench -- scale       the primitives on machines of 1,024 CPUs
 //! cargo run --release -p trapline-bench -- torture --all --secs 5
 //! ```
 //!
@@ -35,7 +36,8 @@
 //!
 //! # When not
 //! Scalability cannot be read off two cores; what can be seen there is that two threads cost what
-//! one costs, and that 32 threads on two cores do not cost more per operation.
+//! one costs, and that 32 threads on two cores do not cost more per operation. `scale` has the same
+//! code run on a model.
 //!
 //! # Examples
 //! ```
@@ -68,6 +70,7 @@ pub mod programs;
 pub mod redis;
 pub mod refscale;
 pub mod report;
+pub mod scale;
 pub mod scratch;
 pub mod sink;
 mod startup;

@@ -6,7 +6,8 @@
 use crate::load::Load;
 use crate::machines::machine;
 use crate::schemes::scheme;
-use coresim::{Picoseconds, Simulation};
+use coresim::{Picoseconds, Report, Simulation};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::process::Command;
@@ -36,20 +37,20 @@ pub struct Outcome {
     pub millions: f64,
     /// Operations that were measured.
     pub operations: u64,
-    /// Accesses that were simulated.
+    /// Accesses that were simulated, in all attempts.
     pub accesses: u64,
-    /// Part of the CPUs' time that was lost to the line that lost most.
+    /// Part of the CPUs' time that was lost by the operation that lost most.
     pub lost: f64,
-    /// That line's operation, and where it is in the source. Empty: nothing was lost.
+    /// That operation, where it is in the source, and on how many lines. Empty: nothing was lost.
     pub stopper: String,
 }
 
 /// The span that the first attempt takes, and the longest.
 const FIRST_SPAN: Picoseconds = 1_000_000;
-const LONGEST_SPAN: Picoseconds = 64_000_000_000;
+const LONGEST_SPAN: Picoseconds = 16_000_000_000;
 /// So many operations have to be measured, and so many for each thread.
 const OPERATIONS: u64 = 1_000;
-const EACH: u64 = 5;
+const EACH: u64 = 2;
 
 impl Cell {
     /// Runs it here: with longer and longer spans, until enough is measured.
@@ -61,9 +62,10 @@ impl Cell {
         let machine = machine(&self.machine).expect("a machine of that name").with(self.threads);
         let simulation = Simulation::new(machine).seed(self.seed);
         let load = Load { threads: self.threads, work: self.work };
-        let mut span = FIRST_SPAN;
+        let (mut span, mut accesses) = (FIRST_SPAN, 0);
         loop {
             let run = (scheme.run)(&simulation, &load, span);
+            accesses += run.report.accesses;
             let enough = run.operations >= OPERATIONS.max(EACH * self.threads as u64);
             if !enough && span < LONGEST_SPAN {
                 span *= 4;
@@ -71,17 +73,14 @@ impl Cell {
             }
             // What is counted begins before the span.
             let time = (span / 4 * 5) as f64 * run.cpus as f64;
-            let line = run.report.bottleneck();
+            let stopper = stopper(&run.report);
             return Outcome {
                 nanoseconds: run.nanoseconds(),
                 millions: run.per_second() / 1e6,
                 operations: run.operations,
-                accesses: run.report.accesses,
-                lost: line.map_or(0.0, |line| line.counts.lost() as f64 / time),
-                stopper: line.map_or_else(String::new, |line| {
-                    let site = &line.sites[0];
-                    format!("{} at {}", site.operation, short(&site.place))
-                }),
+                accesses,
+                lost: stopper.as_ref().map_or(0.0, |(_, lost)| *lost as f64 / time),
+                stopper: stopper.map_or_else(String::new, |(what, _)| what),
             };
         }
     }
@@ -161,6 +160,21 @@ impl fmt::Display for Outcome {
         let Self { nanoseconds, millions, operations, accesses, lost, stopper } = self;
         write!(f, "{nanoseconds}\t{millions}\t{operations}\t{accesses}\t{lost}\t{stopper}")
     }
+}
+
+/// The operation that lost most time, on all its lines, and how much. `None`: none was lost.
+fn stopper(report: &Report) -> Option<(String, Picoseconds)> {
+    let mut by_place: BTreeMap<(&str, &str), (Picoseconds, usize)> = BTreeMap::new();
+    for site in report.lines.iter().flat_map(|line| &line.sites) {
+        let (lost, lines) = by_place.entry((&site.place, site.operation)).or_default();
+        *lost += site.counts.lost();
+        *lines += usize::from(site.counts.lost() > 0);
+    }
+    let ((place, operation), (lost, lines)) =
+        by_place.into_iter().max_by_key(|(_, (lost, _))| *lost)?;
+    let plural = if lines == 1 { "" } else { "s" };
+    let what = format!("{operation} at {} on {lines} line{plural}", short(place));
+    (lost > 0).then_some((what, lost))
 }
 
 /// A place in the source without the way to it.

@@ -1,4 +1,5 @@
-//! Tables as a picture: both axes logarithmic, the posted figures as rings beside the model's lines.
+//! Tables as a picture: both axes logarithmic, the posted figures as rings beside the model's
+//! lines.
 
 use crate::results::Results;
 use crate::tables::Unit;
@@ -46,8 +47,9 @@ impl Axis {
     fn over(values: impl Iterator<Item = f64> + Clone, base: f64, from: f64, to: f64) -> Self {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(0.0, f64::max);
-        let power = |value: f64, round: fn(f64) -> f64| base.powf(round(value.log(base) - 1e-9));
-        let (low, high) = (power(least, f64::floor), power(most, f64::ceil));
+        // What is a power itself has to stay one.
+        let low = base.powf((least.log(base) + 1e-9).floor());
+        let high = base.powf((most.log(base) - 1e-9).ceil());
         Self { low, high: high.max(low * base), from, to }
     }
 

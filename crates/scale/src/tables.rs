@@ -182,7 +182,6 @@ pub const TABLES: &[Table] = &[
             bare("ring array"),
             bare("flat array"),
             bare("CAS LIFO"),
-            bare("list, as posted"),
         ],
         spans: &[],
     },

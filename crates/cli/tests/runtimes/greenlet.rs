@@ -18,12 +18,10 @@ fn greenlets_under_a_timed_interpreter() {
     }
     let folder = tempfile::tempdir().expect("a directory");
     let script = source("tasks.py").display().to_string();
-    let runtime = Runtime {
-        environment: &[("PYTHONHASHSEED", "1")],
-        ..Runtime::new(&[python, &script], folder.path())
-    };
-    let specs: [&[&str]; 2] = [&[], &["libpython*:*", "python3*:*", "*greenlet*:*"]];
-    for report in runtime.check(&specs[..1]) {
+    let command = [python, script.as_str()];
+    let environment = &[("PYTHONHASHSEED", "1")];
+    let runtime = Runtime { environment, ..Runtime::new(&command, folder.path()) };
+    for report in runtime.check(&[&[]]) {
         assert!(report.armed() > 1_000, "{} armed", report.armed());
         assert!(report.calls("_PyEval_EvalFrameDefault") > 1_000);
     }
