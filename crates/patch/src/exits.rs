@@ -37,9 +37,8 @@ pub(crate) fn exits(
     // From behind: a window may take earlier ones that leave, and what is in front of a window is
     // free.
     for left in reach.leaves.iter().rev() {
-        if let Some(range) = last.as_ref().filter(|range| range.contains(&left.address)) {
-            // Seen when the window was chosen.
-            debug_assert!(range.start <= left.address, "windows begin with whole instructions");
+        // That window has it among its own.
+        if last.as_ref().is_some_and(|range| range.contains(&left.address)) {
             continue;
         }
         let exit = exit(f, reach, left, last.as_ref(), taken, options)?;
@@ -124,7 +123,7 @@ fn exit(
     if options.exits_put_aside && !window.boundaries.is_empty() {
         return Err(NoExits::PutAside);
     }
-    let start = left.address + usize_len(part, left) - window.code as u64;
+    let start = left.address + length_of(part, left) - window.code as u64;
     let end = start.saturating_add(window.bytes.len() as u64);
     if options.rseq.iter().any(|r| r.start < end && r.end > start) {
         return Err(NoExits::Rseq);
@@ -136,7 +135,7 @@ fn exit(
     with_leaves(reach, detour, false)
 }
 
-fn usize_len(part: &Part<'_>, left: &Left) -> u64 {
+fn length_of(part: &Part<'_>, left: &Left) -> u64 {
     part.text.offset(left.address).map_or(0, |at| u64::from(part.lengths[at]))
 }
 
