@@ -9,7 +9,7 @@
 
 use crate::Refusal;
 use crate::site_table;
-use crate::sites::{Patching, State};
+use crate::sites::{Patching, State, is_probe};
 use crate::sync_core::{self, sync_core};
 use crate::text::Text;
 use alloc::vec::Vec;
@@ -32,7 +32,8 @@ pub(crate) fn arm(
     patching: Patching,
     text: &Text,
 ) -> Result<(), Refusal> {
-    let changes: Vec<_> = sites
+    // Exits first: what is seen to enter is seen to leave.
+    let changes: Vec<_> = in_order(state, sites, false)
         .iter()
         .filter_map(|at| state.sites.get(at).map(|s| Change { at: *at, bytes: s.patch.clone() }))
         .collect();
@@ -44,7 +45,7 @@ pub(crate) fn arm(
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
             site.armed = true;
-            site_table::site(site.index).is_armed(true);
+            site_table::site(site.index).note_armed(true);
         }
     }
     Ok(())
@@ -61,18 +62,27 @@ pub(crate) fn restore(
     for at in sites {
         if let Some(site) = state.sites.get_mut(at) {
             (site.armed, site.stale) = (false, true);
-            site_table::site(site.index).is_armed(false);
+            site_table::site(site.index).note_armed(false);
             state.traps.withdraw(*at);
         }
     }
     Ok(())
 }
 
+/// The sites with the probes before what belongs to them, or behind.
+fn in_order(state: &State, sites: &[u64], probes_first: bool) -> Vec<u64> {
+    let probe = |at: &&u64| state.sites.get(at).is_some_and(|site| is_probe(site.action));
+    let (probes, parts): (Vec<&u64>, Vec<&u64>) = sites.iter().partition(probe);
+    let (first, then) = if probes_first { (probes, parts) } else { (parts, probes) };
+    first.into_iter().chain(then).copied().collect()
+}
+
 fn originals(state: &State, sites: &[u64]) -> Vec<Change> {
     let original = |at: &u64| {
         state.sites.get(at).map(|s| Change { at: *at, bytes: s.original[..s.patch.len()].to_vec() })
     };
-    sites.iter().filter_map(original).collect()
+    // Nobody is seen to enter any more before nobody is seen to leave.
+    in_order(state, sites, true).iter().filter_map(original).collect()
 }
 
 fn write(changes: &[Change], patching: Patching, text: &Text) -> Result<(), Refusal> {

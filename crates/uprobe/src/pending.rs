@@ -157,6 +157,11 @@ pub(crate) fn end(state: &State, exit: &Site, slot: u64, end: u64) {
     if !take(state, exit.index.load(Ordering::Relaxed), slot, &mut call) {
         return without_entry(block, cell);
     }
+    let function = site_table::site(exit.index.load(Ordering::Relaxed));
+    if call.start < function.since.load(Ordering::Relaxed) {
+        // Left over from when the probe was there before; this call had begun when it came back.
+        return;
+    }
     let ticks = end.saturating_sub(call.start);
     call.hand_up(ticks);
     forget(block, cell, call.at, call.before);

@@ -121,6 +121,9 @@ const ALIGN: u64 = 1 << 30;
 /// The table; null before [`reserve`]. The assembly reads it.
 pub(crate) static SITES: AtomicPtr<Site> = AtomicPtr::new(ptr::null_mut());
 
+/// The time stamp when a site was last disarmed: what was pending then may be left over.
+pub(crate) static DISARMED: AtomicU64 = AtomicU64::new(0);
+
 static NEXT: AtomicU32 = AtomicU32::new(1);
 /// Sites that have memory.
 static MAPPED: AtomicU32 = AtomicU32::new(0);
@@ -232,9 +235,12 @@ impl Site {
     }
 
     /// Notes whether it is armed from now on: what was pending before has nobody who sees it end.
-    pub(crate) fn is_armed(&self, armed: bool) {
-        let since = if armed { crate::counting::now() } else { u64::MAX };
-        self.since.store(since, Ordering::Relaxed);
+    pub(crate) fn note_armed(&self, armed: bool) {
+        let now = crate::counting::now();
+        self.since.store(if armed { now } else { u64::MAX }, Ordering::Relaxed);
+        if !armed {
+            DISARMED.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Whether returns are seen at exits.

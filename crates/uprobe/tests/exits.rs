@@ -200,9 +200,11 @@ fn arming_and_disarming_under_running_threads() {
         let (calls, returns) = (calls(cell), returns(cell));
         assert!(calls > 0 && returns > 0, "some hits fell into the armed times");
         assert!(calls <= runs.load(Ordering::Relaxed) + 10_000);
-        // One call of each thread at most is under way whenever something changes.
-        let changes = 2 * 100 * 2;
-        assert!(calls.abs_diff(returns) <= changes, "{calls} calls, {returns} returns");
+        // What is timed is paired: one call of each thread at most is under way when the exits go.
+        // (Without a clock whoever had begun before counts as returned.)
+        let pending = 2 * SHAPES.len() as u64 * 100;
+        let paired = returns <= calls && calls <= returns + pending;
+        assert!(paired || cell == cells[0], "{calls} calls, {returns} returns");
     }
     assert!(engine.armed().is_empty());
 }

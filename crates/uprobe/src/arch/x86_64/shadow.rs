@@ -19,7 +19,8 @@
 //! leave(site):
 //!     end = time stamp
 //!     state = thread's; none: slow_entry
-//!     e = state.shadow.top; e.slot is not the slot, or e is another function's: slow_entry
+//!     e = state.shadow.top; e.slot is not the slot, or e is another function's, or was made before
+//!             the last probe was taken away: slow_entry
 //!     ticks = end - e.start; the entry below: child += ticks; e.slot = 0
 //!     cell.active = e.before, if it is e
 //!     state.shadow.top = the entry below
@@ -35,7 +36,7 @@
 
 use super::tls::{self, load_state};
 use crate::shadow::{ENTRY, Entry, Stack};
-use crate::site_table::{SITES, Site};
+use crate::site_table::{DISARMED, SITES, Site};
 use crate::thread_state::State;
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -224,7 +225,10 @@ global_asm!(
     "mov rcx, qword ptr [rcx + {t_block}]",
     "mov eax, eax",
     "add rcx, rax",
-    "sub rdi, qword ptr [rsi + {e_start}]",
+    "mov r9, qword ptr [rsi + {e_start}]",
+    "cmp r9, qword ptr [rip + {disarmed}]",
+    "jb 9f",
+    "sub rdi, r9",
     "mov r8, qword ptr [rsi + {e_child}]",
     "mov r9, qword ptr [rsi + {e_before}]",
     "add qword ptr [rsi - {entry} + {e_child}], rdi",
@@ -299,6 +303,7 @@ global_asm!(
     sites = sym SITES,
     entry = const ENTRY,
     nested = const crate::shadow::NESTED,
+    disarmed = sym DISARMED,
     t_shadow = const offset_of!(State, shadow),
     t_block = const offset_of!(State, block),
     s_cell = const offset_of!(Site, cell),
