@@ -36,7 +36,6 @@ pub(super) fn run<L: FreeList>(
 }
 
 /// Takes an object, writes to it, works, and gives it back.
-#[track_caller]
 fn once<L: FreeList>(pool: &RawPool<L>, work: Picoseconds) {
     if let Some(object) = pool.pop() {
         // SAFETY: an object of 64 bytes, aligned to 64, that only this thread owns.

@@ -78,7 +78,6 @@ fn below(link: u64) -> u32 {
 }
 
 /// Adds `value` to this CPU's cell.
-#[track_caller]
 pub(crate) fn add(
     gate: &Gate,
     cells: &[CachePadded<AtomicU64>],
