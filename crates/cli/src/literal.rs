@@ -52,6 +52,8 @@ struct Target {
 #[derive(Debug, Default)]
 struct Targets {
     exact: HashMap<String, Vec<Target>>,
+    /// A bit for each length of a name in `exact`, modulo 64: most symbols need no look-up.
+    lengths: u64,
     gaps: Vec<(Parts, Target)>,
     /// For each name the words that its symbol must have; none with many names.
     words: Option<Vec<Vec<String>>>,
@@ -110,6 +112,7 @@ impl Targets {
         if let Some(parts) = parts {
             self.gaps.push((parts, Target { rank: Rank { gaps: true, ..target.rank }, ..target }));
         }
+        self.lengths |= length_bit(name);
         self.exact.entry(name.to_string()).or_default().push(target);
     }
 
@@ -124,12 +127,18 @@ impl Targets {
 
     /// Calls `found` with every target that `name` is.
     fn each(&self, name: &str, mut found: impl FnMut(&Target)) {
-        self.exact.get(name).into_iter().flatten().for_each(&mut found);
+        if self.lengths & length_bit(name) != 0 {
+            self.exact.get(name).into_iter().flatten().for_each(&mut found);
+        }
         self.gaps
             .iter()
             .filter(|(parts, _)| names::with_parts(name, parts))
             .for_each(|(_, target)| found(target));
     }
+}
+
+fn length_bit(name: &str) -> u64 {
+    1 << (name.len() % 64)
 }
 
 /// Whether there is a star, and no bracket before it: demanglers write that for an operator only.

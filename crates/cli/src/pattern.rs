@@ -9,6 +9,7 @@ use crate::exit::{Failure, USAGE};
 use crate::names::{self, without_generics};
 use crate::text::unescape;
 use regex::Regex;
+use std::sync::OnceLock;
 
 /// What is written in a spec's object or function part.
 #[derive(Debug, Clone)]
@@ -16,8 +17,9 @@ pub(crate) struct Pattern {
     text: String,
     matcher: Matcher,
     /// Words that stand in every demangled name that matches, and therefore in the mangled one.
-    /// Empty: nothing is known.
-    words: Vec<String>,
+    /// Empty: nothing is known. Found when they are first asked for: most patterns are texts that
+    /// are looked up.
+    words: OnceLock<Vec<String>>,
     /// Generics and parameters count, because the spec has some. In a regular expression, `\(`
     /// stands for parameters.
     pub(crate) generics: bool,
@@ -116,8 +118,7 @@ impl Pattern {
                 why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
             Failure::error(USAGE, format!("{text} is not a regular expression: {why}"))
         };
-        let expression =
-            text.strip_prefix('/').and_then(|t| t.strip_suffix('/')).filter(|t| !t.is_empty());
+        let expression = expression(text);
         let matcher = if let Some(expression) = expression {
             Matcher::Regex(Box::new(Regex::new(expression).map_err(|error| wrong(&error))?))
         } else if !text.is_empty() && text.chars().all(|c| c == '*') {
@@ -131,11 +132,7 @@ impl Pattern {
         Ok(Self {
             generics: written && without_generics(text) != text,
             parameters: if written { text.contains('(') } else { text.contains("\\(") },
-            words: if written && !text.contains(['[', '\\', '<', '(']) {
-                words(text)
-            } else {
-                Vec::new()
-            },
+            words: OnceLock::new(),
             text: text.to_string(),
             matcher,
         })
@@ -206,12 +203,27 @@ impl Pattern {
     fn may_match_mangled(&self, mangled: &str) -> bool {
         self.generics
             || self.parameters
-            || self.words.iter().all(|word| mangled.contains(word.as_str()))
+            || self.words().iter().all(|word| mangled.contains(word.as_str()))
+    }
+
+    fn words(&self) -> &[String] {
+        self.words.get_or_init(|| {
+            if expression(&self.text).is_some() || self.text.contains(['[', '\\', '<', '(']) {
+                Vec::new()
+            } else {
+                words(&self.text)
+            }
+        })
     }
 
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
+}
+
+/// What stands between the slashes of `/…/`.
+fn expression(text: &str) -> Option<&str> {
+    text.strip_prefix('/').and_then(|t| t.strip_suffix('/')).filter(|t| !t.is_empty())
 }
 
 /// The regular expression that takes what `glob` takes.

@@ -18,9 +18,15 @@ pub(crate) fn is_unseen(c: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Whether any character of `text` [is unseen](is_unseen).
+pub(crate) fn has_unseen(text: &str) -> bool {
+    // Nearly all that is looked at is ASCII to be seen, and bytes are quicker than characters.
+    !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.contains(is_unseen)
+}
+
 /// `text` with an escape for each unseen character.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unseen) {
+    if !has_unseen(text) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -43,7 +49,7 @@ pub(crate) const BOLD: (&str, &str) = ("\x1b[1m", "\x1b[0m");
 /// A line as it is written: all of it visible, but for [`BOLD`] around it and for `separator`,
 /// which may be a tab.
 pub(crate) fn line<'a>(line: &'a str, separator: Option<&str>) -> Cow<'a, str> {
-    if !line.contains(is_unseen) {
+    if !has_unseen(line) {
         return Cow::Borrowed(line);
     }
     if let Some(inside) = line.strip_prefix(BOLD.0).and_then(|rest| rest.strip_suffix(BOLD.1)) {
@@ -86,7 +92,7 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Cow<'_, str> {
 /// A text in JSON, as serde writes it, with an escape for the unseen characters that it leaves:
 /// they can only stand in strings, where `\u202e` is the same character.
 fn in_json(json: String) -> String {
-    if !json.contains(is_unseen) {
+    if !has_unseen(&json) {
         return json;
     }
     let mut shown = String::with_capacity(json.len() + 16);

@@ -76,6 +76,9 @@ pub(crate) fn each_spelling(raw: &str, mut see: impl FnMut(&str)) {
     if original.len() != known.len() {
         see(original);
     }
+    if !is_mangled(known) {
+        return;
+    }
     for whole in [false, true] {
         for name in forms(known, whole) {
             bare_forms(&name).iter().for_each(|bare| see(bare));
