@@ -8,6 +8,7 @@ use super::child;
 use super::image::{self, Hold, Inside, line};
 use crate::symbols::libraries::divides_up_addresses;
 use crate::symbols::object::Object;
+use crate::sys;
 use anyhow::{Context as _, anyhow};
 use inject::{Error, Force, Launch, Mapped, Stopped};
 use std::fs::File;
@@ -153,7 +154,7 @@ pub(super) fn enter(
     if kind.linked && kind.library != CLibrary::Go {
         c_library::check(stopped, Some(kind.library), false)?;
     }
-    let mapped = stopped.remote().and_then(|mut remote| remote.map(image)).map_err(line)?;
+    let mapped = sys::with_file_size(|_| stopped.remote()?.map(image)).map_err(line)?;
     let descriptors = send(stopped, files)?;
     let mut inside = Inside { hold: Hold::Standing(stopped), mapped: &mapped };
     inside.start(descriptors, kind.library.distance())?;
