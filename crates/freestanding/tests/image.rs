@@ -16,14 +16,15 @@ fn output(command: &mut Command) -> String {
 
 fn image() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    // Not the directory of the build that goes on, since that is locked.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
+    // Not the directory of the build that goes on, since that is locked: that of the command line's
+    // build script, where the image was made of the same crates.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("agent");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--quiet", "--package", "trapline-freestanding"]);
-    cargo.args(["--features", "image", "--profile", "agent", "--target-dir"]).arg(&target);
+    cargo.args(["--features", "image", "--profile", "image", "--target-dir"]).arg(&target);
     cargo.current_dir(workspace).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     output(&mut cargo);
-    target.join("agent/freestanding")
+    target.join("image/freestanding")
 }
 
 /// Decides for the functions that the program wants to be probed, as the command line does; for one
