@@ -38,10 +38,7 @@ pub(crate) fn has_changed() -> bool {
 ///
 /// # Context
 /// Allocates.
-pub(crate) fn update<'o>(
-    objects: &'o [Object],
-    mut gone: impl FnMut(Range<u64>),
-) -> Vec<&'o Object> {
+pub(crate) fn update(objects: &[Object], mut gone: impl FnMut(Range<u64>)) -> Vec<&Object> {
     let mut known = KNOWN.lock();
     known.retain(|k| {
         let stays = objects.iter().any(|object| k.is(object));

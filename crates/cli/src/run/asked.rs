@@ -110,20 +110,28 @@ impl Images {
             What::Loaded | What::Object => this.loaded(&request),
         };
         if std::thread::Builder::new().name("image".to_string()).spawn(answer).is_err() {
-            self.shared.0.state().note_unseen();
-            self.tables().segment.answer(&refused, None);
+            self.refuse(&refused);
         }
     }
 
+    /// A process, and a thread of it, by the numbers that a question says. Anybody who counts can
+    /// write questions: nothing is done to a process that does not.
     fn here(&self, pid: i32, tid: Option<i32>) -> Option<(i32, Option<i32>)> {
         let counters = self.files[1].metadata().ok()?.ino();
         numbers::here(pid, tid, counters)
     }
 
+    /// Nothing is done.
+    fn refuse(&self, request: &Request) {
+        self.shared.0.state().note_unseen();
+        self.tables().segment.answer(request, None);
+    }
+
     /// Has an image arm what its process has opened.
     fn loaded(&self, request: &Request) {
-        let said = request.pid.cast_signed();
-        let pid = self.here(said, None).map_or(said, |(pid, _)| pid);
+        let Some((pid, _)) = self.here(request.pid.cast_signed(), None) else {
+            return self.refuse(request);
+        };
         let done = self.alone(pid).map(|_alone| {
             self.shared.0.learn(pid, self.tables())?;
             patiently(|| attached::arm_new(pid, self.force))
@@ -140,9 +148,8 @@ impl Images {
 
     /// Traces a thread that is about to execute a program, and enters that.
     fn execute(self: &Arc<Self>, request: &Request, thread: u32, directory: i32) {
-        let (pid, tid) = (request.pid.cast_signed(), thread.cast_signed());
-        let found = self.here(pid, Some(tid)).and_then(|(pid, tid)| Some((pid, tid?)));
-        let (pid, tid) = found.unwrap_or((pid, tid));
+        let found = self.here(request.pid.cast_signed(), Some(thread.cast_signed()));
+        let Some((pid, Some(tid))) = found else { return self.refuse(request) };
         let program = Program::of(pid, directory, request.address);
         let followed = match (self.work().over, executed::obstacle(&program, pid)) {
             (true, _) => None,

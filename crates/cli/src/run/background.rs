@@ -27,6 +27,10 @@ pub(crate) fn begin(
     let command = processes::command(&[pid], &[]);
     tables.segment.set_meta(&Meta::in_background(&command, specs.to_vec()).bytes());
     let server = Server::new(resolution, &tables);
+    // Nobody is going to answer what comes later.
+    (0..tables.segment.objects_len()).for_each(|object| {
+        tables.segment.set_hooks(object, Default::default());
+    });
     tables.check_budget()?;
     let readable = tables.read_only()?;
     for candidate in candidates {

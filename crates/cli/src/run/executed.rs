@@ -19,8 +19,8 @@ const PAGE: u64 = 4096;
 /// The program.
 #[derive(Debug)]
 pub(super) struct Program {
-    /// As it was named; empty: by a descriptor.
-    named: OsString,
+    /// For people: as it was named, or its file's name where it was not.
+    name: String,
     /// Where this process finds it.
     file: PathBuf,
 }
@@ -42,16 +42,14 @@ impl Program {
             Err(_) if named.is_empty() => from,
             Err(_) => from.join(path),
         };
-        Self { named, file }
+        let path = if named.is_empty() { fs::read_link(&file).ok() } else { None };
+        let name = path.map_or(named, PathBuf::into_os_string);
+        Self { name: visible(&name.to_string_lossy()).into_owned(), file }
     }
 
     /// For people.
-    pub(super) fn name(&self) -> String {
-        if !self.named.is_empty() {
-            return visible(&self.named.to_string_lossy()).into_owned();
-        }
-        let path = fs::read_link(&self.file).unwrap_or_default();
-        visible(&path.to_string_lossy()).into_owned()
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -216,7 +216,8 @@ fn window(change: &Change) -> Option<Window> {
 
 #[cfg(test)]
 mod tests {
-    use super::get;
+    use super::{BYTES, get};
+    use crate::symbols::elf::Elf;
     use wire::image::{ARM, DISARM, START, WRITTEN};
 
     #[test]
@@ -225,5 +226,12 @@ mod tests {
         for name in [START, ARM, DISARM, WRITTEN] {
             assert!(image.symbol(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn its_code_is_at_most_256_kib() {
+        let elf = Elf::parse(BYTES).expect("an ELF file");
+        let code = elf.section(".text").expect("code").data.len();
+        assert!(code > 100_000 && code < 256 << 10, "{code} bytes");
     }
 }
