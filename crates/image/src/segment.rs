@@ -55,6 +55,8 @@ static PLACES: Mutex<Option<Places>> = Mutex::new(None);
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// This process: its space and its number.
 static OWNER: AtomicU64 = AtomicU64::new(0);
+/// Whether this process has said to the segment in use that it counts.
+static ANNOUNCED: AtomicBool = AtomicBool::new(false);
 /// The last thread that got no block got none for want of memory.
 static NO_MEMORY: AtomicBool = AtomicBool::new(false);
 
@@ -95,6 +97,7 @@ pub(crate) fn open(tables: i32, counters: i32) -> Result<(), Failure> {
     let recorder = AtomicPtr::new(ptr::null_mut());
     let attached = Box::leak(Box::new(Attached { segment, mine, recorder }));
     let attached: &'static Attached = attached;
+    ANNOUNCED.store(false, Ordering::Relaxed);
     let recorder = stacks::start(&attached.segment, grown);
     let made = recorder.as_ref().ok().copied().flatten().map_or(ptr::null(), ptr::from_ref);
     attached.recorder.store(made.cast_mut(), Ordering::Release);
@@ -182,12 +185,17 @@ pub(crate) fn forked() {
         attached.mine.forget();
         begin(Owner::child_of(owner()));
         attached.segment.reclaim_blocks(owner());
+        ANNOUNCED.store(false, Ordering::Relaxed);
         announce(attached, 0, 0);
     });
 }
 
-/// Says that this process counts.
+/// Says that this process counts, once: libraries that come later change nothing about that.
 pub(crate) fn announce(attached: &Attached, detours: u32, arming_ns: u64) {
+    // Relaxed: in a process one call at a time says so.
+    if ANNOUNCED.swap(true, Ordering::Relaxed) {
+        return;
+    }
     attached.segment.add_process(&Process {
         pid: owner().pid,
         parent: process::getppid().cast_unsigned(),
