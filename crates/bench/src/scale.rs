@@ -1,5 +1,5 @@
-//! The primitives on machines that are not here: tables of the crate `scale`, each cell in a process
-//! of its own.
+//! The primitives on machines that are not here: tables of the crate `scale`, each cell in a
+//! process of its own.
 
 mod probe;
 

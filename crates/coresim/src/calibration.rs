@@ -47,10 +47,10 @@ impl Machine {
         scheduling: LINUX,
     };
 
-    /// Two virtual CPUs of a Xeon (Sapphire Rapids), as `trapline-bench scale --probe` measured them
-    /// while others used them, too: best of three runs. Transfers so that a pass of a ball needs the
-    /// 77 ns that were measured. Memory and interrupts could not be told from the noise and are the
-    /// usual ones.
+    /// Two virtual CPUs of a Xeon (Sapphire Rapids), as `trapline-bench scale --probe` measured
+    /// them while others used them, too: best of three runs. Transfers so that a pass of a ball
+    /// needs the 77 ns that were measured. Memory and interrupts could not be told from the noise
+    /// and are the usual ones.
     pub const XEON_2: Machine = Machine {
         name: "2 CPUs of a Xeon",
         cpus: 2,
