@@ -57,7 +57,7 @@ pub(crate) enum Verb {
     /// Without a SPEC, every function of the main program. The report goes to stderr, or to the
     /// file of -o; the program keeps its own stdin, stdout and stderr. ^C ends the tracing and
     /// prints the report while the program goes on; the second ^C ends trapline at once. In
-    /// processes that ran already (-p) only entries are counted: there are no times.
+    /// processes that ran already (-p) calls that had begun have no times.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline stat libc:malloc -- ls -l\n  \
         trapline stat 'redis-server:call' -- redis-server --port 7777\n  trapline stat -p \
         $(pidof redis-server) -d 10s\n  trapline stat --name 'postgres*' -i 1 \
