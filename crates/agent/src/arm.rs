@@ -12,9 +12,9 @@ use wire::{Function, Kind, Loss, Patience, Segment, State};
 /// be large, and the machine busy.
 const PATIENCE: Patience =
     Patience { idle: Duration::from_secs(2), longest: Duration::from_secs(60) };
-/// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
-/// bound of the average.
-const BYTES_PER_SITE: u64 = 2048;
+/// Memory that a probed place takes, the function's entry or an exit of it, beside its cell: stub,
+/// tables, what the plan keeps; an upper bound of the average.
+const BYTES_PER_SITE: u64 = 3072;
 
 /// Note of a function that branches back to its first byte in ways that cannot be led past the
 /// probe.
@@ -46,6 +46,7 @@ pub(crate) fn arm(
     let mut armed = Armed::default();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
+    let mut sites = 0;
     for object in objects.iter().filter(|o| o.open_to_probes()) {
         let Some(index) = find(segment, object, ask) else { continue };
         let before = functions.len();
@@ -53,8 +54,10 @@ pub(crate) fn arm(
         let decisions = Decisions::read(&plans);
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
-            let sites = (functions.len() as u64 + 1) * BYTES_PER_SITE;
-            if used + sites + segment.bytes_with(index, &function) > segment.shape().budget {
+            let decision = decisions.find(function.address, function.offset, object.base);
+            let more = decision.as_ref().map_or(1, |d| d.as_ref().map_or(1, |plan| plan.sites()));
+            let needed = (sites + more) as u64 * BYTES_PER_SITE;
+            if used + needed + segment.bytes_with(index, &function) > segment.shape().budget {
                 segment.set_state(index, State::Skipped, NO_MEMORY);
                 segment.lose(Loss::Memory, 1);
                 continue;
@@ -68,11 +71,12 @@ pub(crate) fn arm(
                 armed.detours += 1;
                 continue;
             }
-            match decisions.find(function.address, function.offset, object.base) {
+            match decision {
                 Some(decision) => batch.add_decided(target, decision),
                 None => batch.add(target),
             }
             functions.push(index);
+            sites += more;
         }
         if functions.len() > before {
             overwritten::watch(object.code());

@@ -60,6 +60,7 @@ pub(crate) fn enter(filter: Option<&[sock_filter]>) {
         }
         uprobe::own_code(|| {
             MEMORY.reserve();
+            uprobe::put_aside();
             stacks::seal();
             if let Some(segment) = segment::get() {
                 segment.seal(segment::owner());

@@ -17,9 +17,9 @@ use uprobe::{Action, Change, Engine, Prepared, Refusal, Returns, SiteId, Target}
 use wire::image::{Failure, MOST_BYTES, encode};
 use wire::{Function, Kind, Loss, State, hook};
 
-/// Memory that a probed function takes beside its cell: stub, tables, what the plan keeps; an upper
-/// bound of the average.
-const BYTES_PER_SITE: u64 = 2048;
+/// Memory that a probed place takes, the function's entry or an exit of it, beside its cell: stub,
+/// tables, what the plan keeps; an upper bound of the average.
+const BYTES_PER_SITE: u64 = 3072;
 
 /// Note of a function that branches back to its first byte in ways that cannot be led past the
 /// probe.
@@ -63,6 +63,7 @@ pub(crate) fn arm(
     let used = bytes();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
+    let mut sites = 0;
     let new = known::update(&objects, |range| engine.forget(range));
     for object in new {
         let Some(index) = segment.find_object(&object.file) else { continue };
@@ -71,8 +72,10 @@ pub(crate) fn arm(
         let mut hooks = Hooks::of(segment.hooks(index));
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
-            let sites = (functions.len() as u64 + 1) * BYTES_PER_SITE;
-            if used + sites + segment.bytes_with(index, &function) > segment.shape().budget {
+            let decision = decisions.find(function.address, function.offset, object.bias);
+            let more = decision.as_ref().map_or(1, |d| d.as_ref().map_or(1, |plan| plan.sites()));
+            let needed = (sites + more) as u64 * BYTES_PER_SITE;
+            if used + needed + segment.bytes_with(index, &function) > segment.shape().budget {
                 segment.set_state(index, State::Skipped, NO_MEMORY);
                 segment.lose(Loss::Memory, 1);
                 continue;
@@ -85,11 +88,12 @@ pub(crate) fn arm(
             if recorder.is_none() && hooks.want(&function, index) {
                 continue;
             }
-            match decisions.find(function.address, function.offset, object.bias) {
+            match decision {
                 Some(decision) => batch.add_decided(target, decision),
                 None => batch.add(target),
             }
             functions.push(Some(index));
+            sites += more;
         }
         for (address, target, index) in hooks.targets(object) {
             match decisions.find(address, 0, object.bias) {

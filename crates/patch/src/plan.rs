@@ -61,6 +61,12 @@ impl Plan {
         Redirect { from: self.entry.clone(), to: body }
     }
 
+    /// How many places of the function are written to: the site, and its exits. (Branches back to
+    /// it are few.)
+    pub fn sites(&self) -> usize {
+        1 + self.exits.as_ref().map_or(0, |exits| exits.len())
+    }
+
     /// Estimated nanoseconds that a hit adds on the machine that the design was measured on.
     pub fn cost_ns(&self, probe: Probe) -> f64 {
         match (&self.method, probe) {

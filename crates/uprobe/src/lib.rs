@@ -201,6 +201,7 @@ pub use registered::{Consumer, ConsumerId, Span, Vectors, Verdict};
 pub use sealed::{is_sealed, seal};
 pub use sites::Patching;
 pub use slots::SlotPolicy;
+pub use stacks::put_aside;
 pub use statistics::{Statistics, statistics};
 pub use target::{Action, Returns, Target};
 pub use thread::{SetupError, prepare_started_thread, prepare_thread};

@@ -127,7 +127,7 @@ const FIXED: usize = 1 << 20;
 fn reserve() -> Option<&'static Stack> {
     static RESERVED: AtomicU64 = AtomicU64::new(0);
     if sealed::is_sealed() {
-        return None;
+        return spare();
     }
     let place = site_table::behind().and_then(|behind| {
         let number = RESERVED.fetch_add(1, Ordering::Relaxed);
@@ -143,6 +143,50 @@ fn reserve() -> Option<&'static Stack> {
     let mapped = if place.is_some() { FIRST as usize } else { 0 };
     stack.mapped.store(mapped, Ordering::Relaxed);
     Some(stack)
+}
+
+/// How many threads have a shadow stack for the first time when nothing can be mapped any more.
+const SPARES: usize = 64;
+/// What is put aside for the first of them, and for the thread that gives up system calls: for
+/// 80,000 calls.
+const LARGE: usize = 4 << 20;
+/// And for each of the others: for 5,000.
+const SMALL: usize = 256 << 10;
+/// Memory for them; null: the program has not been about to give up system calls.
+static SPARE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+
+/// One of those. It does not grow.
+fn spare() -> Option<&'static Stack> {
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    let memory = SPARE.load(Ordering::Acquire);
+    let free = !memory.is_null() && TAKEN.load(Ordering::Relaxed) < SPARES;
+    let number = free.then(|| TAKEN.fetch_add(1, Ordering::Relaxed));
+    let number = number.filter(|number| *number < SPARES)?;
+    let (offset, bytes) = match number {
+        0 => (0, LARGE),
+        more => (LARGE + (more - 1) * SMALL, SMALL),
+    };
+    // SAFETY: a part of the mapping that nobody else has got; it is never unmapped.
+    Some(unsafe { Stack::new(memory.wrapping_add(offset), bytes) })
+}
+
+/// The program is about to give up system calls ([`crate::seal`] comes next): memory for what is
+/// pending on stacks then. 21 MiB of addresses, and nothing of memory until it is used. 64 threads
+/// may be timed that have not been before; what is beyond has no time.
+///
+/// # Context
+/// System calls. Not in a signal handler.
+pub fn put_aside() {
+    once(&SPARE, LARGE + (SPARES - 1) * SMALL);
+    let own = thread_state::own().map(|first| first.own_shadow.load(Ordering::Relaxed));
+    if let Some(own) = own.and_then(Stack::at) {
+        while own.mapped.load(Ordering::Relaxed) < LARGE && grow(own) {}
+    }
+    table();
+    let next = USED.load(Ordering::Relaxed) / AT_A_TIME;
+    MEMORY.iter().skip(next).take(2).for_each(|memory| {
+        once(memory, AT_A_TIME * BYTES);
+    });
 }
 
 /// Makes room for more calls on a shadow stack, if it can have more. True: there is some.

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <link.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -229,7 +230,12 @@ int main(int argc, char **argv)
         for (int f = 0; f < 4; f++) {
             uint64_t start = (uint64_t)entries[f], at = after[i];
             bool probed = *(unsigned char *)start == 0xe9 || *(unsigned char *)start == 0xcc;
-            entry |= at >= start && at < start + WINDOW && probed;
+            /* Where it is entered, and where it returns. */
+            Dl_info its;
+            const ElfW(Sym) *symbol = NULL;
+            CHECK(dladdr1((void *)start, &its, (void **)&symbol, RTLD_DL_SYMENT) && symbol);
+            uint64_t end = start + symbol->st_size;
+            entry |= at >= start && at < (end < start + WINDOW ? start + WINDOW : end) && probed;
         }
         CHECK(old || entry);
     }

@@ -343,9 +343,9 @@ impl State {
         }
         let immediate = || {
             let register = number(i.op0_register()).filter(|_| i.op0_kind() == OpKind::Register)?;
-            let constant =
-                i.op_count() == 2 && !matches!(i.op1_kind(), OpKind::Register | OpKind::Memory);
-            let most = constant.then(|| u32::try_from(i.immediate(1)).ok())??;
+            // None: a register, or memory, which string instructions name in ways of their own.
+            let constant = (i.op_count() == 2).then(|| i.try_immediate(1).ok())??;
+            let most = u32::try_from(constant).ok()?;
             Some(Bound { registers: 1 << register, most })
         };
         if i.rflags_modified() != 0 {
