@@ -22,11 +22,11 @@ fn fibers() {
     target.case().check();
     let many = target.case().arg("1600").arg("50").modes(&[Mode::Timed]);
     for report in many.check() {
-        // What is suspended is on the stack of its own: all of its time is the inner call's.
-        let (outer, inner) = (report.time("t_outer", "self_ns"), report.time("t_inner", "self_ns"));
-        let total = report.time("t_outer", "total_ns");
-        assert!(inner <= report.time("t_inner", "total_ns"), "{inner}");
-        assert!(outer < total / 2, "{outer} of {total} are its own, and {inner} the inner call's");
+        // What is suspended is on a stack of its own: the outer call's time is the inner's.
+        let (outer, inner) =
+            (report.time("t_outer", "total_ns"), report.time("t_inner", "total_ns"));
+        assert!(inner <= outer, "{inner} inside of {outer}");
+        assert!(report.time("t_inner", "self_ns") <= inner + inner / 100);
     }
 }
 

@@ -1,5 +1,5 @@
 // Fibers of boost.context: N of them suspended D calls deep, each resumed many times, and times
-// that belong to the right stack. Threads resume each other's.
+// that belong to the right stack. Some go on in another thread.
 #include <boost/context/fiber.hpp>
 #include <thread>
 #include <vector>
@@ -7,7 +7,7 @@
 #include "../target.h"
 
 namespace ctx = boost::context;
-static unsigned long leaves, deeps, outers, inners;
+static unsigned long leaves, deeps, outers, inners, aparts;
 
 T void t_leaf() { leaves++; }
 
@@ -39,6 +39,14 @@ T void t_outer(ctx::fiber &f)
     asm volatile("");
 }
 
+// Goes on in another thread than it began in.
+T void t_apart(ctx::fiber &f)
+{
+    aparts++;
+    f = std::move(f).resume();
+    asm volatile("");
+}
+
 int main(int argc, char **argv)
 {
     int n = argc > 1 ? atoi(argv[1]) : 200, depth = argc > 2 ? atoi(argv[2]) : 50;
@@ -57,22 +65,32 @@ int main(int argc, char **argv)
                 any = true;
             }
     }
-    // Begun on one thread, gone on with on another.
+    std::vector<ctx::fiber> suspended;
+    for (int i = 0; i < 10; i++)
+        suspended.emplace_back([](ctx::fiber &&m) {
+            t_outer(m);
+            return std::move(m);
+        });
+    for (auto &f : suspended)
+        f = std::move(f).resume();
+    usleep(100000);
+    for (auto &f : suspended)
+        f = std::move(f).resume();
     std::vector<ctx::fiber> moved;
     for (int i = 0; i < 10; i++)
         moved.emplace_back([](ctx::fiber &&m) {
-            t_outer(m);
+            t_apart(m);
             return std::move(m);
         });
     std::thread([&] {
         for (auto &f : moved)
             f = std::move(f).resume();
     }).join();
-    usleep(100000);
     for (auto &f : moved)
         f = std::move(f).resume();
     calls("t_leaf", leaves);
     calls("t_deep", deeps);
     calls("t_outer", outers);
     calls("t_inner", inners);
+    calls("t_apart", aparts);
 }
