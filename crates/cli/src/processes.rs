@@ -133,13 +133,27 @@ fn with_ancestors(all: &[Process], pid: i32) -> BTreeSet<i32> {
 }
 
 /// The folder in /proc of a thread of the process that lives: that of the process shows nothing
-/// once its first thread has ended.
+/// once its first thread has ended. It is the one that has lived for the longest: of threads that
+/// come and go, another one might have ended before its folder is used.
 pub(crate) fn folder(pid: i32) -> PathBuf {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let lives = |folder: &PathBuf| fs::read_link(folder.join("exe")).is_ok();
-    let tasks = || fs::read_dir(process.join("task")).into_iter().flatten().flatten();
-    let thread = || tasks().map(|task| task.path()).find(lives);
-    if lives(&process) { process } else { thread().unwrap_or(process) }
+    if lives(&process) {
+        return process;
+    }
+    let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let living = tasks.map(|task| task.path()).filter(lives);
+    living.min_by_key(|folder| started(folder).unwrap_or(u64::MAX)).unwrap_or(process)
+}
+
+/// When a process or thread was started, in ticks since the machine was.
+fn started(folder: &Path) -> Option<u64> {
+    let stat = fs::read(folder.join("stat")).ok()?;
+    // The name is in parentheses, and may hold any byte. Behind it is the third field, and the time
+    // is the 22nd (proc_pid_stat(5)).
+    let behind = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(&stat[behind + 1..]).ok()?;
+    fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 /// A process's list of mappings (proc_pid_maps(5)): that of a thread which lives, where the first
@@ -149,9 +163,11 @@ pub(crate) fn folder(pid: i32) -> PathBuf {
 /// It is not there, or may not be looked at.
 pub(crate) fn maps(pid: i32) -> std::io::Result<Vec<u8>> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let own = fs::read(process.join("maps"))?;
-    if !own.is_empty() {
-        return Ok(own);
+    match fs::read(process.join("maps")) {
+        // Some kernels show an empty list of a thread that has ended, others none.
+        Ok(own) if own.is_empty() => {}
+        Err(why) if why.raw_os_error() == Some(libc::ESRCH) => {}
+        own => return own,
     }
     let tasks = fs::read_dir(process.join("task"))?.flatten();
     let mut lists = tasks.flat_map(|task| fs::read(task.path().join("maps")));
@@ -187,7 +203,7 @@ fn command_line(pid: i32) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, chosen, command_line, name, program, with_ancestors};
+    use super::{Process, chosen, command_line, folder, name, program, started, with_ancestors};
     use crate::args::ProcessArgs;
     use std::process::{Child, Command};
 
@@ -203,6 +219,19 @@ mod tests {
         fn pid(&self) -> i32 {
             self.0.id().cast_signed()
         }
+    }
+
+    /// Of threads whose names look like more of the file.
+    #[test]
+    fn threads_are_as_old_as_they_are() {
+        let own = folder(std::process::id().cast_signed());
+        let first = started(&own).expect("a time");
+        let thread = std::thread::Builder::new().name("a) S (1 2 3".to_owned());
+        // Longer than a tick, so that it is later.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let later = thread.spawn(|| started("/proc/thread-self".as_ref())).expect("a thread");
+        assert!(later.join().expect("no panic").is_some_and(|later| later > first));
+        assert_eq!(started(&own.join("none")), None);
     }
 
     impl Drop for Sleeper {

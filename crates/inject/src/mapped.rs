@@ -135,8 +135,8 @@ impl Tracer {
     /// # Context
     /// Reads the process's mappings, and the image's code; stops all threads if it is there.
     pub fn find(&mut self, image: &Image) -> Result<Found, Error> {
-        let (pid, tid) = (self.pid(), self.target().living());
-        let mappings = maps::read(pid, tid).map_err(Error::own("reading the mappings"))?;
+        let read = |tid| maps::read(self.pid(), tid);
+        let mappings = self.target().of_living("reading the mappings", read)?;
         let mut other = None;
         for first in mappings.iter().filter(|m| m.name == NAME_IN_MAPS && m.offset == 0) {
             let base = first.range.start;

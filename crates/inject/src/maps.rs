@@ -3,8 +3,8 @@
 use crate::arch::{LOWEST, REACH};
 use crate::proc;
 use crate::ptrace::Tid;
+use std::io;
 use std::ops::Range;
-use std::{fs, io};
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub(crate) struct Mapping {
     pub(crate) usable: bool,
 }
 
-/// All mappings, ascending.
+/// All mappings, ascending. An error ([`proc::is_of_ended`]) if the thread has ended.
 pub(crate) fn read(pid: Tid, tid: Tid) -> io::Result<Vec<Mapping>> {
-    let text = fs::read(proc::path(pid, tid, "maps"))?;
+    let text = proc::of_memory(pid, tid, "maps")?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 

@@ -14,11 +14,19 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// An error ([`proc::is_of_ended`]) if the thread has ended. What was opened while it lived is
+    /// the process's memory from then on.
     pub(crate) fn open(pid: Tid, tid: Tid) -> io::Result<Self> {
         let path = proc::path(pid, tid, "mem");
         // Where the file may not be written, words are written by request.
         let both = OpenOptions::new().read(true).write(true).open(&path);
-        both.or_else(|_| File::open(&path)).map(|file| Self { file })
+        let file = both.or_else(|_| File::open(&path))?;
+        // Kernels before 6.16 open that of a thread without memory, too, and nothing is read then.
+        // Of others it is at most an error: at 0 there is nothing, as a rule.
+        if file.read_at(&mut [0], 0).is_ok_and(|count| count == 0) {
+            return Err(proc::ended());
+        }
+        Ok(Self { file })
     }
 
     pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {

@@ -9,11 +9,42 @@ pub(crate) fn path(pid: Tid, tid: Tid, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/task/{tid}/{name}"))
 }
 
+/// The contents of such a file that says something of the thread's memory.
+///
+/// # Errors
+/// Those of [`is_of_ended`], too, of a thread that has none any more: the kernel shows it an empty
+/// list, which is never one of a thread that lives.
+pub(crate) fn of_memory(pid: Tid, tid: Tid, name: &str) -> io::Result<Vec<u8>> {
+    let bytes = fs::read(path(pid, tid, name))?;
+    if bytes.is_empty() { Err(ended()) } else { Ok(bytes) }
+}
+
+/// The error of a thread that has ended.
+pub(crate) fn ended() -> io::Error {
+    io::Error::from_raw_os_error(libc::ESRCH)
+}
+
+/// Whether a file of a thread could not be opened or read as the thread has ended.
+pub(crate) fn is_of_ended(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
 /// The threads of a process, ascending.
 pub(crate) fn threads(pid: Tid) -> io::Result<Vec<Tid>> {
+    /// More often than threads end in a row, each at the moment at which it is the last listed.
+    const TRIES: usize = 100;
+    let folder = PathBuf::from(format!("/proc/{pid}/task"));
     let mut found = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
-        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Tid>().ok()));
+    for _ in 0..TRIES {
+        found.clear();
+        for entry in fs::read_dir(&folder)? {
+            found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Tid>().ok()));
+        }
+        // The kernel goes from each thread to the next (`next_tid` in `fs/proc/base.c`): if one
+        // ends meanwhile, the list ends with it, and others are missing.
+        if found.last().is_none_or(|last| folder.join(last.to_string()).exists()) {
+            break;
+        }
     }
     found.sort_unstable();
     Ok(found)
@@ -135,7 +166,7 @@ pub(crate) struct Auxiliary(Vec<u8>);
 
 impl Auxiliary {
     pub(crate) fn read(pid: Tid, tid: Tid) -> io::Result<Self> {
-        fs::read(path(pid, tid, "auxv")).map(Self)
+        of_memory(pid, tid, "auxv").map(Self)
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<u64> {

@@ -127,14 +127,18 @@ impl<'t> Stopped<'t> {
 
     fn gather_new(&mut self) -> Result<(), Error> {
         loop {
-            // Again and again: until it stands, a thread may start others.
-            let mut new = Vec::new();
+            // Again and again: until it stands, a thread may start others, also one that ends
+            // before it is traced.
+            let (mut new, mut all_known) = (Vec::new(), true);
             for tid in self.listed()? {
-                if self.known.insert(tid) && self.tracer.seize(tid)? {
-                    new.push(tid);
+                if self.known.insert(tid) {
+                    all_known = false;
+                    if self.tracer.seize(tid)? {
+                        new.push(tid);
+                    }
                 }
             }
-            if new.is_empty() {
+            if all_known {
                 return Ok(());
             }
             new.iter().for_each(|tid| self.tracer.interrupt(*tid));

@@ -1,12 +1,16 @@
 //! A process, looked at from outside.
 
 use crate::arch::MACHINE;
+use crate::error::Error;
+use crate::memory::Memory;
 use crate::proc::{self, Stat, Status};
 use crate::ptrace::Tid;
 use crate::refusal::{Refusal, Refused};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::iter;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 /// What is done to a process in spite of a doubt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,12 +42,16 @@ impl Target {
     /// # Context
     /// Reads files in /proc: tens of microseconds, and more with many threads.
     pub fn probe(pid: i32, force: Force) -> Result<Self, Refused> {
-        /// Where the first thread has ended, the one that was looked at instead may, too.
+        /// Where the first thread has ended, those that were looked at instead may, too.
         const TRIES: usize = 20;
         let mut tries = 0;
         loop {
             match Self::look(pid, force, false) {
-                Err(Refusal::Gone) if tries < TRIES && proc::threads(pid).is_ok() => tries += 1,
+                Err(Refusal::Gone | Refusal::Ended)
+                    if tries < TRIES && proc::threads(pid).is_ok() =>
+                {
+                    tries += 1;
+                }
                 looked => return looked.map_err(|why| Refused { pid, why }),
             }
         }
@@ -76,7 +84,7 @@ impl Target {
             let name = proc::name(tracer).unwrap_or_else(|| "another process".to_owned());
             return Err(Refusal::Traced { tracer, name });
         }
-        if let Err(error) = File::open(proc::path(pid, *first, "mem")) {
+        if let Err(error) = Memory::open(pid, *first) {
             return Err(why_forbidden(pid, status, &error));
         }
         let seccomp = living.iter().map(|(_, status)| status.seccomp).max().unwrap_or(0);
@@ -120,11 +128,32 @@ impl Target {
         self.stopped
     }
 
-    /// A thread whose files in /proc are there.
-    pub(crate) fn living(&self) -> Tid {
-        let lives = |tid: &Tid| Status::read(self.pid, *tid).is_ok_and(|s| !s.has_ended());
-        let others = || proc::threads(self.pid).unwrap_or_default().into_iter().find(lives);
-        Some(self.living).filter(lives).or_else(others).unwrap_or(self.living)
+    /// What `look` gives of a thread of the process that lives. Any thread may end between being
+    /// seen and being looked at, also while others of the process go on: then it is another's turn,
+    /// until nobody has been there for a while.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]: all threads have ended. Otherwise those of `look`.
+    pub(crate) fn of_living<R>(
+        &self,
+        what: &'static str,
+        look: impl Fn(Tid) -> io::Result<R>,
+    ) -> Result<R, Error> {
+        /// What was listed may all have ended, having started what is listed next.
+        const ROUNDS: usize = 20;
+        const PAUSE: Duration = Duration::from_millis(1);
+        let pid = self.pid;
+        for _ in 0..ROUNDS {
+            let threads = proc::threads(pid).map_err(|_| Error::Gone)?;
+            for tid in iter::once(self.living).chain(threads.iter().copied()) {
+                match look(tid) {
+                    Err(error) if proc::is_of_ended(&error) => {}
+                    looked => return looked.map_err(Error::own(what)),
+                }
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(Error::Gone)
     }
 
     /// Whether system calls may be answered by a filter.
@@ -145,7 +174,7 @@ impl Target {
 
 /// Why the memory of a process could not be opened, which asks the kernel what tracing asks.
 fn why_forbidden(pid: Tid, status: &Status, error: &io::Error) -> Refusal {
-    if error.kind() == io::ErrorKind::NotFound {
+    if proc::is_of_ended(error) {
         return Refusal::Gone;
     }
     /// `CAP_SYS_PTRACE`.

@@ -346,20 +346,10 @@ pub(crate) fn is_in_vfork(pid: Tid, tid: Tid) -> bool {
 /// The process's memory, and [`dead_code`] in it. While it executes another program there is
 /// neither for a moment: whoever has started a process comes here before that has ended.
 fn open(target: &Target) -> Result<(Memory, u64), Error> {
-    /// A thread that lives may have ended when its files are opened.
-    const TRIES: usize = 20;
-    let (deadline, mut tries) = (Instant::now() + EXECUTES, 0);
+    let deadline = Instant::now() + EXECUTES;
     loop {
-        let memory = match Memory::open(target.pid(), target.living()) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => {
-                tries += 1;
-                if tries == TRIES {
-                    return Err(Error::Gone);
-                }
-                continue;
-            }
-            memory => memory.map_err(Error::own("opening the process's memory"))?,
-        };
+        let opened = |tid| Memory::open(target.pid(), tid);
+        let memory = target.of_living("opening the process's memory", opened)?;
         match dead_code(target, &memory) {
             Err(Error::Busy) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));
@@ -372,8 +362,8 @@ fn open(target: &Target) -> Result<(Memory, u64), Error> {
 /// Where code can be put that the program never runs through: between the end of its own code and
 /// the end of the page, and otherwise at its first instruction, which has been executed.
 fn dead_code(target: &Target, memory: &Memory) -> Result<u64, Error> {
-    let auxiliary = Auxiliary::read(target.pid(), target.living())
-        .map_err(Error::own("reading the program's auxiliary vector"))?;
+    let read = |tid| Auxiliary::read(target.pid(), tid);
+    let auxiliary = target.of_living("reading the program's auxiliary vector", read)?;
     let get = |key| auxiliary.get(key).ok_or(Error::Busy);
     let (entry, headers, count) =
         (get(libc::AT_ENTRY)?, get(libc::AT_PHDR)?, get(libc::AT_PHNUM)?.min(64));

@@ -3,6 +3,7 @@
 use super::common::process::{Finished, Running, run, send_signal, start, trapline, wait_until};
 use super::common::{Report, Target, tools};
 use super::running::{Kind, Process, code};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -164,9 +165,12 @@ fn trapline_is_killed_at_any_moment() {
             send_signal(running.id(), libc::SIGKILL);
             running.finish(b"");
         }
-        let counted = report(pid, "t_work").calls("t_work");
+        let report = report(pid, "t_work");
+        let counted = report.calls("t_work");
         assert_eq!(churn.descriptors(), before.0, "{arguments:?}");
-        assert!(text(&churn) == before.1, "{arguments:?}: its code is as it was");
+        let after = text(&churn);
+        let attached = &report.0["attached"];
+        assert_eq!(differing(&before.1, &after), "", "{arguments:?}: its code, {attached}");
         let own = churn.end();
         assert!(counted <= own, "{counted} of {own}");
     }
@@ -191,6 +195,22 @@ fn text(churn: &Churn) -> Vec<Vec<u8>> {
     let code: Vec<_> = code.filter_map(read).collect();
     assert!(!code.is_empty(), "{maps:?}");
     code
+}
+
+/// Where two texts differ, and in what.
+fn differing(before: &[Vec<u8>], after: &[Vec<u8>]) -> String {
+    if before.len() != after.len() {
+        return format!("{} parts, {} before", after.len(), before.len());
+    }
+    let mut found = String::new();
+    for (part, (before, after)) in before.iter().zip(after).enumerate() {
+        let bytes =
+            before.iter().zip(after).enumerate().filter(|(_, (before, after))| before != after);
+        for (at, (before, after)) in bytes {
+            let _ = write!(found, "{part}+{at:#x}: {before:02x} is {after:02x}; ");
+        }
+    }
+    found
 }
 
 /// Its leader is gone, and it is not.

@@ -1,8 +1,8 @@
 //! Processes in unusual states.
 
 use super::calls::{map, unmap};
-use super::common::{Kind, Running, program};
-use inject::{Error, Force, Refusal, Target, Tracer};
+use super::common::{Kind, Running, image, program};
+use inject::{Error, Force, Found, Refusal, Target, Tracer};
 use std::io::Write as _;
 
 fn odd(state: &str) -> Running {
@@ -115,6 +115,22 @@ fn beside_a_thread_in_vfork_another_is_used() {
 fn a_process_whose_first_thread_has_ended() {
     let running = odd("zombie-leader");
     assert_eq!(running.target().trace(all_steps).expect("every step"), 42);
+    assert_eq!(running.end().1.code(), Some(7));
+}
+
+/// Whichever of its threads is looked at ends soon, and the process goes on.
+#[test]
+fn a_process_all_of_whose_threads_come_and_go() {
+    let mut running = odd("relay");
+    let base = running.target().trace(map).expect("mapped").base();
+    running.child.stdin.as_mut().expect("piped").write_all(b"\n").expect("a pipe");
+    running.await_state(&['Z']);
+    let image = image();
+    for round in 0..300 {
+        let found = running.target().trace(|tracer| tracer.find(&image));
+        let same = matches!(&found, Ok(Found::Same(mapped)) if mapped.base() == base);
+        assert!(same, "{round}: {found:?}");
+    }
     assert_eq!(running.end().1.code(), Some(7));
 }
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "filter.h"
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,18 @@ static void *survivor(void *argument) {
     ready();
     work();
     exit(7);
+}
+
+// Lives for a millisecond, and is followed by another one.
+static void *relay(void *argument) {
+    struct pollfd input = {0, POLLIN, 0};
+    pthread_t next;
+    if (poll(&input, 1, 1) > 0)
+        exit(7);
+    if (pthread_create(&next, 0, relay, argument))
+        exit(3);
+    pthread_detach(next);
+    return argument;
 }
 
 static void *sleeper(void *argument) {
@@ -69,6 +82,14 @@ int main(int count, char **arguments) {
         static pthread_t leader, other;
         leader = pthread_self();
         pthread_create(&other, 0, survivor, &leader);
+        pthread_exit(0);
+    }
+    if (!strcmp(state, "relay")) {
+        pthread_t first;
+        char byte;
+        ready();
+        if (read(0, &byte, 1) != 1 || pthread_create(&first, 0, relay, 0))
+            return 2;
         pthread_exit(0);
     }
     if (!strncmp(state, "vfork", 5)) {
