@@ -17,7 +17,7 @@ fn the_next_symbol() {
     assert_eq!((bare.code, bare.stdout.as_str()), (0, "5335\n"));
     let stat: [&[&str]; 3] = [&["find_next"], &["libnext.so:*"], &["work", "toupper", "find_next"]];
     let sink = tempfile::tempdir().expect("a directory");
-    let file = sink.path().join("out");
+    let file = sink.path().join("out.folded");
     let record: &[&str] = &["--weight", "time", "find_next"];
     for (verb, options) in stat.map(|specs| ("stat", specs)).into_iter().chain([("record", record)])
     {
