@@ -112,7 +112,8 @@ impl Counts {
     /// Adds a cell, of which `load` gives the words by offset.
     pub(crate) fn add(&mut self, load: impl Fn(usize) -> u64) {
         let calls = load(cell::CALLS);
-        if calls == 0 {
+        // A call may have begun in one thread, and have ended in another: a fiber.
+        if calls == 0 && load(cell::RETURNS) == 0 && load(cell::UNWOUND) == 0 {
             return;
         }
         self.calls = self.calls.saturating_add(calls);
