@@ -27,8 +27,6 @@ fn fibers() {
             (report.time("t_outer", "total_ns"), report.time("t_inner", "total_ns"));
         assert!(inner <= outer, "{inner} inside of {outer}");
         assert!(report.time("t_inner", "self_ns") <= inner + inner / 100);
-        // What began in one thread and ended in another has ended.
-        assert!(report.time("t_apart", "total_ns") > 0);
     }
 }
 
