@@ -100,7 +100,7 @@
 //! ns, of which two time-stamp reads are 19; a consumer 13 ns, with all vector registers saved 41;
 //! a breakpoint 2.4 us. `cargo run --release -p trapline-uprobe --example probe_cost` prints them
 //! for your machine. In an image an entry counted costs the same (0.49 ns where both were
-//! measured). Memory: 2 KiB a site at most, 4 KiB for 63 pending returns, 32 MiB of address space;
+//! measured). Memory: 3 KiB a site at most, 4 KiB for 63 pending returns, 32 MiB of address space;
 //! in an image no returns, and 17 MiB.
 //!
 //! # When not
