@@ -101,7 +101,7 @@
 //! a breakpoint 2.4 us. `cargo run --release -p trapline-uprobe --example probe_cost` prints them
 //! for your machine. In an image an entry counted costs the same (0.49 ns where both were
 //! measured). Memory: 3 KiB a site at most, 4 KiB for 63 pending returns, 32 MiB of address space;
-//! in an image no returns, and 17 MiB.
+//! in an image no instances, and 17 MiB.
 //!
 //! # When not
 //! * To probe another process: preload an object with this engine into it (`trapline`).
