@@ -6,7 +6,6 @@ use crate::spec::Kind;
 use crate::symbols::elf::{Elf, RawSymbol, SHT_DYNSYM, SHT_SYMTAB};
 use crate::symbols::go::{self, GoFunction, Origin};
 use crate::symbols::object::Object;
-use crate::symbols::runtimes;
 use crate::symbols::table::{STT_FUNC, Table};
 use clap::ValueEnum;
 use patch::{
@@ -95,7 +94,7 @@ fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision>
         surroundings: Some(&around),
         ..Options::default()
     };
-    let no_instances = if wanted.walked || runtimes::walks_stacks(elf) {
+    let no_instances = if wanted.walked {
         Some(NoReturn::WalkedByRuntime)
     } else {
         (wanted.returns == Some(Returns::Exits)).then_some(NoReturn::Asked)
