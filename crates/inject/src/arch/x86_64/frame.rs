@@ -128,6 +128,9 @@ pub(crate) struct Interrupted {
 /// Where frames begin: the kernel aligns them (`get_sigframe`).
 pub(crate) const ALIGNED: u64 = 16;
 
+/// Bytes of a frame that are looked at to find it.
+pub(crate) const LENGTH: u64 = offsets::END as u64;
+
 /// The frames of 64-bit code in a piece of a stack that begins at `at`, a multiple of [`ALIGNED`].
 /// Those of handlers that have returned may be among them, as long as nothing was written over
 /// them.
