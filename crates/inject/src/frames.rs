@@ -12,6 +12,7 @@ use crate::maps::{self, Mapping};
 use crate::proc::Call;
 use crate::ptrace::Tid;
 use crate::stopped::Stopped;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Stacks are at most so large, but for the first thread's, and are read from the stack pointer to
@@ -44,7 +45,7 @@ impl Stopped<'_> {
         for (tid, stack) in stacks {
             scan.thread(tid, stack);
         }
-        Ok(scan.end())
+        Ok(scan.end().collect())
     }
 }
 
@@ -55,37 +56,49 @@ struct Scan<'m, R> {
     read: R,
     /// What has been read, ascending.
     done: Vec<Range<u64>>,
-    found: Vec<(Tid, Interrupted)>,
+    /// What looks like a frame there, by where it begins, and whose it is, if it is somebody's.
+    frames: BTreeMap<u64, (Interrupted, Option<Tid>)>,
     bytes: Vec<u8>,
 }
 
 impl<'m, R: Fn(u64, &mut [u8]) -> usize> Scan<'m, R> {
     fn new(mappings: &'m [Mapping], read: R) -> Self {
-        Self { mappings, read, done: Vec::new(), found: Vec::new(), bytes: Vec::new() }
+        Self { mappings, read, done: Vec::new(), frames: BTreeMap::new(), bytes: Vec::new() }
     }
 
-    /// Those that lead on from this stack pointer.
+    /// Takes those that lead on from this stack pointer.
     fn thread(&mut self, tid: Tid, stack: u64) {
         let (mut pointers, mut stacks) = (vec![stack], 0);
         while let Some(pointer) = pointers.pop()
             && stacks < STACKS
         {
             let Some(range) = live(pointer, self.mappings) else { continue };
-            let new = self.not_done(&range);
-            stacks += usize::from(!new.is_empty());
-            for part in new {
-                // A frame may begin in what is new, and end in what is not.
-                let end = range.end.min(part.end + frame::LENGTH);
-                self.bytes.resize((end - part.start) as usize, 0);
-                // Behind a stack may be memory that nobody can read from outside.
-                let length = (self.read)(part.start, &mut self.bytes);
-                let frames = frame::find(part.start, &self.bytes[..length]);
-                pointers.extend(frames.iter().rev().map(|frame| frame.stack));
-                self.found.extend(frames.into_iter().map(|frame| (tid, frame)));
+            stacks += usize::from(self.read(&range));
+            for (_, (frame, of)) in self.frames.range_mut(range) {
+                if of.is_none() && frame.is_above(pointer) {
+                    *of = Some(tid);
+                    pointers.push(frame.stack);
+                }
             }
-            self.done.push(range);
-            self.done.sort_unstable_by_key(|range| range.start);
         }
+    }
+
+    /// Looks for frames in what has not been read: whether there was any.
+    fn read(&mut self, range: &Range<u64>) -> bool {
+        let new = self.not_done(range);
+        for part in &new {
+            // A frame may begin in what is new, and end in what is not.
+            let end = range.end.min(part.end + frame::LENGTH);
+            self.bytes.resize((end - part.start) as usize, 0);
+            // Behind a stack may be memory that nobody can read from outside.
+            let length = (self.read)(part.start, &mut self.bytes);
+            for frame in frame::find(part.start, &self.bytes[..length]) {
+                self.frames.entry(frame.place - frame::PLACE).or_insert((frame, None));
+            }
+        }
+        self.done.push(range.clone());
+        self.done.sort_unstable_by_key(|range| range.start);
+        !new.is_empty()
     }
 
     /// The parts of it that have not been read.
@@ -106,11 +119,9 @@ impl<'m, R: Fn(u64, &mut [u8]) -> usize> Scan<'m, R> {
         parts
     }
 
-    /// All that were found, each once.
-    fn end(mut self) -> Vec<(Tid, Interrupted)> {
-        self.found.sort_unstable_by_key(|(_, frame)| frame.place);
-        self.found.dedup_by_key(|(_, frame)| frame.place);
-        self.found
+    /// All that were taken.
+    fn end(self) -> impl Iterator<Item = (Tid, Interrupted)> {
+        self.frames.into_values().filter_map(|(frame, of)| Some((of?, frame)))
     }
 }
 
@@ -210,7 +221,7 @@ mod tests {
         };
         let mut scan = Scan::new(mappings, read);
         stacks.iter().for_each(|stack| scan.thread(1, *stack));
-        (scan.end().iter().map(|(_, frame)| frame.instruction).collect(), count.get())
+        (scan.end().map(|(_, frame)| frame.instruction).collect(), count.get())
     }
 
     /// A handler on a signal stack has interrupted one on the thread's stack.
@@ -226,6 +237,23 @@ mod tests {
         let bytes = memory(&[handlers, (0x2100, 0x22, 0x9000), over]);
         assert_eq!(found(&all, &bytes, &[0x8ff8]).0, [0x22, 0x11]);
         assert_eq!(found(&all, &bytes, &[0x9f00]), (vec![], 0), "nothing can be read");
+    }
+
+    /// A heap with all stacks in it. What one thread's handler comes back to is found once that
+    /// thread is looked at, also where others were before.
+    #[test]
+    fn frames_on_signal_stacks_are_those_of_their_handlers() {
+        let all = [mapping(0x1000..0x9000, true, "")];
+        let mut bytes = memory(&[(0x5000, 0x11, 0x7000), (0x3000, 0x22, 0x7800)]);
+        // Each on a signal stack.
+        for (frame, bottom) in [(0x5000, 0x4000_u64), (0x3000, 0x2000)] {
+            bytes[frame + 16..][..8].copy_from_slice(&bottom.to_le_bytes());
+            bytes[frame + 32..][..8].copy_from_slice(&0x1800_u64.to_le_bytes());
+        }
+        assert_eq!(found(&all, &bytes, &[0x1100]).0, [], "both have returned");
+        assert_eq!(found(&all, &bytes, &[0x1100, 0x4ff0]).0, [0x11]);
+        assert_eq!(found(&all, &bytes, &[0x2ff0, 0x4ff0, 0x1100]).0, [0x22, 0x11]);
+        assert_eq!(found(&all, &bytes, &[0x5010]).0, [], "above it");
     }
 
     /// Threads whose stacks lie in one piece of memory, and many frames in that, all of which lead
