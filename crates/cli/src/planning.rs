@@ -146,9 +146,6 @@ fn decide_go(
         Origin::Compiler => {
             let (runs, convention) = (options.put_aside, Convention::Go);
             let (put_aside, exits_put_aside) = (runs && go.preempted, runs);
-            // Not asked for: the engine pairs entries and exits by addresses on the stack, and
-            // goroutines' stacks move.
-            let options = Options { exits: false, ..options };
             patch::plan(function, &Options { convention, put_aside, exits_put_aside, ..options })
         }
     }

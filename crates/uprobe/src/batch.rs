@@ -17,7 +17,9 @@ use crate::stubs::{self, Hook, Stub};
 use crate::target::{Action, Returns, Target};
 use crate::text::Text;
 use crate::trap_table::Meaning;
-use crate::{Refusal, activation, back_branches, consumer, exits, kernel, live, process, signals};
+use crate::{
+    Refusal, activation, back_branches, consumer, exits, goroutines, kernel, live, process, signals,
+};
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -347,7 +349,7 @@ impl Work<'_> {
             if action == SiteAction::Call || matches!(plan.method, patch::Method::Breakpoint(_)) {
                 return Err(Refusal::NoStack);
             }
-            if !switching::prepare() {
+            if !switching::prepare() || !goroutines::prepare() {
                 return Err(Refusal::NoRoom);
             }
         }
@@ -457,7 +459,6 @@ impl Work<'_> {
             && self.state.sites.get(&plan.site).is_some_and(|old| old.armed)
             && self.old_exits(target, plan).is_none();
         match &plan.exits {
-            _ if plan.live.no_stack => self.without_exits(target, plan, NoExits::NotEntry),
             // Without exits it is there already.
             _ if shared => self.without_exits(target, plan, NoExits::NotAsked),
             Err(why) => self.without_exits(target, plan, *why),
@@ -485,9 +486,8 @@ impl Work<'_> {
 
     /// The same by return instances, or without returns.
     fn without_exits(&self, target: &Target, plan: &Plan, why: NoExits) -> Chosen {
-        let no_instances = if let (true, Err(why)) = (plan.live.no_stack, plan.returns) {
-            Some(EntryOnly::Returns(why))
-        } else if target.by == Returns::Exits
+        let no_instances = if target.by == Returns::Exits
+            || plan.live.no_stack
             || plan.returns == Err(NoReturn::Asked)
             || !process::has_returns()
         {

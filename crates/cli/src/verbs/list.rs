@@ -193,7 +193,7 @@ impl Seen {
         }
         self.entry_only += 1;
         Some(match plan.returns {
-            Err(no_return) if asked || plan.live.no_stack => format!("entry only: {no_return}"),
+            Err(no_return) if asked => format!("entry only: {no_return}"),
             Err(no_return @ patch::NoReturn::WalkedByRuntime) => {
                 format!("entry only: {why}, and {no_return}")
             }

@@ -8,6 +8,7 @@ mod common;
 
 mod fibers;
 mod frames;
+mod go;
 mod greenlet;
 mod java;
 mod luajit;

@@ -7,6 +7,7 @@ pub(crate) mod entry;
 #[cfg(feature = "std")]
 pub(crate) mod exit;
 pub(crate) mod frame;
+mod goroutine;
 pub(crate) mod prologue;
 mod routines;
 mod shadow;
