@@ -113,7 +113,7 @@
 //!   process; at exits five million pending calls on a thread's own stack, and 32,768 pages of
 //!   others; 131,072 goroutines at a time, with 1.4 million pending calls each; then calls are
 //!   counted without a time.
-//! * A program that copies stacks away and back loses times, and [`overlaps`] says so.
+//! * A program that copies stacks away and back loses times ([`Loss::Overlap`]).
 //! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
 //!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.
@@ -196,7 +196,6 @@ pub use instance::original_return_address;
 pub use kernel::readable;
 pub use outside::Change;
 pub use own_code::{own_code, slowly};
-pub use pending::overlaps;
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;
 pub use registered::{Consumer, ConsumerId, Span, Vectors, Verdict};

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::counting::{count, measured, now, own_field};
+use crate::recorder::{self, Loss};
 use crate::shadow::{ENTRY, Entry, NESTED, Stack};
 use crate::site_table::{self, Action, Site};
 use crate::thread_state::{self, State};
@@ -210,21 +211,8 @@ fn without_entry(block: usize, cell: u32) {
     if unwound.load(Ordering::Relaxed) != 0 {
         unwound.fetch_sub(1, Ordering::Relaxed);
         count(block, cell, cell::UNTIMED);
-        OVERLAPS.fetch_add(1, Ordering::Relaxed);
+        recorder::lost(Loss::Overlap);
     }
-}
-
-/// Calls that were taken for left, and returned.
-static OVERLAPS: AtomicU64 = AtomicU64::new(0);
-
-/// Calls that were taken for left when something else came to stand at their place on the stack,
-/// and returned all the same: somebody copies stacks away and back, and times are not to be
-/// believed.
-///
-/// # Context
-/// Signal-safe; no system call.
-pub fn overlaps() -> u64 {
-    OVERLAPS.load(Ordering::Relaxed)
 }
 
 /// An entry whose frame was left is about to be taken off.

@@ -445,9 +445,8 @@ fn frames_that_a_panic_leaves_are_left() {
         function!(go_keep, go_keep_end),
     );
     let _timed = Timed::new(&[(recovers, cell(0)), (fails, cell(3)), (keep, cell(4))]);
-    let fields = || {
-        [cell(0), cell(3), cell(4)].map(|cell| [calls(cell), returns(cell), unwound(cell)])
-    };
+    let fields =
+        || [cell(0), cell(3), cell(4)].map(|cell| [calls(cell), returns(cell), unwound(cell)]);
     let before = fields();
     let times = || [sum(cell(0), TOTAL), sum(cell(0), SELF), sum(cell(4), TOTAL)];
     let times_before = times();

@@ -75,7 +75,13 @@ fn check(build: Build, path: &Path, mode: &str, specs: &[&str], environment: &[(
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("report.json");
     let mut command = trapline();
-    command.args(["stat", "-j", "--hist", "-o"]).arg(&file).args(specs).arg("--").arg(path).args(arguments);
+    command
+        .args(["stat", "-j", "--hist", "-o"])
+        .arg(&file)
+        .args(specs)
+        .arg("--")
+        .arg(path)
+        .args(arguments);
     let Finished { code, stdout, stderr, .. } = run(command.envs(environment()), b"");
     assert_eq!((code, &stdout), (3, &bare.stdout), "{what}: {stderr}");
     let report = Report::read(&file).unwrap_or_else(|why| panic!("{what}: {why}"));

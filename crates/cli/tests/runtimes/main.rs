@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod copied;
 mod fibers;
 mod frames;
 mod go;

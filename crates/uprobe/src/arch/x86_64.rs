@@ -8,6 +8,7 @@ pub(crate) mod entry;
 pub(crate) mod exit;
 pub(crate) mod frame;
 mod goroutine;
+mod measured;
 pub(crate) mod prologue;
 mod routines;
 mod shadow;

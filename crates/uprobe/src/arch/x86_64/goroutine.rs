@@ -35,6 +35,7 @@
 //! The thread at the exit may be another one than at the entry, and counts in its own block.
 #![allow(unsafe_code)]
 
+use super::measured::count_in_bucket;
 use super::tls::{self, load_state};
 use crate::goroutine_calls::LOOKED_THROUGH;
 use crate::goroutines::{Goroutine, MULTIPLIER, PLACES, SHIFT, STACK_END, TABLE};
@@ -45,7 +46,6 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use wire::cell;
 
-const _: () = assert!(cell::SUB_BITS == 3, "the assembly's bucket is (t >> e - 3) + 8 * (e - 3)");
 const _: () = assert!(size_of::<Site>() == 64 && NESTED == 1);
 
 global_asm!(
@@ -228,18 +228,9 @@ global_asm!(
     "jbe 5f",
     "mov qword ptr [rcx + {c_max}], rax",
     "5:",
-    // bucket: e = max(log2, 3); (ticks >> (e - 3)) + 8 * (e - 3), at most the last one.
     "mov rdx, rcx",
-    "mov rcx, rax",
-    "or rcx, 8",
-    "bsr rcx, rcx",
-    "sub ecx, 3",
-    "shr rax, cl",
-    "lea rax, [rax + rcx*8]",
-    "mov ecx, {last_bucket}",
-    "cmp rax, rcx",
-    "cmova rax, rcx",
-    "inc qword ptr [rdx + rax*8 + {c_buckets}]",
+    "mov r12, rax",
+    count_in_bucket!("r12", "rdx"),
     "__trapline_go_end __trapline_uprobe_goroutine_leave_v0",
     ".popsection",
     ".purgem __trapline_go_begin",
