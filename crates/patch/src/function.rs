@@ -27,9 +27,9 @@ pub enum Convention {
     #[default]
     C,
     /// That of Go's compiler (`ABIInternal`). Goroutines' stacks have no room to be counted on, and
-    /// move: nothing is pushed, and no return address is replaced. A function that looks at its entry
-    /// whether there is room for its frame comes back there when its stack has grown, or when it
-    /// was preempted: such a check is displaced as a whole, and hits are counted behind it
+    /// move: nothing is pushed, and no return address is replaced. A function that looks at its
+    /// entry whether there is room for its frame comes back there when its stack has grown, or when
+    /// it was preempted: such a check is displaced as a whole, and hits are counted behind it
     /// ([`Plan::behind`](crate::Plan::behind)). No function is moved as a whole: a goroutine that
     /// was preempted in one goes on in its original code.
     Go,

@@ -3,9 +3,9 @@
 //!
 //! Which call of a function is the outermost one on its stack is decided at its entry. A word of
 //! each entry has a bit for the functions of the entries up to it ([`bit`]): as long as the
-//! function's is not there, it is none of theirs. Otherwise the youngest entries are looked through.
-//! (What threads' stacks do, naming the newest call in the function's cell, is of no use where a
-//! goroutine goes on in any thread.)
+//! function's is not there, it is none of theirs. Otherwise the youngest entries are looked
+//! through. (What threads' stacks do, naming the newest call in the function's cell, is of no use
+//! where a goroutine goes on in any thread.)
 //!
 //! A panic, and `runtime.Goexit`, leave frames: those are seen to be left by what is called or
 //! returns next on the same stack, also when the goroutine has ended and another one has its

@@ -32,8 +32,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_f
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// Address of the return address; 0: free, or in progress. On a goroutine's stack, how far below
-    /// its end that is ([`crate::goroutines`]).
+    /// Address of the return address; 0: free, or in progress. On a goroutine's stack, how far
+    /// below its end that is ([`crate::goroutines`]).
     pub(crate) slot: AtomicU64,
     /// Time stamp at entry, or a consumer's cookie.
     pub(crate) start: AtomicU64,
@@ -46,9 +46,9 @@ pub(crate) struct Entry {
     /// Number of the site at the function's entry.
     pub(crate) site: AtomicU32,
     /// Of a measured call: the address of the entry that was the newest of its function when it was
-    /// made, or 0, and [`NESTED`]; on a goroutine's stack, which functions it and those below it may
-    /// be of ([`crate::goroutine_calls`]), and [`NESTED`]. Else the cookie of a consumer that wants
-    /// to know how long the call takes.
+    /// made, or 0, and [`NESTED`]; on a goroutine's stack, which functions it and those below it
+    /// may be of ([`crate::goroutine_calls`]), and [`NESTED`]. Else the cookie of a consumer that
+    /// wants to know how long the call takes.
     pub(crate) before: AtomicU64,
 }
 

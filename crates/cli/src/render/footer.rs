@@ -50,7 +50,8 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
     if report.overlaps > 0 {
         lines.push(format!(
             "overlapping stacks: {} returned that were taken for left, without a time: the program \
-                copies stacks away and back, and times of what it suspends so are not to be believed",
+                copies stacks away and back, and times of what it suspends so are not to be \
+                believed",
             counted(report.overlaps, "call")
         ));
     }

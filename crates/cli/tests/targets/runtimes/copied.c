@@ -1,5 +1,6 @@
-/* Tasks that share one piece of stack: the frames of one that waits are copied away, and back to the same place before it goes
- * on, as greenlet does it and interpreters with continuations. What they compute is right whatever the order. */
+/* Tasks that share one piece of stack: the frames of one that waits are copied away, and back to
+ * the same place before it goes on, as greenlet does it and interpreters with continuations. What
+ * they compute is right whatever the order. */
 #include "../target.h"
 
 enum { TASKS = 20, ROUNDS = 50, ROOM = 1 << 15 };

@@ -3,9 +3,9 @@
 //!
 //! Both come in by a jump, with the site's number in r12 and the goroutine's descriptor in r14, and
 //! leave for the site's `resume`. r12, r13 and the flags are free there, and nothing may be pushed:
-//! other registers are kept beside the shadow stack meanwhile, which nobody but the thread that runs
-//! the goroutine touches. While a thread is in here, the runtime's handlers take it for one that
-//! cannot be preempted.
+//! other registers are kept beside the shadow stack meanwhile, which nobody but the thread that
+//! runs the goroutine touches. While a thread is in here, the runtime's handlers take it for one
+//! that cannot be preempted.
 //!
 //! ```text
 //! enter(site):

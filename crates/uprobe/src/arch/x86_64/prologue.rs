@@ -16,7 +16,8 @@
 //!
 //! The others push the site's number and jump to their routine.
 //!
-//! Where there is no stack (a function of Go's), the site's number is in r12, and nothing is pushed.
+//! Where there is no stack (a function of Go's), the site's number is in r12, and nothing is
+//! pushed.
 
 use super::tail::{Counting, Tail};
 use super::{entry, routines, shadow, tls};

@@ -2,9 +2,10 @@
 //! room: in functions of Go, which check for the room that they need, and for no more.
 //!
 //! It comes in with the site's number in r12 and the goroutine's descriptor in r14, by a jump, and
-//! leaves for the site's `resume`; r12, r13 and the flags are free. The rest is saved on a stack of the engine's, one of a few that any
-//! thread may take. Before rsp leads there signals are blocked: whether a signal stack is in use
-//! the kernel tells by rsp, and Go's handlers whether they interrupted a goroutine.
+//! leaves for the site's `resume`; r12, r13 and the flags are free. The rest is saved on a stack of
+//! the engine's, one of a few that any thread may take. Before rsp leads there signals are blocked:
+//! whether a signal stack is in use the kernel tells by rsp, and Go's handlers whether they
+//! interrupted a goroutine.
 //!
 //! ```text
 //! claim a stack; save what the kernel and the slow path do not preserve on it
