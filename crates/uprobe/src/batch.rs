@@ -4,6 +4,7 @@ use crate::armed::Armed;
 use crate::engine::{Config, Engine};
 use crate::maps;
 use crate::outside::{self, Change};
+use crate::parts::Around;
 use crate::planning::plans;
 use crate::sites::{Patching, State};
 use crate::target::Target;
@@ -105,11 +106,8 @@ impl Batch<'_> {
         let mut work = Work {
             config: self.config,
             state: &mut state,
-            text: &text,
-            gaps,
-            patching,
+            around: Around { new_from: site_table::next(), patching, gaps: &gaps, text: &text },
             stubs: Vec::with_capacity(self.targets.len()),
-            new_from: site_table::next(),
         };
         let mut ready: Vec<Result<Ready, Refusal>> = self
             .targets

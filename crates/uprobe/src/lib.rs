@@ -158,6 +158,7 @@ mod near;
 mod original;
 mod outside;
 mod own_code;
+mod parts;
 mod pending;
 mod planned;
 mod planning;

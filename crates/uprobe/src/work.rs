@@ -7,20 +7,18 @@ use crate::armed::{Armed, Method};
 use crate::breakpoint::Breakpoint;
 use crate::chosen::Chosen;
 use crate::engine::{Config, SiteId};
-use crate::near::LONGEST;
+use crate::parts::{self, Around, Lead, Probe, lead, write};
 use crate::registered::ConsumerId;
 use crate::site_code::{emit_before, emit_behind, movable};
 use crate::site_table::{self, Action as SiteAction};
-use crate::sites::{self, Patching, Site, State, moved};
+use crate::sites::{self, Site, State, moved};
 use crate::slots::{self, SlotPolicy};
 use crate::stubs::Stub;
 use crate::target::{Action, Target};
-use crate::text::Text;
 use crate::trap_table::Meaning;
 use crate::{Refusal, back_branches, consumer, exits, goroutines, outside};
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
-use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
 use patch::{Detour, NoExits, Plan, Resume};
@@ -62,13 +60,8 @@ fn add_consumer(
 pub(crate) struct Work<'w> {
     pub(crate) config: Config,
     pub(crate) state: &'w mut State,
-    pub(crate) text: &'w Text,
-    pub(crate) gaps: Vec<Range<u64>>,
-    /// None: somebody else writes.
-    pub(crate) patching: Option<Patching>,
+    pub(crate) around: Around<'w>,
     pub(crate) stubs: Vec<Stub>,
-    /// The batch's first site's number, or a lower one.
-    pub(crate) new_from: u32,
 }
 
 impl Work<'_> {
@@ -80,7 +73,7 @@ impl Work<'_> {
         if !self.may_trap(target) && matches!(plan.method, patch::Method::Breakpoint(_)) {
             return Err(Refusal::NeedsTrap);
         }
-        let chosen = Chosen::of(self.state, self.new_from, target, &plan);
+        let chosen = Chosen::of(self.state, self.around.new_from, target, &plan);
         match self.put(target, &plan, near.clone(), chosen) {
             // One of the exits is in the way of something, or has no room near it.
             Err(_) if chosen.exits() => {
@@ -125,7 +118,7 @@ impl Work<'_> {
             let same_method = old.stub.is_some() == (method == Method::Detour);
             let same = same_method && old.action == chosen.key();
             let site = site_table::site(old.index);
-            if same || old.armed || old.index >= self.new_from {
+            if same || old.armed || old.index >= self.around.new_from {
                 let armed = armed(old.index, site.loops() && !waits);
                 return self.again(target, plan, chosen, armed);
             }
@@ -133,7 +126,7 @@ impl Work<'_> {
             consumer::remove_all(site);
         }
         let taken = plan.site..plan.site + plan.method.original().len() as u64;
-        if self.state.displaces(&taken, self.new_from) {
+        if self.state.displaces(&taken, self.around.new_from) {
             return Err(Refusal::AlreadyProbed);
         }
         if method == Method::Detour
@@ -157,7 +150,7 @@ impl Work<'_> {
         };
         if let Some(ready) = leaves {
             site.set_exits();
-            let places = exits::add(self.state, ready, &mut self.stubs, &mut traps);
+            let places = parts::add(self.state, ready, &mut self.stubs, &mut traps);
             if let Some(site) = self.state.sites.get_mut(&plan.site) {
                 site.exits = Some(places);
             }
@@ -175,24 +168,17 @@ impl Work<'_> {
         plan: &Plan,
         index: u32,
         chosen: Chosen,
-    ) -> Result<Option<Vec<exits::Ready>>, Refusal> {
+    ) -> Result<Option<Vec<parts::Ready>>, Refusal> {
         let Some(leaves) = plan.exits.as_ref().ok().filter(|_| chosen.exits()) else {
             return Ok(None);
         };
-        let probe = exits::Probe {
-            function: index,
-            action: chosen.action,
-            redirect: plan.redirect(plan.site),
-            new_from: self.new_from,
-            patching: self.patching,
-            gaps: &self.gaps,
-            text: self.text,
-        };
-        exits::prepare(self.state, &probe, leaves).map(Some)
+        let redirect = plan.redirect(plan.site);
+        let probe = Probe { index, redirect, around: self.around };
+        exits::prepare(self.state, &probe, chosen.action, leaves).map(Some)
     }
 
     fn may_trap(&self, target: &Target) -> bool {
-        cfg!(feature = "std") && target.traps && self.patching.is_some()
+        cfg!(feature = "std") && target.traps && self.around.patching.is_some()
     }
 
     /// Leads the function's branches back to its first byte past the probe. `traps`: by traps, too;
@@ -207,17 +193,9 @@ impl Work<'_> {
     ) -> bool {
         let Some(branches) = &plan.back else { return false };
         let body = site_table::site(index).body.load(Ordering::Relaxed);
-        let probe = back_branches::Probe {
-            index,
-            new_from: self.new_from,
-            redirect: plan.redirect(body),
-            traps,
-            patching: self.patching,
-            gaps: &self.gaps,
-            text: self.text,
-        };
-        let places =
-            back_branches::redirect(self.state, &probe, branches, &mut self.stubs, all_traps);
+        let probe = Probe { index, redirect: plan.redirect(body), around: self.around };
+        let to = (&mut self.stubs, all_traps);
+        let places = back_branches::redirect(self.state, &probe, branches, traps, to);
         let site = self.state.sites.get_mut(&plan.site);
         places.zip(site).map(|(places, site)| site.back = places).is_some()
     }
@@ -233,7 +211,7 @@ impl Work<'_> {
         let Some(old) = self.state.sites.get_mut(&plan.site) else {
             return Err(Refusal::AlreadyProbed);
         };
-        let is_new = !old.armed && old.index < self.new_from && !old.chosen;
+        let is_new = !old.armed && old.index < self.around.new_from && !old.chosen;
         let same_action = old.action == chosen.key();
         let same_method = old.stub.is_some() == matches!(armed.method, Method::Detour);
         if !same_action || !same_method || (old.armed && chosen.action != SiteAction::Call) {
@@ -255,7 +233,7 @@ impl Work<'_> {
         for at in self.state.with_branches(plan.site) {
             let Some(site) = self.state.sites.get(&at) else { continue };
             let meaning = site.stub.map_or(Meaning::Hit(site.index), Meaning::GoOn);
-            if sites::is_live(self.patching) || site.patch.len() == 1 {
+            if sites::is_live(self.around.patching) || site.patch.len() == 1 {
                 traps.push((at, meaning));
             }
         }
@@ -269,7 +247,7 @@ impl Work<'_> {
         let taken = |at: &u64| {
             self.state.sites.get(at).is_some_and(|site| {
                 let bytes = *at..at + site.original.len() as u64;
-                self.state.others_displace(&bytes, self.new_from, Some(index))
+                self.state.others_displace(&bytes, self.around.new_from, Some(index))
             })
         };
         if all.iter().any(taken) {
@@ -291,47 +269,25 @@ impl Work<'_> {
         chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
-        if self.patching.is_none()
+        if self.around.patching.is_none()
             && let Some(why) = outside::refusal(detour)
         {
             return Err(why);
         }
-        let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
-        let mut code = Vec::with_capacity(256);
-        let (prologue, body_at, body, hooks) = if plan.behind {
-            emit_behind(plan, detour, (index, chosen), at, &mut code)?
-        } else {
-            emit_before(plan, detour, (index, chosen), at, &mut code)?
+        let emit = |at: u64, code: &mut Vec<u8>| {
+            let emit = if plan.behind { emit_behind } else { emit_before };
+            emit(plan, detour, (index, chosen), at, code)
         };
-        if code.len() as u64 > LONGEST || !self.state.near.commit(at, &code) {
-            return Err(Refusal::NoRoom);
-        }
+        let (at, end, (prologue, body_at, body, hooks)) =
+            write(self.state, &detour.reach(), plan.site, emit)?;
         let site = site_table::site(index);
         site.body.store(prologue.body, Ordering::Relaxed);
         site.resume.store(prologue.resume, Ordering::Relaxed);
         site.set(chosen.at_entry(), plan.loops, prologue.skips_red_zone);
-        let mut traps = Vec::new();
-        let mut target = at;
-        if sites::is_live(self.patching) {
-            traps.push((plan.site, Meaning::GoOn(at)));
-            for boundary in detour.boundaries() {
-                let original = plan.site + u64::from(*boundary);
-                let offset = body
-                    .relocated(original)
-                    .ok_or(Refusal::Code(patch::Refusal::NotRelocatable))?;
-                traps.push((original, Meaning::GoOn(body_at + u64::from(offset))));
-            }
-            if !detour.boundaries().is_empty() {
-                target = self
-                    .state
-                    .trampolines
-                    .make(plan.site, detour.boundaries(), at, &self.gaps, self.text)
-                    .ok_or(Refusal::NoRoom)?;
-                self.stubs.push(Stub::trampoline(target, plan.site));
-            }
-        }
+        let Lead { target, traps, stubs } =
+            lead(self.state, detour, at, (body_at, &body), &self.around)?;
+        self.stubs.extend(stubs);
         let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
-        let end = at + code.len() as u64;
         let moved = moved(plan.site, detour.original(), body_at, &body);
         if plan.behind {
             let (start, prologue) = (prologue.at, Some(prologue));
@@ -343,27 +299,9 @@ impl Work<'_> {
             let (prologue, body) = (Some(prologue), Some((body_at, body)));
             self.stubs.push(Stub { start: at, end, site: plan.site, prologue, body, hooks });
         }
-        let original = detour.original().to_vec();
-        let action = chosen.key();
-        self.state.put(
-            plan.site,
-            Site {
-                index,
-                action,
-                original,
-                patch: jump.to_vec(),
-                stub: Some(at),
-                armed: false,
-                chosen: false,
-                stale: false,
-                hidden: false,
-                branch_targets,
-                moved,
-                spare: None,
-                back: Box::default(),
-                exits: None,
-            },
-        );
+        let its = (index, chosen.key());
+        let site = parts::site(its, detour.original(), jump.to_vec(), at, moved);
+        self.state.put(plan.site, Site { branch_targets, ..site });
         Ok(traps)
     }
 
@@ -375,14 +313,11 @@ impl Work<'_> {
         chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
-        let at = self.state.near.reserve(&breakpoint.reach(), plan.site).ok_or(Refusal::NoRoom)?;
-        let mut code = Vec::with_capacity(64);
-        let redirect = plan.redirect(at);
-        let body =
-            breakpoint.emit_redirected(at, Some(&redirect), &mut code).map_err(Refusal::Code)?;
-        if !self.state.near.commit(at, &code) {
-            return Err(Refusal::NoRoom);
-        }
+        let emit = |at: u64, code: &mut Vec<u8>| {
+            let redirect = plan.redirect(at);
+            breakpoint.emit_redirected(at, Some(&redirect), code).map_err(Refusal::Code)
+        };
+        let (at, end, body) = write(self.state, &breakpoint.reach(), plan.site, emit)?;
         let config = self.config;
         let emulation = match breakpoint.resume() {
             Resume::Emulate(e) if config.emulate => Some(*e),
@@ -399,33 +334,15 @@ impl Work<'_> {
         site.set(chosen.at_entry(), plan.loops, false);
         self.stubs.push(Stub {
             start: at,
-            end: at + code.len() as u64,
+            end,
             site: plan.site,
             prologue: None,
             body: Some((at, body)),
             hooks: Vec::new(),
         });
-        let original = breakpoint.original().to_vec();
-        let action = chosen.key();
-        self.state.put(
-            plan.site,
-            Site {
-                index,
-                action,
-                original,
-                patch: vec![0xcc],
-                stub: None,
-                armed: false,
-                chosen: false,
-                stale: false,
-                hidden: false,
-                branch_targets,
-                moved: Box::default(),
-                spare: None,
-                back: Box::default(),
-                exits: None,
-            },
-        );
+        let its = (index, chosen.key());
+        let site = parts::site(its, breakpoint.original(), vec![0xcc], at, Box::default());
+        self.state.put(plan.site, Site { branch_targets, stub: None, ..site });
         Ok(vec![(plan.site, Meaning::Hit(index))])
     }
 }
