@@ -1,7 +1,7 @@
 //! Leads the branches of a function back to its own first byte past the probe there.
 
 use crate::near::LONGEST;
-use crate::outside;
+use crate::outside::{Outside, Way};
 use crate::sites::{self, PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::Stub;
 use crate::text::Text;
@@ -23,6 +23,7 @@ pub(crate) struct Probe<'a> {
     pub(crate) traps: bool,
     /// None: somebody else writes.
     pub(crate) patching: Option<Patching>,
+    pub(crate) outside: Outside,
     pub(crate) gaps: &'a [Range<u64>],
     pub(crate) text: &'a Text,
 }
@@ -89,8 +90,9 @@ fn site(
 
 fn by_jump(state: &mut State, probe: &Probe<'_>, detour: &patch::Detour) -> Option<Done> {
     let (at, original) = (detour.site(), detour.original());
-    let refused = probe.patching.is_none() && outside::refusal(detour).is_some();
-    if refused || state.displaces(&(at..at + original.len() as u64), probe.new_from) {
+    // What has no room for a jump has a trap of its own, see `by_trap`.
+    let jumps = Way::of(detour, probe.patching, probe.outside) == Ok(Way::Jump);
+    if !jumps || state.displaces(&(at..at + original.len() as u64), probe.new_from) {
         return None;
     }
     let emit = |to, out: &mut Vec<u8>| detour.emit_redirected(to, Some(&probe.redirect), out);

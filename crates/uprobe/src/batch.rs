@@ -6,7 +6,7 @@ use crate::breakpoint::Breakpoint;
 use crate::engine::{Config, Engine, SiteId};
 use crate::maps;
 use crate::near::LONGEST;
-use crate::outside::{self, Change};
+use crate::outside::{Change, Outside, Way};
 use crate::planning::plans;
 use crate::prologue::Prologue;
 use crate::registered::ConsumerId;
@@ -147,23 +147,23 @@ impl Batch<'_> {
     /// A target that is refused does not concern the others.
     #[cfg(feature = "std")]
     pub fn commit(self, patching: Patching) -> Vec<Result<Armed, Refusal>> {
-        self.arm(Some(patching)).armed
+        let traps = Outside { traps: true, unused: true };
+        self.arm(Some(patching), traps).armed
     }
 
     /// Prepares everything, but writes no code of the program: says what has to be written. The
     /// sites count as armed from now on, and the stubs are there. For whoever stops all threads
-    /// from outside; no signal handler is installed, and no breakpoint is set: where there is no
-    /// room for a jump, it is a [`Refusal::NeedsTrap`]. Only the last one of the instructions that
-    /// a jump displaces can be a call, so that no thread that is below it returns into the jump.
+    /// from outside. Only the last one of the instructions that a jump displaces can be a call, so
+    /// that no thread that is below it returns into the jump.
     ///
     /// A site that was removed ([`Engine::remove_outside`]) is armed again by the same change, if
     /// the same is asked of it.
-    pub fn commit_outside(self) -> Prepared {
-        self.arm(None)
+    pub fn commit_outside(self, outside: Outside) -> Prepared {
+        self.arm(None, outside)
     }
 
     /// `patching`: none, if somebody else writes.
-    fn arm(self, patching: Option<Patching>) -> Prepared {
+    fn arm(self, patching: Option<Patching>, outside: Outside) -> Prepared {
         // In an image it is always somebody else: what is for others is left out there.
         let patching = patching.filter(|_| cfg!(feature = "std"));
         let mappings = maps::read();
@@ -181,6 +181,8 @@ impl Batch<'_> {
             text: &text,
             gaps,
             patching,
+            outside,
+            here: outside,
             stubs: Vec::with_capacity(self.targets.len()),
             new_from: site_table::next(),
         };
@@ -201,7 +203,7 @@ impl Batch<'_> {
         let sites: Vec<u64> =
             ready.iter().flatten().flat_map(|r| state.with_branches(r.site)).collect();
         let traps = || ready.iter().flatten().any(|r| !r.traps.is_empty());
-        if cfg!(feature = "std") && traps() {
+        if traps() {
             signals::traps::install();
         }
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
@@ -212,7 +214,7 @@ impl Batch<'_> {
         let written = match patching {
             Some(patching) => live::arm(&mut state, &sites, patching, &text),
             None => {
-                changes = outside::arm(&mut state, &sites);
+                changes = crate::outside::arm(&mut state, &sites);
                 Ok(())
             }
         };
@@ -309,6 +311,9 @@ struct Work<'w> {
     gaps: Vec<Range<u64>>,
     /// None: somebody else writes.
     patching: Option<Patching>,
+    outside: Outside,
+    /// The same for the target at hand.
+    here: Outside,
     stubs: Vec<Stub>,
     /// The batch's first site's number, or a lower one.
     new_from: u32,
@@ -320,7 +325,8 @@ impl Work<'_> {
         target: &Target,
         (plan, near): (Box<Plan>, Option<Box<[u64]>>),
     ) -> Result<Ready, Refusal> {
-        if !self.may_trap(target) && matches!(plan.method, patch::Method::Breakpoint(_)) {
+        self.here = Outside { traps: self.outside.traps && target.traps, ..self.outside };
+        if !self.here.traps && matches!(plan.method, patch::Method::Breakpoint(_)) {
             return Err(Refusal::NeedsTrap);
         }
         let chosen = self.choose_action(target, &plan);
@@ -368,6 +374,11 @@ impl Work<'_> {
             let same_method = old.stub.is_some() == (method == Method::Detour);
             let same = same_method && old.action == chosen.key();
             let site = site_table::site(old.index);
+            // Once it was led to by a trap, which may not be set any more.
+            let is_trap = |at: u64| self.state.sites.get(&at).is_some_and(|s| s.patch.len() == 1);
+            if !self.here.traps && self.state.with_branches(plan.site).any(is_trap) {
+                return Err(Refusal::TwoPages);
+            }
             if same || old.armed || old.index >= self.new_from {
                 let armed = armed(old.index, site.loops() && !waits);
                 return self.again(target, plan, chosen, armed);
@@ -392,9 +403,6 @@ impl Work<'_> {
         let mut traps = match &plan.method {
             patch::Method::Detour(detour) => self.detour(plan, detour, index, chosen, near)?,
             patch::Method::Breakpoint(breakpoint) => {
-                if cfg!(not(feature = "std")) {
-                    return Err(Refusal::NeedsTrap);
-                }
                 self.breakpoint(plan, breakpoint, index, chosen, near)?
             }
         };
@@ -406,7 +414,7 @@ impl Work<'_> {
             }
         }
         let loops =
-            plan.loops && !self.lead_past(plan, index, self.may_trap(target) && !waits, &mut traps);
+            plan.loops && !self.lead_past(plan, index, self.here.traps && !waits, &mut traps);
         site.set_loops(loops);
         let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index, loops && !waits), consumer, traps })
@@ -428,14 +436,11 @@ impl Work<'_> {
             redirect: plan.redirect(plan.site),
             new_from: self.new_from,
             patching: self.patching,
+            outside: self.here,
             gaps: &self.gaps,
             text: self.text,
         };
         exits::prepare(self.state, &probe, leaves).map(Some)
-    }
-
-    fn may_trap(&self, target: &Target) -> bool {
-        cfg!(feature = "std") && target.traps && self.patching.is_some()
     }
 
     /// The action that the function allows, how its returns are seen, and why it is less than what
@@ -528,6 +533,7 @@ impl Work<'_> {
             redirect: plan.redirect(body),
             traps,
             patching: self.patching,
+            outside: self.here,
             gaps: &self.gaps,
             text: self.text,
         };
@@ -606,11 +612,7 @@ impl Work<'_> {
         chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
-        if self.patching.is_none()
-            && let Some(why) = outside::refusal(detour)
-        {
-            return Err(why);
-        }
+        let way = Way::of(detour, self.patching, self.here)?;
         let at = self.state.near.reserve(&detour.reach(), plan.site).ok_or(Refusal::NoRoom)?;
         let mut code = Vec::with_capacity(256);
         let (prologue, body_at, body, hooks) = if plan.behind {
@@ -645,7 +647,8 @@ impl Work<'_> {
                 self.stubs.push(Stub::trampoline(target, plan.site));
             }
         }
-        let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
+        let (patch, trap) = way.patch(plan.site, target)?;
+        traps.extend(trap);
         let end = at + code.len() as u64;
         let moved = moved(plan.site, detour.original(), body_at, &body);
         if plan.behind {
@@ -666,7 +669,7 @@ impl Work<'_> {
                 index,
                 action,
                 original,
-                patch: jump.to_vec(),
+                patch,
                 stub: Some(at),
                 armed: false,
                 chosen: false,
@@ -700,12 +703,12 @@ impl Work<'_> {
         }
         let config = self.config;
         let emulation = match breakpoint.resume() {
-            Resume::Emulate(e) if config.emulate => Some(*e),
+            // In an image bytes are few, and the slot does the same.
+            Resume::Emulate(e) if cfg!(feature = "std") && config.emulate => Some(*e),
             _ => None,
         };
-        let slot = (config.policy != SlotPolicy::Permanent && slots::prepare())
-            .then(|| movable(breakpoint, plan.site))
-            .flatten();
+        let copies = cfg!(feature = "std") && config.policy != SlotPolicy::Permanent;
+        let slot = (copies && slots::prepare()).then(|| movable(breakpoint, plan.site)).flatten();
         let site = site_table::site(index);
         let details = Box::leak(Box::new(Breakpoint { emulation, policy: config.policy, slot }));
         site.user[0].store(ptr::from_ref(details).expose_provenance() as u64, Ordering::Relaxed);

@@ -8,7 +8,7 @@
 use crate::Refusal;
 use crate::arch::x86_64::prologue;
 use crate::near::LONGEST;
-use crate::outside;
+use crate::outside::{Outside, Way};
 use crate::prologue::Prologue;
 use crate::site_table::{self, Action};
 use crate::sites::{self, Patching, Site, State, exit_of, moved};
@@ -33,6 +33,7 @@ pub(crate) struct Probe<'a> {
     pub(crate) new_from: u32,
     /// None: somebody else writes.
     pub(crate) patching: Option<Patching>,
+    pub(crate) outside: Outside,
     pub(crate) gaps: &'a [Range<u64>],
     pub(crate) text: &'a Text,
 }
@@ -149,11 +150,7 @@ pub(crate) fn add(
 fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refusal> {
     let detour = exit.detour();
     let (at, original) = (detour.site(), detour.original());
-    if probe.patching.is_none()
-        && let Some(why) = outside::refusal(detour)
-    {
-        return Err(why);
-    }
+    let way = Way::of(detour, probe.patching, probe.outside)?;
     if state.displaces(&(at..at + original.len() as u64), probe.new_from) {
         return Err(Refusal::AlreadyProbed);
     }
@@ -183,14 +180,15 @@ fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refus
             stubs.push(Stub::trampoline(target, at));
         }
     }
-    let jump = patch::jump(at, target).ok_or(Refusal::NoRoom)?.to_vec();
+    let (patch, trap) = way.patch(at, target)?;
+    traps.extend(trap);
     let moved = moved(at, original, start, &body);
     let end = start + code.len() as u64;
     let site = Site {
         index: probe.function,
         action: exit_of(probe.function),
         original: original.to_vec(),
-        patch: jump,
+        patch,
         stub: Some(start),
         armed: false,
         chosen: false,

@@ -78,6 +78,11 @@ impl Subject {
         leave_children(counters, all.iter().map(Attached::pid).collect(), force);
     }
 
+    /// Processes whose code could not be put back, once they were left.
+    pub(super) fn probed(&self) -> usize {
+        self.attached().iter().filter(|one| one.after == outside::After::Probed).count()
+    }
+
     /// What there is to be said of processes with the image in them, once they were left.
     pub(super) fn attached(&self) -> Vec<outside::Attached> {
         match self {

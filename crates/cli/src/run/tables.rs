@@ -18,7 +18,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use wire::cell::{COUNT_BYTES, TIMED_BYTES};
 use wire::{Identity, Segment, Shape, Stacks};
 
@@ -64,6 +64,8 @@ pub(crate) struct Tables {
     entries_only: bool,
     /// How returns are seen, if that was asked for.
     returns: Option<Returns>,
+    /// Whether an image needs breakpoints for some of the functions, or may need them later.
+    traps: AtomicBool,
 }
 
 /// What a segment is to have room for, besides the functions.
@@ -121,7 +123,9 @@ impl Tables {
         files.seal()?;
         let Room { entries_only, returns, .. } = *room;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        let this = Self { segment, files, kept, ended, entries_only, returns };
+        // What is opened later may need them, and then it is too late to begin.
+        let traps = AtomicBool::new(resolution.unmatched().next().is_some());
+        let this = Self { segment, files, kept, ended, entries_only, returns, traps };
         this.segment.set_measured(this.bytes());
         Ok(this)
     }
@@ -159,7 +163,8 @@ impl Tables {
         let files = Files::of_another(tables, counters);
         let segment = Segment::look_at(files.parts())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, entries_only: true, returns: None })
+        let (entries_only, returns, traps) = (true, None, AtomicBool::new(false));
+        Ok(Self { segment, files, kept, ended, entries_only, returns, traps })
     }
 
     /// A segment that a run has left.
@@ -167,7 +172,13 @@ impl Tables {
         let files = Files::left(path)?;
         let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, entries_only: false, returns: None })
+        let (entries_only, returns, traps) = (false, None, AtomicBool::new(false));
+        Ok(Self { segment, files, kept, ended, entries_only, returns, traps })
+    }
+
+    /// Whether an image needs breakpoints for some of the functions that there are by now.
+    pub(super) fn needs_traps(&self) -> bool {
+        self.traps.load(Ordering::Relaxed)
     }
 
     /// The file of the counters.
@@ -240,8 +251,11 @@ impl Tables {
         let entries_only = entries_only || self.segment.stacks().is_some_and(|s| !s.timed);
         let Resolution { runs, walked, .. } = *resolution;
         let wanted = planning::Wanted { runs, entries_only, returns, walked };
-        let plans = planning::catalogue(object, &selection.functions, wanted);
-        let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
+        let planned = planning::plan(object, &selection.functions, wanted);
+        // Relaxed: whoever enters a process comes behind what was added for it.
+        self.traps.fetch_or(planned.traps, Ordering::Relaxed);
+        let plans = planned.catalogue.bytes();
+        let added = self.segment.add_object(&identity(object), functions, plans).ok();
         self.segment.set_unwind_tables(place, unsaid(&object.elf));
         self.segment.set_hooks(place, planning::hooks(object));
         added
