@@ -11,6 +11,7 @@ use crate::{fresh, hooks, known, stacks};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use patch::Decisions;
 use recorder::Recorder;
 use resident::Budget;
@@ -60,6 +61,7 @@ pub(crate) fn arm(
     attached: &Attached,
     words: &mut Vec<u64>,
 ) -> Result<Vec<Armed>, Failure> {
+    let began = now();
     let segment = &attached.segment;
     let objects = objects::loaded().ok_or(Failure::Maps)?;
     let recorder = attached.recorder();
@@ -143,7 +145,19 @@ pub(crate) fn arm(
     note_code(engine);
     segment.note_agent_bytes(bytes());
     changes.iter().for_each(|change| add(words, change));
+    // Relaxed: calls of the image come one after the other.
+    TOOK.store(now().saturating_sub(began), Ordering::Relaxed);
     Ok(armed)
+}
+
+/// Nanoseconds that the last list took.
+static TOOK: AtomicU64 = AtomicU64::new(0);
+
+/// A time in nanoseconds; 0: there is none.
+fn now() -> u64 {
+    const MONOTONIC: i32 = 1;
+    let time = sys::time::clock_gettime(MONOTONIC).unwrap_or_default();
+    (time.sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.nsec as u64)
 }
 
 /// Takes back all that needs a breakpoint, of which nothing was written yet.
@@ -187,7 +201,7 @@ pub(crate) fn written(engine: &'static Engine, attached: &Attached, armed: &[Arm
     if ok {
         let breakpoints = functions().filter(|armed| armed.breakpoint).count();
         let detours = functions().count() - breakpoints;
-        segment::announce(attached, [detours, breakpoints]);
+        segment::announce(attached, [detours, breakpoints], TOOK.load(Ordering::Relaxed));
         return;
     }
     let sites: Vec<SiteId> = armed.iter().map(|armed| armed.site).collect();

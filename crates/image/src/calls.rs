@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::mem;
 use percpu::Mutex;
 use uprobe::{Change, Config, Engine, Hooks, SiteId};
+use wire::image::fresh::IS;
 use wire::image::{Failure, Header};
 
 /// What a list is about that was given out, until somebody says what became of it.
@@ -87,7 +88,9 @@ extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64, state: u
         let engine = Engine::start(HOOKS, Config::default()).map_err(|_| Failure::Memory);
         let engine = engine.inspect_err(|_| segment::leave())?;
         // Threads that came by when there was no segment were refused a block.
-        engine.renew_blocks();
+        if state & IS == 0 {
+            engine.renew_blocks();
+        }
         Ok(())
     })
 }

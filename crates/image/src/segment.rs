@@ -186,13 +186,13 @@ pub(crate) fn forked() {
         begin(Owner::child_of(owner()));
         attached.segment.reclaim_blocks(owner());
         ANNOUNCED.store(false, Ordering::Relaxed);
-        announce(attached, [0, 0]);
+        announce(attached, [0, 0], 0);
     });
 }
 
-/// Says that this process counts, with so many detours and breakpoints; once: libraries that come
-/// later change nothing about that.
-pub(crate) fn announce(attached: &Attached, [detours, breakpoints]: [usize; 2]) {
+/// Says that this process counts, with so many detours and breakpoints, which took so many
+/// nanoseconds; once: libraries that come later change nothing about that.
+pub(crate) fn announce(attached: &Attached, [detours, breakpoints]: [usize; 2], took: u64) {
     // Relaxed: in a process one call at a time says so.
     if ANNOUNCED.swap(true, Ordering::Relaxed) {
         return;
@@ -202,7 +202,7 @@ pub(crate) fn announce(attached: &Attached, [detours, breakpoints]: [usize; 2]) 
         parent: process::getppid().cast_unsigned(),
         detours: u32::try_from(detours).unwrap_or(u32::MAX),
         breakpoints: u32::try_from(breakpoints).unwrap_or(u32::MAX),
-        arming_ns: 0,
+        arming_ns: took,
         name: Vec::new(),
     });
 }

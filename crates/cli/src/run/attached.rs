@@ -501,8 +501,13 @@ pub(crate) fn detach(pid: i32, force: bool) -> anyhow::Result<()> {
 }
 
 /// Puts the original code back in fork children of processes that were entered: whatever has the
-/// counters mapped, and is none of `known`. What cannot be done is said.
-pub(crate) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: bool) {
+/// counters mapped, and is none of `known`. `left` hears of each; what cannot be done is said.
+pub(crate) fn leave_children(
+    counters: &File,
+    mut known: BTreeSet<i32>,
+    force: bool,
+    left: impl Fn(i32),
+) {
     /// Children have children until they are left.
     const ROUNDS: usize = 10;
     let Ok(inode) = counters.metadata().map(|file| file.ino()) else { return };
@@ -515,8 +520,8 @@ pub(crate) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: b
         }
         for pid in new {
             known.insert(pid);
-            let left = probe(pid, force).and_then(|target| leave(&target, None));
-            match left {
+            match probe(pid, force).and_then(|target| leave(&target, None)) {
+                Ok(()) => left(pid),
                 Err(why) if !why.is::<Ended>() && !sys::is_dead(pid.cast_unsigned()) => {
                     let name = processes::name(pid);
                     say(&format!("process {pid} ({name}) keeps its probes: {why:#}"));

@@ -236,7 +236,7 @@ impl Session {
                 return Ok(());
             }
             session.images.end();
-            session.subject.leave(session.shared.1.counters());
+            session.subject.leave(&session.shared.1);
             Watch::over(watch, session, end)
         };
         loop {

@@ -5,6 +5,7 @@ use super::files::Files;
 use crate::args::Way;
 use crate::exit::{Failure, USAGE};
 use crate::human;
+use crate::model::outside::StillRunning;
 use crate::planning::{self, Returns};
 use crate::resolve::Resolution;
 use crate::select::Function;
@@ -17,8 +18,8 @@ use anyhow::Context;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use wire::cell::{COUNT_BYTES, TIMED_BYTES};
 use wire::{Identity, Segment, Shape, Stacks};
 
@@ -66,6 +67,8 @@ pub(crate) struct Tables {
     returns: Option<Returns>,
     /// Whether an image needs breakpoints for some of the functions, or may need them later.
     traps: AtomicBool,
+    /// Fork children and executed programs that were left when the tracing was over.
+    left: Mutex<Vec<StillRunning>>,
 }
 
 /// What a segment is to have room for, besides the functions.
@@ -125,7 +128,16 @@ impl Tables {
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
         // What is opened later may need them, and then it is too late to begin.
         let traps = AtomicBool::new(resolution.unmatched().next().is_some());
-        let this = Self { segment, files, kept, ended, entries_only, returns, traps };
+        let this = Self {
+            segment,
+            files,
+            kept,
+            ended,
+            entries_only,
+            returns,
+            traps,
+            left: Mutex::default(),
+        };
         this.segment.set_measured(this.bytes());
         Ok(this)
     }
@@ -164,7 +176,16 @@ impl Tables {
         let segment = Segment::look_at(files.parts())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
         let (entries_only, returns, traps) = (true, None, AtomicBool::new(false));
-        Ok(Self { segment, files, kept, ended, entries_only, returns, traps })
+        Ok(Self {
+            segment,
+            files,
+            kept,
+            ended,
+            entries_only,
+            returns,
+            traps,
+            left: Mutex::default(),
+        })
     }
 
     /// A segment that a run has left.
@@ -173,7 +194,26 @@ impl Tables {
         let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
         let (entries_only, returns, traps) = (false, None, AtomicBool::new(false));
-        Ok(Self { segment, files, kept, ended, entries_only, returns, traps })
+        Ok(Self {
+            segment,
+            files,
+            kept,
+            ended,
+            entries_only,
+            returns,
+            traps,
+            left: Mutex::default(),
+        })
+    }
+
+    /// Notes a process that counted until now, and goes on.
+    pub(super) fn note_left(&self, process: StillRunning) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+    }
+
+    /// Processes that were noted so.
+    pub(crate) fn left(&self) -> Vec<StillRunning> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether an image needs breakpoints for some of the functions that there are by now.
