@@ -4,6 +4,7 @@
 use crate::objects::Object;
 use crate::{MEMORY, overwritten, segment, stacks, watched};
 use patch::Decisions;
+use resident::Budget;
 use std::time::Duration;
 use uprobe::{Action, Engine, Method, Patching, Refusal, Returns, Target};
 use wire::{Function, Kind, Loss, Patience, Segment, State};
@@ -12,20 +13,9 @@ use wire::{Function, Kind, Loss, Patience, Segment, State};
 /// be large, and the machine busy.
 const PATIENCE: Patience =
     Patience { idle: Duration::from_secs(2), longest: Duration::from_secs(60) };
-/// Memory that a probed place takes, the function's entry or an exit of it, beside its cell: stub,
-/// tables, what the plan keeps; an upper bound of the average.
-const BYTES_PER_SITE: u64 = 3072;
-
 /// Note of a function that branches back to its first byte in ways that cannot be led past the
 /// probe.
 const BRANCHES: &str = "may count branches back to its first byte";
-
-/// Why functions are left alone for which the budget has no room.
-const NO_MEMORY: &str = "no room in --max-memory: give it more, choose fewer functions, \
-    or entry: instead of times";
-/// Why functions are left alone that came when memory was used up already.
-const NO_CELLS: &str = "no room in --max-memory for its counters in the threads that there are: \
-    give it more, or choose fewer functions";
 
 /// What was armed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,11 +32,10 @@ pub(crate) fn arm(
     objects: &[Object],
     ask: bool,
 ) -> Armed {
-    let used = bytes(engine);
+    let mut budget = Budget::new(segment, bytes(engine));
     let mut armed = Armed::default();
     let mut batch = engine.batch();
     let mut functions = Vec::new();
-    let mut sites = 0;
     for object in objects.iter().filter(|o| o.open_to_probes()) {
         let Some(index) = find(segment, object, ask) else { continue };
         let before = functions.len();
@@ -55,11 +44,8 @@ pub(crate) fn arm(
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
             let decision = decisions.find(function.address, function.offset, object.base);
-            let more = decision.as_ref().map_or(1, |d| d.as_ref().map_or(1, |plan| plan.sites()));
-            let needed = (sites + more) as u64 * BYTES_PER_SITE;
-            if used + needed + segment.bytes_with(index, &function) > segment.shape().budget {
-                segment.set_state(index, State::Skipped, NO_MEMORY);
-                segment.lose(Loss::Memory, 1);
+            let places = patch::sites(decision.as_ref());
+            if !budget.has_room(index, &function, places) {
                 continue;
             }
             let Some(target) = target(object, &function) else {
@@ -76,7 +62,7 @@ pub(crate) fn arm(
                 None => batch.add(target),
             }
             functions.push(index);
-            sites += more;
+            budget.take(places);
         }
         if functions.len() > before {
             overwritten::watch(object.code());
@@ -87,10 +73,7 @@ pub(crate) fn arm(
     }
     // Before the first hit: threads that have a block count there.
     if !segment::extend_blocks(segment) {
-        for index in functions {
-            segment.set_state(index, State::Skipped, NO_CELLS);
-        }
-        segment.lose(Loss::Memory, 1);
+        budget.refuse_cells(functions);
         return armed;
     }
     for (index, result) in functions.into_iter().zip(batch.commit(Patching::Quiet)) {

@@ -13,6 +13,7 @@ use patch::{
     branches_elsewhere,
 };
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use wire::hook;
 
@@ -65,10 +66,20 @@ pub(crate) fn decide(object: &Object, functions: &[Function], wanted: Wanted) ->
     decisions
 }
 
-/// The bytes by which agents probe these functions, and those that they need themselves.
-pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted) -> Catalogue {
+/// How functions of an object are probed.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// The bytes by which agents probe them, and those that they need themselves.
+    pub(crate) catalogue: Catalogue,
+    /// Whether an image needs a breakpoint for one of them, and may set it there.
+    pub(crate) traps: bool,
+}
+
+/// How agents probe these functions, and those that they need themselves.
+pub(crate) fn plan(object: &Object, functions: &[Function], wanted: Wanted) -> Planned {
     let elf = &object.elf;
     let mut all: Vec<Asked> = functions.iter().filter_map(|f| asked(elf, f, wanted)).collect();
+    let sought: BTreeSet<u64> = all.iter().map(|asked| asked.bytes.address).collect();
     all.extend(watched(object).map(|symbol| Asked {
         bytes: bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0),
         exits: false,
@@ -78,11 +89,30 @@ pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted)
     // One that is asked for twice has exits if either asks for them.
     all.sort_unstable_by_key(|asked| (place(asked), !asked.exits));
     all.dedup_by_key(|asked| place(asked));
-    let mut catalogue = Catalogue::default();
+    let may_trap = !wire::is_c_library(object.path.as_os_str().as_bytes());
+    let mut planned = Planned { catalogue: Catalogue::default(), traps: false };
     for (asked, decision) in all.iter().zip(decide_all(object, &all, wanted)) {
-        catalogue.add(asked.bytes.address, asked.bytes.site, &decision);
+        let (address, site) = (asked.bytes.address, asked.bytes.site);
+        planned.catalogue.add(address, site, &decision);
+        planned.traps |= may_trap && sought.contains(&address) && decision.is_ok_and(needs_trap);
     }
-    catalogue
+    planned
+}
+
+/// Whether an image sets a breakpoint for this: it or a branch of it has no room for a jump, or one
+/// would lie in two pages.
+fn needs_trap(plan: patch::Plan) -> bool {
+    const PAGE: u64 = 4096;
+    const JUMP: u64 = 5;
+    let split = |detour: &patch::Detour| detour.site() % PAGE > PAGE - JUMP;
+    let entry = match &plan.method {
+        patch::Method::Breakpoint(_) => true,
+        patch::Method::Detour(detour) => split(detour),
+    };
+    let back = |branch: &patch::BackBranch| branch.detour.as_ref().is_none_or(split);
+    entry
+        || plan.exits.iter().flatten().any(|exit| !exit.at_entry() && split(exit.detour()))
+        || plan.back.iter().flatten().any(back)
 }
 
 fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision> {

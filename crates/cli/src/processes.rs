@@ -141,9 +141,29 @@ pub(crate) fn folder(pid: i32) -> PathBuf {
     if lives(&process) {
         return process;
     }
-    let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
-    let living = tasks.map(|task| task.path()).filter(lives);
-    living.min_by_key(|folder| started(folder).unwrap_or(u64::MAX)).unwrap_or(process)
+    let living = || {
+        let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+        let living = tasks.map(|task| task.path()).filter(lives);
+        living.min_by_key(|folder| started(folder).unwrap_or(u64::MAX))
+    };
+    while_it_lives(pid, living).unwrap_or(process)
+}
+
+/// What a look at the threads of a process finds, whose first one has ended. All that are listed
+/// may end before they are looked at, and leave others: then it is looked again, as long as there
+/// can be some.
+fn while_it_lives<T>(pid: i32, look: impl Fn() -> Option<T>) -> Option<T> {
+    /// Nothing may be said of threads that are there, too.
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        let goes_on = sys::goes_on_without_its_first_thread(pid.cast_unsigned());
+        let found = look();
+        if found.is_some() || !goes_on {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+    None
 }
 
 /// When a process or thread was started, in ticks since the machine was.
@@ -169,9 +189,13 @@ pub(crate) fn maps(pid: i32) -> std::io::Result<Vec<u8>> {
         Err(why) if why.raw_os_error() == Some(libc::ESRCH) => {}
         own => return own,
     }
-    let tasks = fs::read_dir(process.join("task"))?.flatten();
-    let mut lists = tasks.flat_map(|task| fs::read(task.path().join("maps")));
-    Ok(lists.find(|list| !list.is_empty()).unwrap_or_default())
+    let list = || {
+        let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+        let mut lists = tasks.flat_map(|task| fs::read(task.path().join("maps")));
+        lists.find(|list| !list.is_empty())
+    };
+    fs::read_dir(process.join("task"))?;
+    Ok(while_it_lives(pid, list).unwrap_or_default())
 }
 
 /// What a process is called, for people.

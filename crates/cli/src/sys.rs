@@ -228,13 +228,22 @@ pub(crate) fn is_dead(pid: u32) -> bool {
     if failed {
         return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
-    // The first thread may have ended before others.
+    // The kernel says it of all threads at once: a list of them has not those that come meanwhile.
+    if let Ok(handle) = process_handle(pid.cast_signed()) {
+        return has_ended_by(&handle);
+    }
+    // A kernel before 5.3. The first thread may have ended before others.
     has_ended(&format!("/proc/{pid}/stat"))
         && std::fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
             .flatten()
             .flatten()
             .all(|task| has_ended(&task.path().join("stat")))
+}
+
+/// Whether a process has threads, and its first one is none of them any more.
+pub(crate) fn goes_on_without_its_first_thread(pid: u32) -> bool {
+    has_ended(&format!("/proc/{pid}/stat")) && !is_dead(pid)
 }
 
 /// Whether this is of a thread that has ended.
@@ -271,6 +280,13 @@ pub(crate) fn process_handle(pid: i32) -> std::io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(handle) })
 }
 
+/// Whether a process has ended: all of its threads have.
+fn has_ended_by(handle: &OwnedFd) -> bool {
+    let mut polled = libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one place, which lives through the call.
+    unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
+}
+
 /// Waits until at least one of the processes has ended: the others.
 pub(crate) fn wait_for_end<'h>(handles: &[&'h OwnedFd]) -> Vec<&'h OwnedFd> {
     let of = |handle: &&OwnedFd| libc::pollfd {
@@ -300,7 +316,7 @@ pub(crate) fn ring_for_children() {
 
 #[cfg(test)]
 mod tests {
-    use super::{data, is_dead, process_handle, wait_for_end};
+    use super::{data, goes_on_without_its_first_thread, is_dead, process_handle, wait_for_end};
     use std::os::unix::fs::FileExt;
 
     #[test]
@@ -337,6 +353,42 @@ mod tests {
         one.wait().unwrap();
         two.wait().unwrap();
         assert!(process_handle(-1).is_err());
+    }
+
+    /// A process whose first thread has ended, and each other one starts the next before it ends.
+    #[test]
+    fn one_of_short_threads_is_not_dead() {
+        extern "C" fn leg(_: *mut libc::c_void) -> *mut libc::c_void {
+            let (mut thread, none) = (0, std::ptr::null_mut::<libc::c_void>());
+            // SAFETY: a place for the answer, and a function that takes anything.
+            while unsafe { libc::pthread_create(&raw mut thread, none.cast(), leg, none) } != 0 {}
+            // SAFETY: just started, and nobody waits for it.
+            unsafe { libc::pthread_detach(thread) };
+            none
+        }
+        // SAFETY: the child starts threads, which do nothing but that.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // If nobody kills it.
+            // SAFETY: takes a number.
+            unsafe { libc::alarm(300) };
+            leg(std::ptr::null_mut());
+            // SAFETY: nothing of this thread is used any more.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        let pid = child.cast_unsigned();
+        while !goes_on_without_its_first_thread(pid) {
+            assert!(!is_dead(pid));
+            std::thread::yield_now();
+        }
+        let dead = (0..1000).filter(|_| is_dead(pid)).count();
+        let unseen = (0..100).filter(|_| crate::processes::maps(child).unwrap().is_empty()).count();
+        // SAFETY: ours.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        // SAFETY: ours, and a null pointer for what is not wanted.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        assert_eq!((dead, unseen), (0, 0));
+        assert!(is_dead(pid) && !goes_on_without_its_first_thread(pid));
     }
 
     #[test]

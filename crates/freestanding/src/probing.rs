@@ -21,7 +21,7 @@ use sys::process;
 use sys::thread::gettid;
 use unwind::Module;
 use uprobe::{
-    Action, Armed, Change, Config, Engine, Hooks, Loss, Prepared, Refusal, SiteId, Target,
+    Action, Armed, Change, Config, Engine, Hooks, Loss, Outside, Prepared, Refusal, SiteId, Target,
 };
 use wire::{Descriptor, Files, Function, Identity, Kind, Owner, Segment, Shape, cell};
 
@@ -241,7 +241,7 @@ impl Probing {
                 None => batch.add(target),
             }
         }
-        let Prepared { armed, changes } = batch.commit_outside();
+        let Prepared { armed, changes } = batch.commit_outside(Outside::default());
         let (done, refused) = armed.split_at(PROBED);
         let refused: Vec<_> = refused.iter().map(|r| r.as_ref().err().copied()).collect();
         let expected = [Refusal::NeedsTrap, Refusal::OtherCode, Refusal::OtherCode].map(Some);

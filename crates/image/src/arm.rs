@@ -7,28 +7,22 @@
 use crate::memory::{bytes, note_code};
 use crate::objects::{self, Object};
 use crate::segment::{self, Attached};
-use crate::{hooks, known, stacks};
+use crate::{fresh, hooks, known, stacks};
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
-use alloc::{format, string::ToString};
+use core::sync::atomic::{AtomicU64, Ordering};
 use patch::Decisions;
 use recorder::Recorder;
+use resident::Budget;
 use sys::{process, thread};
-use uprobe::{Action, Change, Engine, Prepared, Refusal, Returns, SiteId, Target};
+use uprobe::{Action, Change, Engine, Method, Prepared, Refusal, Returns, SiteId, Target};
 use wire::image::{Failure, MOST_BYTES, encode};
-use wire::{Function, Kind, Loss, State, hook};
-
-/// Memory that a probed place takes, the function's entry or an exit of it, beside its cell: stub,
-/// tables, what the plan keeps; an upper bound of the average.
-const BYTES_PER_SITE: u64 = 3072;
+use wire::{Function, Kind, Segment, State, hook};
 
 /// Note of a function that branches back to its first byte in ways that cannot be led past the
 /// probe.
 const BRANCHES: &str = "may count branches back to its first byte";
-/// Why functions are left alone for which the budget has no room.
-const NO_MEMORY: &str = "no room in --max-memory: give it more, or choose fewer functions";
-/// Why functions are left alone that came when memory was used up already.
-const NO_CELLS: &str = "no room in --max-memory for its counters in the threads that there are: \
-    give it more, or choose fewer functions";
 /// Why functions are left alone that have no room for a jump. A handler of ours would take the
 /// program's signals, and that from outside.
 const NO_JUMP: &str = "too short for a jump, and breakpoints are not put in from outside";
@@ -39,9 +33,23 @@ const NO_HOOK: &[u8] = b"image: programs that are executed, or libraries that ar
 const NOT_WRITTEN: &str = "its code could not be changed: a thread stood in it, or other code was \
     there";
 
-/// What is armed: a function of the segment, or, without one, one that is probed for the image's
-/// own sake alone.
-pub(crate) type Armed = (Option<usize>, SiteId);
+/// What is armed.
+pub(crate) struct Armed {
+    /// A function of the segment. None: it is probed for the image's own sake alone.
+    pub(crate) function: Option<usize>,
+    pub(crate) site: SiteId,
+    breakpoint: bool,
+}
+
+/// What a target of a batch is.
+struct Wanted {
+    /// As [`Armed::function`].
+    function: Option<usize>,
+    /// Of a C library, which blocks all signals at times.
+    library: bool,
+    /// A probe of the image's own by which breakpoints can trap.
+    lets_trap: bool,
+}
 
 /// Prepares what the segment wants of everything that is loaded and was not looked through before;
 /// the words of the list are added to `words`. What is not loaded any more is forgotten.
@@ -53,6 +61,7 @@ pub(crate) fn arm(
     attached: &Attached,
     words: &mut Vec<u64>,
 ) -> Result<Vec<Armed>, Failure> {
+    let began = now();
     let segment = &attached.segment;
     let objects = objects::loaded().ok_or(Failure::Maps)?;
     let recorder = attached.recorder();
@@ -60,24 +69,22 @@ pub(crate) fn arm(
         stacks::loaded(recorder, segment, &objects);
     }
     note_code(engine);
-    let used = bytes();
+    let outside = fresh::outside();
+    let mut budget = Budget::new(segment, bytes());
     let mut batch = engine.batch();
-    let mut functions = Vec::new();
-    let mut sites = 0;
+    let mut all = Vec::new();
     let new = known::update(&objects, |range| engine.forget(range));
     for object in new {
         let Some(index) = segment.find_object(&object.file) else { continue };
         let plans = segment.plans_of(index);
         let decisions = Decisions::read(&plans);
-        let mut hooks = Hooks::of(segment.hooks(index));
+        let library = wire::is_c_library(&object.file.path);
+        let mut hooks = Hooks::of(segment.hooks(index), outside.traps);
         for index in segment.functions_of(index) {
             let Some(function) = segment.function(index) else { continue };
             let decision = decisions.find(function.address, function.offset, object.bias);
-            let more = decision.as_ref().map_or(1, |d| d.as_ref().map_or(1, |plan| plan.sites()));
-            let needed = (sites + more) as u64 * BYTES_PER_SITE;
-            if used + needed + segment.bytes_with(index, &function) > segment.shape().budget {
-                segment.set_state(index, State::Skipped, NO_MEMORY);
-                segment.lose(Loss::Memory, 1);
+            let places = patch::sites(decision.as_ref());
+            if !budget.has_room(index, &function, places) {
                 continue;
             }
             let Some(target) = target(object, &function, recorder) else {
@@ -88,43 +95,46 @@ pub(crate) fn arm(
             if recorder.is_none() && hooks.want(&function, index) {
                 continue;
             }
+            let target = Target { traps: outside.traps && !library, ..target };
             match decision {
                 Some(decision) => batch.add_decided(target, decision),
                 None => batch.add(target),
             }
-            functions.push(Some(index));
-            sites += more;
+            all.push(Wanted { function: Some(index), library, lets_trap: false });
+            budget.take(places);
         }
-        for (address, target, index) in hooks.targets(object) {
+        for Hook { address, target, function, of_signals: lets_trap } in hooks.targets(object) {
             match decisions.find(address, 0, object.bias) {
                 Some(decision) => batch.add_decided(target, decision),
                 None => batch.add(target),
             }
-            functions.push(index);
+            all.push(Wanted { function, library, lets_trap });
         }
     }
     // Before the first hit: threads that have a block count there.
     if !segment::extend_blocks(attached) {
-        for index in functions.into_iter().flatten() {
-            segment.set_state(index, State::Skipped, NO_CELLS);
-        }
-        segment.lose(Loss::Memory, 1);
+        budget.refuse_cells(all.into_iter().filter_map(|wanted| wanted.function));
         return Ok(Vec::new());
     }
-    let Prepared { armed: results, changes } = batch.commit_outside();
-    let mut armed = Vec::with_capacity(functions.len());
-    for (index, result) in functions.into_iter().zip(results) {
-        match (result, index) {
-            (Ok(site), index) => {
-                if let Some(index) = index {
-                    let note = site.entry_only.map(|why| format!("entry only: {why}"));
-                    let branches = if site.counts_branches { BRANCHES } else { "" };
-                    segment.set_state(index, State::Detour, note.as_deref().unwrap_or(branches));
+    let Prepared { armed: mut results, mut changes } = batch.commit_outside(outside);
+    fresh::ran();
+    if all.iter().zip(&results).any(|(wanted, result)| wanted.lets_trap && result.is_err()) {
+        fresh::no_traps();
+        without_traps(engine, &mut results, &mut changes);
+    }
+    let mut armed = Vec::with_capacity(all.len());
+    for (Wanted { function, library, .. }, result) in all.into_iter().zip(results) {
+        match (result, function) {
+            (Ok(probe), function) => {
+                if let Some(index) = function {
+                    note(segment, index, &probe);
                 }
-                armed.push((index, site.id));
+                let breakpoint = matches!(probe.method, Method::Breakpoint(_));
+                armed.push(Armed { function, site: probe.id, breakpoint });
             }
             (Err(Refusal::NeedsTrap), Some(index)) => {
-                segment.set_state(index, State::Skipped, NO_JUMP);
+                let why = if outside.traps && library { wire::NEEDS_TRAP } else { NO_JUMP };
+                segment.set_state(index, State::Skipped, why);
             }
             (Err(why), Some(index)) => {
                 segment.set_state(index, State::Skipped, &why.to_string());
@@ -135,7 +145,49 @@ pub(crate) fn arm(
     note_code(engine);
     segment.note_agent_bytes(bytes());
     changes.iter().for_each(|change| add(words, change));
+    // Relaxed: calls of the image come one after the other.
+    TOOK.store(now().saturating_sub(began), Ordering::Relaxed);
     Ok(armed)
+}
+
+/// Nanoseconds that the last list took.
+static TOOK: AtomicU64 = AtomicU64::new(0);
+
+/// A time in nanoseconds; 0: there is none.
+fn now() -> u64 {
+    const MONOTONIC: i32 = 1;
+    let time = sys::time::clock_gettime(MONOTONIC).unwrap_or_default();
+    (time.sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.nsec as u64)
+}
+
+/// Takes back all that needs a breakpoint, of which nothing was written yet.
+fn without_traps(
+    engine: &'static Engine,
+    results: &mut [Result<uprobe::Armed, Refusal>],
+    changes: &mut Vec<Change>,
+) {
+    let at = |probe: &uprobe::Armed| changes.iter().find(|change| change.address == probe.address);
+    let traps = |probe: &uprobe::Armed| at(probe).is_some_and(|change| change.new.len() == 1);
+    let mut sites = Vec::new();
+    for result in results.iter_mut() {
+        if let Some(probe) = result.as_ref().ok().filter(|probe| traps(probe)) {
+            sites.push(probe.id);
+            *result = Err(Refusal::NeedsTrap);
+        }
+    }
+    let undone = engine.remove_outside(&sites);
+    changes.retain(|change| undone.iter().all(|other| other.address != change.address));
+}
+
+/// What there is to be said of a function that is armed.
+fn note(segment: &Segment, index: usize, probe: &uprobe::Armed) {
+    let entry_only = probe.entry_only.map(|why| format!("entry only: {why}"));
+    let (state, why) = match probe.method {
+        Method::Detour => (State::Detour, String::new()),
+        Method::Breakpoint(why) => (State::Breakpoint, why.to_string()),
+    };
+    let other = if probe.counts_branches { BRANCHES } else { &why };
+    segment.set_state(index, state, entry_only.as_deref().unwrap_or(other));
 }
 
 /// Takes everything off sites whose code was put back: no hit of them leads to the segment.
@@ -145,14 +197,16 @@ pub(crate) fn forget(engine: &'static Engine, sites: &[SiteId]) {
 
 /// Whoever was told so has written the list, or nothing of it.
 pub(crate) fn written(engine: &'static Engine, attached: &Attached, armed: &[Armed], ok: bool) {
-    let functions = armed.iter().filter_map(|(index, _)| *index);
+    let functions = || armed.iter().filter(|armed| armed.function.is_some());
     if ok {
-        segment::announce(attached, u32::try_from(functions.count()).unwrap_or(u32::MAX), 0);
+        let breakpoints = functions().filter(|armed| armed.breakpoint).count();
+        let detours = functions().count() - breakpoints;
+        segment::announce(attached, [detours, breakpoints], TOOK.load(Ordering::Relaxed));
         return;
     }
-    let sites: Vec<SiteId> = armed.iter().map(|(_, site)| *site).collect();
+    let sites: Vec<SiteId> = armed.iter().map(|armed| armed.site).collect();
     engine.remove_outside(&sites);
-    for index in functions {
+    for index in functions().filter_map(|armed| armed.function) {
         attached.segment.set_state(index, State::Skipped, NOT_WRITTEN);
     }
 }
@@ -165,8 +219,24 @@ struct Hooks {
     wanted: [Option<(usize, u32)>; hook::ALL.len()],
 }
 
+/// One of them.
+struct Hook {
+    /// In the file.
+    address: u64,
+    target: Target,
+    /// The function of the segment that is counted by it.
+    function: Option<usize>,
+    of_signals: bool,
+}
+
 impl Hooks {
-    fn of(places: [u64; hook::ALL.len()]) -> Self {
+    /// `signals`: those that are about signals, too.
+    fn of(mut places: [u64; hook::ALL.len()], signals: bool) -> Self {
+        for (which, place) in places.iter_mut().enumerate() {
+            if !signals && hook::is_of_signals(which) {
+                *place = 0;
+            }
+        }
         Self { places, wanted: [None; hook::ALL.len()] }
     }
 
@@ -177,13 +247,13 @@ impl Hooks {
         found.map(|which| self.wanted[which] = Some((index, function.cell))).is_some()
     }
 
-    /// Address in the file, probe, and the function of the segment that is counted by it.
-    fn targets(self, object: &Object) -> impl Iterator<Item = (u64, Target, Option<usize>)> {
+    fn targets(self, object: &Object) -> impl Iterator<Item = Hook> {
         let Self { places, wanted } = self;
         places.into_iter().zip(wanted).enumerate().filter_map(|(which, (address, wanted))| {
             let (place, after) = object.place(&hooks::place(address)).filter(|_| address != 0)?;
-            let (index, cell) = wanted.unzip();
-            Some((address, hooks::target(which, place, after, cell), index))
+            let (function, cell) = wanted.unzip();
+            let target = hooks::target(which, place, after, cell);
+            Some(Hook { address, target, function, of_signals: hook::is_of_signals(which) })
         })
     }
 }

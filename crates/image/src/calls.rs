@@ -3,11 +3,12 @@
 
 use crate::arm::{self, Armed};
 use crate::control::with_own_thread;
-use crate::{host, known, segment};
+use crate::{fresh, host, known, segment};
 use alloc::vec::Vec;
 use core::mem;
 use percpu::Mutex;
 use uprobe::{Change, Config, Engine, Hooks, SiteId};
+use wire::image::fresh::IS;
 use wire::image::{Failure, Header};
 
 /// What a list is about that was given out, until somebody says what became of it.
@@ -75,18 +76,21 @@ extern "C" fn trapline_maps(descriptor: i64) -> u64 {
 
 /// [`wire::image::START`].
 #[unsafe(no_mangle)]
-extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64) -> u64 {
+extern "C" fn trapline_start(tables: u64, counters: u64, distance: i64, state: u64) -> u64 {
     said(|| {
         host::supply(distance)?;
         if segment::get().is_some() {
             return Err(Failure::InUse);
         }
         segment::open(tables as i32, counters as i32)?;
+        fresh::begin(state);
         known::forget();
         let engine = Engine::start(HOOKS, Config::default()).map_err(|_| Failure::Memory);
         let engine = engine.inspect_err(|_| segment::leave())?;
         // Threads that came by when there was no segment were refused a block.
-        engine.renew_blocks();
+        if state & IS == 0 {
+            engine.renew_blocks();
+        }
         Ok(())
     })
 }
@@ -101,7 +105,7 @@ extern "C" fn trapline_arm() -> u64 {
         let Listed::Nothing = between.listed else { return Err(Failure::Order) };
         let armed = arm::arm(engine, attached, &mut between.words)?;
         // Nobody may come back to say whether it was.
-        between.written.extend(armed.iter().map(|(_, site)| *site));
+        between.written.extend(armed.iter().map(|armed| armed.site));
         between.listed = Listed::Armed(armed);
         Ok(())
     })
@@ -133,11 +137,12 @@ extern "C" fn trapline_written(ok: u64) -> u64 {
                 let attached = segment::get().ok_or(Failure::Order)?;
                 arm::written(engine, attached, &armed, ok != 0);
                 if ok == 0 {
-                    between.written.retain(|site| armed.iter().all(|(_, other)| other != site));
+                    between.written.retain(|site| armed.iter().all(|other| other.site != *site));
                 }
             }
             Listed::Disarmed if ok != 0 => {
                 known::forget();
+                fresh::begin(0);
                 between.reversals.clear();
                 arm::forget(engine, &mem::take(&mut between.reversed));
                 segment::leave_with(|| engine.renew_blocks());

@@ -1,15 +1,20 @@
 //! Functions of the program's that the image probes for itself: the dynamic loader's for debuggers,
 //! by which it hears of libraries that are opened and closed, and those that execute programs. At
-//! both the thread waits until the command line has done what is to be done, which it does from
+//! these the thread waits until the command line has done what is to be done, which it does from
 //! outside, as at the start.
 //!
 //! A library that is being opened was mapped and not relocated, when the loader calls its function,
 //! and one that is closed is gone: nobody is in its code. A program that is executed has yet to be:
 //! the command line traces the thread from here on.
+//!
+//! In a program that was started so also those by which it blocks and handles signals: it does that
+//! with other arguments where breakpoints could not trap ([`uprobe::signals::beside`]).
+#![allow(unsafe_code)]
 
-use crate::{known, segment};
+use crate::{known, segment, threads};
 use core::time::Duration;
 use sys::{Errno, process, thread};
+use uprobe::signals::beside;
 use uprobe::{Action, Consumer, Context, Target, Vectors, Verdict};
 use wire::{Function, Identity, Kind, Loss, Patience, What, hook};
 
@@ -20,7 +25,7 @@ const PATIENCE: Patience =
 /// Bytes behind the function's first that may be its own or padding: the plan says which it needs.
 const AFTER: u32 = 15;
 /// Bits of a consumer's data that say which function it is.
-const WHICH: usize = 0b11;
+const WHICH: usize = 0b1111;
 /// `AT_FDCWD`.
 const OWN_DIRECTORY: i32 = -100;
 
@@ -55,6 +60,10 @@ fn called(context: &mut Context, data: usize, _cookie: &mut u64) -> Verdict {
     if let Some(cell) = cell(data) {
         uprobe::count_call_in_consumer(cell);
     }
+    if hook::is_of_signals(data & WHICH) {
+        about_signals(context, data & WHICH);
+        return Verdict::Skip;
+    }
     let [first, second] = [context.registers.rdi, context.registers.rsi];
     let execute = |directory| What::Execute { thread: thread::gettid().cast_unsigned(), directory };
     uprobe::slowly(&mut || match data & WHICH {
@@ -68,10 +77,53 @@ fn called(context: &mut Context, data: usize, _cookie: &mut u64) -> Verdict {
     Verdict::Skip
 }
 
+/// Has the function do with its arguments what keeps breakpoints trapping.
+fn about_signals(context: &mut Context, which: usize) {
+    if which == hook::PTHREAD_CREATE {
+        return threads::about_to_start(context);
+    }
+    let registers = &mut context.registers;
+    let first = registers.rdi as i32;
+    if which == hook::SIGPENDING {
+        if let Some(pending) = beside::pending_instead() {
+            // SAFETY: the program's pointer, to a set, which begins with the kernel's 64 bits.
+            unsafe { pointer::<u64>(registers.rdi).write(pending) };
+            registers.rax = 0;
+            registers.rip = nothing as *const () as u64;
+        }
+        return;
+    }
+    let [new, old] = [registers.rsi, registers.rdx];
+    let instead = if which == hook::SIGACTION {
+        // SAFETY: the pointers that the program calls the function with.
+        let all = unsafe { beside::instead_of_sigaction(first, pointer(new), pointer(old)) };
+        [all.0.expose_provenance(), all.1.expose_provenance()]
+    } else {
+        // SAFETY: as above.
+        let (how, all) = unsafe { beside::instead_of_mask(first, pointer(new), pointer(old)) };
+        registers.rdi = u64::from(how.cast_unsigned());
+        [all.0.expose_provenance(), all.1.expose_provenance()]
+    };
+    [registers.rsi, registers.rdx] = instead.map(|address| address as u64);
+}
+
+fn pointer<T>(address: u64) -> *mut T {
+    core::ptr::with_exposed_provenance_mut(address as usize)
+}
+
+/// What a function returns by that is not to run.
+#[unsafe(naked)]
+extern "C" fn nothing() {
+    core::arch::naked_asm!("ret");
+}
+
 /// A call in a signal handler that has interrupted a consumer of this thread: nobody is asked.
 fn missed(data: usize) {
     if let Some(cell) = cell(data) {
         uprobe::count_call(cell);
+    }
+    if hook::is_of_signals(data & WHICH) {
+        return;
     }
     segment::with(|attached| attached.segment.lose(Loss::Unanswered, 1));
 }

@@ -14,8 +14,10 @@
 //! | `stacks` | call stacks of hits, where the segment wants them |
 //! | `memory` | how much of it there is |
 //! | `arm` | from the segment's functions to the engine's targets, and back to states |
-//! | `hooks` | probes of the image's own: libraries and programs to come |
+//! | `hooks` | probes of the image's own: libraries and programs to come, signals |
+//! | `fresh` | what is known of a process that has yet to run |
 //! | `known` | what was looked through already |
+//! | `threads` | threads that are started |
 //! | `panics` | what becomes of a panic |
 //!
 //! A hit makes no system call, but for those of `hooks`; a thread's first takes a block of the
@@ -29,6 +31,7 @@ extern crate alloc;
 mod arm;
 mod calls;
 mod control;
+mod fresh;
 mod hooks;
 mod host;
 mod known;
@@ -37,6 +40,7 @@ mod objects;
 mod panics;
 mod segment;
 mod stacks;
+mod threads;
 
 /// Memory for the image alone.
 #[global_allocator]

@@ -1,7 +1,7 @@
 //! The segment that this process counts in, and blocks of it for the process's threads.
 #![allow(unsafe_code)]
 
-use crate::{memory, stacks};
+use crate::{fresh, memory, stacks};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::{self, NonNull};
@@ -12,7 +12,7 @@ use recorder::Recorder;
 use resident::blocks::{Owned, lose, thread_name};
 use resident::region;
 use sys::{process, thread};
-use uprobe::GracePeriod;
+use uprobe::{GracePeriod, signals};
 use wire::image::Failure;
 use wire::{Descriptor, Files, Loss, Owner, Places, Process, Segment};
 
@@ -186,12 +186,13 @@ pub(crate) fn forked() {
         begin(Owner::child_of(owner()));
         attached.segment.reclaim_blocks(owner());
         ANNOUNCED.store(false, Ordering::Relaxed);
-        announce(attached, 0, 0);
+        announce(attached, [0, 0], 0);
     });
 }
 
-/// Says that this process counts, once: libraries that come later change nothing about that.
-pub(crate) fn announce(attached: &Attached, detours: u32, arming_ns: u64) {
+/// Says that this process counts, with so many detours and breakpoints, which took so many
+/// nanoseconds; once: libraries that come later change nothing about that.
+pub(crate) fn announce(attached: &Attached, [detours, breakpoints]: [usize; 2], took: u64) {
     // Relaxed: in a process one call at a time says so.
     if ANNOUNCED.swap(true, Ordering::Relaxed) {
         return;
@@ -199,9 +200,9 @@ pub(crate) fn announce(attached: &Attached, detours: u32, arming_ns: u64) {
     attached.segment.add_process(&Process {
         pid: owner().pid,
         parent: process::getppid().cast_unsigned(),
-        detours,
-        breakpoints: 0,
-        arming_ns,
+        detours: u32::try_from(detours).unwrap_or(u32::MAX),
+        breakpoints: u32::try_from(breakpoints).unwrap_or(u32::MAX),
+        arming_ns: took,
         name: Vec::new(),
     });
 }
@@ -214,6 +215,9 @@ pub(crate) fn extend_blocks(attached: &Attached) -> bool {
 
 /// The engine asks for a block for the calling thread.
 pub(crate) fn thread_start() -> *mut u8 {
+    if fresh::take_blocked() {
+        signals::beside::believe_blocked();
+    }
     with(block).unwrap_or(ptr::null_mut())
 }
 

@@ -9,7 +9,7 @@ use crate::target::{Force, Target};
 use crate::tracer::{Thread, Tracer, await_end, pass_on, pass_on_by, stand};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::Instant;
 
 /// A process that has executed a program and stands where that has yet to run.
 pub(crate) struct Executed {
@@ -245,8 +245,7 @@ impl Cancelled {
     fn until_exec(&self, pid: Tid, mut tid: Tid) -> bool {
         /// Looks without a pause: a call takes microseconds.
         const EAGER: usize = 100;
-        const NAP: Duration = Duration::from_micros(20);
-        let (mut nap, mut looks, mut calls) = (NAP, 0, Calls::default());
+        let (mut began, mut looks, mut calls) = (Instant::now(), 0, Calls::default());
         loop {
             match ptrace::poll(tid) {
                 // The thread that executes becomes the first of its process, with that number.
@@ -259,7 +258,7 @@ impl Cancelled {
                         return false;
                     }
                     pass_on_by(tid, stop, ptrace::resume_to_syscall);
-                    (nap, looks) = (NAP, 0);
+                    (began, looks) = (Instant::now(), 0);
                 }
                 Waited::Running if looks < EAGER => {
                     looks += 1;
@@ -270,8 +269,7 @@ impl Cancelled {
                     if *is {
                         return false;
                     }
-                    drop(self.changed.wait_timeout(is, nap));
-                    nap = (nap * 2).min(Duration::from_millis(1));
+                    drop(self.changed.wait_timeout(is, ptrace::nap(began)));
                 }
             }
         }

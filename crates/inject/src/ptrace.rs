@@ -6,7 +6,7 @@ use crate::arch::Registers;
 use std::io;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A thread's number, as this process sees it.
 pub(crate) type Tid = i32;
@@ -257,10 +257,13 @@ fn stop_of(status: i32) -> Stop {
 /// What the thread reports, waiting for it if `block`. The end of a process is left for its parent
 /// to see, that of another thread is not.
 fn wait(tid: Tid, block: bool) -> Waited {
+    // One that is waited for was just told to go on, most often.
+    let mut may_stand = !block;
     loop {
-        if let Ok(Some((_, status))) = wait_id(tid, libc::WSTOPPED | libc::WNOHANG) {
+        if may_stand && let Ok(Some((_, status))) = wait_id(tid, libc::WSTOPPED | libc::WNOHANG) {
             return Waited::Stopped(stop_of(status));
         }
+        may_stand = true;
         let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
         match wait_id(tid, flags | if block { 0 } else { libc::WNOHANG }) {
             Ok(None) => return Waited::Running,
@@ -286,13 +289,15 @@ pub(crate) fn poll(tid: Tid) -> Waited {
 /// What the thread reports until `give_up` says so, which is asked now and then, after the time
 /// that a thread takes that can stop: the kernel has no wait that ends by itself.
 pub(crate) fn wait_unless(tid: Tid, give_up: impl Fn() -> bool) -> Waited {
-    let (mut tries, mut nap) = (0_u32, Duration::from_micros(20));
+    /// Looks without a pause.
+    const EAGER: u32 = 20;
+    let (mut tries, began) = (0, Instant::now());
     loop {
         match poll(tid) {
             Waited::Running => {}
             other => return other,
         }
-        if tries < 200 {
+        if tries < EAGER {
             tries += 1;
             std::thread::yield_now();
             continue;
@@ -300,9 +305,14 @@ pub(crate) fn wait_unless(tid: Tid, give_up: impl Fn() -> bool) -> Waited {
         if give_up() {
             return Waited::Running;
         }
-        std::thread::sleep(nap);
-        nap = (nap * 2).min(Duration::from_millis(1));
+        std::thread::sleep(nap(began));
     }
+}
+
+/// How long to sleep before the next look at a thread, where the first was at `began`: so that what
+/// took a while is seen not much later.
+pub(crate) fn nap(began: Instant) -> Duration {
+    (began.elapsed() / 8).clamp(Duration::from_micros(20), Duration::from_millis(1))
 }
 
 /// Takes the end of a thread that is not the first of its process; until then the kernel keeps it.

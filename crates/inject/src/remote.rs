@@ -167,6 +167,20 @@ impl Stopped<'_> {
 }
 
 impl Remote<'_, '_> {
+    /// The process's number.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.stopped.tracer.pid()
+    }
+
+    /// Reads memory of the process.
+    ///
+    /// # Errors
+    /// If not all of it is mapped.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.stopped.read(address, bytes)
+    }
+
     pub(crate) fn tid(&self) -> Tid {
         self.stopped.threads[self.victim].tid
     }

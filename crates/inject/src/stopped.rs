@@ -257,6 +257,21 @@ impl<'t> Stopped<'t> {
         thread.ok_or(Error::Gone)?.set_registers(registers)
     }
 
+    /// Sees to it that a thread that stands does not block a signal: whether it did.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], and errors of the system.
+    pub fn unblock(&mut self, tid: i32, signal: i32) -> Result<bool, Error> {
+        let stands = self.threads.iter().any(|thread| thread.tid == tid);
+        let mask = ptrace::mask(tid).map_err(Error::own("reading blocked signals"));
+        let (mask, bit) = (if stands { mask? } else { return Err(Error::Gone) }, 1 << (signal - 1));
+        if mask & bit == 0 {
+            return Ok(false);
+        }
+        ptrace::set_mask(tid, mask & !bit).map_err(Error::own("unblocking a signal"))?;
+        Ok(true)
+    }
+
     /// Reads memory of the process.
     ///
     /// # Errors

@@ -33,6 +33,12 @@ impl core::error::Error for Malformed {}
 /// What was decided for a site.
 pub type Decision = Result<Plan, Refusal>;
 
+/// How many places are written to by what was decided ([`Plan::sites`]); 1 where nothing was, or
+/// nothing is to be.
+pub fn sites(decision: Option<&Decision>) -> usize {
+    decision.map_or(1, |decided| decided.as_ref().map_or(1, Plan::sites))
+}
+
 /// Appends a decision to `out`. `base` is what the object's own addresses count from: what the
 /// loader adds to them, and 0 for a plan that was made from the file.
 ///

@@ -137,7 +137,7 @@ pub use arch::x86_64::{
 pub use catalogue::{Catalogue, Decisions};
 #[cfg(feature = "plan")]
 pub use choose::plan;
-pub use codec::{Decision, Malformed, decode, encode};
+pub use codec::{Decision, Malformed, decode, encode, sites};
 #[cfg(feature = "plan")]
 pub use elsewhere::{Image, branches_elsewhere, near};
 pub use exit::{Exit, Hook, Leave, Leaving};

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Allocator`] | memory that no function of the program's gives |
 //! | [`blocks`] | which blocks are this process's, and one for a thread |
+//! | [`Budget`] | whether probes have room in it |
 //! | [`place()`] | where a function of the segment lies |
 //! | [`region`] | where in the address space they go |
 //!
@@ -21,10 +22,12 @@ extern crate std;
 
 mod allocator;
 pub mod blocks;
+mod budget;
 #[cfg(feature = "bare")]
 mod bytes;
 mod place;
 pub mod region;
 
 pub use allocator::Allocator;
+pub use budget::Budget;
 pub use place::place;

@@ -1,6 +1,7 @@
 //! Leads the branches of a function back to its own first byte past the probe there.
 
 use crate::Refusal;
+use crate::outside::Way;
 use crate::parts::{self, Probe, Ready, by_jump, site, write};
 use crate::sites::{PASSES_BY, State};
 use crate::stubs::Stub;
@@ -21,7 +22,12 @@ pub(crate) fn redirect(
 ) -> Option<Box<[u64]>> {
     let mut done = Vec::with_capacity(branches.len());
     for branch in branches {
-        let led = branch.detour.as_ref().and_then(|detour| {
+        let around = &probe.around;
+        // What has no room for a jump has a trap of its own.
+        let jumps = |detour: &&patch::Detour| {
+            Way::of(detour, around.patching, around.outside) == Ok(Way::Jump)
+        };
+        let led = branch.detour.as_ref().filter(jumps).and_then(|detour| {
             let emit = |to: u64, out: &mut Vec<u8>| {
                 let body = detour.emit_redirected(to, Some(&probe.redirect), out);
                 Ok((body.map_err(Refusal::Code)?, Vec::new()))

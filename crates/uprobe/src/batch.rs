@@ -3,7 +3,7 @@
 use crate::armed::Armed;
 use crate::engine::{Config, Engine};
 use crate::maps;
-use crate::outside::{self, Change};
+use crate::outside::{Change, Outside};
 use crate::parts::Around;
 use crate::planning::plans;
 use crate::sites::{Patching, State};
@@ -75,23 +75,23 @@ impl Batch<'_> {
     /// A target that is refused does not concern the others.
     #[cfg(feature = "std")]
     pub fn commit(self, patching: Patching) -> Vec<Result<Armed, Refusal>> {
-        self.arm(Some(patching)).armed
+        let traps = Outside { traps: true, unused: true };
+        self.arm(Some(patching), traps).armed
     }
 
     /// Prepares everything, but writes no code of the program: says what has to be written. The
     /// sites count as armed from now on, and the stubs are there. For whoever stops all threads
-    /// from outside; no signal handler is installed, and no breakpoint is set: where there is no
-    /// room for a jump, it is a [`Refusal::NeedsTrap`]. Only the last one of the instructions that
-    /// a jump displaces can be a call, so that no thread that is below it returns into the jump.
+    /// from outside. Only the last one of the instructions that a jump displaces can be a call, so
+    /// that no thread that is below it returns into the jump.
     ///
     /// A site that was removed ([`Engine::remove_outside`]) is armed again by the same change, if
     /// the same is asked of it.
-    pub fn commit_outside(self) -> Prepared {
-        self.arm(None)
+    pub fn commit_outside(self, outside: Outside) -> Prepared {
+        self.arm(None, outside)
     }
 
     /// `patching`: none, if somebody else writes.
-    fn arm(self, patching: Option<Patching>) -> Prepared {
+    fn arm(self, patching: Option<Patching>, outside: Outside) -> Prepared {
         // In an image it is always somebody else: what is for others is left out there.
         let patching = patching.filter(|_| cfg!(feature = "std"));
         let mappings = maps::read();
@@ -106,7 +106,14 @@ impl Batch<'_> {
         let mut work = Work {
             config: self.config,
             state: &mut state,
-            around: Around { new_from: site_table::next(), patching, gaps: &gaps, text: &text },
+            around: Around {
+                new_from: site_table::next(),
+                patching,
+                outside,
+                gaps: &gaps,
+                text: &text,
+            },
+            outside,
             stubs: Vec::with_capacity(self.targets.len()),
         };
         let mut ready: Vec<Result<Ready, Refusal>> = self
@@ -126,7 +133,7 @@ impl Batch<'_> {
         let sites: Vec<u64> =
             ready.iter().flatten().flat_map(|r| state.with_branches(r.site)).collect();
         let traps = || ready.iter().flatten().any(|r| !r.traps.is_empty());
-        if cfg!(feature = "std") && traps() {
+        if traps() {
             signals::traps::install();
         }
         for (address, meaning) in ready.iter().flatten().flat_map(|r| &r.traps) {
@@ -137,7 +144,7 @@ impl Batch<'_> {
         let written = match patching {
             Some(patching) => live::arm(&mut state, &sites, patching, &text),
             None => {
-                changes = outside::arm(&mut state, &sites);
+                changes = crate::outside::arm(&mut state, &sites);
                 Ok(())
             }
         };

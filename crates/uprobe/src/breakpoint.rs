@@ -35,13 +35,13 @@ pub(crate) fn hit(index: u32, registers: &mut Registers) {
         ptr::with_exposed_provenance::<Breakpoint>(site.user[0].load(Ordering::Relaxed) as usize);
     // SAFETY: 0, or leaked by whoever armed the site before it could be hit.
     let Some(breakpoint) = (unsafe { breakpoint.as_ref() }) else { return };
-    if let Some(slot) =
-        breakpoint.slot.as_deref().and_then(|code| slots::place(breakpoint.policy, index, code))
-    {
+    // Neither is in images.
+    let copy = breakpoint.slot.as_deref().filter(|_| cfg!(feature = "std"));
+    if let Some(slot) = copy.and_then(|code| slots::place(breakpoint.policy, index, code)) {
         registers.rip = slot;
         return;
     }
-    match breakpoint.emulation {
+    match breakpoint.emulation.filter(|_| cfg!(feature = "std")) {
         // SAFETY: the registers are those of this very thread, which goes on with them.
         Some(emulation) => unsafe { emulation.apply(registers) },
         None => registers.rip = site.body.load(Ordering::Relaxed),

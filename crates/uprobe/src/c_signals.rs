@@ -27,6 +27,13 @@ pub struct SignalAction {
     restorer: usize,
 }
 
+impl SignalSet {
+    /// With these in it.
+    pub(crate) const fn of(signals: Mask) -> Self {
+        Self { signals, room: [0; 15] }
+    }
+}
+
 impl SignalAction {
     /// What the kernel does by itself.
     pub(crate) const DEFAULT: Self = Self::new(0, 0, 0);
@@ -46,7 +53,7 @@ impl SignalAction {
 
     /// What is to be done; `mask` is blocked meanwhile.
     pub(crate) const fn new(handler: usize, flags: i32, mask: Mask) -> Self {
-        Self { handler, mask: SignalSet { signals: mask, room: [0; 15] }, flags, restorer: 0 }
+        Self { handler, mask: SignalSet::of(mask), flags, restorer: 0 }
     }
 }
 

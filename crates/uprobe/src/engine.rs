@@ -76,7 +76,10 @@ impl Engine {
     /// See [`SetupError`].
     pub fn start(hooks: Hooks, config: Config) -> Result<&'static Self, SetupError> {
         fork::start(hooks)?;
-        sync_core::available();
+        // Where somebody else writes code, it is not needed, and threads wait for it.
+        if cfg!(feature = "std") {
+            sync_core::available();
+        }
         Ok(ENGINE.get_or_init(|| Self { config, state: Mutex::default(), looks: Looks::default() }))
     }
 

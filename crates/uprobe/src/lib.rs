@@ -40,6 +40,8 @@
 //!   [`Armed::entry_only`].
 //! - [`Batch::commit_outside`] leaves the writing to whoever has stopped the process. Stubs come
 //!   from memory files: no memory is made executable that was writable (`PR_SET_MDWE` forbids it).
+//! - Breakpoints are set if the image says that it sees to the program's signals
+//!   ([`Outside::traps`], [`signals::beside`]).
 //!
 //! Without the feature `plan` nothing is decided in the process: [`Batch::add_decided`] or
 //! [`Refusal::OtherCode`].
@@ -200,7 +202,7 @@ pub use counting::{add_own, count_call, count_call_in_consumer, count_span};
 pub use engine::{Config, Engine, SiteId};
 pub use instance::original_return_address;
 pub use kernel::readable;
-pub use outside::Change;
+pub use outside::{Change, Outside};
 pub use own_code::{own_code, slowly};
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;

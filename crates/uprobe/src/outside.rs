@@ -3,8 +3,9 @@
 
 use crate::refusal::Refusal;
 use crate::site_table;
-use crate::sites::State;
-use alloc::vec::Vec;
+use crate::sites::{Patching, State};
+use crate::trap_table::Meaning;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use patch::Detour;
 use sys::memory::PAGE;
@@ -29,13 +30,61 @@ pub struct Change {
     pub moved: Vec<(u64, u64)>,
 }
 
-/// Why somebody else cannot write the jump of this detour.
-pub(crate) fn refusal(detour: &Detour) -> Option<Refusal> {
-    if waits_inside(detour) {
-        return Some(Refusal::SystemCall);
-    }
-    in_two_pages(detour.site()).then_some(Refusal::TwoPages)
+/// What whoever writes knows of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Breakpoints may be set, where a jump has no room, or would lie in two pages; handlers for
+    /// SIGTRAP and SIGILL are installed if one is. The program's calls have to come by
+    /// [`signals`](crate::signals) from then on, and no thread of it may block SIGTRAP.
+    pub traps: bool,
+    /// No thread has run any of the code.
+    pub unused: bool,
 }
+
+/// What is written at a site, and what a trap there means.
+pub(crate) type Written = (Vec<u8>, Option<(u64, Meaning)>);
+
+/// How a stub is led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Jump,
+    /// By a breakpoint, whose handler goes on there.
+    Trap,
+}
+
+impl Way {
+    /// How the stub of this detour can be led to. `patching`: none, if somebody else writes.
+    pub(crate) fn of(
+        detour: &Detour,
+        patching: Option<Patching>,
+        outside: Outside,
+    ) -> Result<Self, Refusal> {
+        if patching.is_some() {
+            return Ok(Self::Jump);
+        }
+        if !outside.unused && waits_inside(detour) {
+            return Err(Refusal::SystemCall);
+        }
+        match in_two_pages(detour.site()) {
+            false => Ok(Self::Jump),
+            true if outside.traps => Ok(Self::Trap),
+            true => Err(Refusal::TwoPages),
+        }
+    }
+
+    /// What is written at `site`, so that it leads to `stub`.
+    pub(crate) fn patch(self, site: u64, stub: u64) -> Result<Written, Refusal> {
+        match self {
+            Self::Jump => {
+                let jump = patch::jump(site, stub).ok_or(Refusal::NoRoom)?;
+                Ok((jump.to_vec(), None))
+            }
+            Self::Trap => Ok((vec![INT3], Some((site, Meaning::GoOn(stub))))),
+        }
+    }
+}
+
+const INT3: u8 = 0xcc;
 
 /// Whether a thread that waits in a system call, in a signal handler above it, comes back among the
 /// bytes that the jump takes. What looks like a system call is taken for one.
@@ -77,7 +126,9 @@ fn change(state: &mut State, sites: &[u64], armed: bool) -> Vec<Change> {
         }
         let (patch, original) = (site.patch.clone(), site.original[..site.patch.len()].to_vec());
         changes.push(if armed {
-            let range = *address..address + site.original.len() as u64;
+            // Of a breakpoint it is one byte, and no thread is inside of that.
+            let displaced = if patch.len() > 1 { site.original.len() as u64 } else { 0 };
+            let range = *address..address + displaced;
             let moved = site.moved.to_vec();
             Change { address: *address, old: original, new: patch, range, moved }
         } else {

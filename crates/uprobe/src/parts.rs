@@ -3,7 +3,7 @@
 
 use crate::Refusal;
 use crate::near::LONGEST;
-use crate::outside;
+use crate::outside::{Outside, Way};
 use crate::sites::{self, PASSES_BY, Patching, Site, State, moved};
 use crate::stubs::{Hook, Stub};
 use crate::text::Text;
@@ -20,6 +20,8 @@ pub(crate) struct Around<'a> {
     pub(crate) new_from: u32,
     /// None: somebody else writes.
     pub(crate) patching: Option<Patching>,
+    /// Of the function at hand.
+    pub(crate) outside: Outside,
     pub(crate) gaps: &'a [Range<u64>],
     pub(crate) text: &'a Text,
 }
@@ -62,8 +64,8 @@ pub(crate) fn add(
     places
 }
 
-/// A site that is reached by a jump, with this [`Site::action`]. `emit` writes what is to run at an
-/// address.
+/// A site that leads to code of its own by a jump, or by a trap where somebody else cannot write
+/// one, with this [`Site::action`]. `emit` writes what is to run at an address.
 pub(crate) fn by_jump(
     state: &mut State,
     probe: &Probe<'_>,
@@ -72,21 +74,18 @@ pub(crate) fn by_jump(
     emit: impl FnOnce(u64, &mut Vec<u8>) -> Result<(Body, Vec<Hook>), Refusal>,
 ) -> Result<Ready, Refusal> {
     let (at, original) = (detour.site(), detour.original());
-    if probe.around.patching.is_none()
-        && let Some(why) = outside::refusal(detour)
-    {
-        return Err(why);
-    }
+    let way = Way::of(detour, probe.around.patching, probe.around.outside)?;
     if state.displaces(&(at..at + original.len() as u64), probe.around.new_from) {
         return Err(Refusal::AlreadyProbed);
     }
     let (start, end, (body, hooks)) = write(state, &detour.reach(), at, emit)?;
-    let Lead { target, traps, mut stubs } =
+    let Lead { target, mut traps, mut stubs } =
         lead(state, detour, start, (start, &body), &probe.around)?;
-    let jump = patch::jump(at, target).ok_or(Refusal::NoRoom)?.to_vec();
+    let (patch, trap) = way.patch(at, target)?;
+    traps.extend(trap);
     let moved = moved(at, original, start, &body);
     stubs.push(Stub { start, end, site: at, prologue: None, body: Some((start, body)), hooks });
-    let site = site((probe.index, action), original, jump, start, moved);
+    let site = site((probe.index, action), original, patch, start, moved);
     Ok(Ready { at, site, stubs, traps })
 }
 

@@ -22,7 +22,7 @@ pub enum Refusal {
     SystemCall,
     /// A jump would lie in two pages, and somebody else writes it
     /// ([`Batch::commit_outside`](crate::Batch::commit_outside)), who could be killed when the half
-    /// of it is there.
+    /// of it is there; and no breakpoint may be set.
     TwoPages,
     /// There is a probe already, of another kind.
     AlreadyProbed,

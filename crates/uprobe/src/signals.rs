@@ -7,10 +7,14 @@
 //! A child of `vfork`, which runs on its parent's memory, changes nothing for its parent. SIGTRAP
 //! and SIGILL reach the program only when the trap is not the engine's.
 //!
+//! An image that was put into a process offers nothing: its probes on the C library's functions
+//! change what those are called with ([`beside`]).
+//!
 //! What is passed is what the program's C library has in its headers ([`SignalAction`],
 //! [`SignalSet`]), wherever its types come from.
 #![allow(unsafe_code)]
 
+pub mod beside;
 mod dispositions;
 mod masks;
 pub(crate) mod stack;

@@ -7,6 +7,7 @@ use crate::armed::{Armed, Method};
 use crate::breakpoint::Breakpoint;
 use crate::chosen::Chosen;
 use crate::engine::{Config, SiteId};
+use crate::outside::{Outside, Way};
 use crate::parts::{self, Around, Lead, Probe, lead, write};
 use crate::registered::ConsumerId;
 use crate::site_code::{emit_before, emit_behind, movable};
@@ -16,7 +17,7 @@ use crate::slots::{self, SlotPolicy};
 use crate::stubs::Stub;
 use crate::target::{Action, Target};
 use crate::trap_table::Meaning;
-use crate::{Refusal, back_branches, consumer, exits, goroutines, outside};
+use crate::{Refusal, back_branches, consumer, exits, goroutines};
 use alloc::boxed::Box;
 use alloc::{vec, vec::Vec};
 use core::ptr;
@@ -61,6 +62,8 @@ pub(crate) struct Work<'w> {
     pub(crate) config: Config,
     pub(crate) state: &'w mut State,
     pub(crate) around: Around<'w>,
+    /// What may be done at any target.
+    pub(crate) outside: Outside,
     pub(crate) stubs: Vec<Stub>,
 }
 
@@ -70,7 +73,9 @@ impl Work<'_> {
         target: &Target,
         (plan, near): (Box<Plan>, Option<Box<[u64]>>),
     ) -> Result<Ready, Refusal> {
-        if !self.may_trap(target) && matches!(plan.method, patch::Method::Breakpoint(_)) {
+        let traps = self.outside.traps && target.traps;
+        self.around.outside = Outside { traps, ..self.outside };
+        if !traps && matches!(plan.method, patch::Method::Breakpoint(_)) {
             return Err(Refusal::NeedsTrap);
         }
         let chosen = Chosen::of(self.state, self.around.new_from, target, &plan);
@@ -118,6 +123,11 @@ impl Work<'_> {
             let same_method = old.stub.is_some() == (method == Method::Detour);
             let same = same_method && old.action == chosen.key();
             let site = site_table::site(old.index);
+            // Once it was led to by a trap, which may not be set any more.
+            let is_trap = |at: u64| self.state.sites.get(&at).is_some_and(|s| s.patch.len() == 1);
+            if !self.around.outside.traps && self.state.with_branches(plan.site).any(is_trap) {
+                return Err(Refusal::TwoPages);
+            }
             if same || old.armed || old.index >= self.around.new_from {
                 let armed = armed(old.index, site.loops() && !waits);
                 return self.again(target, plan, chosen, armed);
@@ -142,9 +152,6 @@ impl Work<'_> {
         let mut traps = match &plan.method {
             patch::Method::Detour(detour) => self.detour(plan, detour, index, chosen, near)?,
             patch::Method::Breakpoint(breakpoint) => {
-                if cfg!(not(feature = "std")) {
-                    return Err(Refusal::NeedsTrap);
-                }
                 self.breakpoint(plan, breakpoint, index, chosen, near)?
             }
         };
@@ -155,8 +162,8 @@ impl Work<'_> {
                 site.exits = Some(places);
             }
         }
-        let loops =
-            plan.loops && !self.lead_past(plan, index, self.may_trap(target) && !waits, &mut traps);
+        let may_trap = self.around.outside.traps && !waits;
+        let loops = plan.loops && !self.lead_past(plan, index, may_trap, &mut traps);
         site.set_loops(loops);
         let consumer = add_consumer(site, target, entry_only.is_some())?;
         Ok(Ready { site: plan.site, armed: armed(index, loops && !waits), consumer, traps })
@@ -175,10 +182,6 @@ impl Work<'_> {
         let redirect = plan.redirect(plan.site);
         let probe = Probe { index, redirect, around: self.around };
         exits::prepare(self.state, &probe, chosen.action, leaves).map(Some)
-    }
-
-    fn may_trap(&self, target: &Target) -> bool {
-        cfg!(feature = "std") && target.traps && self.around.patching.is_some()
     }
 
     /// Leads the function's branches back to its first byte past the probe. `traps`: by traps, too;
@@ -269,11 +272,7 @@ impl Work<'_> {
         chosen: Chosen,
         branch_targets: Option<Box<[u64]>>,
     ) -> Result<Vec<(u64, Meaning)>, Refusal> {
-        if self.around.patching.is_none()
-            && let Some(why) = outside::refusal(detour)
-        {
-            return Err(why);
-        }
+        let way = Way::of(detour, self.around.patching, self.around.outside)?;
         let emit = |at: u64, code: &mut Vec<u8>| {
             let emit = if plan.behind { emit_behind } else { emit_before };
             emit(plan, detour, (index, chosen), at, code)
@@ -284,10 +283,11 @@ impl Work<'_> {
         site.body.store(prologue.body, Ordering::Relaxed);
         site.resume.store(prologue.resume, Ordering::Relaxed);
         site.set(chosen.at_entry(), plan.loops, prologue.skips_red_zone);
-        let Lead { target, traps, stubs } =
+        let Lead { target, mut traps, stubs } =
             lead(self.state, detour, at, (body_at, &body), &self.around)?;
         self.stubs.extend(stubs);
-        let jump = patch::jump(plan.site, target).ok_or(Refusal::NoRoom)?;
+        let (patch, trap) = way.patch(plan.site, target)?;
+        traps.extend(trap);
         let moved = moved(plan.site, detour.original(), body_at, &body);
         if plan.behind {
             let (start, prologue) = (prologue.at, Some(prologue));
@@ -300,7 +300,7 @@ impl Work<'_> {
             self.stubs.push(Stub { start: at, end, site: plan.site, prologue, body, hooks });
         }
         let its = (index, chosen.key());
-        let site = parts::site(its, detour.original(), jump.to_vec(), at, moved);
+        let site = parts::site(its, detour.original(), patch, at, moved);
         self.state.put(plan.site, Site { branch_targets, ..site });
         Ok(traps)
     }
@@ -320,12 +320,12 @@ impl Work<'_> {
         let (at, end, body) = write(self.state, &breakpoint.reach(), plan.site, emit)?;
         let config = self.config;
         let emulation = match breakpoint.resume() {
-            Resume::Emulate(e) if config.emulate => Some(*e),
+            // In an image bytes are few, and the slot does the same.
+            Resume::Emulate(e) if cfg!(feature = "std") && config.emulate => Some(*e),
             _ => None,
         };
-        let slot = (config.policy != SlotPolicy::Permanent && slots::prepare())
-            .then(|| movable(breakpoint, plan.site))
-            .flatten();
+        let copies = cfg!(feature = "std") && config.policy != SlotPolicy::Permanent;
+        let slot = (copies && slots::prepare()).then(|| movable(breakpoint, plan.site)).flatten();
         let site = site_table::site(index);
         let details = Box::leak(Box::new(Breakpoint { emulation, policy: config.policy, slot }));
         site.user[0].store(ptr::from_ref(details).expose_provenance() as u64, Ordering::Relaxed);

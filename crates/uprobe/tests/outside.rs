@@ -4,6 +4,7 @@
 mod common;
 
 use common::{calls, cell, hooks, returns, through, wrap_a};
+use patch::NoDetour;
 use std::arch::global_asm;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use uprobe::{
-    Action, Change, Config, Consumer, Context, Engine, Method, Patching, Prepared, Refusal,
-    Returns, Seen, Target, Vectors, Verdict,
+    Action, Change, Config, Consumer, Context, Engine, Method, Outside, Patching, Prepared,
+    Refusal, Returns, Seen, Target, Vectors, Verdict,
 };
 
 // Each takes a number and gives back a larger one.
@@ -151,7 +152,7 @@ fn write(changes: &[Change]) {
 fn prepare(engine: &'static Engine, targets: impl IntoIterator<Item = Target>) -> Prepared {
     let mut batch = engine.batch();
     targets.into_iter().for_each(|target| batch.add(target));
-    batch.commit_outside()
+    batch.commit_outside(Outside::default())
 }
 
 #[test]
@@ -247,6 +248,33 @@ fn no_breakpoint_is_handed_out() {
     assert_eq!(changes.len(), 1);
     engine.remove_outside(&[armed[2].expect("armed").id]);
     assert_eq!(call(outside_call, 1), 4);
+}
+
+/// Where they may be set: one has no room for a jump, the other's would lie in two pages.
+#[test]
+fn breakpoints_are_handed_out() {
+    let (engine, _alone) = engine();
+    for (f, size, method) in [
+        (outside_crowded as Function, 4, Method::Breakpoint(NoDetour::TooShort)),
+        (outside_in_two as Function, 16, Method::Detour),
+    ] {
+        let address = f as usize as u64;
+        let mut batch = engine.batch();
+        batch.add(Target::entry(address, size, Action::Count { cell: cell(2) }));
+        let outside = Outside { traps: true, unused: false };
+        let Prepared { armed, changes } = batch.commit_outside(outside);
+        let armed = armed[0].expect("armed");
+        assert_eq!(armed.method, method);
+        let [change] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((change.address, &change.new[..], change.old.len()), (address, &[0xcc][..], 1));
+        assert!(change.range.is_empty(), "no thread is inside of a byte");
+        write(&changes);
+        let before = calls(cell(2));
+        assert_eq!((call(f, 1), call(f, 7), calls(cell(2)) - before), (4, 10, 2));
+        let back = engine.remove_outside(&[armed.id]);
+        write(&back);
+        assert_eq!((call(f, 1), calls(cell(2)) - before), (4, 2));
+    }
 }
 
 #[test]

@@ -9,8 +9,20 @@ pub const OVERWRITTEN: &str = "its probe was overwritten: later calls are not co
 
 /// Functions of the C library and the loader that an agent probes for itself, wherever they are, so
 /// that plans for them are wanted, too.
-pub const WATCHED: [&str; 7] =
-    ["execve", "execveat", "fexecve", "_exit", "prctl", "pthread_setname_np", "_dl_debug_state"];
+pub const WATCHED: [&str; 12] = [
+    "execve",
+    "execveat",
+    "fexecve",
+    "_exit",
+    "prctl",
+    "pthread_setname_np",
+    "_dl_debug_state",
+    "sigaction",
+    "sigprocmask",
+    "pthread_sigmask",
+    "sigpending",
+    "pthread_create",
+];
 
 /// Whether the file at this path is the C library or the dynamic loader. They block all signals by
 /// system call for a while (`posix_spawn`, `pthread_create`, `abort`), and a breakpoint that is hit

@@ -11,7 +11,7 @@
 //! | name | arguments | result |
 //! |---|---|---|
 //! | [`MAPS`] | a descriptor of `/proc/PID/maps`, for a process that sees no `/proc`; -1: none | 0 |
-//! | [`START`] | tables, counters: descriptors of the process; distance of the thread word (`i64`) | 0, or a [`Failure`]'s number |
+//! | [`START`] | tables, counters: descriptors of the process; distance of the thread word (`i64`); the bits of [`fresh`] | 0, or a [`Failure`]'s number |
 //! | [`ARM`] | | address of a [`Header`]: what arms |
 //! | [`DISARM`] | | address of a [`Header`]: what takes back everything that is written |
 //! | [`WRITTEN`] | 1: the last list was written; 0: nothing of it was | 0, or a [`Failure`]'s number |
@@ -45,6 +45,17 @@ pub const DISARM: &str = "trapline_disarm";
 pub const WRITTEN: &str = "trapline_written";
 /// Asks whose segment is in use.
 pub const OWNER: &str = "trapline_owner";
+
+/// What there is to be said of a process at [`START`] that has yet to run.
+pub mod fresh {
+    /// It is one.
+    pub const IS: u64 = 1;
+    /// Breakpoints may be set, if the image's probes see all that the program does about signals:
+    /// the C library's functions for that are those of a library.
+    pub const TRAPS: u64 = 2;
+    /// SIGTRAP was blocked in the thread that there is.
+    pub const BLOCKED: u64 = 4;
+}
 
 /// Where glibc's control block of a thread has room for four bytes of ours, counted from the
 /// thread pointer.

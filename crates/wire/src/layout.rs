@@ -33,7 +33,7 @@ use crate::cell;
 use crate::error::Error;
 
 /// Version of this layout. Any change of a field's place or meaning raises it.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TRAPLINE");
 pub(crate) const PAGE: usize = 4096;
 pub(crate) const HEADER_BYTES: usize = PAGE;

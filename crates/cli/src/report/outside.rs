@@ -3,6 +3,7 @@
 use crate::model::outside::{NotFollowed, StillRunning};
 use crate::run::loaded::shares;
 use crate::run::tables::Tables;
+use crate::sys;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -40,5 +41,11 @@ pub(crate) fn still_running(tables: &Tables) -> Vec<StillRunning> {
         let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
         Some(StillRunning { process, name: name.trim_end().to_string() })
     };
-    all.into_iter().filter_map(of).collect()
+    let mut found: Vec<StillRunning> = all.into_iter().filter_map(of).collect();
+    // Those that were left before are as they were, and have no counters mapped.
+    let known: BTreeSet<u32> = found.iter().map(|one| one.process).collect();
+    let left = tables.left().into_iter().filter(|one| !known.contains(&one.process));
+    found.extend(left.filter(|one| !sys::is_dead(one.process)));
+    found.sort_by_key(|one| one.process);
+    found
 }

@@ -189,7 +189,8 @@ impl Images {
             stopped.run_to_thread_pointer().map_err(line)?;
         }
         self.shared.0.learn(pid, self.tables())?;
-        launched::enter(stopped, kind, [&self.files[0], &self.files[1]]).map(drop)
+        let traps = self.tables().needs_traps();
+        launched::enter(stopped, kind, [&self.files[0], &self.files[1]], traps).map(drop)
     }
 
     /// What the program is linked with that a process has executed.

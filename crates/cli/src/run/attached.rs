@@ -14,7 +14,7 @@ use crate::spec::Spec;
 use crate::sys;
 use crate::text::visible;
 use anyhow::anyhow;
-use inject::{Force, Found, Mapped, Refusal, Refused, Stopped, Target, Tracer};
+use inject::{Force, Found, Mapped, Refusal, Refused, Remote, Stopped, Target, Tracer};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -265,14 +265,14 @@ fn has_agent(pid: i32) -> bool {
 
 /// Sees to it that nobody uses an image that is there already: what a command line has left that is
 /// gone is taken back first.
-fn take_over(inside: &mut Inside<'_, '_>) -> anyhow::Result<()> {
+fn take_over(inside: &mut Inside<'_, '_, '_>) -> anyhow::Result<()> {
     let Some(owner) = inside.owner()? else { return Ok(()) };
     if processes::is_trapline(owner) {
         anyhow::bail!("process {owner} (trapline) counts in it: end that first");
     }
     let pid = match &inside.hold {
         Hold::Running(tracer) => tracer.target().pid(),
-        Hold::Standing(_) => 0,
+        Hold::Standing(remote) => remote.pid(),
     };
     if armed::is_in_background(pid) {
         anyhow::bail!(
@@ -311,7 +311,7 @@ fn start(
         send(&mut stopped, files)?
     };
     let started =
-        Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance());
+        Inside { hold: Hold::Running(tracer), mapped }.start(descriptors, library.distance(), 0);
     let mut stopped = tracer.stop_one().map_err(line)?;
     if started.is_ok() && keep == Keep::Files {
         put_aside(&mut stopped, descriptors)?;
@@ -342,8 +342,12 @@ fn put_aside(stopped: &mut Stopped<'_>, descriptors: [u64; 2]) -> anyhow::Result
 }
 
 /// Gives the process descriptors of the files.
-pub(super) fn send(stopped: &mut Stopped<'_>, files: [&File; 2]) -> anyhow::Result<[u64; 2]> {
-    let mut remote = stopped.remote().map_err(line)?;
+fn send(stopped: &mut Stopped<'_>, files: [&File; 2]) -> anyhow::Result<[u64; 2]> {
+    send_by(&mut stopped.remote().map_err(line)?, files)
+}
+
+/// [`send`], by calls that are made anyway.
+pub(super) fn send_by(remote: &mut Remote<'_, '_>, files: [&File; 2]) -> anyhow::Result<[u64; 2]> {
     let tables = remote.send(files[0]).map_err(line)?;
     match remote.send(files[1]) {
         Ok(counters) => Ok([tables, counters]),
@@ -355,11 +359,15 @@ pub(super) fn send(stopped: &mut Stopped<'_>, files: [&File; 2]) -> anyhow::Resu
 }
 
 /// Takes descriptors away.
-pub(super) fn close(stopped: &mut Stopped<'_>, descriptors: &[u64]) -> anyhow::Result<()> {
+fn close(stopped: &mut Stopped<'_>, descriptors: &[u64]) -> anyhow::Result<()> {
     if descriptors.is_empty() {
         return Ok(());
     }
-    let mut remote = stopped.remote().map_err(line)?;
+    close_by(&mut stopped.remote().map_err(line)?, descriptors)
+}
+
+/// [`close`], by calls that are made anyway.
+pub(super) fn close_by(remote: &mut Remote<'_, '_>, descriptors: &[u64]) -> anyhow::Result<()> {
     let closed: Vec<_> = descriptors.iter().map(|number| remote.close(*number)).collect();
     closed.into_iter().try_for_each(|closed| closed.map_err(line))
 }
@@ -493,8 +501,13 @@ pub(crate) fn detach(pid: i32, force: bool) -> anyhow::Result<()> {
 }
 
 /// Puts the original code back in fork children of processes that were entered: whatever has the
-/// counters mapped, and is none of `known`. What cannot be done is said.
-pub(crate) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: bool) {
+/// counters mapped, and is none of `known`. `left` hears of each; what cannot be done is said.
+pub(crate) fn leave_children(
+    counters: &File,
+    mut known: BTreeSet<i32>,
+    force: bool,
+    left: impl Fn(i32),
+) {
     /// Children have children until they are left.
     const ROUNDS: usize = 10;
     let Ok(inode) = counters.metadata().map(|file| file.ino()) else { return };
@@ -507,8 +520,8 @@ pub(crate) fn leave_children(counters: &File, mut known: BTreeSet<i32>, force: b
         }
         for pid in new {
             known.insert(pid);
-            let left = probe(pid, force).and_then(|target| leave(&target, None));
-            match left {
+            match probe(pid, force).and_then(|target| leave(&target, None)) {
+                Ok(()) => left(pid),
                 Err(why) if !why.is::<Ended>() && !sys::is_dead(pid.cast_unsigned()) => {
                     let name = processes::name(pid);
                     say(&format!("process {pid} ({name}) keeps its probes: {why:#}"));

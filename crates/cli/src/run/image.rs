@@ -3,7 +3,7 @@
 use super::loaded::code_of_files;
 use crate::processes;
 use anyhow::{Context as _, anyhow};
-use inject::{Error, Image, Mapped, Patch, Stopped, Tracer, Window};
+use inject::{Error, Image, Mapped, Patch, Remote, Stopped, Tracer, Window};
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -51,29 +51,35 @@ impl std::fmt::Display for Ended {
 impl std::error::Error for Ended {}
 
 /// A process that is traced.
-pub(super) enum Hold<'t, 's> {
+pub(super) enum Hold<'t, 's, 'r> {
     /// It runs, and is stopped for as short as can be.
     Running(&'t mut Tracer),
     /// It has yet to run.
-    Standing(&'t mut Stopped<'s>),
+    Standing(&'t mut Remote<'r, 's>),
 }
 
 /// An image in a process that is traced.
-pub(super) struct Inside<'t, 's> {
-    pub(super) hold: Hold<'t, 's>,
+pub(super) struct Inside<'t, 's, 'r> {
+    pub(super) hold: Hold<'t, 's, 'r>,
     pub(super) mapped: &'t Mapped,
 }
 
-impl Inside<'_, '_> {
+impl Inside<'_, '_, '_> {
     /// Lends the image a descriptor that the process has of its list of mappings, or takes it back.
     pub(super) fn lend_maps(&mut self, descriptor: Option<u64>) -> anyhow::Result<()> {
         let word = descriptor.unwrap_or(u64::MAX);
         self.call(image::MAPS, &[word]).map(drop)
     }
 
-    /// Opens the segment, of which the process has descriptors, and starts the engine.
-    pub(super) fn start(&mut self, [tables, counters]: [u64; 2], word: i64) -> anyhow::Result<()> {
-        let given = self.call(image::START, &[tables, counters, word.cast_unsigned()])?;
+    /// Opens the segment, of which the process has descriptors, and starts the engine. `fresh`: the
+    /// bits of [`image::fresh`].
+    pub(super) fn start(
+        &mut self,
+        [tables, counters]: [u64; 2],
+        word: i64,
+        fresh: u64,
+    ) -> anyhow::Result<()> {
+        let given = self.call(image::START, &[tables, counters, word.cast_unsigned(), fresh])?;
         Ok(Failure::check(given)?)
     }
 
@@ -86,14 +92,27 @@ impl Inside<'_, '_> {
         Ok(i32::try_from(owner).ok().filter(|pid| *pid > 0))
     }
 
-    /// Arms: how many changes were written.
+    /// Arms a process that runs: how many changes were written.
     pub(super) fn arm(&mut self) -> anyhow::Result<usize> {
         self.change(image::ARM)
     }
 
-    /// Takes back everything that is armed: how many changes.
+    /// Takes back everything that is armed in a process that runs: how many changes.
     pub(super) fn disarm(&mut self) -> anyhow::Result<usize> {
         self.change(image::DISARM)
+    }
+
+    /// What is to be written for everything to be armed: [`write_standing`] does, and then
+    /// [`Inside::written`] says whether it did.
+    pub(super) fn changes(&mut self) -> anyhow::Result<Vec<Change>> {
+        let given = self.call(image::ARM, &[])?;
+        self.list(given)
+    }
+
+    /// Tells the image whether its list was written.
+    pub(super) fn written(&mut self, ok: bool) -> anyhow::Result<()> {
+        let told = self.call(image::WRITTEN, &[u64::from(ok)])?;
+        Ok(Failure::check(told)?)
     }
 
     fn call(&mut self, name: &str, arguments: &[u64]) -> anyhow::Result<u64> {
@@ -104,10 +123,7 @@ impl Inside<'_, '_> {
                 tracer.limit_calls(LIMIT);
                 tracer.call(self.mapped, address, arguments)
             }
-            Hold::Standing(stopped) => {
-                let remote = stopped.remote();
-                remote.and_then(|mut remote| remote.call_function(self.mapped, address, arguments))
-            }
+            Hold::Standing(remote) => remote.call_function(self.mapped, address, arguments),
         };
         given.map_err(line)
     }
@@ -115,10 +131,9 @@ impl Inside<'_, '_> {
     fn change(&mut self, name: &str) -> anyhow::Result<usize> {
         let given = self.call(name, &[])?;
         let written = self.list(given).and_then(|changes| self.write(&changes));
-        let told = self.call(image::WRITTEN, &[u64::from(written.is_ok())])?;
+        let told = self.written(written.is_ok());
         let written = written?;
-        Failure::check(told)?;
-        Ok(written)
+        told.map(|()| written)
     }
 
     /// The changes that the image wants. Whatever stands in the process's memory, they are of code
@@ -150,7 +165,7 @@ impl Inside<'_, '_> {
         let mut bytes = vec![0; 8 * words.len()];
         let read = match &self.hold {
             Hold::Running(tracer) => tracer.read(address, &mut bytes),
-            Hold::Standing(stopped) => stopped.read(address, &mut bytes),
+            Hold::Standing(remote) => remote.read(address, &mut bytes),
         };
         read.map_err(line)?;
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -163,8 +178,7 @@ impl Inside<'_, '_> {
     fn code(&self) -> anyhow::Result<Vec<Range<u64>>> {
         let pid = match &self.hold {
             Hold::Running(tracer) => tracer.target().pid(),
-            // Of what has yet to run there is one thread.
-            Hold::Standing(stopped) => stopped.threads().next().ok_or(Ended)?,
+            Hold::Standing(remote) => remote.pid(),
         };
         let maps = processes::maps(pid).map_err(|_| Ended)?;
         anyhow::ensure!(!maps.is_empty(), Ended);
@@ -185,13 +199,7 @@ impl Inside<'_, '_> {
         }
         let patches: Vec<Patch> = changes.iter().map(patch).collect();
         let windows: Vec<Window> = changes.iter().filter_map(window).collect();
-        let tracer = match &mut self.hold {
-            Hold::Running(tracer) => tracer,
-            Hold::Standing(stopped) => {
-                let written = stopped.patch(&patches, &windows);
-                return written.map(|_| changes.len()).map_err(line);
-            }
-        };
+        let Hold::Running(tracer) = &mut self.hold else { anyhow::bail!("it has yet to run") };
         let mut tries = 0;
         loop {
             let stopped = tracer.stop_all();
@@ -203,6 +211,13 @@ impl Inside<'_, '_> {
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// Writes all changes to a program that has yet to run, or none.
+pub(super) fn write_standing(stopped: &mut Stopped<'_>, changes: &[Change]) -> anyhow::Result<()> {
+    let patches: Vec<Patch> = changes.iter().map(patch).collect();
+    let windows: Vec<Window> = changes.iter().filter_map(window).collect();
+    stopped.patch(&patches, &windows).map(drop).map_err(line)
 }
 
 fn patch(change: &Change) -> Patch {

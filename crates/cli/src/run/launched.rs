@@ -2,23 +2,26 @@
 //! load nothing, or not by glibc's loader. glibc's has mapped the program's libraries by then, and
 //! relocated none; musl's has called nothing of them. A sanitizer's runtime has begun.
 
-use super::attached::{close, send};
+use super::attached::{close_by, send_by};
 use super::c_library::{self, CLibrary, Kind};
 use super::child;
-use super::image::{self, Hold, Inside, line};
+use super::image::{self, Hold, Inside, line, write_standing};
 use crate::symbols::libraries::divides_up_addresses;
 use crate::symbols::object::Object;
 use crate::sys;
 use anyhow::{Context as _, anyhow};
-use inject::{Error, Force, Launch, Mapped, Stopped};
+use inject::{Error, Force, Launch, Mapped, Remote, Stopped};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use wire::image::fresh;
 
 /// A control block for the thread of a program that has none yet.
 const EARLY: &str = "trapline_early";
+/// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED` (linux/membarrier.h).
+const REGISTER_PRIVATE_EXPEDITED: u64 = 1 << 4;
 
 /// A program that was executed and has yet to run: not even its dynamic linker has, or else all of
 /// that has that comes before the program.
@@ -26,8 +29,17 @@ const EARLY: &str = "trapline_early";
 pub(super) struct Waiting {
     program: PathBuf,
     pid: i32,
-    go: Sender<[File; 2]>,
+    go: Sender<Go>,
     thread: JoinHandle<anyhow::Result<(Child, Mapped)>>,
+}
+
+/// What a program is to be entered with.
+#[derive(Debug)]
+pub(super) struct Go {
+    /// The files of a segment: tables and counters.
+    pub(super) files: [File; 2],
+    /// Whether some function of the segment's needs a breakpoint.
+    pub(super) traps: bool,
 }
 
 /// How far a program runs before it is entered.
@@ -92,15 +104,15 @@ impl Waiting {
         self.pid
     }
 
-    /// Puts the image into the program, which opens these files of a segment, arms everything, and
-    /// lets it run. Dropping this instead kills the program.
+    /// Puts the image into the program, which opens the files, arms everything, and lets it run.
+    /// Dropping this instead kills the program.
     ///
     /// # Errors
     /// Why that is not done: the program has not run.
-    pub(super) fn go(self, files: [File; 2]) -> anyhow::Result<(Child, Mapped)> {
+    pub(super) fn go(self, with: Go) -> anyhow::Result<(Child, Mapped)> {
         let Self { program, go, thread, .. } = self;
         // An error is that it has been killed meanwhile.
-        let _ = go.send(files);
+        let _ = go.send(with);
         ended(&program, thread)
     }
 }
@@ -110,7 +122,7 @@ fn launch(
     command: Command,
     (kind, until): (Kind, Until),
     ready: &Sender<i32>,
-    may_go: Receiver<[File; 2]>,
+    may_go: Receiver<Go>,
 ) -> anyhow::Result<(Child, Mapped)> {
     let mut why = None;
     let why_not = &mut why;
@@ -121,8 +133,8 @@ fn launch(
             Until::Entry => stopped.run_to_entry()?,
         }
         let _ = ready.send(stopped.threads().next().ok_or(Error::Gone)?);
-        let files = may_go.recv().map_err(|_| Error::Gone)?;
-        enter(stopped, kind, [&files[0], &files[1]]).map_err(|error| {
+        let Go { files, traps } = may_go.recv().map_err(|_| Error::Gone)?;
+        enter(stopped, kind, [&files[0], &files[1]], traps).map_err(|error| {
             *why_not = Some(error);
             Error::Gone
         })
@@ -140,7 +152,8 @@ fn launch(
     }
 }
 
-/// Brings the image into a program that has yet to run, and arms.
+/// Brings the image into a program that has yet to run, and arms; `traps`: some function needs a
+/// breakpoint.
 ///
 /// # Errors
 /// Why that was not done: nothing is armed.
@@ -148,20 +161,53 @@ pub(super) fn enter(
     stopped: &mut Stopped<'_>,
     kind: Kind,
     files: [&File; 2],
+    traps: bool,
 ) -> anyhow::Result<Mapped> {
     let image = image::get()?;
     // Go's runtime has yet to make what would be looked at.
     if kind.linked && kind.library != CLibrary::Go {
         c_library::check(stopped, Some(kind.library), false)?;
     }
-    let mapped = sys::with_file_size(|_| stopped.remote()?.map(image)).map_err(line)?;
-    let descriptors = send(stopped, files)?;
-    let mut inside = Inside { hold: Hold::Standing(stopped), mapped: &mapped };
-    inside.start(descriptors, kind.library.distance())?;
-    inside.arm()?;
-    close(stopped, &descriptors)?;
+    let fresh = fresh(stopped, kind, traps)?;
+    let mut remote = stopped.remote().map_err(line)?;
+    register(&mut remote)?;
+    let mapped = sys::with_file_size(|_| remote.map(image)).map_err(line)?;
+    let descriptors = send_by(&mut remote, files)?;
+    let mut inside = Inside { hold: Hold::Standing(&mut remote), mapped: &mapped };
+    inside.start(descriptors, kind.library.distance(), fresh)?;
+    let changes = inside.changes();
+    drop(remote);
+    // What is no list is not written either, and the image is told so.
+    let written = changes.and_then(|changes| write_standing(stopped, &changes));
+    let mut remote = stopped.remote().map_err(line)?;
+    let mut inside = Inside { hold: Hold::Standing(&mut remote), mapped: &mapped };
+    let told = inside.written(written.is_ok());
+    close_by(&mut remote, &descriptors)?;
+    drop(remote);
+    written.and(told)?;
     lend_control_block(stopped, &mapped, kind)?;
     Ok(mapped)
+}
+
+/// Has the kernel note that the process will ask it for barriers in its other threads. Of a process
+/// with one thread that is done at once; the image's functions run on a second one, and would wait
+/// for the whole machine (10 ms).
+fn register(remote: &mut Remote<'_, '_>) -> anyhow::Result<()> {
+    // Where it is refused, the image finds out.
+    let done = remote.call(libc::SYS_membarrier, [REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0]);
+    done.map(drop).map_err(line)
+}
+
+/// What the image is to know of a program that has yet to run. One whose C library is a library may
+/// have breakpoints: the image sees what it does about signals, and which functions are the C
+/// library's own, which run with all of them blocked.
+fn fresh(stopped: &mut Stopped<'_>, kind: Kind, traps: bool) -> anyhow::Result<u64> {
+    if !traps || !kind.linked || kind.go {
+        return Ok(fresh::IS);
+    }
+    let tid = stopped.threads().next().context("it has ended")?;
+    let blocked = stopped.unblock(tid, libc::SIGTRAP).map_err(line)?;
+    Ok(fresh::IS | fresh::TRAPS | if blocked { fresh::BLOCKED } else { 0 })
 }
 
 /// Probed functions run before the C library has made a control block for the thread: it gets one

@@ -4,7 +4,7 @@ use super::asked::Images;
 use super::attached::{Attached, Keep};
 use super::events::{Event, Events};
 use super::handout::Handout;
-use super::launched::Until;
+use super::launched::{Go, Until};
 use super::loaded::Objects;
 use super::server::Server;
 use super::subject::{End, Started, Subject};
@@ -141,7 +141,8 @@ impl Session {
         let shared = Arc::clone(images.shared());
         let clock = Clock::start();
         let counters = shared.1.counters().try_clone().context("no descriptor is left")?;
-        let (child, mapped) = waiting.go([readable, counters])?;
+        let traps = shared.1.needs_traps();
+        let (child, mapped) = waiting.go(Go { files: [readable, counters], traps })?;
         // One that cannot be looked at any more has ended.
         let inside = attached::probe(child.id().cast_signed(), true).ok();
         let inside = inside.map(|target| Attached::launched(target, mapped));
@@ -235,7 +236,7 @@ impl Session {
                 return Ok(());
             }
             session.images.end();
-            session.subject.leave(session.shared.1.counters());
+            session.subject.leave(&session.shared.1);
             Watch::over(watch, session, end)
         };
         loop {
@@ -273,7 +274,19 @@ impl Session {
             }
             // Processes that ran before run on, and nobody waits for them.
             if over && !self.subject.is_waited_for() {
-                return Ok(without_events(0, require_events, watch.hits()));
+                let code = match self.subject.probed() {
+                    0 => 0,
+                    probed => {
+                        let es = if probed == 1 { "" } else { "es" };
+                        say(&format!(
+                            "{probed} process{es} could not be left as before, and keep{} probes \
+                                that count for nobody: `trapline detach PID` tries it again",
+                            if probed == 1 { "s" } else { "" }
+                        ));
+                        FAILED
+                    }
+                };
+                return Ok(without_events(code, require_events, watch.hits()));
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use super::agent::Place;
 use super::attached::{Attached, leave_children};
+use super::tables::Tables;
 use crate::model::outside;
+use crate::processes;
 use crate::sys;
 use anyhow::Context as _;
-use std::fs::File;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,14 +69,23 @@ impl Subject {
 
     /// The tracing is over: processes that ran already get their code back, and so do fork children
     /// of theirs that have the counters mapped.
-    pub(super) fn leave(&mut self, counters: &File) {
+    pub(super) fn leave(&mut self, tables: &Tables) {
         let (all, force) = match self {
             Self::Started(_) => return,
             Self::Launched(_, inside) => (&mut inside.as_mut_slice()[..], true),
             Self::Attached(all, force) => (&mut all[..], *force),
         };
         all.iter_mut().for_each(Attached::leave);
-        leave_children(counters, all.iter().map(Attached::pid).collect(), force);
+        let known = all.iter().map(Attached::pid).collect();
+        leave_children(tables.counters(), known, force, |pid| {
+            let process = pid.cast_unsigned();
+            tables.note_left(outside::StillRunning { process, name: processes::name(pid) });
+        });
+    }
+
+    /// Processes whose code could not be put back, once they were left.
+    pub(super) fn probed(&self) -> usize {
+        self.attached().iter().filter(|one| one.after == outside::After::Probed).count()
     }
 
     /// What there is to be said of processes with the image in them, once they were left.

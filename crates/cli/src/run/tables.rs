@@ -5,6 +5,7 @@ use super::files::Files;
 use crate::args::Way;
 use crate::exit::{Failure, USAGE};
 use crate::human;
+use crate::model::outside::StillRunning;
 use crate::planning::{self, Returns};
 use crate::resolve::Resolution;
 use crate::select::Function;
@@ -17,8 +18,8 @@ use anyhow::Context;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use wire::cell::{COUNT_BYTES, TIMED_BYTES};
 use wire::{Identity, Segment, Shape, Stacks};
 
@@ -62,6 +63,10 @@ pub(crate) struct Tables {
     pub(super) ended: Mutex<Ended>,
     /// How returns are seen, if that was asked for.
     returns: Option<Returns>,
+    /// Whether an image needs breakpoints for some of the functions, or may need them later.
+    traps: AtomicBool,
+    /// Fork children and executed programs that were left when the tracing was over.
+    left: Mutex<Vec<StillRunning>>,
 }
 
 /// What a segment is to have room for, besides the functions.
@@ -116,7 +121,10 @@ impl Tables {
         })?;
         files.seal()?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        let this = Self { segment, files, kept, ended, returns: room.returns };
+        // What is opened later may need them, and then it is too late to begin.
+        let traps = AtomicBool::new(resolution.unmatched().next().is_some());
+        let (returns, left) = (room.returns, Mutex::default());
+        let this = Self { segment, files, kept, ended, returns, traps, left };
         this.segment.set_measured(this.bytes());
         Ok(this)
     }
@@ -154,7 +162,8 @@ impl Tables {
         let files = Files::of_another(tables, counters);
         let segment = Segment::look_at(files.parts())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, returns: None })
+        let (returns, traps, left) = (None, AtomicBool::new(false), Mutex::default());
+        Ok(Self { segment, files, kept, ended, returns, traps, left })
     }
 
     /// A segment that a run has left.
@@ -162,7 +171,23 @@ impl Tables {
         let files = Files::left(path)?;
         let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, returns: None })
+        let (returns, traps, left) = (None, AtomicBool::new(false), Mutex::default());
+        Ok(Self { segment, files, kept, ended, returns, traps, left })
+    }
+
+    /// Notes a process that counted until now, and goes on.
+    pub(super) fn note_left(&self, process: StillRunning) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+    }
+
+    /// Processes that were noted so.
+    pub(crate) fn left(&self) -> Vec<StillRunning> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether an image needs breakpoints for some of the functions that there are by now.
+    pub(super) fn needs_traps(&self) -> bool {
+        self.traps.load(Ordering::Relaxed)
     }
 
     /// The file of the counters.
@@ -235,8 +260,11 @@ impl Tables {
         let entries_only = self.segment.stacks().is_some_and(|stacks| !stacks.timed);
         let Resolution { runs, walked, .. } = *resolution;
         let wanted = planning::Wanted { runs, entries_only, returns, walked };
-        let plans = planning::catalogue(object, &selection.functions, wanted);
-        let added = self.segment.add_object(&identity(object), functions, plans.bytes()).ok();
+        let planned = planning::plan(object, &selection.functions, wanted);
+        // Relaxed: whoever enters a process comes behind what was added for it.
+        self.traps.fetch_or(planned.traps, Ordering::Relaxed);
+        let plans = planned.catalogue.bytes();
+        let added = self.segment.add_object(&identity(object), functions, plans).ok();
         self.segment.set_unwind_tables(place, unsaid(&object.elf));
         self.segment.set_hooks(place, planning::hooks(object));
         added

@@ -44,7 +44,7 @@ fn detach(pid: i32, args: &DetachArgs) -> anyhow::Result<()> {
         Failure::error(FAILED, format!("process {pid} ({}): {why:#}", found.name))
     })?;
     if let Ok(tables) = &found.tables {
-        attached::leave_children(tables.counters(), [pid].into(), args.force);
+        attached::leave_children(tables.counters(), [pid].into(), args.force, |_| ());
     }
     say(&format!("detached from {pid} ({})", text::visible(&found.name)));
     let why = match (&found.tables, &state) {

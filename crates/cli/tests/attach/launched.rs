@@ -14,7 +14,7 @@ fn check(source: &str, more: &[&str], arguments: &[&str], code: i32) {
     for kind in kinds() {
         let Some(target) = kind.linked(Target::new(source).flags(more)) else { continue };
         let case = target.case().code(code).modes(&[Mode::Counted, Mode::Everything]);
-        // Breakpoints are not put in from outside.
+        // Static programs have no breakpoints: their C library's functions are not told apart.
         let mut case = case.may_skip("too short for a jump");
         for argument in arguments {
             case = case.arg(argument);
@@ -61,6 +61,32 @@ fn frames_that_are_left() {
 fn registers() {
     check("registers.c", &[], &[], 0);
     check("vector_registers.c", &["-mavx2"], &[], 0);
+}
+
+/// Programs whose C library is a library have breakpoints where no jump has room, and do not see
+/// what that takes of their signals.
+#[test]
+fn breakpoints_where_no_jump_has_room() {
+    for kind in [Kind::Dynamic, Kind::Musl] {
+        let modes = [Mode::Timed, Mode::Counted, Mode::Everything, Mode::Recorded];
+        let check = |source: &str, arguments: &[&str], code: i32| {
+            let Some(target) = kind.linked(Target::new(source)) else { return Vec::new() };
+            let case = target.case().code(code).env("TRAPLINE_AGENT", "image").modes(&modes);
+            arguments.iter().fold(case, |case, argument| case.arg(argument)).check()
+        };
+        for report in check("short_functions.c", &[], 0).iter().take(3) {
+            let breakpoints = report.0["armed"]["breakpoint"].as_u64();
+            assert!(breakpoints >= Some(8), "{kind:?}: {}", report.0["armed"]);
+        }
+        check("signal_state.c", &[], 0);
+        if kind == Kind::Dynamic {
+            check("vfork_signals.c", &[], 0);
+        }
+        check("sigaltstack.c", &[], 0);
+        for (how, code) in [("raise", 133), ("int3", 133), ("ud2", 132), ("blocked", 133)] {
+            check("default_trap.c", &[how], code);
+        }
+    }
 }
 
 /// The shared runtime of a sanitizer refuses to run behind anything that was preloaded.

@@ -108,6 +108,9 @@ fn a_filter_that_came_later_does_not_kill_at_the_end() {
         let row = &report.0["attached"][0];
         assert_eq!(row["after"], "probed", "{kind:?}: {row}");
         assert!(row.to_string().contains("filters its system calls"), "{kind:?}: {row}");
+        assert_eq!(finished.code, 125, "{kind:?}: {}", finished.stderr);
+        let says = finished.stderr.contains("could not be left as before");
+        assert!(says, "{kind:?}: {}", finished.stderr);
         // It goes on with its probes.
         assert_eq!(quiet.tell("b 8"), Some(8000), "{kind:?}");
         assert_eq!(quiet.end(), 7, "{kind:?}");

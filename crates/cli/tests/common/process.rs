@@ -29,9 +29,7 @@ pub(crate) struct Finished {
 ///
 /// With `WAY=image` in the tests' environment, it starts programs that way.
 pub(crate) fn trapline() -> Command {
-    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_trapline")));
-    command.envs(by_image().then_some(("TRAPLINE_AGENT", "image")));
-    command
+    clean(Command::new(env!("CARGO_BIN_EXE_trapline")))
 }
 
 /// Whether programs are started with the image in them: only entries are counted.
@@ -39,7 +37,8 @@ pub(crate) fn by_image() -> bool {
     std::env::var_os("WAY").is_some_and(|way| way == "image")
 }
 
-/// A program in the environment that all tests use: none of cargo's library paths, nothing of ours.
+/// A program in the environment that all tests use: none of cargo's library paths, nothing of ours
+/// but `WAY`'s.
 pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
     clean(Command::new(path))
 }
@@ -55,6 +54,7 @@ fn clean(mut command: Command) -> Command {
         }
     }
     command.env("LC_ALL", "C").env("RUST_BACKTRACE", "0");
+    command.envs(by_image().then_some(("TRAPLINE_AGENT", "image")));
     command
 }
 

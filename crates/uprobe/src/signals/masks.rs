@@ -40,6 +40,13 @@ pub(super) fn block_traps(block: bool, install: fn()) {
     }
 }
 
+/// Whether a SIGTRAP was kept, which is not any more: for who sends it again himself.
+pub(super) fn take_kept() -> bool {
+    let word = tls::get::<TRAPS>();
+    tls::set::<TRAPS>(word & !PENDING);
+    word & PENDING != 0
+}
+
 /// For a handler: the mask that it was told of, with what the program believes.
 pub(super) fn show(frame: &mut Mask) {
     if blocks_traps() {
@@ -57,11 +64,16 @@ pub(super) fn take_back(frame: &mut Mask, install: fn()) {
     *frame &= !bit(SIGTRAP);
 }
 
+/// Whether a SIGTRAP waits until the program unblocks it.
+pub(super) fn keeps_trap() -> bool {
+    tls::get::<TRAPS>() & PENDING != 0
+}
+
 /// `sigpending(2)` for the program.
 ///
 /// # Context
 /// Signal-safe.
 pub fn pending() -> u64 {
-    let kept = if tls::get::<TRAPS>() & PENDING == 0 { 0 } else { bit(SIGTRAP) };
+    let kept = if keeps_trap() { bit(SIGTRAP) } else { 0 };
     kernel::pending_signals() | kept
 }
