@@ -1,7 +1,7 @@
 //! Probes that stay when the command line has ended: `attach`, `ps`, `stat --attached`, `detach`.
 
-use super::common::Target;
 use super::common::process::{Finished, Running, run, send_signal, start, trapline, wait_until};
+use super::common::{Target, build};
 use super::running::{Attached, Kind, Process, has_more_jumps};
 use serde_json::Value;
 use std::fs;
@@ -186,7 +186,7 @@ fn by_name() {
     let folder = tempfile::tempdir().expect("a directory");
     let program = folder.path().join("tr-by-name");
     let built = Kind::Dynamic.linked(Target::new("chain.c")).expect("gcc is there").build();
-    fs::copy(built, &program).expect("room");
+    build::copy(built, &program);
     let [mut one, mut two] = [0, 1].map(|_| Process::start(&program, 0));
     let pids = [one.pid().to_string(), two.pid().to_string()];
     one.tell("w 1");

@@ -1,5 +1,6 @@
 //! Which processes and which functions are meant.
 
+use super::common::build;
 use super::running::{Attached, Kind, Process, trapline_with};
 use std::fs;
 use std::process::Command;
@@ -39,7 +40,7 @@ fn by_name() {
     let Some(program) = Kind::StaticPie.build() else { return };
     let directory = tempfile::tempdir().expect("a directory");
     let named = directory.path().join("trapline-by-name");
-    fs::copy(&program, &named).expect("a copy");
+    build::copy(&program, &named);
     let mut process = Process::start(&named, 2);
     for arguments in [["--name", "trapline-by-*"], ["--comm", "trapline-by-nam"]] {
         let attached = Attached::to(&[arguments[0], arguments[1], "trapline-by-name:t_work"]);
@@ -89,10 +90,10 @@ fn a_program_whose_file_is_gone() {
     let Some(program) = Kind::Dynamic.build() else { return };
     let directory = tempfile::tempdir().expect("a directory");
     let gone = directory.path().join("gone");
-    fs::copy(&program, &gone).expect("a copy");
+    build::copy(&program, &gone);
     let mut process = Process::start(&gone, 2);
     fs::remove_file(&gone).expect("ours");
-    fs::copy("/bin/true", &gone).expect("another one");
+    build::copy("/bin/true", &gone);
     let attached = Attached::to(&["-p", &process.pid().to_string(), "t_work"]);
     let own = process.tell("w 10");
     let (report, finished) = attached.interrupt();
@@ -105,7 +106,7 @@ fn a_program_whose_file_is_gone() {
 fn a_program_in_a_sandbox() {
     let Some(program) = Kind::Static.build() else { return };
     let root = tempfile::tempdir().expect("a directory");
-    fs::copy(&program, root.path().join("inside")).expect("a copy");
+    build::copy(&program, root.path().join("inside"));
     let sandbox = || {
         let mut command = Command::new("unshare");
         command.args(["-Urm", "chroot"]).arg(root.path());

@@ -24,6 +24,18 @@ pub(crate) struct Target {
     compiler: &'static str,
 }
 
+/// Copies a program that is to be executed, by another process: a descriptor that is open for
+/// writing here would be inherited by whatever another test just starts, and executing the copy
+/// would be refused (`ETXTBSY`) until that has executed its program.
+///
+/// # Panics
+/// If it cannot be copied.
+pub(crate) fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let mut command = Command::new("cp");
+    command.arg("--preserve=mode").arg(from.as_ref()).arg(to.as_ref());
+    assert!(command.status().expect("cp runs").success(), "{command:?}");
+}
+
 /// The source files' directory.
 pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets")

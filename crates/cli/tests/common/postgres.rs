@@ -1,7 +1,7 @@
 //! A PostgreSQL server of one test's own, on a socket in a directory of its own.
 
 use super::process::{Finished, Running, is_root, run, send_signal, start, wait_until};
-use super::tools;
+use super::{build, tools};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,8 @@ impl Server {
         let directory = tempfile::tempdir_in("/tmp").expect("a temporary directory");
         let at = |name: &str| directory.path().join(name);
         let trapline = at("trapline");
-        fs::copy(env!("CARGO_BIN_EXE_trapline"), &trapline)
-            .expect("a copy that others can execute");
+        // That others can execute.
+        build::copy(env!("CARGO_BIN_EXE_trapline"), &trapline);
         if is_root() {
             std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY))
                 .expect("root may");

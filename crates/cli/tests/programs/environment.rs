@@ -2,7 +2,7 @@
 //! allocator, system call filter.
 
 use crate::common::process::run;
-use crate::common::{Case, Mode, Target, process, tools, trapline};
+use crate::common::{Case, Mode, Target, build, process, tools, trapline};
 
 #[test]
 fn env_prints_the_same() {
@@ -120,7 +120,7 @@ fn another_root_directory_and_another_user() {
 fn a_relative_path_and_a_deleted_directory() {
     let program = Target::new("mutual_recursion.c").build();
     let directory = tempfile::tempdir().expect("a temporary directory");
-    std::fs::copy(&program, directory.path().join("copy")).expect("a copy");
+    build::copy(&program, directory.path().join("copy"));
     let report = directory.path().join("report");
     let finished = run(
         trapline()

@@ -1,7 +1,7 @@
 //! A worker that gave up its rights cannot use the segment against its parent, which kept them.
 
 use crate::common::process::{is_root, open_to_all, run};
-use crate::common::{Report, Target, trapline};
+use crate::common::{Report, Target, build, trapline};
 
 /// The tables are out of its reach, questions of its own bring nobody wrong functions, and whatever
 /// it writes to the counters, its parent lives, gives the right results, and patches nothing but
@@ -21,7 +21,7 @@ fn a_worker_without_rights_changes_no_code_of_its_parent() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     // Where the worker can reach it, too.
     let copy = directory.path().join("forged.so");
-    std::fs::copy(forged, &copy).expect("a copy");
+    build::copy(forged, &copy);
     open_to_all(directory.path());
     let report = directory.path().join("report");
     let segment = directory.path().join("a.segment");

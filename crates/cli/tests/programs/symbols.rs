@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::process::{program, run, trapline};
-use crate::common::{Case, Target, process};
+use crate::common::{Case, Target, build, process};
 
 fn tool(name: &str, arguments: &[&str]) {
     let output = Command::new(name)
@@ -22,7 +22,7 @@ fn tool(name: &str, arguments: &[&str]) {
 fn copy(program: &Path) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join(program.file_name().expect("a name"));
-    std::fs::copy(program, &path).expect("a copy");
+    build::copy(program, &path);
     (directory, path)
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::process::{is_root, open_to_all, run};
-use crate::common::{Report, Target, tools};
+use crate::common::{Report, Target, build, tools};
 
 #[test]
 fn as_nobody() {
@@ -15,7 +15,7 @@ fn as_nobody() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let copy = |from: &std::path::Path, name: &str| {
         let to = directory.path().join(name);
-        std::fs::copy(from, &to).expect("a copy");
+        build::copy(from, &to);
         to
     };
     let trapline = copy(env!("CARGO_BIN_EXE_trapline").as_ref(), "trapline");

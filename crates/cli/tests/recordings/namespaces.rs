@@ -3,7 +3,7 @@
 
 use super::{callers, read};
 use crate::common::process::{program, run};
-use crate::common::trapline;
+use crate::common::{build, trapline};
 
 #[test]
 fn names_of_a_program_in_a_mount_namespace() {
@@ -17,7 +17,7 @@ fn names_of_a_program_in_a_mount_namespace() {
     for place in [&hidden, &seen] {
         std::fs::create_dir(place).expect("a directory");
     }
-    std::fs::copy(callers(), hidden.join("program")).expect("a copy");
+    build::copy(callers(), hidden.join("program"));
     let script = format!(
         "mount --bind {} {} && exec {}/program",
         hidden.display(),
