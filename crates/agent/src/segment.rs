@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::{control_block, fetch};
-use resident::blocks::{Owned, reason, thread_name};
+use resident::blocks::{Owned, lose, thread_name};
 use resident::region;
 use std::ptr;
 use std::sync::OnceLock;
@@ -170,9 +170,8 @@ pub(crate) fn thread_exit(cells: *mut u8) {
 
 /// A hit was lost.
 pub(crate) fn lost(loss: uprobe::Loss) {
-    let reason = reason(loss, NO_MEMORY.load(Ordering::Relaxed));
     if let Some(segment) = get() {
-        segment.lose(reason, 1);
+        lose(segment, loss, NO_MEMORY.load(Ordering::Relaxed));
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) enum Verb {
     ///
     /// `trapline ps` lists such processes, `stat --attached PID` shows what is counted, and `detach
     /// PID` takes the probes back and prints the report. Without a SPEC, every function of the main
-    /// program. Only entries are counted.
+    /// program. Returns are seen at exits.
     #[command(after_help = format!("{SPECS}\n\nExamples:\n  trapline attach 1234 \
         'libc:*alloc'\n  trapline attach --name 'postgres*' palloc"))]
     Attach(BackgroundArgs),
@@ -383,9 +383,10 @@ pub(crate) struct StatArgs {
         env = "TRAPLINE_MAX_MEMORY",
     )]
     pub(crate) max_memory: u64,
-    /// How a program is entered that is started: by a preloaded object, which sees returns, too, or
-    /// by an image that is put into it from outside, which leaves its environment as it is and
-    /// counts entries only. Not given: preloaded where glibc's loader loads the program.
+    /// How a program is entered that is started: by a preloaded object, which has breakpoints and
+    /// return instances, too, or by an image that is put into it from outside, which leaves its
+    /// environment as it is and sees returns at exits only. Not given: preloaded where glibc's
+    /// loader loads the program.
     #[arg(long, value_name = "WAY", env = "TRAPLINE_AGENT")]
     pub(crate) agent: Option<Way>,
     /// The program and its arguments.
@@ -467,9 +468,10 @@ pub(crate) struct RecordArgs {
         env = "TRAPLINE_MAX_MEMORY",
     )]
     pub(crate) max_memory: u64,
-    /// How a program is entered that is started: by a preloaded object, which sees returns, too, or
-    /// by an image that is put into it from outside, which leaves its environment as it is and
-    /// counts entries only. Not given: preloaded where glibc's loader loads the program.
+    /// How a program is entered that is started: by a preloaded object, which has breakpoints and
+    /// return instances, too, or by an image that is put into it from outside, which leaves its
+    /// environment as it is and sees returns at exits only. Not given: preloaded where glibc's
+    /// loader loads the program.
     #[arg(long, value_name = "WAY", env = "TRAPLINE_AGENT")]
     pub(crate) agent: Option<Way>,
     /// The program and its arguments.

@@ -42,8 +42,15 @@ pub(crate) struct Wanted {
     pub(crate) walked: bool,
 }
 
-/// A function's bytes, and whether its exits are wanted.
-type Asked = (patch::Function<'static>, bool);
+/// A function of which a plan is wanted.
+#[derive(Clone, Copy)]
+struct Asked {
+    bytes: patch::Function<'static>,
+    /// Its exits are wanted.
+    exits: bool,
+    /// Its return address may be replaced.
+    returns: bool,
+}
 
 /// What is decided for each of some functions of an object, in their order.
 pub(crate) fn decide(object: &Object, functions: &[Function], wanted: Wanted) -> Vec<Decision> {
@@ -62,16 +69,18 @@ pub(crate) fn decide(object: &Object, functions: &[Function], wanted: Wanted) ->
 pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted) -> Catalogue {
     let elf = &object.elf;
     let mut all: Vec<Asked> = functions.iter().filter_map(|f| asked(elf, f, wanted)).collect();
-    all.extend(
-        watched(object)
-            .map(|symbol| (bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0), false)),
-    );
+    all.extend(watched(object).map(|symbol| Asked {
+        bytes: bytes(elf, symbol.address, symbol.size, AFTER_WATCHED, 0),
+        exits: false,
+        returns: true,
+    }));
+    let place = |asked: &Asked| (asked.bytes.address, asked.bytes.site);
     // One that is asked for twice has exits if either asks for them.
-    all.sort_unstable_by_key(|(function, exits)| (function.address, function.site, !exits));
-    all.dedup_by_key(|(function, _)| (function.address, function.site));
+    all.sort_unstable_by_key(|asked| (place(asked), !asked.exits));
+    all.dedup_by_key(|asked| place(asked));
     let mut catalogue = Catalogue::default();
-    for ((function, _), decision) in all.iter().zip(decide_all(object, &all, wanted)) {
-        catalogue.add(function.address, function.site, &decision);
+    for (asked, decision) in all.iter().zip(decide_all(object, &all, wanted)) {
+        catalogue.add(asked.bytes.address, asked.bytes.site, &decision);
     }
     catalogue
 }
@@ -79,11 +88,11 @@ pub(crate) fn catalogue(object: &Object, functions: &[Function], wanted: Wanted)
 fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision> {
     let elf = &object.elf;
     let file = File { elf, relative: OnceCell::new() };
-    let functions: Vec<_> = asked.iter().map(|(function, _)| *function).collect();
+    let functions: Vec<_> = asked.iter().map(|asked| asked.bytes).collect();
     let mut branch_targets = branches_elsewhere(&functions, |_| true, &file);
     let around = Around { file: &file, table: object.table() };
     let gos = go::functions(elf);
-    if asked.iter().any(|(_, exits)| *exits) {
+    if asked.iter().any(|asked| asked.exits) {
         branch_targets.extend(landing_pads(object));
         branch_targets.extend(gos.iter().filter_map(|go| go.recovers));
         branch_targets.sort_unstable();
@@ -99,14 +108,15 @@ fn decide_all(object: &Object, asked: &[Asked], wanted: Wanted) -> Vec<Decision>
     } else {
         (wanted.returns == Some(Returns::Exits)).then_some(NoReturn::Asked)
     };
-    let decide = |(function, exits): &Asked| {
-        let options = Options { exits: *exits, ..options };
+    let decide = |asked: &Asked| {
+        let (function, options) = (&asked.bytes, Options { exits: asked.exits, ..options });
+        let looks = (!asked.returns).then_some(NoReturn::ReadsReturnAddress);
         let at = gos.binary_search_by_key(&function.address, |go| go.address).ok();
         let mut decision = match at.map(|at| &gos[at]) {
             Some(go) => decide_go(go, function, Options { put_aside: wanted.runs, ..options }),
             None => patch::plan(function, &options),
         };
-        if let Some(why) = no_instances
+        if let Some(why) = looks.or(no_instances)
             && let Ok(plan) = &mut decision
             && plan.returns.is_ok()
         {
@@ -146,9 +156,6 @@ fn decide_go(
         Origin::Compiler => {
             let (runs, convention) = (options.put_aside, Convention::Go);
             let (put_aside, exits_put_aside) = (runs && go.preempted, runs);
-            // Not asked for: the engine pairs entries and exits by addresses on the stack, and
-            // goroutines' stacks move.
-            let options = Options { exits: false, ..options };
             patch::plan(function, &Options { convention, put_aside, exits_put_aside, ..options })
         }
     }
@@ -159,7 +166,8 @@ fn asked(elf: &Elf<'static>, function: &Function, wanted: Wanted) -> Option<Aske
     let site = u32::try_from(function.offset).ok()?;
     let entry = wanted.entries_only || function.kind == Kind::Entry || site != 0;
     let exits = !entry && wanted.returns != Some(Returns::Instances);
-    Some((bytes(elf, function.address, function.size, function.padding, site), exits))
+    let bytes = bytes(elf, function.address, function.size, function.padding, site);
+    Some(Asked { bytes, exits, returns: function.returns })
 }
 
 fn bytes(

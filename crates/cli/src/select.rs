@@ -25,7 +25,7 @@ pub(crate) struct Function {
     pub(crate) kind: Kind,
     /// Why only its entries are counted although more was asked for.
     pub(crate) entry_only: Option<&'static str>,
-    /// Whether its returns can be probed.
+    /// Whether its return address may be replaced.
     pub(crate) returns: bool,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Selection {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-const CALLER: &str = "looks at its caller or returns twice: entries only";
+const UNCALLED: &str = "not called as functions are: entries only";
 const OUTERMOST: &str = "has no caller to return to: entries only";
 const JUMPED: &str = "entered by a jump, not by a call: entries only";
 const PART: &str = "a part of a function, which is jumped to and not called";
@@ -170,6 +170,8 @@ struct Candidate {
     kind: Kind,
     /// Whether any of its names is in the list of those that look at their caller.
     caller: bool,
+    /// The same of those that are not called.
+    uncalled: bool,
 }
 
 impl Candidate {
@@ -179,6 +181,9 @@ impl Candidate {
         let meant = site.iter().find(|symbol| Some(symbol.name) == asked.symbol);
         let indirect =
             meant.or(site.first()).is_some_and(|symbol| symbol.kind == SymbolKind::Indirect);
+        let any = |is: fn(&str) -> bool| {
+            site.iter().any(|symbol| is(symbol.name.split('@').next().unwrap_or("")))
+        };
         Self {
             address,
             size,
@@ -186,9 +191,8 @@ impl Candidate {
             symbol: asked.symbol,
             indirect,
             kind: asked.measure.kind,
-            caller: site
-                .iter()
-                .any(|symbol| wire::is_entry_only(symbol.name.split('@').next().unwrap_or(""))),
+            caller: any(wire::looks_at_caller),
+            uncalled: any(wire::is_entry_only),
         }
     }
 
@@ -249,7 +253,7 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         return;
     }
     let no_return = match entered {
-        _ if candidate.caller => Some(CALLER),
+        _ if candidate.uncalled => Some(UNCALLED),
         Entered::Called => None,
         Entered::Outermost => Some(OUTERMOST),
         _ => Some(JUMPED),
@@ -264,7 +268,8 @@ fn finish(object: &Object, candidate: Candidate, selection: &mut Selection) {
         name,
         kind: if entry_only.is_some() { Kind::Entry } else { candidate.kind },
         entry_only,
-        returns: no_return.is_none(),
+        // At its exits nothing that it could look at is changed.
+        returns: no_return.is_none() && !candidate.caller,
     });
 }
 
@@ -358,8 +363,13 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_at_its_caller_is_counted_only() {
+    fn return_addresses_that_are_looked_at_stay() {
         let (selection, _) = in_libc(&["libc:vfork", "libc:_setjmp"]);
+        assert!(!selection.functions.is_empty());
+        let stays = |f: &super::Function| f.kind == Kind::Call && !f.returns;
+        assert!(selection.functions.iter().all(stays), "{selection:?}");
+        // What is not called does not return.
+        let (selection, _) = in_libc(&["libc:mcount"]);
         assert!(!selection.functions.is_empty());
         assert!(
             selection.functions.iter().all(|f| f.kind == Kind::Entry && f.entry_only.is_some()),

@@ -140,7 +140,7 @@ pub(crate) fn arm(
 
 /// Takes everything off sites whose code was put back: no hit of them leads to the segment.
 pub(crate) fn forget(engine: &'static Engine, sites: &[SiteId]) {
-    engine.drop_consumers(sites);
+    engine.removed_outside(sites);
 }
 
 /// Whoever was told so has written the list, or nothing of it.

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering
 use core::time::Duration;
 use percpu::Mutex;
 use recorder::Recorder;
-use resident::blocks::{Owned, reason, thread_name};
+use resident::blocks::{Owned, lose, thread_name};
 use resident::region;
 use sys::{process, thread};
 use uprobe::GracePeriod;
@@ -245,6 +245,5 @@ pub(crate) fn thread_exit(cells: *mut u8) {
 
 /// A hit was lost.
 pub(crate) fn lost(loss: uprobe::Loss) {
-    let reason = reason(loss, NO_MEMORY.load(Ordering::Relaxed));
-    with(|attached| attached.segment.lose(reason, 1));
+    with(|attached| lose(&attached.segment, loss, NO_MEMORY.load(Ordering::Relaxed)));
 }

@@ -96,7 +96,8 @@
 //! - Where a handler of a signal will return to is known by the frame that the kernel has made. A
 //!   program that leaves handlers for other stacks and comes back later (threads of its own, taken
 //!   turns with by a timer) must not be in one meanwhile; nor is a frame found that lies more than
-//!   16 MiB above the stack pointer, or, in memory that is no stack of a thread's, 1 MiB.
+//!   16 MiB above the stack pointer, or, on a stack in the middle of other memory (without a page
+//!   below it that nobody can use), 128 KiB.
 //! - While other threads run, they can see for the time of a few system calls that the process has
 //!   one descriptor more ([`Remote::map`]).
 //! - A set-user-ID program that is launched or followed has no privileges, unless this process has

@@ -17,6 +17,9 @@ use crate::{Convention, Decision, Function, NoDetour, NoExits, Options, Step};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// From so many bytes on, no more are displaced in search of an instruction as long as a jump.
+const MOST: usize = 16;
+
 /// What is taken already.
 pub(crate) struct Taken<'a> {
     /// What is put at the entry.
@@ -118,8 +121,8 @@ fn exit(
         return with_leaves(reach, entry.clone(), true);
     }
     let part = &reach.parts[left.part];
-    let go = options.convention == Convention::Go;
-    let window = window(f, reach, left, behind, taken, go)?;
+    let window = window(f, reach, left, behind, taken, options)?;
+    // What is behind the jump stays as it is: whoever was put aside there goes on there.
     if options.exits_put_aside && !window.boundaries.is_empty() {
         return Err(NoExits::PutAside);
     }
@@ -164,8 +167,9 @@ fn window(
     left: &Left,
     behind: Option<&Range<u64>>,
     taken: &Taken<'_>,
-    go: bool,
+    options: &Options<'_>,
 ) -> Result<Window, NoExits> {
+    let go = options.convention == Convention::Go;
     let part = &reach.parts[left.part];
     let text = part.text;
     let last = text.offset(left.address).ok_or(NoExits::NoRoom)?;
@@ -182,8 +186,23 @@ fn window(
     if !free(last, end) {
         return Err(NoExits::NoRoom);
     }
+    let after: &[u8] = if left.part == 0 { f.after } else { &[] };
+    // Only one behind which nothing runs on can take what is behind it.
+    let filled = |start: usize| {
+        let need = JUMP.saturating_sub(end - start);
+        let padding = || padding(reach, text, end, need, after).filter(|_| free(start, end + need));
+        if left.conditional { None } else { padding() }
+    };
     let mut start = last;
-    while end - start < JUMP && !targeted(&reach.targets, &(address(start)..address(start + 1))) {
+    // Where goroutines may have been put aside, the jump takes the bytes of one instruction: of the
+    // one that leaves, or of one in front of it.
+    let aside = options.exits_put_aside;
+    let divides = |start: usize| aside && usize::from(part.lengths[start]) < JUMP;
+    let alone = aside && end - last < JUMP && filled(last).is_some();
+    while !alone
+        && (end - start < JUMP || divides(start) && end - start < MOST)
+        && !targeted(&reach.targets, &(address(start)..address(start + 1)))
+    {
         let Some(before) = part.before(start).filter(|at| free(*at, end)) else { break };
         let fits = text.at(before).is_some_and(|d| {
             let i = &d.instruction;
@@ -208,16 +227,7 @@ fn window(
         let bytes = text.bytes[start..end].to_vec();
         return Ok(Window { bytes, code: end - start, boundaries: boundaries(start) });
     }
-    // Only one behind which nothing runs on can take what is behind it.
-    if left.conditional {
-        return Err(NoExits::NoRoom);
-    }
-    let need = JUMP - (end - start);
-    let after: &[u8] = if left.part == 0 { f.after } else { &[] };
-    let padding = padding(reach, text, end, need, after).ok_or(NoExits::NoRoom)?;
-    if !free(start, end + need) {
-        return Err(NoExits::NoRoom);
-    }
+    let padding = filled(start).ok_or(NoExits::NoRoom)?;
     let mut bytes = text.bytes[start..end].to_vec();
     bytes.extend(padding);
     Ok(Window { bytes, code: end - start, boundaries: boundaries(start) })

@@ -27,9 +27,9 @@ pub enum Convention {
     #[default]
     C,
     /// That of Go's compiler (`ABIInternal`). Goroutines' stacks have no room to be counted on, and
-    /// move: nothing is pushed, and no return is waited for. A function that looks at its entry
-    /// whether there is room for its frame comes back there when its stack has grown, or when it
-    /// was preempted: such a check is displaced as a whole, and hits are counted behind it
+    /// move: nothing is pushed, and no return address is replaced. A function that looks at its
+    /// entry whether there is room for its frame comes back there when its stack has grown, or when
+    /// it was preempted: such a check is displaced as a whole, and hits are counted behind it
     /// ([`Plan::behind`](crate::Plan::behind)). No function is moved as a whole: a goroutine that
     /// was preempted in one goes on in its original code.
     Go,
@@ -53,7 +53,8 @@ pub struct Options<'a> {
     /// Threads (or goroutines) may have been put aside anywhere in the function, where nobody
     /// finds them: a detour displaces one instruction only, or none that one can be put aside at.
     pub put_aside: bool,
-    /// The same where it is left: an exit displaces one instruction only.
+    /// The same where it is left: the jump of an exit takes the bytes of one instruction only, and
+    /// those that it displaces besides stay as they are, for whoever goes on there.
     pub exits_put_aside: bool,
     /// Find where the function is left, too ([`Plan::exits`](crate::Plan::exits)). `site` is the
     /// entry then.

@@ -451,9 +451,23 @@ fn functions_of_go() {
     let exits = planned(&code.0, &[], &go).exits.expect("room");
     assert_eq!(windows(&exits), [(12, 5, vec![16])]);
     assert_eq!(exits[0].leaves()[0].live, Liveness::GO);
-    // One that was preempted between the two would go on there.
+    // One that was preempted between the two would go on there: there is the padding behind.
     let aside = Options { exits_put_aside: true, ..go };
-    assert_eq!(planned(&code.0, &[], &aside).exits.map(|_| ()), Err(NoExits::PutAside));
+    let exits = planned(&code.0, &[], &aside).exits.expect("room");
+    assert_eq!(windows(&exits), [(16, 5, vec![16])]);
+    let short = hex("0f 1f 44 00 00 48 83 ec 10 90 48 83 c4 10 c3");
+    assert_eq!(planned(&short, &[], &aside).exits.map(|_| ()), Err(NoExits::PutAside));
+    assert!(planned(&short, &[], &go).exits.is_ok());
+    // There is room in the bytes of `mov rbp, [rsp + 8]` alone, in front of the two.
+    let frame = hex("0f 1f 44 00 00 48 83 ec 10 48 8b 6c 24 08 48 83 c4 10 c3");
+    let exits = planned(&frame, &[], &aside).exits.expect("room");
+    assert_eq!(windows(&exits), [(9, 10, vec![18])]);
+    assert!(exits[0].detour().boundaries().is_empty());
+    let exits = planned(&frame, &[], &go).exits.expect("room");
+    assert_eq!(windows(&exits), [(14, 5, vec![18])]);
+    // A jump to a function by a register that a hook may use.
+    let code = hex("0f 1f 44 00 00 0f 1f 44 00 00 41 ff e4");
+    assert_eq!(planned(&code, &[], &go).exits.map(|_| ()), Err(NoExits::NotRelocatable));
     // A fault among them would not be understood.
     let code = Code::of("0f 1f 44 00 00 48 8b 03 90 c3");
     assert_eq!(planned(&code.0, &[], &go).exits.map(|_| ()), Err(NoExits::NoRoom));

@@ -100,19 +100,21 @@ pub fn thread_name() -> [u8; 16] {
     name
 }
 
-/// What the engine's loss is in the segment; `no_memory`: the last thread that got no block got
+/// Counts a loss of the engine's in the segment; `no_memory`: the last thread that got no block got
 /// none for want of memory.
 ///
 /// # Context
-/// Signal-safe.
-pub fn reason(loss: uprobe::Loss, no_memory: bool) -> Loss {
-    match loss {
+/// Signal-safe; no system call.
+pub fn lose(segment: &Segment, loss: uprobe::Loss, no_memory: bool) {
+    let reason = match loss {
         uprobe::Loss::Recursion => Loss::Recursion,
         uprobe::Loss::Depth => Loss::Depth,
         uprobe::Loss::Capacity if no_memory => Loss::Memory,
         uprobe::Loss::Capacity => Loss::Threads,
         uprobe::Loss::Disabled => Loss::Disabled,
-    }
+        uprobe::Loss::Overlap => return segment.note_overlap(),
+    };
+    segment.lose(reason, 1);
 }
 
 #[cfg(test)]

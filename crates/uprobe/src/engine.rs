@@ -114,11 +114,15 @@ impl Engine {
         outside::restore(&mut state, &wanted)
     }
 
-    /// Takes all consumers off these sites, which are not armed. Who comes by still is lost
-    /// ([`Loss::Disabled`](crate::Loss::Disabled)). [`GracePeriod`](crate::GracePeriod) waits for
-    /// those that run.
-    pub fn drop_consumers(&self, sites: &[SiteId]) {
-        sites.iter().for_each(|site| consumer::remove_all(site_table::site(site.0)));
+    /// What [`Engine::remove_outside`] has handed out for these sites is written. Whatever was
+    /// pending there counts as nothing any more, and their consumers are taken off: who comes by
+    /// still is lost ([`Loss::Disabled`](crate::Loss::Disabled)).
+    /// [`GracePeriod`](crate::GracePeriod) waits for those that run.
+    pub fn removed_outside(&self, sites: &[SiteId]) {
+        for site in sites.iter().map(|site| site_table::site(site.0)) {
+            site.note_armed(false);
+            consumer::remove_all(site);
+        }
     }
 
     /// Every thread asks [`Hooks::thread_start`] for another block at its next hit. What it has

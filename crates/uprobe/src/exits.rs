@@ -7,35 +7,14 @@
 
 use crate::Refusal;
 use crate::arch::x86_64::prologue;
-use crate::near::LONGEST;
-use crate::outside;
+use crate::parts::{Probe, Ready, by_jump};
 use crate::prologue::Prologue;
 use crate::site_table::{self, Action};
-use crate::sites::{self, Patching, Site, State, exit_of, moved};
-use crate::stubs::{Hook, Stub};
-use crate::text::Text;
-use crate::trap_table::Meaning;
-use alloc::boxed::Box;
+use crate::sites::{State, exit_of};
+use crate::stubs::Hook;
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::sync::atomic::Ordering;
 use patch::{Body, Exit, Redirect};
-
-/// What the exits belong to.
-pub(crate) struct Probe<'a> {
-    /// Number of the function's site.
-    pub(crate) function: u32,
-    /// Its action.
-    pub(crate) action: Action,
-    /// From the function's first byte to its relocated instructions.
-    pub(crate) redirect: Redirect,
-    /// Sites from this number on are about to be armed.
-    pub(crate) new_from: u32,
-    /// None: somebody else writes.
-    pub(crate) patching: Option<Patching>,
-    pub(crate) gaps: &'a [Range<u64>],
-    pub(crate) text: &'a Text,
-}
 
 /// What is done at an entry of a function whose returns are seen at its exits.
 pub(crate) fn at_entry(action: Action) -> Action {
@@ -112,96 +91,21 @@ pub(crate) fn finish(hooks: Vec<Hooked>, code: &mut Vec<u8>) -> Vec<Hook> {
     finished.collect()
 }
 
-/// Exits that are prepared.
-pub(crate) struct Ready {
-    at: u64,
-    site: Site,
-    stubs: Vec<Stub>,
-    traps: Vec<(u64, Meaning)>,
-}
-
 /// Prepares a site for each of these exits but that at the entry. Nothing but some bytes of memory
 /// and some numbers are taken if one of them cannot be.
 pub(crate) fn prepare(
     state: &mut State,
     probe: &Probe<'_>,
+    action: Action,
     exits: &[Exit],
 ) -> Result<Vec<Ready>, Refusal> {
-    exits.iter().filter(|exit| !exit.at_entry()).map(|exit| one(state, probe, exit)).collect()
-}
-
-/// Adds what was prepared to what is there; where the exits are.
-pub(crate) fn add(
-    state: &mut State,
-    ready: Vec<Ready>,
-    stubs: &mut Vec<Stub>,
-    traps: &mut Vec<(u64, Meaning)>,
-) -> Box<[u64]> {
-    let places = ready.iter().map(|exit| exit.at).collect();
-    for exit in ready {
-        state.put(exit.at, exit.site);
-        stubs.extend(exit.stubs);
-        traps.extend(exit.traps);
-    }
-    places
-}
-
-fn one(state: &mut State, probe: &Probe<'_>, exit: &Exit) -> Result<Ready, Refusal> {
-    let detour = exit.detour();
-    let (at, original) = (detour.site(), detour.original());
-    if probe.patching.is_none()
-        && let Some(why) = outside::refusal(detour)
-    {
-        return Err(why);
-    }
-    if state.displaces(&(at..at + original.len() as u64), probe.new_from) {
-        return Err(Refusal::AlreadyProbed);
-    }
-    let start = state.near.reserve(&detour.reach(), at).ok_or(Refusal::NoRoom)?;
-    let mut code = Vec::with_capacity(128);
-    let its = (probe.function, probe.action);
-    let (body, hooks) = emit(exit, start, &probe.redirect, its, &mut code)?;
-    let hooks = finish(hooks, &mut code);
-    if code.len() as u64 > LONGEST || !state.near.commit(start, &code) {
-        return Err(Refusal::NoRoom);
-    }
-    let mut traps = Vec::new();
-    let mut stubs = Vec::new();
-    let mut target = start;
-    if sites::is_live(probe.patching) {
-        traps.push((at, Meaning::GoOn(start)));
-        for boundary in detour.boundaries() {
-            let inner = at + u64::from(*boundary);
-            let relocated = body.relocated(inner);
-            let offset = relocated.ok_or(Refusal::Code(patch::Refusal::NotRelocatable))?;
-            traps.push((inner, Meaning::GoOn(start + u64::from(offset))));
-        }
-        if !detour.boundaries().is_empty() {
-            let made =
-                state.trampolines.make(at, detour.boundaries(), start, probe.gaps, probe.text);
-            target = made.ok_or(Refusal::NoRoom)?;
-            stubs.push(Stub::trampoline(target, at));
-        }
-    }
-    let jump = patch::jump(at, target).ok_or(Refusal::NoRoom)?.to_vec();
-    let moved = moved(at, original, start, &body);
-    let end = start + code.len() as u64;
-    let site = Site {
-        index: probe.function,
-        action: exit_of(probe.function),
-        original: original.to_vec(),
-        patch: jump,
-        stub: Some(start),
-        armed: false,
-        chosen: false,
-        stale: false,
-        hidden: false,
-        branch_targets: None,
-        moved,
-        back: Box::default(),
-        exits: None,
-        spare: None,
+    let its = (probe.index, action);
+    let mut one = |exit: &Exit| {
+        let emit = |at: u64, code: &mut Vec<u8>| {
+            let (body, hooks) = emit(exit, at, &probe.redirect, its, code)?;
+            Ok((body, finish(hooks, code)))
+        };
+        by_jump(state, probe, exit.detour(), exit_of(probe.index), emit)
     };
-    stubs.push(Stub { start, end, site: at, prologue: None, body: Some((start, body)), hooks });
-    Ok(Ready { at, site, stubs, traps })
+    exits.iter().filter(|exit| !exit.at_entry()).map(&mut one).collect()
 }

@@ -105,15 +105,15 @@
 //!
 //! # When not
 //! * To probe another process: preload an object with this engine into it (`trapline`).
-//! * Code that is written at run time by somebody else, and returns in runtimes that move stacks
-//!   (Go).
+//! * Code that is written at run time by somebody else.
 //! * Shadow stacks of the processor's (CET) forbid return instances.
 //!
 //! # Limits
 //! * x86-64; with `std`, glibc. 131,072 control blocks in an image. 262,144 return instances in a
 //!   process; at exits five million pending calls on a thread's own stack, and 32,768 pages of
-//!   others; then calls are counted without a time.
-//! * A program that copies stacks away and back loses times, and [`overlaps`] says so.
+//!   others; 131,072 goroutines at a time, with 1.4 million pending calls each; then calls are
+//!   counted without a time.
+//! * A program that copies stacks away and back loses times ([`Loss::Overlap`]).
 //! * A breakpoint kills a thread that has blocked SIGTRAP by a system call of its own. Dispositions
 //!   and masks have to go through [`signals`], which a preloaded agent arranges.
 //! * A process that gives up its time-stamp counter must not be timed.
@@ -124,10 +124,12 @@ extern crate alloc;
 
 mod activation;
 mod arch;
+mod armed;
 mod back_branches;
 mod batch;
 mod breakpoint;
 mod c_signals;
+mod chosen;
 mod chunk;
 mod consumer;
 mod context;
@@ -138,6 +140,8 @@ mod descriptor;
 mod engine;
 mod exits;
 mod fork;
+mod goroutine_calls;
+mod goroutines;
 pub mod host;
 #[cfg(feature = "plan")]
 mod image;
@@ -154,6 +158,7 @@ mod near;
 mod original;
 mod outside;
 mod own_code;
+mod parts;
 mod pending;
 mod planned;
 mod planning;
@@ -165,6 +170,7 @@ mod registered;
 mod sealed;
 mod shadow;
 pub mod signals;
+mod site_code;
 mod site_table;
 mod sites;
 mod slots;
@@ -184,8 +190,10 @@ mod trap;
 mod trap_table;
 mod unsettled;
 mod wipe_on_fork;
+mod work;
 
-pub use batch::{Armed, Batch, EntryOnly, Method, Prepared, Seen};
+pub use armed::{Armed, EntryOnly, Method, Seen};
+pub use batch::{Batch, Prepared};
 pub use consumer::{GracePeriod, TooMany, sync};
 pub use context::Context;
 pub use counting::{add_own, count_call, count_call_in_consumer, count_span};
@@ -194,7 +202,6 @@ pub use instance::original_return_address;
 pub use kernel::readable;
 pub use outside::Change;
 pub use own_code::{own_code, slowly};
-pub use pending::overlaps;
 pub use recorder::{Hooks, LOSSES, Loss, losses};
 pub use refusal::Refusal;
 pub use registered::{Consumer, ConsumerId, Span, Vectors, Verdict};

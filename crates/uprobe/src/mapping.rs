@@ -1,9 +1,24 @@
-//! New mappings at places that were chosen.
+//! New mappings.
 #![allow(unsafe_code)]
 
+use crate::sealed;
 #[cfg(not(feature = "std"))]
 use sys::memory::PROT_NONE;
-use sys::memory::{self, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::memory::{
+    self, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE,
+};
+
+/// Memory that costs nothing until it is touched. None where the program has given up system calls.
+pub(crate) fn zeros(bytes: usize) -> Option<*mut u8> {
+    if sealed::is_sealed() {
+        return None;
+    }
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    // SAFETY: a new mapping of its own.
+    let memory = unsafe { memory::mmap(0, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) }.ok()?;
+    memory.expose_provenance();
+    Some(memory)
+}
 
 /// Maps writable memory exactly there.
 pub(crate) fn map_at(at: u64, size: u64) -> bool {

@@ -71,7 +71,10 @@ fn change(state: &mut State, sites: &[u64], armed: bool) -> Vec<Change> {
             continue;
         };
         (site.armed, site.stale) = (armed, !armed);
-        site_table::site(site.index).note_armed(armed);
+        // Until the original is written again, calls begin and end as before.
+        if armed {
+            site_table::site(site.index).note_armed(true);
+        }
         let (patch, original) = (site.patch.clone(), site.original[..site.patch.len()].to_vec());
         changes.push(if armed {
             let range = *address..address + site.original.len() as u64;

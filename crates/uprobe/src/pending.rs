@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::counting::{count, measured, now, own_field};
+use crate::recorder::{self, Loss};
 use crate::shadow::{ENTRY, Entry, NESTED, Stack};
 use crate::site_table::{self, Action, Site};
 use crate::thread_state::{self, State};
@@ -32,7 +33,7 @@ pub(crate) fn begin(state: &State, index: u32, cell: u32, slot: u64) -> bool {
     let newest = (!unsettled::is_child()).then(|| newest(block, cell));
     let hint = newest.map_or(0, |newest| newest.load(Ordering::Relaxed));
     let before = part_of(stack, hint, cell);
-    let Some(entry) = fill(stack, index, cell, slot) else { return false };
+    let Some(entry) = on_thread(stack, index, cell, slot) else { return false };
     entry.before.store(before, Ordering::Relaxed);
     if let Some(newest) = newest {
         newest.store(address(entry) as u64, Ordering::Relaxed);
@@ -53,19 +54,25 @@ pub(crate) fn begin_call(
     consumer: u32,
     slot: u64,
 ) -> Option<&'static Entry> {
-    let entry = fill(stack, index, consumer, slot)?;
+    let entry = on_thread(stack, index, consumer, slot)?;
     entry.before.store(0, Ordering::Relaxed);
     entry.start.store(0, Ordering::Relaxed);
     entry.commit(slot);
     Some(entry)
 }
 
-fn fill(stack: &Stack, index: u32, cell: u32, slot: u64) -> Option<&'static Entry> {
+fn on_thread(stack: &Stack, index: u32, cell: u32, slot: u64) -> Option<&'static Entry> {
     if !stack.has_room() {
         stacks::grow(stack);
     }
+    fill(stack, index, cell, slot)
+}
+
+/// Makes an entry for a call whose return address is at an address, without its slot. None: there
+/// is no room.
+pub(crate) fn fill(stack: &Stack, index: u32, cell: u32, at: u64) -> Option<&'static Entry> {
     let entry = stack.begin()?;
-    let place = ptr::with_exposed_provenance::<AtomicU64>(slot as usize);
+    let place = ptr::with_exposed_provenance::<AtomicU64>(at as usize);
     // SAFETY: the word that holds the return address of the function that is being entered.
     let caller = unsafe { &*place };
     entry.child.store(0, Ordering::Relaxed);
@@ -79,19 +86,26 @@ fn fill(stack: &Stack, index: u32, cell: u32, slot: u64) -> Option<&'static Entr
 /// are taken off.
 pub(crate) fn settle(state: &State, slot: u64) -> Option<&'static Stack> {
     let stack = stacks::of(state, slot)?;
-    stack.sweep(slot, |at, entry| left(state, at, entry));
+    sweep(state, stack, slot);
     Some(stack)
+}
+
+/// Takes off what a call or an exit at `slot` proves to be left.
+pub(crate) fn sweep(state: &State, stack: &Stack, slot: u64) {
+    stack.sweep(slot, |at, entry| left(state, at, entry));
 }
 
 /// Whether a call of the site with this number at this slot is pending as the newest one.
 pub(crate) fn is_newest(slot: u64, index: u32) -> bool {
     let Some(own) = thread_state::own() else { return false };
-    let newest = |stack: &Stack| {
-        let top = stack.entry(stack.top());
-        let its = (top.slot.load(Ordering::Relaxed), top.site.load(Ordering::Relaxed));
-        stack.has(slot) && !stack.is_empty() && its == (slot, index)
-    };
-    stacks::of(own, slot).is_some_and(newest)
+    stacks::of(own, slot).is_some_and(|stack| stack.has(slot) && is_newest_on(stack, slot, index))
+}
+
+/// The same on a stack.
+pub(crate) fn is_newest_on(stack: &Stack, slot: u64, index: u32) -> bool {
+    let top = stack.entry(stack.top());
+    let its = (top.slot.load(Ordering::Relaxed), top.site.load(Ordering::Relaxed));
+    !stack.is_empty() && its == (slot, index)
 }
 
 /// What was remembered of a call. Not moved: that may be a call of the C library's memcpy, which
@@ -123,9 +137,19 @@ impl Taken {
 /// and whose return address is at `slot`, and what is younger: that was left. False: there is none,
 /// and all that the exit proves to be left is taken off.
 pub(crate) fn take(state: &State, function: u32, slot: u64, taken: &mut Taken) -> bool {
-    let Some(stack) = stacks::of(state, slot) else { return false };
+    stacks::of(state, slot).is_some_and(|stack| take_off(state, stack, function, slot, taken))
+}
+
+/// The same on a stack.
+pub(crate) fn take_off(
+    state: &State,
+    stack: &Stack,
+    function: u32,
+    slot: u64,
+    taken: &mut Taken,
+) -> bool {
     let Some(at) = stack.find(slot, function) else {
-        stack.sweep(slot, |at, entry| left(state, at, entry));
+        sweep(state, stack, slot);
         return false;
     };
     while stack.top() > at {
@@ -157,6 +181,13 @@ pub(crate) fn end(state: &State, exit: &Site, slot: u64, end: u64) {
     if !take(state, exit.index.load(Ordering::Relaxed), slot, &mut call) {
         return without_entry(block, cell);
     }
+    ended(state, exit, &call, end);
+}
+
+/// A call that was taken off has ended by this exit.
+pub(crate) fn ended(state: &State, exit: &Site, call: &Taken, end: u64) {
+    let block = state.block.load(Ordering::Relaxed);
+    let cell = exit.cell.load(Ordering::Relaxed);
     let function = site_table::site(exit.index.load(Ordering::Relaxed));
     if call.start < function.since.load(Ordering::Relaxed) {
         // Left over from when the probe was there before; this call had begun when it came back.
@@ -180,21 +211,8 @@ fn without_entry(block: usize, cell: u32) {
     if unwound.load(Ordering::Relaxed) != 0 {
         unwound.fetch_sub(1, Ordering::Relaxed);
         count(block, cell, cell::UNTIMED);
-        OVERLAPS.fetch_add(1, Ordering::Relaxed);
+        recorder::lost(Loss::Overlap);
     }
-}
-
-/// Calls that were taken for left, and returned.
-static OVERLAPS: AtomicU64 = AtomicU64::new(0);
-
-/// Calls that were taken for left when something else came to stand at their place on the stack,
-/// and returned all the same: somebody copies stacks away and back, and times are not to be
-/// believed.
-///
-/// # Context
-/// Signal-safe; no system call.
-pub fn overlaps() -> u64 {
-    OVERLAPS.load(Ordering::Relaxed)
 }
 
 /// An entry whose frame was left is about to be taken off.
@@ -213,7 +231,7 @@ fn left(state: &State, at: usize, entry: &Entry) {
 }
 
 /// The site of an entry, if its calls are timed.
-fn timed(entry: &Entry) -> Option<&'static Site> {
+pub(crate) fn timed(entry: &Entry) -> Option<&'static Site> {
     let site = site_table::site(entry.site.load(Ordering::Relaxed));
     matches!(site.action(), Some(Action::Time { .. })).then_some(site)
 }
@@ -222,11 +240,11 @@ fn timed(entry: &Entry) -> Option<&'static Site> {
 /// its own stack is left, and what was called above it where something else stands by now.
 pub(crate) fn abandon(state: &State, slot: u64) {
     let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) else { return };
-    stack.sweep(slot, |at, entry| left(state, at, entry));
+    sweep(state, stack, slot);
     while !stack.is_empty() {
         let (at, entry) = (stack.top(), stack.entry(stack.top()));
         // SAFETY: the thread runs on that stack, of which everything above its frames is mapped.
-        if unsafe { entry.is_as_it_was() } {
+        if unsafe { entry.is_as_it_was(0) } {
             return;
         }
         left(state, at, entry);
@@ -237,7 +255,7 @@ pub(crate) fn abandon(state: &State, slot: u64) {
 /// The thread whose first state this was has ended, and with it all calls on its own stack.
 pub(crate) fn bury(state: &State) {
     if let Some(stack) = Stack::at(state.own_shadow.load(Ordering::Relaxed)) {
-        stack.sweep(u64::MAX - 1, |at, entry| left(state, at, entry));
+        sweep(state, stack, u64::MAX - 1);
     }
 }
 
@@ -271,7 +289,7 @@ fn part_of(stack: &Stack, hint: u64, cell: u32) -> u64 {
         let its = entry.cell.load(Ordering::Relaxed) == cell && timed(entry).is_some();
         // SAFETY: what is pending on this stack has a slot above that of the new call: on the same
         // page, or on the thread's own stack, of which everything above is mapped.
-        its && unsafe { entry.is_as_it_was() }
+        its && unsafe { entry.is_as_it_was(0) }
     };
     let (here, bottom) = (hint as usize, stack.bottom());
     let mine = (bottom..stack.end.load(Ordering::Relaxed)).contains(&here);

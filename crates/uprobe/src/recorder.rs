@@ -15,10 +15,14 @@ pub enum Loss {
     Capacity = 2,
     /// The consumers had been removed when the hit came.
     Disabled = 3,
+    /// A call that was taken for left when something else came to stand at its place on the stack
+    /// has returned all the same, and counts without a time: somebody copies stacks away and back,
+    /// and times are not to be believed.
+    Overlap = 4,
 }
 
 /// How many [`Loss`]es there are.
-pub const LOSSES: usize = 4;
+pub const LOSSES: usize = 5;
 
 /// The functions that the engine's user provides. The engine calls them from slow paths in the
 /// middle of the program's functions: they must not allocate, block or call anything that may be

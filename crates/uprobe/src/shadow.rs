@@ -32,7 +32,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_f
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// Address of the return address; 0: free, or in progress.
+    /// Address of the return address; 0: free, or in progress. On a goroutine's stack, how far
+    /// below its end that is ([`crate::goroutines`]).
     pub(crate) slot: AtomicU64,
     /// Time stamp at entry, or a consumer's cookie.
     pub(crate) start: AtomicU64,
@@ -45,8 +46,9 @@ pub(crate) struct Entry {
     /// Number of the site at the function's entry.
     pub(crate) site: AtomicU32,
     /// Of a measured call: the address of the entry that was the newest of its function when it was
-    /// made, or 0, and [`NESTED`]. Else the cookie of a consumer that wants to know how long the
-    /// call takes.
+    /// made, or 0, and [`NESTED`]; on a goroutine's stack, which functions it and those below it
+    /// may be of ([`crate::goroutine_calls`]), and [`NESTED`]. Else the cookie of a consumer that
+    /// wants to know how long the call takes.
     pub(crate) before: AtomicU64,
 }
 
@@ -271,18 +273,19 @@ impl Entry {
         unsafe { &*ptr::with_exposed_provenance::<Self>(at) }
     }
 
-    /// Whether the slot holds what it held at entry. Not in progress, nor if the frame was left and
-    /// its place written to since.
+    /// Whether the slot, which counts from the address `base`, holds what it held at entry. Not in
+    /// progress, nor if the frame was left and its place written to since.
     ///
     /// # Safety
     /// The slot is mapped, if the call is pending.
-    pub(crate) unsafe fn is_as_it_was(&self) -> bool {
-        let slot = self.slot.load(Ordering::Relaxed) as usize;
+    pub(crate) unsafe fn is_as_it_was(&self, base: u64) -> bool {
+        let slot = self.slot.load(Ordering::Relaxed);
         if slot == 0 {
             return false;
         }
+        let at = base.wrapping_add(slot) as usize;
         // SAFETY: the caller's; slots are aligned to 8.
-        let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU64>(slot) };
+        let word = unsafe { &*ptr::with_exposed_provenance::<AtomicU64>(at) };
         word.load(Ordering::Relaxed) == self.caller.load(Ordering::Relaxed)
     }
 }

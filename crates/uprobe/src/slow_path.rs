@@ -8,9 +8,11 @@
 use crate::arch::x86_64::area;
 use crate::arch::x86_64::exit::Return;
 use crate::counting::{count, measured, now, own_field};
+use crate::goroutine_calls as on_goroutine;
+use crate::goroutines::G;
 use crate::instance::{self, DONE, LEAVING, MAX_CHAIN, OFFSET, Record};
 use crate::recorder::{self, Loss};
-use crate::site_table::{self, Action, LOOPS, SKIPS_RED_ZONE, Site};
+use crate::site_table::{self, Action, SKIPS_RED_ZONE, Site};
 use crate::thread_state::{self, Busy, Critical, State};
 use crate::{activation, chunk, lists, pending, thread};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +55,7 @@ pub(crate) extern "C" fn entry(frame: &mut Frame) -> bool {
     let site = site_table::site(index);
     let skipped = if site.flags.load(Ordering::Relaxed) & SKIPS_RED_ZONE == 0 { 0 } else { 128 };
     let slot = (&raw const frame.word).addr() as u64 + 8 + skipped;
-    match hit(site, index, slot) {
+    match hit(site, index, slot, None) {
         Made::Instance(at) => {
             // Where the assembly jumps to: the stub. The red zone is dead, for this is a new call.
             slot_word(slot - 8).store(instance::stub(at), Ordering::Relaxed);
@@ -66,25 +68,29 @@ pub(crate) extern "C" fn entry(frame: &mut Frame) -> bool {
     }
 }
 
-/// An entry that the assembly did not finish where there is no stack: on one of the engine's, with
-/// signals blocked. The result is where to go on.
-pub(crate) extern "C" fn entry_elsewhere(index: u32, stack_pointer: u64) -> u64 {
+/// An entry or an exit that the assembly did not finish where there is no stack: on one of the
+/// engine's, with signals blocked. `g` is the goroutine's descriptor. The result is where to go on.
+pub(crate) extern "C" fn entry_elsewhere(index: u32, stack_pointer: u64, g: u64) -> u64 {
     let site = site_table::site(index);
-    // No returns are waited for.
-    let _ = hit(site, index, stack_pointer);
+    // There are no instances.
+    let _ = hit(site, index, stack_pointer, Some(G(g)));
     site.resume.load(Ordering::Relaxed)
 }
 
 /// A hit of a site that counts, by whatever way. `slot` is where the return address is, if the
-/// action is about returns.
-pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
+/// action is about returns: on the stack of the goroutine `g`, if there is one.
+pub(crate) fn hit(site: &Site, index: u32, slot: u64, g: Option<G>) -> Made {
     let Some(action) = site.action() else { return Made::Nothing };
     if matches!(action, Action::Leave { .. }) {
-        left(site, slot);
+        left(site, slot, g);
         return Made::Nothing;
     }
     let timed = matches!(action, Action::Time { .. } | Action::CountReturn { .. });
-    if timed && is_same_call(site, index, slot) {
+    let same = || match g {
+        Some(g) => site.loops() && on_goroutine::is_newest(g, slot, index),
+        None => is_same_call(site, index, slot),
+    };
+    if timed && same() {
         return Made::SameCall;
     }
     let cell = action.cell();
@@ -114,7 +120,11 @@ pub(crate) fn hit(site: &Site, index: u32, slot: u64) -> Made {
     }
     if site.has_exits() {
         count(block, cell, cell::CALLS);
-        if !pending::begin(state, index, cell, slot) {
+        let begun = match g {
+            Some(g) => on_goroutine::begin(state, index, cell, g, slot),
+            None => pending::begin(state, index, cell, slot),
+        };
+        if !begun {
             count(block, cell, cell::UNTIMED);
             recorder::lost(Loss::Depth);
         }
@@ -144,7 +154,7 @@ fn untimed(block: usize, cell: u32, why: Option<Loss>) -> Made {
 }
 
 /// An exit of a timed function. Whoever was not seen to enter is not seen to leave.
-fn left(exit: &Site, slot: u64) {
+fn left(exit: &Site, slot: u64, g: Option<G>) {
     let end = now();
     let may_count = match thread_state::busy() {
         Busy::No | Busy::Forking => true,
@@ -152,12 +162,15 @@ fn left(exit: &Site, slot: u64) {
         Busy::Own | Busy::NoBlock => false,
     };
     if let Some(state) = may_count.then(thread::enter).flatten() {
-        pending::end(state, exit, slot, end);
+        match g {
+            Some(g) => on_goroutine::end(state, exit, g, slot, end),
+            None => pending::end(state, exit, slot, end),
+        }
     }
 }
 
 pub(crate) fn is_same_call(site: &Site, index: u32, slot: u64) -> bool {
-    if site.flags.load(Ordering::Relaxed) & LOOPS == 0 {
+    if !site.loops() {
         return false;
     }
     if site.has_exits() {

@@ -14,7 +14,7 @@ use crate::thread_state::{self, State};
 use crate::{mapping, sealed, site_table};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use sys::memory::{self, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use sys::memory;
 
 const PAGE: u64 = 4096;
 
@@ -136,7 +136,7 @@ fn reserve() -> Option<&'static Stack> {
     });
     let (at, bytes) = match place {
         Some(at) => (ptr::with_exposed_provenance_mut(at as usize), FIRST as usize),
-        None => (zeros(FIXED)?, FIXED),
+        None => (mapping::zeros(FIXED)?, FIXED),
     };
     // SAFETY: a new mapping of its own, which is never unmapped.
     let stack = unsafe { Stack::new(at, bytes) };
@@ -201,16 +201,6 @@ pub(crate) fn grow(stack: &Stack) -> bool {
         stack.reaches(2 * mapped as usize);
     }
     stack.has_room()
-}
-
-/// Memory that costs nothing until it is touched.
-fn zeros(bytes: usize) -> Option<*mut u8> {
-    if sealed::is_sealed() {
-        return None;
-    }
-    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    // SAFETY: a new mapping of its own.
-    unsafe { memory::mmap(0, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) }.ok()
 }
 
 /// Pages in the table, and at a time in memory for their shadow stacks.
@@ -317,7 +307,7 @@ fn table() -> Option<*const AtomicUsize> {
     if !at.is_null() {
         return Some(at);
     }
-    let new = zeros(2 * PAGES * size_of::<AtomicUsize>())?.cast();
+    let new = mapping::zeros(2 * PAGES * size_of::<AtomicUsize>())?.cast();
     // Acquire and Release: the memory is zeros, whoever was first.
     let order = (Ordering::AcqRel, Ordering::Acquire);
     match TABLE.compare_exchange(ptr::null_mut(), new, order.0, order.1) {
@@ -333,7 +323,7 @@ fn once(place: &AtomicPtr<u8>, bytes: usize) -> Option<*mut u8> {
     if !at.is_null() {
         return Some(at);
     }
-    let new = zeros(bytes)?;
+    let new = mapping::zeros(bytes)?;
     match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Some(new),
         Err(other) => {

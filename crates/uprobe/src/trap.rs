@@ -36,7 +36,7 @@ pub(crate) fn entry(index: u32, registers: &mut Registers) -> Next {
             }
             made
         }
-        Some(_) => match slow_path::hit(site, index, registers.rsp) {
+        Some(_) => match slow_path::hit(site, index, registers.rsp, None) {
             slow_path::Made::Instance(at) => Some(at),
             slow_path::Made::SameCall | slow_path::Made::Nothing => None,
         },

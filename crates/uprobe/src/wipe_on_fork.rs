@@ -87,7 +87,8 @@ pub(crate) fn is_borrowed() -> bool {
 pub struct Lock(usize);
 
 impl Lock {
-    /// The lock with that number, below 1,000, in this process. Numbers up to 64 are the engine's.
+    /// The lock with that number, in this process. Numbers up to 64, and from 1,000 on, are the
+    /// engine's.
     pub const fn new(number: usize) -> Self {
         assert!(number < LOCKS, "there is one page of them");
         Self(number)

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{calls, cell, hooks};
+use common::{calls, cell, hooks, returns, through, wrap_a};
 use std::arch::global_asm;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use uprobe::{
-    Action, Change, Config, Consumer, Context, Engine, Method, Patching, Prepared, Refusal, Target,
-    Vectors, Verdict,
+    Action, Change, Config, Consumer, Context, Engine, Method, Patching, Prepared, Refusal,
+    Returns, Seen, Target, Vectors, Verdict,
 };
 
 // Each takes a number and gives back a larger one.
@@ -208,6 +208,31 @@ fn threads_can_go_on_in_the_copies() {
     assert_eq!(starts, [0, 2, 5, 8, 10]);
     engine.remove_outside(&[armed[0].expect("armed").id]);
     assert_eq!(call(outside_whole, 5), 6);
+}
+
+/// Between the list and the writing, calls that were pending end, and others come and go.
+#[test]
+fn calls_go_on_until_the_original_is_written() {
+    const CELL: u32 = cell(4);
+    let (engine, _alone) = engine();
+    let (action, by) = (Action::Time { cell: CELL }, Returns::Exits);
+    let target = Target::entry(wrap_a as *const () as u64, 18, action);
+    let prepared = prepare(engine, [Target { after: 46, returns: false, by, ..target }]);
+    let armed = prepared.armed[0].expect("armed");
+    assert_eq!(armed.returns, Some(Seen::Exits(1)), "{armed:?}");
+    write(&prepared.changes);
+    let counted = || [calls(CELL), returns(CELL)];
+    let mut back = Vec::new();
+    through(wrap_a, || back = engine.remove_outside(&[armed.id]));
+    assert_eq!(counted(), [1, 1]);
+    through(wrap_a, || ());
+    assert_eq!(counted(), [2, 2]);
+    through(wrap_a, || {
+        write(&back);
+        engine.removed_outside(&[armed.id]);
+    });
+    through(wrap_a, || ());
+    assert_eq!(counted(), [3, 2], "nobody saw it end");
 }
 
 #[test]

@@ -93,7 +93,16 @@ pub struct Counts {
     pub buckets: Vec<u64>,
 }
 
+/// The words of a cell by which something happened. A call may begin in one thread and end in
+/// another (a fiber, a goroutine), so that a thread has returns and no calls.
+const HEAD: [usize; 4] = [cell::CALLS, cell::RETURNS, cell::UNWOUND, cell::UNTIMED];
+
 impl Counts {
+    /// Whether nothing was counted: neither a call, nor the end of one that began elsewhere.
+    pub fn is_zero(&self) -> bool {
+        self.calls | self.returns | self.unwound | self.untimed == 0
+    }
+
     /// Nothing counted yet.
     pub fn zero(timed: bool) -> Self {
         let buckets = if timed { vec![0; cell::BUCKET_COUNT] } else { Vec::new() };
@@ -111,12 +120,11 @@ impl Counts {
 
     /// Adds a cell, of which `load` gives the words by offset.
     pub(crate) fn add(&mut self, load: impl Fn(usize) -> u64) {
-        let calls = load(cell::CALLS);
-        // A call may have begun in one thread, and have ended in another: a fiber.
-        if calls == 0 && load(cell::RETURNS) == 0 && load(cell::UNWOUND) == 0 {
+        // Not all that ended here began here: what tells is more than the calls.
+        if HEAD.iter().all(|word| load(*word) == 0) {
             return;
         }
-        self.calls = self.calls.saturating_add(calls);
+        self.calls = self.calls.saturating_add(load(cell::CALLS));
         if self.buckets.is_empty() {
             return;
         }

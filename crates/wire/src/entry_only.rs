@@ -1,8 +1,8 @@
-//! Functions whose return must not be probed, by name.
+//! Functions whose return addresses must not be replaced, and such as have none, by name.
 
-/// Functions that look at their caller's address or return twice: only their entries are probed,
-/// and the report says so.
-pub const ENTRY_ONLY: &[&str] = &[
+/// Functions that look at their caller's address or return twice: their return address has to be
+/// what it is. Where they leave, they may be probed.
+const LOOK_AT_CALLER: &[&str] = &[
     // They save where they return to, and return there again.
     "setjmp",
     "_setjmp",
@@ -17,7 +17,6 @@ pub const ENTRY_ONLY: &[&str] = &[
     "__setcontext",
     "makecontext",
     "__makecontext",
-    "__start_context",
     // The child runs on the parent's stack, or on another one.
     "vfork",
     "__vfork",
@@ -43,10 +42,15 @@ pub const ENTRY_ONLY: &[&str] = &[
     "_Unwind_ForcedUnwind",
     "_Unwind_Find_FDE",
     "__cyg_profile_func_enter",
+];
+
+/// Functions that are not called, or as no other is: only their entries are probed, and the report
+/// says so.
+const ENTRY_ONLY: &[&str] = &[
     "mcount",
     "_mcount",
     "__fentry__",
-    // They are not called.
+    "__start_context",
     "_start",
     "__restore_rt",
     "_dl_start",
@@ -60,6 +64,12 @@ pub const ENTRY_ONLY: &[&str] = &[
     "_dl_tlsdesc_dynamic",
     "_dl_tlsdesc_undefweak",
 ];
+
+/// Whether a function of this name (without version) looks at its caller, so that its return
+/// address must not be replaced.
+pub fn looks_at_caller(name: &str) -> bool {
+    LOOK_AT_CALLER.contains(&name)
+}
 
 /// Whether only the entry of a function of this name (without version) is probed.
 pub fn is_entry_only(name: &str) -> bool {

@@ -131,6 +131,8 @@ pub(crate) mod count {
     pub(crate) const DEPOT_REACHED: usize = 168;
     /// Not 0: somebody has waited for an answer in vain.
     pub(crate) const SILENT: usize = 176;
+    /// Calls that returned though they were taken for left.
+    pub(crate) const OVERLAPS: usize = 184;
     pub(crate) const LOST: usize = 256;
     pub(crate) const NO_STACK: usize = 384;
     /// Bytes of the log.

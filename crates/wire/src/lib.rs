@@ -102,7 +102,7 @@ mod view;
 pub use block::{Counts, Thread};
 pub use c_library::{NEEDS_TRAP, OVERWRITTEN, WATCHED, is_c_library};
 pub use descriptor::Descriptor;
-pub use entry_only::{ENTRY_ONLY, is_entry_only};
+pub use entry_only::{is_entry_only, looks_at_caller};
 pub use error::Error;
 pub use function::{Function, Kind, State};
 pub use layout::{Shape, Stacks, VERSION};

@@ -346,6 +346,19 @@ impl Segment {
         self.fixed.load64(count::LOST + (loss as usize % LOSSES) * 8)
     }
 
+    /// For an agent: a call that was taken for left has returned. It is counted, without a time.
+    pub fn note_overlap(&self) {
+        if let Some(w) = self.fixed.u64(count::OVERLAPS) {
+            // Relaxed: a counter.
+            w.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often that was. Not 0: the program copies stacks away and back.
+    pub fn overlaps(&self) -> u64 {
+        self.fixed.load64(count::OVERLAPS)
+    }
+
     /// For an agent: the memory that it uses in its process, in bytes. The largest of all processes
     /// is kept: they come and go.
     pub fn note_agent_bytes(&self, bytes: u64) {

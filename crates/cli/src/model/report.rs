@@ -56,6 +56,9 @@ pub(crate) struct Report {
     /// Of the functions that were asked for one by one: those that are inlined, too.
     #[serde(default)]
     pub(crate) also_inlined: Vec<Inlined>,
+    /// Calls without times that were taken for left and have returned: stacks are copied.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) overlaps: u64,
     /// Whether there was more debug information than was searched for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inlined_partly: bool,
@@ -112,6 +115,10 @@ pub(crate) struct SkippedRow {
     pub(crate) object: String,
     pub(crate) name: String,
     pub(crate) reason: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One function. Times are in nanoseconds; none where only entries were counted, or nothing has

@@ -47,6 +47,14 @@ pub(crate) fn footer(report: &Report, shares: &[Share], verbose: bool) -> Vec<St
         attached: &report.attached,
     };
     lines.extend(outside(others, verbose));
+    if report.overlaps > 0 {
+        lines.push(format!(
+            "overlapping stacks: {} returned that were taken for left, without a time: the program \
+                copies stacks away and back, and times of what it suspends so are not to be \
+                believed",
+            counted(report.overlaps, "call")
+        ));
+    }
     let share = if report.elapsed_ns > 0 {
         report.overhead_ns as f64 * 100.0 / report.elapsed_ns as f64
     } else {

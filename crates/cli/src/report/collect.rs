@@ -62,6 +62,7 @@ pub(crate) fn collect(
         time: moment(SystemTime::now()),
         not_followed: not_followed(tables),
         still_running: still_running(tables),
+        overlaps: segment.overlaps(),
         also_inlined,
         inlined_partly,
         ..Report::default()

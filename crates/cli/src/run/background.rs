@@ -24,7 +24,7 @@ pub(crate) fn begin(
     let mut objects = Objects::default();
     let candidates = look(&[pid], force, &mut objects)?;
     let resolution = attached::resolve(objects, specs)?;
-    let room = Room { budget, entries_only: true, ..Room::default() };
+    let room = Room { budget, ..Room::default() };
     let tables = Tables::create(&resolution, &room)?;
     let command = processes::command(&[pid], &[]);
     tables.segment.set_meta(&Meta::in_background(&command, specs.to_vec()).bytes());

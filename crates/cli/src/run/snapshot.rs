@@ -18,7 +18,7 @@ pub(crate) fn all(tables: &Tables) -> Vec<Counters> {
 }
 
 /// The counters of every thread: whose they are, and of which function. A thread is left out of
-/// functions that it never called.
+/// functions of which it saw no call begin or end.
 pub(crate) fn by_thread(tables: &Tables) -> Vec<(Thread, usize, Counters)> {
     let mut found = Vec::new();
     each(tables, |thread, function, counters| {
@@ -77,7 +77,7 @@ impl Cells {
                 .take_while(|(_, function)| (function.cell as usize) < within.end);
             for (index, function) in cells {
                 let counts = view.counts(function);
-                if counts.calls > 0 {
+                if !counts.is_zero() {
                     see(*index, Counters::from(counts));
                 }
             }

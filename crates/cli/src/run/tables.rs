@@ -60,8 +60,6 @@ pub(crate) struct Tables {
     kept: AtomicUsize,
     /// What ended threads have counted, where those are kept apart.
     pub(super) ended: Mutex<Ended>,
-    /// Whether only entries are counted, whatever the specs say.
-    entries_only: bool,
     /// How returns are seen, if that was asked for.
     returns: Option<Returns>,
 }
@@ -77,8 +75,6 @@ pub(crate) struct Room {
     pub(crate) stacks: Option<Stacks>,
     /// A file of the user's for the segment, which stays.
     pub(crate) file: Option<PathBuf>,
-    /// Whether only entries are counted, whatever the specs say.
-    pub(crate) entries_only: bool,
     /// How returns are seen, if that was asked for.
     pub(crate) returns: Option<Returns>,
     /// How a program is entered that is started, if that was said.
@@ -92,7 +88,7 @@ impl Tables {
     /// Whatever keeps it from being made, and a budget that is too small for one thread.
     pub(crate) fn create(resolution: &Resolution, room: &Room) -> anyhow::Result<Self> {
         let known = resolution.selections.iter().flat_map(|selection| &selection.functions);
-        let bytes: usize = known.map(|f| cell_bytes(kind(f, room.stacks, room.entries_only))).sum();
+        let bytes: usize = known.map(|f| cell_bytes(kind(f, room.stacks))).sum();
         let later = resolution.specs.iter().any(Spec::names_objects);
         let cells = if later { bytes + LATER_CELL_BYTES } else { bytes.max(TIMED_BYTES) };
         let cell_bytes = cells.next_power_of_two().min(MOST_CELL_BYTES);
@@ -119,9 +115,8 @@ impl Tables {
             Segment::create_in(files.parts(), shape).context("cannot make the segment of counters")
         })?;
         files.seal()?;
-        let Room { entries_only, returns, .. } = *room;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        let this = Self { segment, files, kept, ended, entries_only, returns };
+        let this = Self { segment, files, kept, ended, returns: room.returns };
         this.segment.set_measured(this.bytes());
         Ok(this)
     }
@@ -159,7 +154,7 @@ impl Tables {
         let files = Files::of_another(tables, counters);
         let segment = Segment::look_at(files.parts())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, entries_only: true, returns: None })
+        Ok(Self { segment, files, kept, ended, returns: None })
     }
 
     /// A segment that a run has left.
@@ -167,7 +162,7 @@ impl Tables {
         let files = Files::left(path)?;
         let segment = Segment::open(files.parts()).with_context(|| path.display().to_string())?;
         let (kept, ended) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { segment, files, kept, ended, entries_only: false, returns: None })
+        Ok(Self { segment, files, kept, ended, returns: None })
     }
 
     /// The file of the counters.
@@ -218,7 +213,7 @@ impl Tables {
         let place = self.segment.objects_len();
         let selection = &resolution.selections[index];
         for (at, function) in selection.functions.iter().enumerate() {
-            let kind = kind(function, self.segment.stacks(), self.entries_only);
+            let kind = kind(function, self.segment.stacks());
             let added = self.segment.add_cell(cell_bytes(kind)).and_then(|cell| {
                 self.segment.add_function(place, &described(function, kind, cell))
             });
@@ -236,8 +231,8 @@ impl Tables {
         }
         let object = &resolution.objects[index];
         let functions = first..self.segment.functions_len();
-        let Self { entries_only, returns, .. } = *self;
-        let entries_only = entries_only || self.segment.stacks().is_some_and(|s| !s.timed);
+        let returns = self.returns;
+        let entries_only = self.segment.stacks().is_some_and(|stacks| !stacks.timed);
         let Resolution { runs, walked, .. } = *resolution;
         let wanted = planning::Wanted { runs, entries_only, returns, walked };
         let plans = planning::catalogue(object, &selection.functions, wanted);
@@ -259,9 +254,8 @@ pub(super) fn identity(object: &Object) -> Identity {
 }
 
 /// What is recorded of a function.
-fn kind(function: &Function, stacks: Option<Stacks>, entries_only: bool) -> wire::Kind {
-    let timed =
-        !entries_only && function.kind != Kind::Entry && stacks.is_none_or(|stacks| stacks.timed);
+fn kind(function: &Function, stacks: Option<Stacks>) -> wire::Kind {
+    let timed = function.kind != Kind::Entry && stacks.is_none_or(|stacks| stacks.timed);
     if timed { wire::Kind::Time } else { wire::Kind::Count }
 }
 

@@ -182,7 +182,7 @@ impl Seen {
                 self.exits += 1;
                 self.sites += exits.len() as u64;
                 let sites = if exits.len() == 1 { "site" } else { "sites" };
-                return Some(format!("exits ({} {sites})", exits.len()));
+                return Some(format!("exits ({} {sites}{})", exits.len(), tails(exits)));
             }
             Err(why) => why,
         };
@@ -193,12 +193,23 @@ impl Seen {
         }
         self.entry_only += 1;
         Some(match plan.returns {
-            Err(no_return) if asked || plan.live.no_stack => format!("entry only: {no_return}"),
+            Err(no_return) if asked => format!("entry only: {no_return}"),
             Err(no_return @ patch::NoReturn::WalkedByRuntime) => {
                 format!("entry only: {why}, and {no_return}")
             }
             _ => format!("entry only: {why}"),
         })
+    }
+}
+
+/// What is to be said of exits by which a function goes on in another one.
+fn tails(exits: &[patch::Exit]) -> String {
+    let leaves = exits.iter().flat_map(|exit| exit.leaves());
+    let tails = leaves.filter(|leaves| matches!(leaves.leave, patch::Leave::Tail(_))).count();
+    match tails {
+        0 => String::new(),
+        1 => "; its time ends at a jump to another function".to_string(),
+        more => format!("; its time ends at {more} jumps to other functions"),
     }
 }
 

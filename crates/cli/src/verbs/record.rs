@@ -48,7 +48,6 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<u8> {
         per_thread: false,
         stacks: Some(stacks),
         file: args.segment.clone(),
-        entries_only: false,
         returns: args.returns,
         agent: args.agent,
     };

@@ -39,6 +39,14 @@ fn calls(report: &str, function: &str) -> Option<u64> {
     rows.iter().find(|row| row["name"] == function)?["calls"].as_u64()
 }
 
+/// How many calls of a function that has times still run.
+fn running(report: &str, function: &str) -> Option<u64> {
+    let report: Value = serde_json::from_str(report).expect("JSON");
+    let rows = report["functions"].as_array()?;
+    let row = rows.iter().find(|row| row["name"] == function)?;
+    row["total_ns"].as_u64().filter(|total| *total > 0).and(row["running"].as_u64())
+}
+
 fn descriptors(process: &Process) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{}/fd", process.pid())).expect("it runs");
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
@@ -65,6 +73,7 @@ fn probes_stay_and_are_taken_back() {
         let report = well(&["detach", &pid, "-j"]).stdout;
         assert_eq!(calls(&report, "t_leaf"), Some(345), "{kind:?}: {report}");
         assert_eq!(calls(&report, "t_outer"), Some(115), "{kind:?}: {report}");
+        assert_eq!(running(&report, "t_outer"), Some(0), "{kind:?}: {report}");
         assert_eq!(descriptors(&process), had, "{kind:?}");
         assert!(process.code() == before, "{kind:?}: its code is as before");
         assert_eq!(listed(&pid), None);

@@ -1,34 +1,18 @@
-//! Programs of Go (`tests/targets/go`), with a C library and without, stripped and not: entries are
-//! exact where trapline starts them, and within what ran where it comes to them later.
+//! Programs of Go (`tests/targets/go`), with a C library and without, stripped and not: calls are
+//! exact where trapline starts them, and within what ran where it comes to them later; times are
+//! those of what ended. (Exact returns: `tests/runtimes/go.rs`.)
 
+use super::common::Report;
+use super::common::go::Build;
 use super::common::process::{Finished, program, run, trapline};
-use super::common::{Report, tools};
 use super::running::{Attached, code};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
 
-/// How the program is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Build {
-    Pure,
-    PureStripped,
-    PurePie,
-    Cgo,
-    CgoStripped,
-    CgoStatic,
-}
-
-const BUILDS: [Build; 6] = [
-    Build::Pure,
-    Build::PureStripped,
-    Build::PurePie,
-    Build::Cgo,
-    Build::CgoStripped,
-    Build::CgoStatic,
-];
+/// The program.
+const SOURCE: &str = "go";
 
 /// Environments that the runtime heeds.
 const ENVIRONMENTS: [&[(&str, &str)]; 4] = [
@@ -37,43 +21,6 @@ const ENVIRONMENTS: [&[(&str, &str)]; 4] = [
     &[("GOMAXPROCS", "8")],
     &[("GODEBUG", "asyncpreemptoff=1")],
 ];
-
-impl Build {
-    /// The program. Nothing where Go is missing: that is said.
-    fn program(self) -> Option<PathBuf> {
-        let go = tools::find("go")?;
-        let (cgo, arguments): (_, &[&str]) = match self {
-            Self::Pure => ("0", &[]),
-            Self::PureStripped => ("0", &["-ldflags=-s -w"]),
-            Self::PurePie => ("0", &["-buildmode=pie"]),
-            Self::Cgo => ("1", &[]),
-            Self::CgoStripped => ("1", &["-ldflags=-s -w"]),
-            Self::CgoStatic => ("1", &["-tags=netgo,osusergo", "-ldflags=-extldflags=-static"]),
-        };
-        /// Once for each, for all tests of this process.
-        static MADE: Mutex<Vec<Build>> = Mutex::new(Vec::new());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
-        let path = folder.join(format!("{self:?}"));
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.contains(&self) {
-            return Some(path);
-        }
-        std::fs::create_dir_all(&folder).expect("ours");
-        let mut command = Command::new(go);
-        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/go"));
-        command.env("GOCACHE", folder.join("cache")).env("GOFLAGS", "").env("CGO_ENABLED", cgo);
-        // With no option that its own packages were not compiled with, where they are there
-        // (Debian): otherwise all of them are compiled once more.
-        command.args(["build", "-buildvcs=false", "-o"]).arg(&path).args(arguments);
-        assert!(command.status().expect("go runs").success(), "{self:?}");
-        made.push(self);
-        Some(path)
-    }
-
-    fn is_stripped(self) -> bool {
-        matches!(self, Self::PureStripped | Self::CgoStripped)
-    }
-}
 
 /// What the program says of its functions.
 fn own(output: &str) -> BTreeMap<String, u64> {
@@ -90,6 +37,18 @@ fn own(output: &str) -> BTreeMap<String, u64> {
 fn counted(report: &Report, name: &str) -> u64 {
     let instance = format!("{name}[");
     report.sum(|other| other == name || other.starts_with(&instance))
+}
+
+/// Of a function whose calls all return soon, those that were seen to begin were seen to end, but
+/// for what each goroutine was just at, and have times.
+fn ended(what: &str, report: &Report, name: &str) {
+    let function = report.functions().iter().find(|function| function["name"] == name);
+    let function = function.unwrap_or_else(|| panic!("{what}: no {name}"));
+    let number = |field: &str| function[field].as_u64().unwrap_or(0);
+    assert!(number("total_ns") > 0 && number("unwound") == 0, "{what}: {function}");
+    // Sixteen goroutines at most, each at most 3,001 calls deep.
+    let most = if name == "main.deep" { 16 * 3001 } else { 16 };
+    assert!(number("running") <= most, "{what}: {function}");
 }
 
 fn launched(build: Build, path: &Path, specs: &[&str], environment: &[(&str, &str)]) {
@@ -111,9 +70,9 @@ fn launched(build: Build, path: &Path, specs: &[&str], environment: &[(&str, &st
 }
 
 #[test]
-fn entries_are_exact_from_the_start() {
-    for (at, build) in BUILDS.into_iter().enumerate() {
-        let Some(path) = build.program() else { return };
+fn calls_are_exact_from_the_start() {
+    for (at, build) in Build::ALL.into_iter().enumerate() {
+        let Some(path) = build.program(SOURCE) else { return };
         launched(build, &path, &["main.*"], ENVIRONMENTS[at % 4]);
         if matches!(build, Build::PureStripped | Build::Cgo) {
             launched(build, &path, &["*"], ENVIRONMENTS[(at + 1) % 4]);
@@ -185,6 +144,9 @@ fn attached(build: Build, path: &Path, spec: &str, environment: &[(&str, &str)])
         for name in ["main.generic", "main.faults", "main.handle"] {
             *all.entry(name.to_string()).or_default() += counted(&report, name);
         }
+        for name in ["main.leaf", "main.deep", "main.big", "main.mid", "main.(*T).method"] {
+            ended(&what, &report, name);
+        }
         busy.tell();
     }
     for (name, calls) in busy.end() {
@@ -194,9 +156,9 @@ fn attached(build: Build, path: &Path, spec: &str, environment: &[(&str, &str)])
 }
 
 #[test]
-fn entries_are_counted_while_it_runs() {
-    for (at, build) in BUILDS.into_iter().enumerate() {
-        let Some(path) = build.program() else { return };
+fn calls_are_counted_while_it_runs() {
+    for (at, build) in Build::ALL.into_iter().enumerate() {
+        let Some(path) = build.program(SOURCE) else { return };
         attached(build, &path, "main.*", ENVIRONMENTS[at % 4]);
         if matches!(build, Build::Pure | Build::CgoStripped) {
             attached(build, &path, "*", ENVIRONMENTS[(at + 2) % 4]);
@@ -208,7 +170,7 @@ fn entries_are_counted_while_it_runs() {
 #[test]
 fn names_and_refusals() {
     for build in [Build::Pure, Build::PureStripped, Build::Cgo] {
-        let Some(path) = build.program() else { return };
+        let Some(path) = build.program(SOURCE) else { return };
         let instance = if build.is_stripped() { "[...]" } else { "[go.shape.int_0]" };
         let instance = format!("main.generic{instance}");
         let list = |specs: &[&str]| {
@@ -220,7 +182,8 @@ fn names_and_refusals() {
         for name in ["main.(*T).method", &*instance, "net/http.(*conn).serve"] {
             assert!(listed.contains(&format!(":{name}")), "{build:?}: {name} in {listed}");
         }
-        assert!(listed.contains("entry only: goroutines' stacks move"), "{listed}");
+        assert!(listed.contains("exits ("), "{listed}");
+        assert!(listed.contains(", 0 entry only"), "{listed}");
         let listed = list(&["runtime.mallocgc", "math/big.addVV*"]);
         assert!(listed.contains("(part of Go's runtime)"), "{listed}");
         assert!(listed.contains("assembly in a Go program"), "{listed}");
@@ -231,7 +194,7 @@ fn names_and_refusals() {
 
 #[test]
 fn the_doctor_knows() {
-    let Some(path) = Build::Pure.program() else { return };
+    let Some(path) = Build::Pure.program(SOURCE) else { return };
     let busy = Busy::start(&path, &[]);
     let pid = busy.child.id().to_string();
     let doctor = run(trapline().args(["doctor", &pid]), b"");

@@ -6,6 +6,7 @@
 
 pub(crate) mod build;
 pub(crate) mod check;
+pub(crate) mod go;
 pub(crate) mod missing;
 pub(crate) mod postgres;
 pub(crate) mod process;

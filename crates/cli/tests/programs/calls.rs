@@ -80,8 +80,8 @@ fn coroutines() {
     Target::new("coroutines.c").case().modes(&[Mode::WithLibc]).check();
 }
 
-/// setjmp and its kin, vfork, getcontext, swapcontext, dlopen and dlsym as targets: entries are
-/// counted, and they work.
+/// setjmp and its kin, vfork, getcontext, swapcontext, dlopen and dlsym as targets: they work, and
+/// return where they leave.
 #[test]
 fn functions_that_keep_their_callers_frame() {
     let target = Target::new("setjmp_family.c");
@@ -105,6 +105,15 @@ fn functions_that_keep_their_callers_frame() {
     ] {
         let counted = reports[0].sum(|function| function.split('@').next() == Some(name));
         assert!(expected.contains(&counted), "{name}: {counted} calls");
+    }
+    let returned = |name: &str| {
+        let functions = reports[0].functions().iter();
+        let its = functions
+            .filter(|f| f["name"].as_str().and_then(|n| n.split('@').next()) == Some(name));
+        its.map(|f| (f["total_ns"].as_u64() > Some(0), f["running"] == 0)).collect::<Vec<_>>()
+    };
+    for name in ["vfork", "dlopen", "dlclose", "dlsym", "getcontext", "_setjmp"] {
+        assert_eq!(returned(name), [(true, true)], "{name}");
     }
     target.case().modes(&[Mode::WithLibc]).check();
 }

@@ -265,6 +265,18 @@ fn aliases() {
     assert_eq!(target.case().specs(&["t_*"]).check_output_only().sum(|_| true), 400);
 }
 
+/// And where a function goes on in another one.
+#[test]
+fn where_time_ends_at_a_jump() {
+    let listed = run(trapline().args(["list", "-v", "libc:_setjmp", "libc:getenv"]), b"");
+    let line = |name: &str| {
+        let is_its = |line: &&str| line.contains(&format!("libc.so.6:{name}  ("));
+        listed.stdout.lines().find(is_its).unwrap_or_else(|| panic!("{}", listed.stdout))
+    };
+    assert!(line("_setjmp").contains("its time ends at a jump to another function"));
+    assert!(!line("getenv").contains("its time ends"));
+}
+
 /// `list -v` says of each function whose returns are wanted how they are seen.
 #[test]
 fn how_returns_are_seen() {

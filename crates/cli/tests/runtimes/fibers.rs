@@ -20,6 +20,17 @@ fn fibers() {
     }
     let target = Target::new("runtimes/fibers.cpp").flags(&CONTEXT);
     target.case().check();
+    for returns in ["exits", "instances"] {
+        let case = target.case().env("TRAPLINE_RETURNS", returns);
+        for report in case.modes(&[Mode::Timed]).check() {
+            // What began in one thread and ended in another has ended.
+            let apart = report.functions().iter().find(|function| function["name"] == "t_apart");
+            let apart = apart.expect("it was called");
+            assert!(report.time("t_apart", "total_ns") > 0, "{returns}: {apart}");
+            assert_eq!(apart["running"], 0, "{returns}: {apart}");
+            assert_eq!(apart["unwound"], 0, "{returns}: {apart}");
+        }
+    }
     let many = target.case().arg("1600").arg("50").modes(&[Mode::Timed]);
     for report in many.check() {
         // What is suspended is on a stack of its own: the outer call's time is the inner's.

@@ -6,8 +6,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod copied;
 mod fibers;
 mod frames;
+mod go;
 mod greenlet;
 mod java;
 mod luajit;

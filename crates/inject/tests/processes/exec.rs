@@ -4,6 +4,7 @@ use super::common::{Kind, Running, program};
 use super::launched::hook;
 use inject::{Force, follow_exec};
 use std::io::Write as _;
+use std::time::Duration;
 
 fn go_on(running: &mut Running) {
     running.child.stdin.as_mut().expect("piped").write_all(b"x").expect("it reads");
@@ -32,6 +33,7 @@ fn an_executed_program_is_worked_on_before_it_runs() {
                 let mut hits = 0;
                 while hits == 0 {
                     hits = hook.hits(&tracer.stop_all()?);
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 Ok(hits)
             });

@@ -4,12 +4,13 @@ use super::calls::{map, unmap};
 use super::common::{Hook, Kind, Running, program, snapshot};
 use inject::{Error, Mapped, Patch, Tracer};
 use std::slice::from_ref;
+use std::time::Duration;
 
 /// Takes the image out once no thread stands in it: they are all through it soon.
 pub(crate) fn unmap_when_left(tracer: &mut Tracer, mapped: &Mapped) -> Result<(), Error> {
     loop {
         match unmap(tracer, mapped) {
-            Err(Error::Standing { .. }) => {}
+            Err(Error::Standing { .. }) => std::thread::sleep(Duration::from_millis(1)),
             other => return other,
         }
     }
@@ -31,9 +32,11 @@ fn every_kind_of_program_is_counted_while_it_runs() {
                 let mut stopped = tracer.stop_all()?;
                 moved += hook.install(&mut stopped)?;
                 drop(stopped);
-                // Until it is called: of Go's threads, not all are always at work.
+                // Until it is called: of Go's threads, not all are always at work, and those that
+                // are get on only while they do not stand.
                 while hits == 0 || round == 0 && hits < 1000 {
                     hits = hook.hits(&tracer.stop_one()?);
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 let mut stopped = tracer.stop_all()?;
                 hook.remove(&mut stopped)?;

@@ -7,6 +7,8 @@ pub(crate) mod entry;
 #[cfg(feature = "std")]
 pub(crate) mod exit;
 pub(crate) mod frame;
+mod goroutine;
+mod measured;
 pub(crate) mod prologue;
 mod routines;
 mod shadow;

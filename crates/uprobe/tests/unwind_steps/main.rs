@@ -42,7 +42,7 @@ fn places() -> Places {
     let engine: Vec<_> = symbols.functions("__trapline_uprobe_").collect();
     let area = engine.iter().find(|s| s.name.contains("_code_")).expect("the area").clone();
     // In functions of Go's, of whose stacks these unwinders know nothing.
-    let is_gos = |name: &str| name.contains("_switching_");
+    let is_gos = |name: &str| name.contains("_switching_") || name.contains("_goroutine_");
     let routines: Vec<_> =
         engine.into_iter().filter(|s| symbols.is_code(s.start) && !is_gos(&s.name)).collect();
     assert!(routines.len() >= 13, "the engine's routines: {routines:?}");

@@ -5,6 +5,7 @@
 //! `uapi/asm/sigcontext.h`) without what the kernel only writes.
 
 use super::registers::{CODE_64, Registers};
+use std::ops::Range;
 
 /// Where a frame is, and what it is.
 pub(crate) struct Frame {
@@ -36,7 +37,10 @@ mod xstate {
 mod offsets {
     pub(super) const FLAGS: usize = 0;
     pub(super) const LINK: usize = 8;
+    /// The thread's signal stack: where it begins, flags, and how large it is.
+    pub(super) const SIGNAL_STACK: usize = 16;
     pub(super) const STACK_FLAGS: usize = 24;
+    pub(super) const STACK_SIZE: usize = 32;
     pub(super) const REGISTERS: usize = 40;
     pub(super) const STACK: usize = REGISTERS + 15 * 8;
     pub(super) const INSTRUCTION: usize = REGISTERS + 16 * 8;
@@ -115,7 +119,7 @@ fn size_of_features(features: u64) -> usize {
 }
 
 /// What a handler comes back to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interrupted {
     /// The address of the word that says where the thread goes on.
     pub(crate) place: u64,
@@ -123,10 +127,27 @@ pub(crate) struct Interrupted {
     pub(crate) instruction: u64,
     /// The stack pointer that it gets back: of another stack, if the handler has one of its own.
     pub(crate) stack: u64,
+    /// The signal stack (`sigaltstack`) that the frame lies on, if it does.
+    on: Option<Range<u64>>,
+}
+
+impl Interrupted {
+    /// Whether a handler can come back to it that has this stack pointer: on a signal stack are
+    /// only handlers. Above the stack pointers of others (in a heap that has all stacks in it) the
+    /// frames of those remain that have returned.
+    pub(crate) fn is_above(&self, pointer: u64) -> bool {
+        self.on.as_ref().is_none_or(|stack| stack.contains(&pointer))
+    }
 }
 
 /// Where frames begin: the kernel aligns them (`get_sigframe`).
 pub(crate) const ALIGNED: u64 = 16;
+
+/// Bytes of a frame that are looked at to find it.
+pub(crate) const LENGTH: u64 = offsets::END as u64;
+
+/// How far behind its beginning a frame has its [`Interrupted::place`].
+pub(crate) const PLACE: u64 = offsets::INSTRUCTION as u64;
 
 /// The frames of 64-bit code in a piece of a stack that begins at `at`, a multiple of [`ALIGNED`].
 /// Those of handlers that have returned may be among them, as long as nothing was written over
@@ -149,6 +170,11 @@ pub(crate) fn find(at: u64, stack: &[u8]) -> Vec<Interrupted> {
         place: at + (start + offsets::INSTRUCTION) as u64,
         instruction: word(start + offsets::INSTRUCTION),
         stack: word(start + offsets::STACK),
+        on: {
+            let bottom = word(start + offsets::SIGNAL_STACK);
+            let stack = bottom..bottom.saturating_add(word(start + offsets::STACK_SIZE));
+            stack.contains(&(at + start as u64)).then_some(stack)
+        },
     });
     found.collect()
 }
@@ -160,7 +186,7 @@ pub(crate) fn room(vectors: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Interrupted, Registers, build, find};
+    use super::{Interrupted, Registers, build, find, offsets};
 
     fn registers(instruction: u64, stack: u64) -> Registers {
         // SAFETY: consists of numbers.
@@ -181,11 +207,25 @@ mod tests {
             place: 0x7fff_0000 + at + 168,
             instruction: 0x40_0000 + at,
             stack: 0x9000,
+            on: None,
         });
         assert_eq!(find(0x7fff_0000, &stack), expected);
         assert_eq!(find(0x7fff_0000, &stack[..0x7f0 + 303]), expected[..1], "cut off");
         assert_eq!(find(0x7fff_0000, &stack[8..]), [], "not aligned");
         assert_eq!(find(0, &[0; 4096]), []);
         assert_eq!(find(0, &[0; 8]), []);
+    }
+
+    #[test]
+    fn on_a_signal_stack_are_handlers_only() {
+        let mut stack = build(0, &registers(0x40_0000, 0x9000), 0, None).bytes;
+        let mut put = |at: usize, word: u64| stack[at..][..8].copy_from_slice(&word.to_le_bytes());
+        put(offsets::SIGNAL_STACK, 0x6000);
+        put(offsets::STACK_SIZE, 0x2000);
+        let one = |at: u64| find(at, &stack).pop().expect("a frame");
+        assert!(one(0x7000).is_above(0x6ff0) && one(0x7000).is_above(0x6000));
+        assert!(!one(0x7000).is_above(0x5ff0), "a handler that has returned");
+        // The thread has a signal stack, and the handler does not use it.
+        assert!(one(0x9000).is_above(0x5ff0));
     }
 }

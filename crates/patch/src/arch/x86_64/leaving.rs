@@ -524,6 +524,11 @@ impl<'a> Walk<'a, '_> {
             if conditional && !i.is_jcc_short_or_near() {
                 return Err(NoExits::NotRelocatable);
             }
+            // What a hook may use there.
+            let uses = Used::of(&i, &mut self.factory).read & (1 << 12 | 1 << 13) != 0;
+            if self.options.convention == Convention::Go && (uses || conditional) {
+                return Err(NoExits::NotRelocatable);
+            }
             let live = self.live(&i, &state, leave);
             leaves.push(Left { part, address: i.ip(), leave, conditional, live });
         }

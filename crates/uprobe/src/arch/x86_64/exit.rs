@@ -25,6 +25,7 @@
 //! something else counts as dead.
 #![allow(unsafe_code)]
 
+use super::measured::{count_in_bucket, raise_maximum};
 use super::tls::{self, load_place, load_state, state};
 use crate::instance::{Header, Record};
 use crate::thread_state::State;
@@ -63,8 +64,6 @@ impl Return {
         address.addr() as u64
     }
 }
-
-const _: () = assert!(cell::SUB_BITS == 3, "the assembly's bucket is (t >> e - 3) + 8 * (e - 3)");
 
 global_asm!(
     ".macro __trapline_push register",
@@ -176,19 +175,8 @@ global_asm!(
     "add qword ptr [r8 + {c_self}], rsi",
     "cmp r9, qword ptr [r8 + {c_max}]",
     "ja 6f",
-    // bucket: e = max(log2, 3); (ticks >> (e - 3)) + 8 * (e - 3), at most the last one.
     "5:",
-    "mov rcx, r9",
-    "or rcx, 8",
-    "bsr rcx, rcx",
-    "sub ecx, 3",
-    "mov rax, r9",
-    "shr rax, cl",
-    "lea rax, [rax + rcx*8]",
-    "mov ecx, {last_bucket}",
-    "cmp rax, rcx",
-    "cmova rax, rcx",
-    "inc qword ptr [r8 + rax*8 + {c_buckets}]",
+    count_in_bucket!("r9", "r8"),
     ".endif",
     ".cfi_remember_state",
     "__trapline_return_restore \\clock",
@@ -238,13 +226,7 @@ global_asm!(
     "jmp 21b",
     "",
     "6:",
-    "mov rax, qword ptr [r8 + {c_max}]",
-    "7:",
-    "cmp r9, rax",
-    "jbe 5b",
-    "cmpxchg qword ptr [r8 + {c_max}], r9",
-    "jnz 7b",
-    "jmp 5b",
+    raise_maximum!("r9", "r8", "5b"),
     ".endif",
     "",
     "8:",

@@ -14,10 +14,10 @@
 //! resume: [rsp += 128; jump to the body]
 //! ```
 //!
-//! Where there is no stack (a function of Go's), the slow part has the site's number in r12, and
-//! nothing is pushed.
-//!
 //! The others push the site's number and jump to their routine.
+//!
+//! Where there is no stack (a function of Go's), the site's number is in r12, and nothing is
+//! pushed.
 
 use super::tail::{Counting, Tail};
 use super::{entry, routines, shadow, tls};
@@ -111,16 +111,15 @@ impl Writer<'_> {
         self.now.flags = Flags::Untouched;
     }
 
-    fn push_number(&mut self, index: u32) {
+    /// For a routine: `push index`, or `mov r12d, index`.
+    fn pass_number(&mut self, index: u32, no_stack: bool) {
         let [a, b, c, d] = index.to_le_bytes();
-        self.put(&[0x68, a, b, c, d]);
-        self.now.sp += 8;
-    }
-
-    /// `mov r12d, index`.
-    fn number_to_r12(&mut self, index: u32) {
-        let [a, b, c, d] = index.to_le_bytes();
-        self.put(&[0x41, 0xbc, a, b, c, d]);
+        if no_stack {
+            self.put(&[0x41, 0xbc, a, b, c, d]);
+        } else {
+            self.put(&[0x68, a, b, c, d]);
+            self.now.sp += 8;
+        }
     }
 
     /// `jmp [rip + ?]`; where the displacement is.
@@ -194,6 +193,10 @@ pub(crate) fn emit(
             };
             counting.skips
         }
+        Action::Time { .. } | Action::Leave { .. } if live.no_stack => {
+            tail.routine = routines::goroutine(matches!(action, Action::Leave { .. }));
+            false
+        }
         Action::Time { .. } | Action::Leave { .. } if exits => {
             let careful = live.flags || live.red_zone;
             let leaves = matches!(action, Action::Leave { .. });
@@ -214,8 +217,10 @@ pub(crate) fn emit(
         if skips {
             w.skip_red_zone();
         }
-        w.push_number(index);
-        if exits && !matches!(action, Action::Call | Action::LeaveCall) {
+        w.pass_number(index, live.no_stack);
+        if live.no_stack {
+            tail.routine_at = Some(w.jump_through());
+        } else if exits && !matches!(action, Action::Call | Action::LeaveCall) {
             tail.routine_at = Some(w.call_through());
             w.drop_all();
         } else {
@@ -293,11 +298,7 @@ pub(crate) fn finish(prologue: &mut Prologue, start: usize, out: &mut Vec<u8>) {
         if c.skips && !skipped_there {
             w.skip_red_zone();
         }
-        if c.no_stack {
-            w.number_to_r12(tail.index);
-        } else {
-            w.push_number(tail.index);
-        }
+        w.pass_number(tail.index, c.no_stack);
         routine_at = Some(w.jump_through());
     }
     if prologue.skips_red_zone {

@@ -34,6 +34,7 @@
 //! only inside this shadow stack, and the slot that it is said to have only on the program's.
 #![allow(unsafe_code)]
 
+use super::measured::{count_in_bucket, raise_maximum};
 use super::tls::{self, load_state};
 use crate::shadow::{ENTRY, Entry, Stack};
 use crate::site_table::{DISARMED, SITES, Site};
@@ -64,8 +65,6 @@ pub(crate) fn leave(careful: bool) -> u64 {
     let address = if careful { &raw const LEAVE_CAREFUL } else { &raw const LEAVE };
     address.addr() as u64
 }
-
-const _: () = assert!(cell::SUB_BITS == 3, "the assembly's bucket is (t >> e - 3) + 8 * (e - 3)");
 
 global_asm!(
     ".macro __trapline_shadow_push register",
@@ -255,30 +254,13 @@ global_asm!(
     "add qword ptr [rcx + {c_self}], rax",
     "cmp rdi, qword ptr [rcx + {c_max}]",
     "ja 6f",
-    // bucket: e = max(log2, 3); (ticks >> (e - 3)) + 8 * (e - 3), at most the last one.
     "5:",
     "mov r8, rcx",
-    "mov rcx, rdi",
-    "or rcx, 8",
-    "bsr rcx, rcx",
-    "sub ecx, 3",
-    "mov rax, rdi",
-    "shr rax, cl",
-    "lea rax, [rax + rcx*8]",
-    "mov ecx, {last_bucket}",
-    "cmp rax, rcx",
-    "cmova rax, rcx",
-    "inc qword ptr [r8 + rax*8 + {c_buckets}]",
+    count_in_bucket!("rdi", "r8"),
     "__trapline_shadow_end \\name, \\careful, 1, \\slow",
     "",
     "6:",
-    "mov rax, qword ptr [rcx + {c_max}]",
-    "7:",
-    "cmp rdi, rax",
-    "jbe 5b",
-    "cmpxchg qword ptr [rcx + {c_max}], rdi",
-    "jnz 7b",
-    "jmp 5b",
+    raise_maximum!("rdi", "rcx", "5b"),
     "__trapline_shadow_slow \\name, \\careful, 1, \\slow",
     ".endm",
     "",

@@ -1,15 +1,16 @@
 //! The way from the hit path to [`crate::slow_path`] and back where the program's stack has no
 //! room: in functions of Go, which check for the room that they need, and for no more.
 //!
-//! It comes in with the site's number in r12, by a jump, and leaves for the site's `resume`; r12,
-//! r13 and the flags are free. The rest is saved on a stack of the engine's, one of a few that any
-//! thread may take. Before rsp leads there signals are blocked: whether a signal stack is in use
-//! the kernel tells by rsp, and Go's handlers whether they interrupted a goroutine.
+//! It comes in with the site's number in r12 and the goroutine's descriptor in r14, by a jump, and
+//! leaves for the site's `resume`; r12, r13 and the flags are free. The rest is saved on a stack of
+//! the engine's, one of a few that any thread may take. Before rsp leads there signals are blocked:
+//! whether a signal stack is in use the kernel tells by rsp, and Go's handlers whether they
+//! interrupted a goroutine.
 //!
 //! ```text
 //! claim a stack; save what the kernel and the slow path do not preserve on it
 //! block all signals; rsp = the stack's top; save vectors
-//! r12 = slow_path::entry_elsewhere(site, the program's rsp)
+//! r12 = slow_path::entry_elsewhere(site, the program's rsp, r14)
 //! all back; the signal mask, too; give the stack back; jump to r12
 //! ```
 //!
@@ -102,6 +103,7 @@ global_asm!(
     "cld",
     "mov rdi, r12",
     "mov rsi, qword ptr [rbx + 8]",
+    "mov rdx, r14",
     "call {entry}",
     "mov r12, rax",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
