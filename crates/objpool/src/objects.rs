@@ -11,8 +11,10 @@ use core::ptr::NonNull;
 pub(crate) struct Objects {
     base: NonNull<u8>,
     stride: usize,
-    /// 2^64 / stride, rounded up: see `index_of`.
-    reciprocal: u64,
+    /// The stride is `odd << shift`, and this times `odd` is 1 modulo 2^64: see `index_of`.
+    inverse: u64,
+    shift: u32,
+    capacity: usize,
     object: Layout,
     block: Layout,
 }
@@ -25,8 +27,8 @@ unsafe impl Sync for Objects {}
 const CACHE_LINE: usize = 64;
 const MIN_ALIGN: usize = 8;
 const _: () = assert!(
-    MAX_CAPACITY as u64 * MAX_OBJECT_SIZE as u64 <= 1 << 40,
-    "`index_of` is exact for offsets below 2^40"
+    MAX_CAPACITY as u64 <= u64::MAX / MAX_OBJECT_SIZE as u64,
+    "`index_of` tells what is no multiple of the stride by a number above this"
 );
 
 impl Objects {
@@ -51,11 +53,14 @@ impl Objects {
             .map_err(|_| BuildError::Overflow)?;
         // SAFETY: the size is not 0, because neither factor is.
         let base = NonNull::new(unsafe { alloc_zeroed(block) }).ok_or(BuildError::OutOfMemory)?;
-        Ok(Self { base, stride, reciprocal: u64::MAX / stride as u64 + 1, object, block })
+        let shift = stride.trailing_zeros();
+        let inverse = inverse((stride >> shift) as u64);
+        Ok(Self { base, stride, inverse, shift, capacity, object, block })
     }
 
+    #[inline(always)]
     pub(crate) fn capacity(&self) -> usize {
-        self.block.size() / self.stride
+        self.capacity
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -75,16 +80,26 @@ impl Objects {
     /// The number of the object at `p`, if one starts there.
     #[inline(always)]
     pub(crate) fn index_of(&self, p: NonNull<u8>) -> Option<u32> {
-        let offset = p.addr().get().wrapping_sub(self.base.addr().get());
-        if offset >= self.block.size() {
-            return None;
-        }
-        // offset / stride without a division. The reciprocal is less than 1 too large, which adds
-        // less than 2^40 / 2^64 to the quotient: less than the 1 / stride that is missing to the
-        // next integer.
-        let index = ((offset as u128 * u128::from(self.reciprocal)) >> 64) as usize;
-        (index * self.stride == offset).then_some(index as u32)
+        let offset = p.addr().get().wrapping_sub(self.base.addr().get()) as u64;
+        // Division by a number of which it may be no multiple (H. S. Warren, Hacker's Delight,
+        // 10-17): times the inverse of the odd part, and turned by the even part, a multiple is its
+        // quotient. Anything else becomes a number above 2^64 / stride, and what lies in front of
+        // the block, or behind it, one that is not below the capacity either.
+        let index = offset.wrapping_mul(self.inverse).rotate_right(self.shift);
+        (index < self.capacity as u64).then_some(index as u32)
     }
+}
+
+/// The number that times an odd one is 1 modulo 2^64: each step doubles the bits that are right, of
+/// which an odd number has three of itself.
+const fn inverse(odd: u64) -> u64 {
+    let mut inverse = odd;
+    let mut right = 3;
+    while right < 64 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        right *= 2;
+    }
+    inverse
 }
 
 impl Drop for Objects {
@@ -97,6 +112,37 @@ impl Drop for Objects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inverses() {
+        for odd in (1..70_000).step_by(2).chain([u64::MAX, u64::MAX / 3 * 2 + 1]) {
+            assert_eq!(odd.wrapping_mul(inverse(odd)), 1, "{odd}");
+        }
+    }
+
+    /// Near both ends and in the middle, of strides of every kind: only the first byte of an object
+    /// has a number.
+    #[test]
+    fn no_other_address_has_a_number() {
+        for size in (1..=80).chain([120, 280, 512, 1000, 4096, 65_528, 65_536]) {
+            let objects = Objects::new(50, Layout::from_size_align(size, 8).expect("a layout"))
+                .expect("memory");
+            let base = objects.base.addr().get();
+            let near = |at: usize| at.saturating_sub(100)..at + 100;
+            for offset in near(0).chain(near(25 * objects.stride)).chain(near(50 * objects.stride))
+            {
+                for address in [base + offset, base - offset] {
+                    let at = address.wrapping_sub(base);
+                    let right = address >= base
+                        && at.is_multiple_of(objects.stride)
+                        && at / objects.stride < 50;
+                    let address = NonNull::without_provenance(address.try_into().expect("not 0"));
+                    let number = right.then_some((at / objects.stride) as u32);
+                    assert_eq!(objects.index_of(address), number, "{at} of {size}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn addresses_and_numbers_agree() {

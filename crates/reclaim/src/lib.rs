@@ -33,6 +33,20 @@
 //! µs when one does. Where the kernel refuses it, readers pay a full fence (2 to 16 ns) and
 //! everything else stays as it is.
 //!
+//! # Where each is used, and where another crate is the better choice
+//! Of the five only [`rcu`] has a user in Trapline. The others have a load: the server of
+//! `trapline-bench http`, whose requests take references to a configuration that is replaced a
+//! hundred times a second, and `trapline-bench refscale`; figures are that one's
+//! (`bench/results/2026-11-21-vm-refscale.txt`, one and two readers).
+//!
+//! | | in Trapline | another crate is better |
+//! |---|---|---|
+//! | [`rcu`] | sites and consumers of probes while they are removed, in `uprobe` | where structures are built on crossbeam-epoch already; liburcu's qsbr (0.74 ns) where every thread can announce its quiescent states |
+//! | [`hazptr`] | nowhere | crossbeam-epoch or [`rcu`] for traversals; `Arc` where an object is to outlive its reader's thread and nobody else counts it |
+//! | [`srcu`] | nowhere | a crossbeam-epoch pin costs 0.8 of a normal section (3.45 ns to 4.26) at one thread; at two, 8.6 to 4.26: take it only if readers sleep or hand sections over |
+//! | [`percpu_ref`] | nowhere | `Arc` for what comes and goes, and wherever one thread counts: it needs no kill |
+//! | [`cached`] | nowhere | arc-swap's `Cache` (0.41 ns to 1.26) where a thread only looks at what is current and keeps no reference of its own |
+//!
 //! # They can be mixed
 //! The choice is per object: what matters is that all readers of an object use the scheme that its
 //! writer waits for. A hazard pointer can take over an object found in an RCU section, to hold it

@@ -47,6 +47,10 @@
 //! - Keys other than slices of words, or values beside them: a concurrent hash map.
 //! - One thread and no signal handlers: a hash map is simpler, and for a thousand stacks as fast.
 //!
+//! # Where it is used
+//! In Trapline, `recorder` keeps the stacks of a recording in one, in the memory that targets and
+//! command line share.
+//!
 //! # Limits
 //! - 1 GiB for each depot (27 bits of a handle locate a record, in words; 5 are the caller's), 255
 //!   frames for each stack (64 unless told), 2^22 buckets.

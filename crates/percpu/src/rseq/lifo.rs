@@ -15,7 +15,8 @@
 //! A push commits the entry's number as it is, a pop the half of a link as it is: the next pop
 //! waits for nothing but the store of the last push. (A word with head, length and operation count
 //! packed into it cost 5.6 ns per pop + push here, because each operation had to wait for the
-//! arithmetic of the last.) The length lies in the links and only feeds a predicted branch.
+//! arithmetic of the last.) The length lies in the links and only feeds a predicted branch; the two
+//! halves of a link are written apart, so that the next pop does not wait for it either.
 //!
 //! # Exact emptiness
 //! A pop counts itself in the slot, before it commits and after it has seen an entry. So two equal

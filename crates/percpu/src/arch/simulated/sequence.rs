@@ -118,8 +118,11 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
         if depth >= lifo.limit {
             return run.exit(Outcome::CODE_FULL);
         }
-        let link = u64::from(depth + 1) << 32 | u64::from(head);
-        run.stored(lifo.links[entry as usize].store_within(link, &run.sequence))?;
+        // In two halves, as there.
+        let high = u64::from(depth + 1) << 32;
+        for link in [high, high | u64::from(head)] {
+            run.stored(lifo.links[entry as usize].store_within(link, &run.sequence))?;
+        }
         run.stored(slot.word.store_within(entry, &run.sequence))?;
         Ok(run.done(entry))
     };

@@ -177,6 +177,10 @@ pub(crate) fn pop(lifo: Lifo<'_>) -> Outcome {
 }
 
 /// Pushes an entry: links[entry] = (depth of links[word] + 1, word); word = entry.
+///
+/// The link is written in two halves, because the next pop waits for the lower one alone: what it
+/// reads must not wait for the depth of the entry below and an addition. (Only who owns an entry
+/// looks at its link before the commit.)
 #[inline(always)]
 pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
     if area::is_missing() {
@@ -192,14 +196,12 @@ pub(crate) fn push(lifo: Lifo<'_>, entry: u32) -> Outcome {
             "shl {t}, {shift}",
             "mov {code:e}, dword ptr [{slots} + {t}]",
             // A link's high half is the depth; links[0] is 0, the depth of the bottom.
-            "mov {entry}, qword ptr [{links} + {code}*8]",
-            "shr {entry}, 32",
+            "mov {entry:e}, dword ptr [{links} + {code}*8 + 4]",
             "cmp {entry:e}, {limit:e}",
             "jae 9f",
             "inc {entry:e}",
-            "shl {entry}, 32",
-            "or {code}, {entry}",
-            "mov qword ptr [{links} + {new}*8], {code}",
+            "mov dword ptr [{links} + {new}*8 + 4], {entry:e}",
+            "mov dword ptr [{links} + {new}*8], {code:e}",
             "mov {entry:e}, {new:e}",
             "mov dword ptr [{slots} + {t}], {new:e}",
             finish!("9:\n", "mov {code:e}, {full}\n"),
