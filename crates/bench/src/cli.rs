@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{self, Report};
-use crate::{cost, depot, inject, pool, probe, redis, refscale, scale};
+use crate::{cost, depot, http, inject, pool, probe, redis, refscale, scale};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -54,6 +54,15 @@ enum Command {
     /// Example: trapline-bench inject --threads 2,20 --only trapline
     #[command(verbatim_doc_comment)]
     Inject(inject::Options),
+    /// References to a hot object in a hyper server under load, by every scheme; nginx under
+    /// trapline
+    ///
+    /// Example: trapline-bench http --only hazptr,arc-swap --no-nginx
+    #[command(verbatim_doc_comment)]
+    Http(http::Options),
+    /// The server that `http` starts
+    #[command(hide = true)]
+    HttpServer(http::Serve),
     /// CPU time and memory of the tracer's own process: trapline's verbs beside uftrace and perf
     ///
     /// Example: trapline-bench cost --only cc1plus
@@ -85,6 +94,8 @@ impl Cli {
             Command::ArmOnce(options) => probe::arm_once(&options),
             Command::Redis(options) => present(&redis::run(&options), &options.common),
             Command::Inject(options) => present(&inject::run(&options), &options.common),
+            Command::Http(options) => present(&http::run(&options), &options.common),
+            Command::HttpServer(options) => http::serve(&options),
             Command::Cost(options) => present(&cost::run(&options), &options.common),
             Command::Scale(options) => scale::main(&options),
             Command::ScaleCell(cell) => scale::one_cell(&cell),

@@ -70,6 +70,23 @@ impl Group {
         self.wait_by_steps(limit, Duration::from_micros(50))
     }
 
+    /// Waits for something that the leader does: a minute at most.
+    ///
+    /// # Errors
+    /// It has ended, or takes longer.
+    pub(crate) fn await_that(&mut self, is_done: impl Fn() -> bool) -> io::Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_done() {
+            if let Some(status) = self.wait(Duration::from_millis(10)) {
+                return Err(io::Error::other(format!("ended with {status}")));
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other("takes too long"));
+            }
+        }
+        Ok(())
+    }
+
     fn wait_by_steps(&mut self, limit: Duration, step: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + limit;
         loop {

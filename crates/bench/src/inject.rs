@@ -6,7 +6,6 @@
 //! servers under load: requests per second while trapline is attached, when they were started under
 //! it, and after it has left, over those of a bare one in the same round.
 
-mod http;
 mod program;
 mod servers;
 mod tracer;

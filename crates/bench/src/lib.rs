@@ -8,6 +8,7 @@
 //! cargo run --release -p trapline-bench -- redis       redis-server under load, bare and traced
 //! cargo run --release -p trapline-bench -- inject      processes entered while they run
 //! cargo run --release -p trapline-bench -- cost        CPU and memory of the command line itself
+//! cargo run --release -p trapline-bench -- http        references to a hot object in a server
 //! cargo run --release -p trapline-bench -- scale       the primitives on machines of 1,024 CPUs
 //! cargo run --release -p trapline-bench -- torture --all --secs 5
 //! ```
@@ -59,10 +60,12 @@ mod executable;
 mod group;
 pub mod harness;
 pub mod histogram;
+pub mod http;
 pub mod inject;
 pub mod line_transfer;
 pub mod machine;
 pub mod memory;
+mod nginx;
 pub mod options;
 pub mod pool;
 pub mod probe;
@@ -75,3 +78,4 @@ pub mod scratch;
 pub mod sink;
 mod startup;
 pub mod stats;
+mod web;

@@ -17,7 +17,7 @@ mod targets;
 mod waiting;
 mod workload;
 
-use crate::harness::{Campaign, Entry, Role};
+use crate::harness::{Campaign, Entry, Plan, Role};
 use crate::options::Options;
 use crate::report::Report;
 use case::{BULK, Flow, OBJECT_SIZE, PoolCase};
@@ -63,6 +63,14 @@ pub fn run(options: &Options) -> Report {
             not counted as an operation".to_owned(),
     ];
     report
+}
+
+/// These rows alone, on one thread and on two.
+pub(crate) fn singly(rows: &[&str], plan: &Plan) -> Campaign {
+    let case = |threads| PoolCase { flow: Flow::SameThread, threads, bulk: 1 };
+    let mut entries = contenders();
+    entries.retain(|entry| rows.contains(&entry.name()));
+    Campaign::run("pool", &entries, &[case(1), case(2)], plan)
 }
 
 /// All rows, in the order of the tables.

@@ -17,7 +17,7 @@ mod targets;
 mod urcu;
 mod writers;
 
-use crate::harness::Campaign;
+use crate::harness::{Campaign, Plan};
 use crate::options::Options;
 use crate::report::Report;
 use case::{Readers, Writers};
@@ -58,4 +58,11 @@ pub fn run(options: &Options) -> Report {
             .to_owned(),
     ];
     report
+}
+
+/// These rows of the readers alone, with one and with two.
+pub(crate) fn reading(rows: &[&str], plan: &Plan) -> Campaign {
+    let mut entries = readers::contenders();
+    entries.retain(|entry| rows.contains(&entry.name()));
+    Campaign::run("refscale readers", &entries, &[Readers(1), Readers(2)], plan)
 }

@@ -11,4 +11,4 @@ pub use model::{Group, Report, Row};
 pub use save::save;
 pub use sheet::{Sheet, SheetRow};
 pub use target::{Bound, Target, Verdict};
-pub use text::render;
+pub use text::{render, render_targets};

@@ -1,10 +1,13 @@
 //! The primitives on machines that are not here: tables of the crate `scale`, each cell in a
 //! process of its own.
 
+mod here;
 mod probe;
+mod targets;
 
 use crate::clock;
 use crate::machine::Machine;
+use crate::report::render_targets;
 use clap::Args;
 use scale::cell::{self, Child};
 use scale::tables::{TABLES, Table, table};
@@ -13,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs, io};
+use targets::Ran;
 
 /// What to run and where to put it.
 #[derive(Args, Clone, Debug)]
@@ -35,9 +39,23 @@ pub struct Options {
     /// Also draw the tables: a file in SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
-    /// Measure what things cost on this machine instead, as a calibration
+    /// Measure what things cost on this machine, and what the model predicts of its two CPUs; so
+    /// does a run of all tables
     #[arg(long)]
-    probe: bool,
+    here: bool,
+    /// Measure this machine for a moment only: the figures mean little
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Options {
+    fn tables(&self) -> Vec<&'static Table> {
+        match &self.tables[..] {
+            [] if self.here => Vec::new(),
+            [] => TABLES.iter().collect(),
+            named => named.to_vec(),
+        }
+    }
 }
 
 /// The cell that one process runs.
@@ -55,10 +73,6 @@ fn parse_table(name: &str) -> Result<&'static Table, String> {
 
 /// Runs the tables and prints them.
 pub fn main(options: &Options) -> ExitCode {
-    if options.probe {
-        print!("{}", probe::run());
-        return ExitCode::SUCCESS;
-    }
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,42 +92,63 @@ pub fn one_cell(cell: &OneCell) -> ExitCode {
 }
 
 fn run(options: &Options) -> io::Result<()> {
-    let all: Vec<&'static Table> = TABLES.iter().collect();
-    let tables = if options.tables.is_empty() { &all } else { &options.tables };
     let child = Child { program: env::current_exe()?, arguments: vec!["scale-cell".into()] };
-    let jobs = options.jobs.unwrap_or_else(|| crate::affinity::allowed().len());
     let machine = Machine::here();
-    let head = format!(
-        "trapline-bench scale\non {}, {} CPUs, Linux {}; {} UTC, load {} at the start, seed {}\n",
-        machine.cpu, machine.cpus, machine.kernel, machine.date, machine.load, options.seed
+    let mut written = String::new();
+    say(
+        &mut written,
+        &format!(
+            "trapline-bench scale\non {}, {} CPUs, Linux {}; {} UTC, load {} at the start, seed \
+             {}\n",
+            machine.cpu, machine.cpus, machine.kernel, machine.date, machine.load, options.seed
+        ),
     );
-    print!("{head}");
-    let mut written = head;
-    let mut done = Vec::new();
-    for table in tables {
-        let (begun, cpu) = (Instant::now(), clock::children_cpu_ns());
-        let results = Results::run(table, options.most, options.seed, &child, jobs)?;
-        let cpu = (clock::children_cpu_ns() - cpu) as f64 / 1e9;
-        let accesses = results.cells.iter().flatten().map(|cell| cell.accesses).sum::<u64>();
-        let section = format!(
-            "\n{}{accesses} accesses in {cpu:.1} s of CPU time, {:.1} million a second; {:.0} s\n",
-            text::render(&results),
-            accesses as f64 / cpu / 1e6,
-            begun.elapsed().as_secs_f64(),
-        );
-        print!("{section}");
-        written.push_str(&section);
-        done.push(results);
+    let mut here = Vec::new();
+    if options.here || options.tables.is_empty() && options.most >= 2 {
+        let found = here::run(&child, options.quick)?;
+        say(&mut written, &format!("\n{}", found.text));
+        here = found.predictions;
     }
+    let mut done = Vec::new();
+    for table in options.tables() {
+        let ran = run_table(options, table, &child)?;
+        let accesses: u64 = ran.results.cells.iter().flatten().map(|cell| cell.accesses).sum();
+        let section = format!(
+            "\n{}{accesses} accesses, {:.1} million a second of CPU time; {:.0} s\n",
+            text::render(&ran.results),
+            ran.speed,
+            ran.seconds,
+        );
+        say(&mut written, &section);
+        done.push(ran);
+    }
+    say(&mut written, &render_targets(&targets::judge(&done, &here)));
     if let Some(dir) = &options.out {
         fs::create_dir_all(dir)?;
         let name = format!("{}-{}-scale.txt", machine.day(), machine.name);
         write(&dir.join(name), &written)?;
     }
     if let Some(file) = &options.picture {
-        write(file, &picture::render(&done.iter().collect::<Vec<_>>()))?;
+        let drawn: Vec<_> = done.iter().map(|ran| &ran.results).collect();
+        write(file, &picture::render(&drawn))?;
     }
     Ok(())
+}
+
+fn run_table(options: &Options, table: &'static Table, child: &Child) -> io::Result<Ran> {
+    let jobs = options.jobs.unwrap_or_else(|| crate::affinity::allowed().len());
+    let (begun, cpu) = (Instant::now(), clock::children_cpu_ns());
+    let results = Results::run(table, options.most, options.seed, child, jobs)?;
+    let cpu = (clock::children_cpu_ns() - cpu) as f64 / 1e9;
+    let accesses = results.cells.iter().flatten().map(|cell| cell.accesses).sum::<u64>();
+    let speed = accesses as f64 / cpu / 1e6;
+    Ok(Ran { results, speed, seconds: begun.elapsed().as_secs_f64() })
+}
+
+/// Prints a section, and keeps it for the file.
+fn say(written: &mut String, section: &str) {
+    print!("{section}");
+    written.push_str(section);
 }
 
 fn write(file: &Path, text: &str) -> io::Result<()> {

@@ -229,6 +229,57 @@ fn inject_has_its_peers_and_says_what_is_missing() {
     assert!(stood[0].as_f64() > Some(0.0) && stood[0].as_f64() <= times[0].as_f64(), "{stood}");
 }
 
+/// Every request of every scheme is answered, and what is replaced goes. By wrk only where it is
+/// installed.
+#[test]
+fn http_serves_by_every_scheme() {
+    let report =
+        json(&["http", "--quick", "--json", "--repeats", "1", "--threads", "1", "--no-nginx"]);
+    let notes: Vec<&str> = array(&report, "notes").iter().filter_map(Value::as_str).collect();
+    assert!(!notes.iter().any(|note| note.contains("FAILED")), "{notes:?}");
+    let absent = notes.iter().any(|note| note.contains("wrk is not installed"));
+    let sheets = array(&report, "sheets");
+    assert_eq!(sheets.len(), if absent { 1 } else { 2 });
+    for sheet in sheets {
+        let rows = array(sheet, "rows");
+        assert_eq!(rows.len(), 11, "{sheet}");
+        for row in rows {
+            let values: Vec<Option<f64>> = array(row, "values").iter().map(Value::as_f64).collect();
+            let [rate, cpu, late, most] = [1, 3, 7, 9].map(|column| values[column]);
+            assert!(rate > Some(0.0) && cpu > Some(0.0) && late > Some(0.0), "{row}");
+            // Some 20 replacements.
+            assert!(most.is_some_and(|most| most <= 1_000.0), "{row}");
+        }
+    }
+    assert!(!array(&report, "targets").is_empty());
+}
+
+/// A small table, with what was posted and what stops it; and the two CPUs of this machine.
+#[test]
+fn scale_shows_tables_and_predicts() {
+    let run = |arguments: &[&str]| {
+        let output = run(&[&["scale"], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = run(&["readers", "two"]);
+    for part in [
+        "posted",
+        "what stops it",
+        "posted ratios that the calibration knows nothing of",
+        "posted, fitted",
+        "two CPUs, predicted",
+        "targets",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    assert!(!text.contains("MISSED  readers"), "the model is the same everywhere:\n{text}");
+    let here = run(&["--here", "--quick"]);
+    assert!(here.contains("what things cost here") && here.contains("hit: a load"), "{here}");
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    assert!(cpus < 2 || here.contains("one count (Arc)"), "{here}");
+}
+
 #[test]
 fn cost_has_a_row_for_every_verb_and_program() {
     let args = ["cost", "--quick", "--json", "--repeats", "1", "--trapline"];

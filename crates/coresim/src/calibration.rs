@@ -47,7 +47,7 @@ impl Machine {
         scheduling: LINUX,
     };
 
-    /// Two virtual CPUs of a Xeon (Sapphire Rapids), as `trapline-bench scale --probe` measured
+    /// Two virtual CPUs of a Xeon (Sapphire Rapids), as `trapline-bench scale --here` measured
     /// them while others used them, too: best of three runs. Transfers so that a pass of a ball
     /// needs the 77 ns that were measured. Memory and interrupts could not be told from the noise
     /// and are the usual ones.
@@ -119,6 +119,27 @@ impl Machine {
             system_call: 200 * NANOSECOND,
             interrupt: MICROSECOND,
             context_switch: 1_500 * NANOSECOND,
+        },
+        scheduling: LINUX,
+    };
+
+    /// Two sockets of 24 cores each on a mesh (Xeon 8260), without their second threads. Nothing of
+    /// it was fitted to a table: what a core alone pays, hold and the request's part are those of
+    /// [`XEON_20`](Self::XEON_20); transfers so that a pass of a ball needs 47 ns within a socket
+    /// and 132 between the two, which is what others publish of this family; patience longer than
+    /// any transfer. So its tables in `trapline-bench scale` validate the model, and show where it
+    /// is wrong.
+    pub const XEON_48: Machine = Machine {
+        name: "2 Xeons of 24 cores",
+        cpus: 48,
+        cluster: 24,
+        socket: 24,
+        costs: Costs {
+            near: 29 * NANOSECOND,
+            far: 29 * NANOSECOND,
+            socket: 81 * NANOSECOND,
+            patience: 120 * NANOSECOND,
+            ..Self::XEON_20.costs
         },
         scheduling: LINUX,
     };

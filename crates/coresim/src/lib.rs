@@ -79,6 +79,7 @@ pub mod cell;
 mod context;
 mod cpu_set;
 mod events;
+pub mod fit;
 pub mod hint;
 mod line;
 mod machine;

@@ -1,25 +1,15 @@
 //! The calibrations against what was measured.
 
-use coresim::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire};
-use coresim::sync::atomic::{Ordering::Relaxed, Ordering::Release};
-use coresim::{Machine, Simulation, system, thread, time};
+use coresim::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use coresim::{Machine, Simulation, fit, system, thread, time};
 use std::sync::Arc;
 
 /// `bench/results/2026-11-21-vm-refscale.txt`: what clone and drop of an `Arc` cost each CPU, alone
 /// (3.95 ns) and where two CPUs do it that are apart (18.6 ns).
 #[test]
 fn two_cpus_count_references_at_the_measured_speed() {
-    let cost = |threads| {
-        let count = AtomicUsize::new(1);
-        let simulation = Simulation::new(Machine::EPYC_2);
-        let run = simulation.throughput(threads, 100_000_000, count, |count, _| {
-            count.fetch_add(1, Relaxed);
-            count.fetch_sub(1, Release);
-        });
-        run.nanoseconds()
-    };
     for (threads, measured) in [(1, 3.95), (2, 18.6)] {
-        let ratio = cost(threads) / measured;
+        let ratio = fit::count(&Machine::EPYC_2, threads) / measured;
         assert!((0.7..1.3).contains(&ratio), "{ratio} of {measured} ns at {threads}");
     }
 }
@@ -28,27 +18,16 @@ fn two_cpus_count_references_at_the_measured_speed() {
 /// CPUs store and wait for, half a round.
 #[test]
 fn a_ball_needs_the_measured_time() {
-    const ROUNDS: usize = 1_000;
-    for (cluster, measured) in [(1, 165.0), (2, 31.0)] {
-        let machine = Machine { cluster, ..Machine::EPYC_2 };
-        let (nanoseconds, _) = Simulation::new(machine).run(|| {
-            let ball = Arc::new(AtomicUsize::new(0));
-            let theirs = Arc::clone(&ball);
-            let play = |ball: &AtomicUsize, first: usize| {
-                let start = time::now();
-                for round in 0..ROUNDS {
-                    while ball.load(Acquire) != 2 * round + first {}
-                    ball.store(2 * round + first + 1, Release);
-                }
-                (time::now() - start) as f64 / 1e3
-            };
-            let other = thread::spawn_on(1, move || play(&theirs, 1));
-            let spent = play(&ball, 0);
-            other.join().expect("no panic");
-            spent / (2 * ROUNDS) as f64
-        });
-        let ratio = nanoseconds / measured;
-        assert!((0.7..1.3).contains(&ratio), "{nanoseconds} of {measured} ns");
+    let (near, far) = (Machine { cluster: 2, ..Machine::EPYC_2 }, Machine::EPYC_2);
+    for (machine, measured) in [(far, 165.0), (near, 31.0), (Machine::XEON_2, 77.0)] {
+        let ratio = fit::pass(&machine) / measured;
+        assert!((0.7..1.3).contains(&ratio), "{ratio} of {measured} ns on {}", machine.name);
+    }
+    let xeons = Machine::XEON_48;
+    for (socket, measured) in [(24, 47.0), (1, 132.0)] {
+        let machine = Machine { cluster: 1, socket, ..xeons.clone() }.with_cpus(2);
+        let ratio = fit::pass(&machine) / measured;
+        assert!((0.7..1.3).contains(&ratio), "{ratio} of {measured} ns, sockets of {socket}");
     }
 }
 

@@ -45,8 +45,7 @@ pub struct Outcome {
     pub stopper: String,
 }
 
-/// The span that the first attempt takes, and the longest.
-const FIRST_SPAN: Picoseconds = 1_000_000;
+/// The longest span, but for those that need it to have all of a scheme inside.
 const LONGEST_SPAN: Picoseconds = 16_000_000_000;
 /// So many operations have to be measured, and so many for each thread.
 const OPERATIONS: u64 = 1_000;
@@ -61,10 +60,10 @@ impl Cell {
         let scheme = scheme(&self.scheme).expect("a scheme of that name");
         let machine = machine(&self.machine).expect("a machine of that name").with(self.threads);
         let simulation = Simulation::new(machine).seed(self.seed);
-        let load = Load { threads: self.threads, work: self.work };
-        let (mut span, mut accesses) = (FIRST_SPAN, 0);
+        let (mut span, mut accesses) = (scheme.shortest, 0);
         loop {
-            let run = (scheme.run)(&simulation, &load, span);
+            let Self { threads, work, .. } = *self;
+            let run = (scheme.run)(&Load { simulation: &simulation, threads, work, span });
             accesses += run.report.accesses;
             let enough = run.operations >= OPERATIONS.max(EACH * self.threads as u64);
             if !enough && span < LONGEST_SPAN {

@@ -23,6 +23,7 @@
 #![deny(unsafe_code)]
 
 pub mod cell;
+pub mod held;
 mod load;
 pub mod machines;
 pub mod picture;
@@ -32,4 +33,4 @@ pub mod tables;
 pub mod text;
 
 pub use load::Load;
-pub use results::{Comparison, Results, STOPPED};
+pub use results::{Comparison, Prediction, Results, STOPPED};

@@ -147,7 +147,7 @@ fn line(results: &Results, row: usize, x: &Axis, y: &Axis) -> String {
         WIDTH - RIGHT + 40.0,
         WIDTH - RIGHT + 46.0,
         at + 4.0,
-        results.table.rows[row].scheme
+        results.rows[row].scheme
     );
     svg
 }

@@ -1,7 +1,7 @@
 //! A table that was run.
 
 use crate::cell::{Cell, Child, Outcome};
-use crate::tables::{NEIGHBOURS, Span, Table, Unit};
+use crate::tables::{NEIGHBOURS, PREDICTED, Row, Span, Table, Unit};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,8 @@ use std::thread;
 pub struct Results {
     /// The table.
     pub table: &'static Table,
+    /// Its rows.
+    pub rows: Vec<Row>,
     /// The columns that were run.
     pub threads: Vec<usize>,
     /// By row and column.
@@ -29,6 +31,34 @@ pub struct Comparison {
     pub posted: f64,
     /// By what factor they may differ.
     pub within: f64,
+    /// Whether the calibration was fitted to a figure of it: then it guards, and validates nothing.
+    pub fitted: bool,
+}
+
+/// What two CPUs pay for an operation, beside what was measured.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The scheme.
+    pub scheme: &'static str,
+    /// What one CPU pays: measured, and the model's sum of accesses.
+    pub alone: [f64; 2],
+    /// What each of two pays: measured, and predicted.
+    pub together: [f64; 2],
+    /// As for [`Comparison`].
+    pub fitted: bool,
+}
+
+impl Prediction {
+    /// How far the prediction is from the measured cost, as a part of it.
+    pub fn off(&self) -> f64 {
+        let [measured, predicted] = self.together;
+        (predicted / measured - 1.0).abs()
+    }
+
+    /// Whether it is near enough.
+    pub fn holds(&self) -> bool {
+        self.off() <= PREDICTED
+    }
 }
 
 impl Comparison {
@@ -57,6 +87,7 @@ impl Results {
         child: &Child,
         side_by_side: usize,
     ) -> io::Result<Self> {
+        let rows: Vec<Row> = table.rows().collect();
         let threads: Vec<usize> =
             table.threads.iter().copied().filter(|threads| *threads <= most).collect();
         let cell = |scheme: &str, threads| Cell {
@@ -70,7 +101,7 @@ impl Results {
         let columns = threads.iter().enumerate().rev();
         let jobs: Vec<(usize, usize, Cell)> = columns
             .flat_map(|(column, threads)| {
-                let rows = table.rows.iter().enumerate();
+                let rows = rows.iter().enumerate();
                 rows.map(move |(row, r)| (row, column, cell(r.scheme, *threads)))
             })
             .collect();
@@ -93,7 +124,7 @@ impl Results {
         let outcomes: Vec<Outcome> =
             done.into_iter().map(|(_, outcome)| outcome).collect::<io::Result<_>>()?;
         let cells = outcomes.chunks(threads.len().max(1)).map(<[_]>::to_vec).collect();
-        Ok(Self { table, threads, cells })
+        Ok(Self { table, rows, threads, cells })
     }
 
     /// The figure of a cell, in the table's unit.
@@ -107,13 +138,13 @@ impl Results {
 
     /// What was posted for a cell.
     pub fn posted(&self, row: usize, column: usize) -> Option<f64> {
-        self.table.rows[row].posted.get(column).copied().filter(|posted| *posted > 0.0)
+        self.rows[row].posted.get(column).copied().filter(|posted| *posted > 0.0)
     }
 
     /// Every ratio that was posted.
     pub fn comparisons(&self) -> Vec<Comparison> {
         let mut comparisons = Vec::new();
-        for (number, row) in self.table.rows.iter().enumerate() {
+        for (number, row) in self.rows.iter().enumerate() {
             for column in 1..self.threads.len() {
                 let posted = |column| self.posted(number, column);
                 if let (Some(before), Some(after)) = (posted(column - 1), posted(column)) {
@@ -123,6 +154,7 @@ impl Results {
                         model: self.figure(number, column) / self.figure(number, column - 1),
                         posted: after / before,
                         within: NEIGHBOURS,
+                        fitted: row.fitted,
                     });
                 }
             }
@@ -131,9 +163,33 @@ impl Results {
         comparisons
     }
 
+    fn is_fitted(&self, scheme: &str) -> bool {
+        self.rows.iter().any(|row| row.scheme == scheme && row.fitted)
+    }
+
+    /// What each of two CPUs pays, from what one was measured to pay: the model adds what it loses
+    /// to lines and to the other CPU. What one pays is not predicted: the model has no pipeline, so
+    /// that its own sum of accesses is off by more. Only for a table of nanoseconds whose figures
+    /// were measured.
+    pub fn predicted(&self) -> Vec<Prediction> {
+        let column = |threads| self.threads.iter().position(|column| *column == threads);
+        let (Some(one), Some(two)) = (column(1), column(2)) else { return Vec::new() };
+        let predicted = |(number, row): (usize, &Row)| {
+            let [alone, together] = [one, two].map(|column| self.figure(number, column));
+            let measured = self.posted(number, one)?;
+            Some(Prediction {
+                scheme: row.scheme,
+                alone: [measured, alone],
+                together: [self.posted(number, two)?, measured + together - alone],
+                fitted: row.fitted,
+            })
+        };
+        self.rows.iter().enumerate().filter_map(predicted).collect()
+    }
+
     fn span(&self, span: &Span) -> Option<Comparison> {
         let figure = |(scheme, threads): (&str, usize)| {
-            let row = self.table.rows.iter().position(|row| row.scheme == scheme)?;
+            let row = self.rows.iter().position(|row| row.scheme == scheme)?;
             let column = self.threads.iter().position(|column| *column == threads)?;
             Some(self.figure(row, column))
         };
@@ -143,6 +199,7 @@ impl Results {
             model: figure(span.of)? / figure(span.to)?,
             posted: span.posted,
             within: span.within,
+            fitted: [of, to].iter().any(|scheme| self.is_fitted(scheme)),
         })
     }
 

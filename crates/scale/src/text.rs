@@ -1,7 +1,7 @@
 //! Tables as text.
 
-use crate::results::Results;
-use crate::tables::Unit;
+use crate::results::{Comparison, Prediction, Results};
+use crate::tables::{NEIGHBOURS, PREDICTED, Unit};
 use std::fmt::Write;
 
 const NAME: usize = 20;
@@ -18,7 +18,7 @@ pub fn render(results: &Results) -> String {
     let head: String =
         results.threads.iter().map(|threads| format!("{threads:>COLUMN$}")).collect();
     _ = writeln!(text, "{:NAME$}{head}", "threads");
-    for (number, row) in table.rows.iter().enumerate() {
+    for (number, row) in results.rows.iter().enumerate() {
         let figures: String = (0..results.threads.len())
             .map(|column| format!("{:>COLUMN$}", short(results.figure(number, column))))
             .collect();
@@ -30,12 +30,16 @@ pub fn render(results: &Results) -> String {
                     None => " ".repeat(COLUMN),
                 })
                 .collect();
-            _ = writeln!(text, "{:NAME$}{posted}", "      posted");
+            let name = if row.fitted { "      posted, fitted" } else { "      posted" };
+            _ = writeln!(text, "{name:NAME$}{posted}");
         }
     }
     text.push_str(&other_unit(results));
     text.push_str(&stoppers(results));
     text.push_str(&comparisons(results));
+    if table.name == "two" {
+        text.push_str(&predictions(&results.predicted()));
+    }
     text
 }
 
@@ -46,7 +50,7 @@ fn other_unit(results: &Results) -> String {
         Unit::Nanoseconds => ("Mops/s, all threads together", |outcome| outcome.millions),
     };
     let mut text = format!("{title}\n");
-    for (row, cells) in results.table.rows.iter().zip(&results.cells) {
+    for (row, cells) in results.rows.iter().zip(&results.cells) {
         let figures: String =
             cells.iter().map(|outcome| format!("{:>COLUMN$}", short(figure(outcome)))).collect();
         _ = writeln!(text, "{:NAME$}{figures}", row.scheme);
@@ -56,7 +60,7 @@ fn other_unit(results: &Results) -> String {
 
 fn stoppers(results: &Results) -> String {
     let mut text = String::from("what stops it (1.3 times one CPU's cost), and the line's part\n");
-    for (number, row) in results.table.rows.iter().enumerate() {
+    for (number, row) in results.rows.iter().enumerate() {
         let what = match results.stops(number) {
             None => "scales".to_owned(),
             Some((threads, outcome)) if outcome.stopper.is_empty() => {
@@ -73,20 +77,30 @@ fn stoppers(results: &Results) -> String {
     text
 }
 
+/// Those that validate the model, and those that only guard its calibration.
 fn comparisons(results: &Results) -> String {
-    let comparisons = results.comparisons();
-    let Some(worst) = comparisons.iter().max_by(|a, b| a.factor().total_cmp(&b.factor())) else {
-        return String::new();
-    };
-    let held = comparisons.iter().filter(|comparison| comparison.holds()).count();
-    let mut text = format!(
-        "{held} of {} posted ratios reached; farthest off by {:.2}: {}\n",
-        comparisons.len(),
-        worst.factor(),
-        worst.what
-    );
-    for comparison in &comparisons {
-        if !comparison.holds() || comparison.within > 2.0 {
+    let (guards, validates): (Vec<_>, Vec<_>) =
+        results.comparisons().into_iter().partition(|comparison| comparison.fitted);
+    let mut text = String::new();
+    for (what, comparisons) in [
+        ("that the calibration knows nothing of", validates),
+        ("of rows that it was fitted to, which guard and do not validate", guards),
+    ] {
+        let factor = |comparison: &&Comparison| comparison.factor();
+        let Some(worst) = comparisons.iter().max_by(|a, b| factor(a).total_cmp(&factor(b))) else {
+            continue;
+        };
+        let held = comparisons.iter().filter(|comparison| comparison.holds()).count();
+        _ = writeln!(
+            text,
+            "{held} of {} posted ratios {what}: within a factor of {NEIGHBOURS}; farthest off by \
+             {:.2}: {}",
+            comparisons.len(),
+            worst.factor(),
+            worst.what
+        );
+        let worth_a_line = |c: &&Comparison| !c.holds() || c.within > NEIGHBOURS;
+        for comparison in comparisons.iter().filter(worth_a_line) {
             _ = writeln!(
                 text,
                 "  {}: {:.3} here, {:.3} posted, within {}: {}",
@@ -94,11 +108,49 @@ fn comparisons(results: &Results) -> String {
                 comparison.model,
                 comparison.posted,
                 comparison.within,
-                if comparison.holds() { "yes" } else { "NO" }
+                yes(comparison.holds())
             );
         }
     }
     text
+}
+
+/// What two CPUs pay, as predicted and as measured.
+pub fn predictions(predictions: &[Prediction]) -> String {
+    if predictions.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "two CPUs, predicted: what one was measured to pay and what the model adds, within {:.0} \
+         %\n{:NAME$}{:>COLUMN$}{:>COLUMN$}{:>COLUMN$}{:>COLUMN$}{:>COLUMN$}\n",
+        100.0 * PREDICTED,
+        "",
+        "1: model",
+        "measured",
+        "2: model",
+        "measured",
+        "off %"
+    );
+    for prediction in predictions {
+        let ([alone, model], [together, predicted]) = (prediction.alone, prediction.together);
+        _ = writeln!(
+            text,
+            "{:NAME$}{:>COLUMN$}{:>COLUMN$}{:>COLUMN$}{:>COLUMN$}{:>COLUMN$.0}  {}{}",
+            prediction.scheme,
+            short(model),
+            short(alone),
+            short(predicted),
+            short(together),
+            100.0 * prediction.off(),
+            yes(prediction.holds()),
+            if prediction.fitted { ", fitted" } else { "" }
+        );
+    }
+    text
+}
+
+fn yes(holds: bool) -> &'static str {
+    if holds { "yes" } else { "NO" }
 }
 
 /// Three digits that count.

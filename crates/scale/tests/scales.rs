@@ -8,7 +8,11 @@ fn child() -> Child {
 }
 
 fn on_epycs(scheme: &str, threads: usize) -> Outcome {
-    let cell = Cell { machine: "epyc".into(), scheme: scheme.into(), threads, work: 0, seed: 1 };
+    with_work(scheme, threads, 0)
+}
+
+fn with_work(scheme: &str, threads: usize, work: u64) -> Outcome {
+    let cell = Cell { machine: "epyc".into(), scheme: scheme.into(), threads, work, seed: 1 };
     cell.run_apart(&child()).expect("the cell runs")
 }
 
@@ -85,6 +89,34 @@ fn counts_on_one_line_are_caught() {
     assert!(growth > 4.0 * STOPPED, "{growth:.2} times");
     let stopper = on_epycs("counts, packed", 128).stopper;
     assert!(stopper.contains("readers.rs"), "{stopper}");
+}
+
+/// The handler of a server: what requests of 64 workers take and give back of one object costs each
+/// what it costs one, but for an `Arc` in a lock.
+#[test]
+fn references_in_a_server() {
+    const WORK: u64 = 15_000_000;
+    let cost = |scheme: &str, threads| with_work(scheme, threads, WORK).nanoseconds;
+    for scheme in ["hazptr, 16", "rcu, 16", "srcu, 16", "percpu_ref, 16", "cached, 16"] {
+        let [alone, together] = [1, 64].map(|threads| cost(scheme, threads));
+        assert!(together < 1.05 * alone, "{scheme}: {alone} ns, {together} with 64 workers");
+    }
+    let [alone, together] = [1, 64].map(|threads| cost("Arc in a lock, 16", threads));
+    assert!(together > 2.0 * alone, "an Arc in a lock: {alone} ns, {together} with 64 workers");
+}
+
+/// A slot that is taken for each hit is taken of all threads' own; what a thread keeps is its own.
+#[test]
+fn slots_of_breakpoints() {
+    const TRAP: u64 = 2_400_000;
+    let growth = |scheme: &str| {
+        let [alone, together] = [1, 64].map(|threads| with_work(scheme, threads, TRAP).nanoseconds);
+        together / alone
+    };
+    for scheme in ["sticky slot", "cache in a thread", "permanent slot"] {
+        assert!(growth(scheme) < 1.1, "{scheme}: {}", growth(scheme));
+    }
+    assert!(growth("slot per hit") > 1.5, "{}", growth("slot per hit"));
 }
 
 #[test]

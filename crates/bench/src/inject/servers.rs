@@ -1,15 +1,15 @@
 //! Servers under load: bare, attached to, started under trapline, and after the end of an attach.
 
-use super::http;
 use crate::group::Group;
+use crate::nginx::{self, Nginx};
 use crate::redis::{load, server};
 use crate::scratch::Scratch;
+use crate::web;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +83,10 @@ impl Subject {
             command
         });
         if self == Self::NginxAll {
-            let server = Nginx::start(launched)?;
+            let server = Nginx::start(launched, 1)?;
             return measured(way, trapline, self.spec(), &server.pids()?, |warm| {
-                http::run(server.port, 4, if warm { 0.2 } else { seconds })
+                let seconds = if warm { 0.2 } else { seconds };
+                web::run(server.port(), nginx::FILE, 4, seconds).map(|answered| answered.rate)
             });
         }
         let server = server::Server::start(false, |_| launched)?;
@@ -143,9 +144,7 @@ impl Attached {
         command.arg(&report).arg(spec);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut group = Group::spawn(&mut command)?;
-        await_that(&mut group, || {
-            fs::read_to_string(&report).is_ok_and(|text| text.contains('\n'))
-        })?;
+        group.await_that(|| fs::read_to_string(&report).is_ok_and(|text| text.contains('\n')))?;
         Ok(Self { group, _folder: folder })
     }
 
@@ -155,82 +154,5 @@ impl Attached {
             Some(status) if status.success() => Ok(()),
             status => Err(io::Error::other(format!("trapline did not leave: {status:?}"))),
         }
-    }
-}
-
-/// Waits for something that a process does.
-fn await_that(group: &mut Group, is_done: impl Fn() -> bool) -> io::Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !is_done() {
-        if let Some(status) = group.wait(Duration::from_millis(10)) {
-            return Err(io::Error::other(format!("ended with {status}")));
-        }
-        if Instant::now() > end {
-            return Err(io::Error::other("takes too long"));
-        }
-    }
-    Ok(())
-}
-
-/// A server of one worker.
-struct Nginx {
-    group: Group,
-    port: u16,
-    pid_file: PathBuf,
-    _folder: Scratch,
-}
-
-impl Nginx {
-    fn start(launched: Option<Command>) -> io::Result<Self> {
-        let folder = Scratch::new("inject")?;
-        let at = |name: &str| folder.path().join(name);
-        fs::write(at("file"), vec![b'x'; 1000])?;
-        let port = server::free_port()?;
-        // Its worker is to read a folder of ours.
-        let is_root = std::os::unix::fs::MetadataExt::uid(&fs::metadata(at("file"))?) == 0;
-        let user = if is_root { "user root;" } else { "" };
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|name| format!("{name}_temp_path {}; ", at(name).display()))
-            .collect();
-        let settings = format!(
-            "daemon off; {user} worker_processes 1; pid {}; error_log {}; events {{}} \
-                http {{ access_log off; keepalive_requests 100000000; {temporary} \
-                server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
-            at("pid").display(),
-            at("log").display(),
-            folder.path().display()
-        );
-        fs::write(at("settings"), settings)?;
-        let mut command = launched.map_or_else(
-            || Command::new("nginx"),
-            |mut command| {
-                command.arg("nginx");
-                command
-            },
-        );
-        command.arg("-c").arg(at("settings"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut group = Group::spawn(&mut command)?;
-        let answers = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-        await_that(&mut group, || at("pid").exists() && answers())?;
-        Ok(Self { group, port, pid_file: at("pid"), _folder: folder })
-    }
-
-    /// The master and its worker.
-    fn pids(&self) -> io::Result<Vec<u32>> {
-        let master = fs::read_to_string(&self.pid_file)?;
-        let master: u32 = master.trim().parse().map_err(io::Error::other)?;
-        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
-        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        Ok([master].into_iter().chain(children).collect())
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It ends its worker, which is in its group otherwise killed at once.
-        self.group.signal(libc::SIGTERM);
-        self.group.wait(Duration::from_secs(5));
     }
 }

@@ -116,6 +116,13 @@ fn sheet(out: &mut String, sheet: &Sheet) {
     }
 }
 
+/// The block of targets alone.
+pub fn render_targets(targets: &[Target]) -> String {
+    let mut out = String::new();
+    self::targets(&mut out, targets);
+    out
+}
+
 fn targets(out: &mut String, targets: &[Target]) {
     if targets.is_empty() {
         return;

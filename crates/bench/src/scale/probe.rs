@@ -4,7 +4,8 @@
 use crate::{affinity, line_transfer};
 use percpu::CachePadded;
 use percpu::fence::heavy;
-use std::fmt::Write;
+use scale::machines::{Costs, Machine, fit};
+use std::fmt;
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread;
@@ -12,29 +13,98 @@ use std::time::Instant;
 
 const ROUNDS: u32 = 200_000;
 
-/// All of it, as text.
-pub(super) fn run() -> String {
-    let mut text = String::from("ns; best of seven\n");
-    let mut row = |name: &str, value: Option<f64>| {
-        _ = match value {
-            Some(value) => writeln!(text, "{name:40}{value:10.2}"),
-            None => writeln!(text, "{name:40}{:>10}", "-"),
+/// What things cost here, in nanoseconds: best of seven.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    hit: f64,
+    locked: f64,
+    store: f64,
+    fence: f64,
+    pause: f64,
+    memory: f64,
+    system_call: f64,
+    context_switch: Option<f64>,
+    membarrier_alone: f64,
+    membarrier_beside: Option<f64>,
+    pass: Option<f64>,
+    count_alone: Option<f64>,
+    count_together: Option<f64>,
+}
+
+impl Probe {
+    /// Measures all of it: some seconds.
+    /// `quick`: without looking beyond the caches.
+    pub(super) fn measure(quick: bool) -> Self {
+        Self {
+            hit: hit(),
+            locked: add(),
+            store: store(),
+            fence: full_fence(),
+            pause: best(ROUNDS, spin_loop),
+            memory: memory(if quick { 1 << 18 } else { 8 << 20 }),
+            system_call: best(ROUNDS / 10, system_call),
+            context_switch: context_switch(),
+            membarrier_alone: best(ROUNDS / 100, heavy),
+            membarrier_beside: beside_a_sibling(|| best(2_000, heavy)),
+            pass: line_transfer::measure(),
+            count_alone: count(1),
+            count_together: count(2),
+        }
+    }
+
+    /// The machine of two CPUs on which these come out. `None`: there is one.
+    ///
+    /// What a line takes is fitted to the pass of a ball, how much of it is the request to the
+    /// count of two CPUs; so that count is no prediction.
+    pub(super) fn machine(&self) -> Option<Machine> {
+        let (pass, count) = (self.pass?, self.count_together?);
+        let costs = Costs {
+            hit: picoseconds(self.hit),
+            locked: picoseconds(self.locked),
+            store_seq_cst: picoseconds(self.store),
+            memory: picoseconds(self.memory),
+            fence: picoseconds(self.fence),
+            pause: picoseconds(self.pause),
+            system_call: picoseconds(self.system_call),
+            // What a running sibling adds is the interrupt here and there.
+            interrupt: self.membarrier_beside.map_or(Machine::EPYC_2.costs.interrupt, |beside| {
+                picoseconds((beside - self.membarrier_alone).max(1.0))
+            }),
+            context_switch: self
+                .context_switch
+                .map_or(Machine::EPYC_2.costs.context_switch, picoseconds),
+            ..Machine::EPYC_2.costs
         };
-    };
-    row("hit: a load or a store", Some(hit()));
-    row("locked: fetch_add", Some(add()));
-    row("store_seq_cst", Some(store()));
-    row("fence", Some(full_fence()));
-    row("pause", Some(best(ROUNDS, spin_loop)));
-    row("memory: a line that no cache has", Some(memory()));
-    row("system_call: getppid", Some(best(ROUNDS / 10, system_call)));
-    row("context_switch: sched_yield", context_switch());
-    row("membarrier, alone", Some(best(ROUNDS / 100, heavy)));
-    row("membarrier, a sibling runs", beside_a_sibling(|| best(2_000, heavy)));
-    row("a ball's pass", line_transfer::measure());
-    row("count + uncount, 1 CPU", count(1));
-    row("count + uncount, 2 CPUs, each", count(2));
-    text
+        let machine = Machine { cluster: 2, costs, ..Machine::EPYC_2 };
+        Some(fit::counted(fit::passed(machine, pass), count))
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "what things cost here, ns; best of seven")?;
+        let mut row = |name: &str, value: Option<f64>| match value {
+            Some(value) => writeln!(f, "{name:40}{value:10.2}"),
+            None => writeln!(f, "{name:40}{:>10}", "-"),
+        };
+        row("hit: a load or a store", Some(self.hit))?;
+        row("locked: fetch_add", Some(self.locked))?;
+        row("store_seq_cst", Some(self.store))?;
+        row("fence", Some(self.fence))?;
+        row("pause", Some(self.pause))?;
+        row("memory: a line that no cache has", Some(self.memory))?;
+        row("system_call: getppid", Some(self.system_call))?;
+        row("context_switch: sched_yield", self.context_switch)?;
+        row("membarrier, alone", Some(self.membarrier_alone))?;
+        row("membarrier, a sibling runs", self.membarrier_beside)?;
+        row("a ball's pass", self.pass)?;
+        row("count + uncount, 1 CPU", self.count_alone)?;
+        row("count + uncount, 2 CPUs, each", self.count_together)
+    }
+}
+
+fn picoseconds(nanoseconds: f64) -> u64 {
+    ((nanoseconds * 1e3) as u64).max(1)
 }
 
 /// The best of seven times of one call, the loop's own part of a nanosecond included.
@@ -85,13 +155,15 @@ fn full_fence() -> f64 {
     })
 }
 
-/// A walk through 512 MiB, each step to a line that nobody can guess.
-fn memory() -> f64 {
-    const LINES: usize = 8 << 20;
+/// A walk through so many lines, a power of two, each step to one that nobody can guess.
+fn memory(lines: usize) -> f64 {
+    let count = lines;
     // A full cycle of a linear congruential generator (Hull, Dobell: the increment is odd, and the
     // multiplier is one more than a multiple of four).
-    let step = |at: usize| (at.wrapping_mul(0x5851_f42d_4c95_7f2d) + 0x1405_7b7e_f767_814f) % LINES;
-    let mut lines = vec![[0usize; 8]; LINES];
+    let step = |at: usize| {
+        at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f) % count
+    };
+    let mut lines = vec![[0usize; 8]; count];
     lines.iter_mut().enumerate().for_each(|(at, line)| line[0] = step(at));
     let mut at = 0;
     best(ROUNDS, || at = black_box(lines[at][0]))

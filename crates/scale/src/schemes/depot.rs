@@ -1,7 +1,7 @@
 //! The stack depot: stacks that are there, and stacks that are new.
 
 use crate::load::Load;
-use coresim::{Picoseconds, Simulation, Throughput};
+use coresim::Throughput;
 use stackdepot::{Depot, Flags};
 
 /// Frames of a stack.
@@ -48,7 +48,7 @@ fn save(depot: &Depot, number: u64) {
     assert!(!handle.is_none(), "the budget is large enough");
 }
 
-pub(super) fn hits(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
+pub(super) fn hits(load: &Load<'_>) -> Throughput {
     let setup = || {
         let depot = depot(DISTINCT as usize);
         (0..DISTINCT).for_each(|number| save(&depot, number));
@@ -59,15 +59,15 @@ pub(super) fn hits(simulation: &Simulation, load: &Load, span: Picoseconds) -> T
         (0..DISTINCT).for_each(|number| save(depot, number));
         Picks::of(thread)
     };
-    simulation.throughput_with(load.threads, span, setup, start, |depot, picks| {
+    load.each(setup, start, |depot, picks| {
         save(depot, picks.next(DISTINCT));
     })
 }
 
-pub(super) fn misses(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
+pub(super) fn misses(load: &Load<'_>) -> Throughput {
     let setup = || depot(1_000_000);
     let start = |_: &Depot, thread| (thread as u64) << 20;
-    simulation.throughput_with(load.threads, span, setup, start, |depot, number| {
+    load.each(setup, start, |depot, number| {
         *number += 1;
         save(depot, *number);
     })

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::load::Load;
-use coresim::{Picoseconds, Simulation, Throughput, cell, time};
+use coresim::{Picoseconds, Throughput, cell, time};
 use objpool::{Builder, FreeList, RawPool};
 use std::alloc::Layout;
 
@@ -13,12 +13,8 @@ const PER_CPU: usize = 8;
 const LEAST: usize = 1024;
 
 /// What a pool over the free list `L` does.
-pub(super) fn run<L: FreeList>(
-    simulation: &Simulation,
-    load: &Load,
-    span: Picoseconds,
-) -> Throughput {
-    let (threads, work) = (load.threads, load.work);
+pub(super) fn run<L: FreeList>(load: &Load<'_>) -> Throughput {
+    let Load { threads, work, .. } = *load;
     let setup = move || {
         let layout = Layout::from_size_align(OBJECT, 64).expect("a valid layout");
         let capacity = LEAST.max(PER_CPU * threads.max(coresim::thread::cpus()));
@@ -32,7 +28,7 @@ pub(super) fn run<L: FreeList>(
         }
     };
     let operation = move |pool: &RawPool<L>, (): &mut ()| once(pool, work);
-    simulation.throughput_with(threads, span, setup, start, operation)
+    load.each(setup, start, operation)
 }
 
 /// Takes an object, writes to it, works, and gives it back.

@@ -1,5 +1,5 @@
-//! The first two designs of the kernel's pool of return instances, as they were posted: what the
-//! posted tables are of. The crate objpool has lists of the same kinds, which detect misuse, never
+//! The three designs of the kernel's pool of return instances, as they were posted: what the posted
+//! tables are of. The crate objpool has lists of the same kinds, which detect misuse, never
 //! miss, and touch more lines for it.
 //!
 //! The list is that of C. Desrochers, "Solving the ABA problem for lock-free free lists"
@@ -7,7 +7,7 @@
 
 use crate::load::Load;
 use coresim::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use coresim::{Picoseconds, Simulation, Throughput, cell, thread, time};
+use coresim::{Throughput, cell, thread, time};
 use percpu::CachePadded;
 
 /// Objects for each CPU: what a return probe has unless it asks for more.
@@ -165,15 +165,93 @@ impl FreeList for Array {
     }
 }
 
-fn run<L: FreeList>(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    let Load { threads, work } = *load;
-    let setup = move || L::new(threads.max(thread::cpus()));
-    simulation.throughput_with(
-        threads,
-        span,
-        setup,
-        |_, _| (),
-        move |list, ()| {
+/// One CPU's ring. A push takes a place, fills it, and says that it is filled; that two do so at
+/// once on one ring, where the first would be lost, the kernel's disabled interrupts forbid, and
+/// here a CPU for each thread.
+#[repr(align(128))]
+struct Slot {
+    head: AtomicU32,
+    tail: AtomicU32,
+    last: AtomicU32,
+    entries: Box<[AtomicUsize]>,
+}
+
+struct Ring {
+    slots: Box<[Slot]>,
+    objects: Box<[CachePadded<u64>]>,
+}
+
+impl Slot {
+    /// For as many entries as there are objects in all, rounded up: no ring overflows.
+    fn new(objects: usize) -> Self {
+        let places = 0..objects.next_power_of_two();
+        Self {
+            head: AtomicU32::new(0),
+            tail: AtomicU32::new(0),
+            last: AtomicU32::new(0),
+            entries: places.map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+
+    fn entry(&self, number: u32) -> &AtomicUsize {
+        &self.entries[number as usize & (self.entries.len() - 1)]
+    }
+
+    fn pop(&self) -> Option<usize> {
+        let mut head = self.head.load(Ordering::Acquire);
+        while head != self.last.load(Ordering::Acquire) {
+            let object = self.entry(head).load(Ordering::Relaxed);
+            let next = head.wrapping_add(1);
+            match self.head.compare_exchange(head, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return Some(object),
+                Err(now) => head = now,
+            }
+        }
+        None
+    }
+
+    fn push(&self, object: usize) {
+        let mut tail = self.tail.load(Ordering::Relaxed);
+        while let Err(now) = self.tail.compare_exchange(
+            tail,
+            tail.wrapping_add(1),
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        ) {
+            tail = now;
+        }
+        self.entry(tail).store(object, Ordering::Relaxed);
+        self.last.store(tail.wrapping_add(1), Ordering::Release);
+    }
+}
+
+impl FreeList for Ring {
+    fn new(threads: usize) -> Self {
+        let objects = PER_CPU * threads;
+        let slots: Box<[Slot]> = (0..threads).map(|_| Slot::new(objects)).collect();
+        (1..=objects).for_each(|object| slots[(object - 1) / PER_CPU].push(object));
+        Self { slots, objects: (0..objects).map(|_| CachePadded::new(0)).collect() }
+    }
+
+    fn pop(&self) -> Option<usize> {
+        let (slots, here) = (self.slots.len(), thread::cpu());
+        (0..slots).find_map(|distance| self.slots[(here + distance) % slots].pop())
+    }
+
+    fn push(&self, object: usize) {
+        self.slots[thread::cpu()].push(object);
+    }
+
+    fn touch(&self, object: usize) {
+        cell::write(&*self.objects[object - 1]);
+    }
+}
+
+fn run<L: FreeList>(load: &Load<'_>) -> Throughput {
+    let Load { threads, work, .. } = *load;
+    load.shared(
+        move || L::new(threads.max(thread::cpus())),
+        move |list: &L| {
             if let Some(object) = list.pop() {
                 list.touch(object);
                 time::work(work / 2);
@@ -184,10 +262,14 @@ fn run<L: FreeList>(simulation: &Simulation, load: &Load, span: Picoseconds) -> 
     )
 }
 
-pub(super) fn list(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    run::<List>(simulation, load, span)
+pub(super) fn list(load: &Load<'_>) -> Throughput {
+    run::<List>(load)
 }
 
-pub(super) fn array(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    run::<Array>(simulation, load, span)
+pub(super) fn array(load: &Load<'_>) -> Throughput {
+    run::<Array>(load)
+}
+
+pub(super) fn ring(load: &Load<'_>) -> Throughput {
+    run::<Ring>(load)
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::load::Load;
-use coresim::{Picoseconds, Simulation, Throughput, cell};
+use coresim::{Throughput, cell};
 use percpu::CachePadded;
 use percpu::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use reclaim::cached::CachedArc;
@@ -30,23 +30,18 @@ impl Published {
     }
 }
 
-fn run<S: Send + Sync + 'static, L>(
-    simulation: &Simulation,
-    load: &Load,
-    span: Picoseconds,
-    setup: fn() -> S,
-    start: fn(&S) -> L,
-    read: impl Fn(&S, &mut L) + Send + Sync + 'static,
-) -> Throughput
-where
-    L: 'static,
-{
-    simulation.throughput_with(load.threads, span, setup, move |shared, _| start(shared), read)
+/// Readers of an object that something protects.
+fn protected<P: Send + Sync + 'static>(
+    load: &Load<'_>,
+    by: impl FnOnce() -> P + 'static,
+    read: impl Fn(&P, &Published) + Send + Sync + 'static,
+) -> Throughput {
+    load.shared(move || (by(), Published::new()), move |(by, published)| read(by, published))
 }
 
-pub(super) fn hazptr(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    let start = |_: &Published| HazardPointer::new();
-    run(simulation, load, span, Published::new, start, |published, holder| {
+pub(super) fn hazptr(load: &Load<'_>) -> Throughput {
+    let start = |_: &Published, _| HazardPointer::new();
+    load.each(Published::new, start, |published, holder| {
         // SAFETY: the object is never retired.
         if let Some(object) = unsafe { holder.protect(&published.current) } {
             cell::read(&**object);
@@ -55,67 +50,36 @@ pub(super) fn hazptr(simulation: &Simulation, load: &Load, span: Picoseconds) ->
     })
 }
 
-pub(super) fn rcu(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    run(
-        simulation,
-        load,
-        span,
-        Published::new,
-        |_| (),
-        |published, ()| {
-            let _section = rcu::read_lock();
-            published.read();
-        },
-    )
+pub(super) fn rcu(load: &Load<'_>) -> Throughput {
+    load.shared(Published::new, |published| {
+        let _section = rcu::read_lock();
+        published.read();
+    })
 }
 
-pub(super) fn srcu<K: Flavour + 'static>(
-    simulation: &Simulation,
-    load: &Load,
-    span: Picoseconds,
-) -> Throughput
+pub(super) fn srcu<K: Flavour + 'static>(load: &Load<'_>) -> Throughput
 where
     SrcuDomain<K>: Send + Sync,
 {
-    let setup = || (SrcuDomain::<K>::new(), Published::new());
-    run(
-        simulation,
-        load,
-        span,
-        setup,
-        |_| (),
-        |(domain, published), ()| {
-            let _section = domain.read_lock();
-            published.read();
-        },
-    )
+    protected(load, SrcuDomain::<K>::new, |domain, published| {
+        let _section = domain.read_lock();
+        published.read();
+    })
 }
 
-pub(super) fn percpu_ref(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    let setup = || (PercpuRef::new(|| ()), Published::new());
-    run(
-        simulation,
-        load,
-        span,
-        setup,
-        |_| (),
-        |(count, published), ()| {
-            count.get().expect("nobody kills it");
-            published.read();
-            count.put().expect("it was got");
-        },
-    )
+pub(super) fn percpu_ref(load: &Load<'_>) -> Throughput {
+    let count = || PercpuRef::new(|| ());
+    protected(load, count, |count: &PercpuRef<_>, published| {
+        count.get().expect("nobody kills it");
+        published.read();
+        count.put().expect("it was got");
+    })
 }
 
-pub(super) fn cached(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    let setup = || CachedArc::new(CachePadded::new(7u64));
-    run(
-        simulation,
-        load,
-        span,
-        setup,
-        |_| (),
-        |shared, ()| {
+pub(super) fn cached(load: &Load<'_>) -> Throughput {
+    load.shared(
+        || CachedArc::new(CachePadded::new(7u64)),
+        |shared| {
             let own = CachedArc::clone(shared);
             cell::read(&**own);
         },
@@ -123,39 +87,22 @@ pub(super) fn cached(simulation: &Simulation, load: &Load, span: Picoseconds) ->
 }
 
 /// What `Arc` and kref do: one count.
-pub(super) fn one_count(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    let setup = || (CachePadded::new(AtomicUsize::new(1)), Published::new());
-    run(
-        simulation,
-        load,
-        span,
-        setup,
-        |_| (),
-        |(count, published), ()| {
-            count.fetch_add(1, Ordering::Relaxed);
-            published.read();
-            count.fetch_sub(1, Ordering::Release);
-        },
-    )
+pub(super) fn one_count(load: &Load<'_>) -> Throughput {
+    let count = || CachePadded::new(AtomicUsize::new(1));
+    protected(load, count, |count: &CachePadded<AtomicUsize>, published| {
+        count.fetch_add(1, Ordering::Relaxed);
+        published.read();
+        count.fetch_sub(1, Ordering::Release);
+    })
 }
 
 /// A count for each CPU, as percpu_ref has it, but side by side: what padding is for.
-pub(super) fn packed_counts(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
-    let setup = || {
-        let counts = (0..coresim::thread::cpus()).map(|_| AtomicUsize::new(0));
-        (counts.collect::<Box<[_]>>(), Published::new())
-    };
-    run(
-        simulation,
-        load,
-        span,
-        setup,
-        |_| (),
-        |(counts, published), ()| {
-            let count = &counts[coresim::thread::cpu()];
-            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
-            published.read();
-            count.store(count.load(Ordering::Relaxed) - 1, Ordering::Release);
-        },
-    )
+pub(super) fn packed_counts(load: &Load<'_>) -> Throughput {
+    let counts = || (0..coresim::thread::cpus()).map(|_| AtomicUsize::new(0)).collect();
+    protected(load, counts, |counts: &Vec<AtomicUsize>, published| {
+        let count = &counts[coresim::thread::cpu()];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
+        published.read();
+        count.store(count.load(Ordering::Relaxed) - 1, Ordering::Release);
+    })
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::load::Load;
-use coresim::{Picoseconds, Simulation, Throughput, cell};
+use coresim::{Throughput, cell};
 use percpu::CachePadded;
 use percpu::sync::atomic::{AtomicPtr, Ordering};
 use reclaim::hazptr::{Domain, Head, Retirable};
@@ -38,14 +38,14 @@ impl Drop for Places {
     }
 }
 
-pub(super) fn hazptr(simulation: &Simulation, load: &Load, span: Picoseconds) -> Throughput {
+pub(super) fn hazptr(load: &Load<'_>) -> Throughput {
     let threads = load.threads;
     let setup = move || Places {
         domain: Domain::new(),
         current: (0..threads).map(|_| CachePadded::new(AtomicPtr::new(node(0)))).collect(),
     };
     let start = |_: &Places, thread| thread;
-    simulation.throughput_with(threads, span, setup, start, |places, thread| {
+    load.each(setup, start, |places, thread| {
         let old = places.current[*thread].swap(node(1), Ordering::AcqRel);
         // SAFETY: from a box, unlinked just now from its only place, and retired once.
         unsafe { places.domain.retire(old) };

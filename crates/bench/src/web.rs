@@ -1,41 +1,59 @@
 //! Clients of an HTTP server that ask for a file all the time.
 
+use crate::histogram::Histogram;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Requests per second of so many clients, each on one connection, for so long.
+/// What a load found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answered {
+    /// Requests a second.
+    pub(crate) rate: f64,
+    /// How long answers took, in nanoseconds.
+    pub(crate) latency: Histogram,
+}
+
+/// So many clients, each on one connection, ask for a path for so long.
 ///
 /// # Errors
 /// An answer was not as it should be.
-pub(super) fn run(port: u16, clients: usize, seconds: f64) -> io::Result<f64> {
+pub(crate) fn run(port: u16, path: &str, clients: usize, seconds: f64) -> io::Result<Answered> {
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(seconds);
-    let answered = std::thread::scope(|scope| {
-        let client = || client(port, end);
+    let latency = std::thread::scope(|scope| {
+        let client = || client(port, path, end);
         let all: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        let panicked = |_| io::Error::other("a client panicked");
-        let each = all.into_iter().map(|client| client.join().map_err(panicked).and_then(|n| n));
-        each.sum::<io::Result<u64>>()
+        let mut together = Histogram::default();
+        for one in all {
+            let panicked = |_| io::Error::other("a client panicked");
+            together.merge(&one.join().map_err(panicked)??);
+        }
+        Ok::<_, io::Error>(together)
     })?;
-    Ok(answered as f64 / start.elapsed().as_secs_f64())
+    let rate = latency.total() as f64 / start.elapsed().as_secs_f64();
+    Ok(Answered { rate, latency })
 }
 
-/// How many requests were answered until then.
-fn client(port: u16, end: Instant) -> io::Result<u64> {
+/// How long the requests took that were answered until then.
+fn client(port: u16, path: &str, end: Instant) -> io::Result<Histogram> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut answers = BufReader::new(stream.try_clone()?);
-    let (mut count, mut body) = (0, Vec::new());
-    while Instant::now() < end {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (mut latency, mut body) = (Histogram::default(), Vec::new());
+    loop {
+        let asked = Instant::now();
+        if asked >= end {
+            return Ok(latency);
+        }
         // nginx closes a connection after so many requests that it is told to.
-        stream.write_all(b"GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        stream.write_all(request.as_bytes())?;
         body.resize(head(&mut answers)?, 0);
         answers.read_exact(&mut body)?;
-        count += 1;
+        latency.add(asked.elapsed().as_nanos() as u64);
     }
-    Ok(count)
 }
 
 /// Reads up to the body: its length.
