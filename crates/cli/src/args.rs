@@ -383,10 +383,9 @@ pub(crate) struct StatArgs {
         env = "TRAPLINE_MAX_MEMORY",
     )]
     pub(crate) max_memory: u64,
-    /// How a program is entered that is started: by a preloaded object, which has breakpoints and
-    /// return instances, too, or by an image that is put into it from outside, which leaves its
-    /// environment as it is and sees returns at exits only. Not given: preloaded where glibc's
-    /// loader loads the program.
+    /// How a program is entered that is started: by a preloaded object, or by an image that is put
+    /// into it from outside, which leaves its environment as it is and sees returns at exits only.
+    /// Not given: preloaded where glibc's loader loads the program.
     #[arg(long, value_name = "WAY", env = "TRAPLINE_AGENT")]
     pub(crate) agent: Option<Way>,
     /// The program and its arguments.
@@ -468,10 +467,9 @@ pub(crate) struct RecordArgs {
         env = "TRAPLINE_MAX_MEMORY",
     )]
     pub(crate) max_memory: u64,
-    /// How a program is entered that is started: by a preloaded object, which has breakpoints and
-    /// return instances, too, or by an image that is put into it from outside, which leaves its
-    /// environment as it is and sees returns at exits only. Not given: preloaded where glibc's
-    /// loader loads the program.
+    /// How a program is entered that is started: by a preloaded object, or by an image that is put
+    /// into it from outside, which leaves its environment as it is and sees returns at exits only.
+    /// Not given: preloaded where glibc's loader loads the program.
     #[arg(long, value_name = "WAY", env = "TRAPLINE_AGENT")]
     pub(crate) agent: Option<Way>,
     /// The program and its arguments.

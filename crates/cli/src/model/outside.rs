@@ -20,7 +20,6 @@ pub(crate) struct StillRunning {
 }
 
 /// A process with the image in it, which ran already when the tracing began, or was started so.
-/// Only entries are counted in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attached {
     pub(crate) process: u32,

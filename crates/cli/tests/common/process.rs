@@ -32,7 +32,7 @@ pub(crate) fn trapline() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_trapline")))
 }
 
-/// Whether programs are started with the image in them: only entries are counted.
+/// Whether programs are started with the image in them.
 pub(crate) fn by_image() -> bool {
     std::env::var_os("WAY").is_some_and(|way| way == "image")
 }
