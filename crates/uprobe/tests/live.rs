@@ -224,7 +224,12 @@ fn five_thousand_in_one_batch() {
 #[test]
 fn breakpoints_are_exact_on_eight_threads_with_every_policy() {
     let (engine, _alone) = engine();
-    for policy in [SlotPolicy::Permanent, SlotPolicy::StickyPerThread, SlotPolicy::PerHit] {
+    for policy in [
+        SlotPolicy::Permanent,
+        SlotPolicy::StickyPerThread,
+        SlotPolicy::CachePerThread,
+        SlotPolicy::PerHit,
+    ] {
         for emulate in [true, false] {
             let village = Village::new(8);
             let before = (calls(cell(2)), returns(cell(2)));

@@ -14,6 +14,8 @@ use std::ptr::NonNull;
 
 /// Rows that targets name.
 pub(super) const DEFAULT: &str = "default pool";
+/// The same through guards.
+pub(super) const GUARDS: &str = "default pool, guards";
 /// The reference-counted list, the kernel's first design.
 pub(super) const CAS_LIFO: &str = "CAS LIFO";
 /// The default pool where restartable sequences are refused.
@@ -47,13 +49,13 @@ pub(super) fn contenders() -> Vec<Entry<PoolCase>> {
     let mut entries = Vec::new();
     if rseq {
         entries.push(raw(DEFAULT, Role::Ours, |case| Some(pool::<RseqLifo>(case, true))));
-        entries.push(Entry::new("default pool, guards", Role::Ours, |case: &PoolCase| {
+        entries.push(Entry::new(GUARDS, Role::Ours, |case: &PoolCase| {
             (case.flow == Flow::SameThread).then(|| workload::same_thread(Guards::new(case), case))
         }));
     } else {
         let why = "no restartable sequences here: see the row without";
         entries.push(Entry::absent(DEFAULT, Role::Ours, why));
-        entries.push(Entry::absent("default pool, guards", Role::Ours, why));
+        entries.push(Entry::absent(GUARDS, Role::Ours, why));
     }
     entries.extend([
         raw(WITHOUT_RSEQ, Role::Ours, |case| Some(pool::<RseqLifo>(case, false))),

@@ -1,8 +1,8 @@
 //! What the pools have to reach.
 
-use super::case::{Flow, PoolCase};
+use super::case::{BULK, Flow, PoolCase};
 use super::latency::Latencies;
-use crate::harness::Campaign;
+use crate::harness::{Campaign, Role};
 use crate::line_transfer::NEAR_BELOW_NS;
 use crate::report::{Bound, Target};
 use crate::stats::Summary;
@@ -11,20 +11,34 @@ const DEFAULT: &str = super::ours::DEFAULT;
 
 /// All targets of the pool benchmark.
 pub(super) fn judge(campaign: &Campaign, cases: &[PoolCase], latencies: Latencies) -> Vec<Target> {
-    let at = |threads: usize| {
-        cases.iter().position(|c| c.flow == Flow::SameThread && c.bulk == 1 && c.threads == threads)
+    let case = |flow, bulk, threads| {
+        cases.iter().position(|c| c.flow == flow && c.bulk == bulk && c.threads == threads)
     };
+    let at = |threads: usize| case(Flow::SameThread, 1, threads);
     let ratio = |threads: usize, a: &str, b: &str| campaign.ratio_of(at(threads)?, a, b);
     let scaling = |threads: usize| {
         let ours = campaign.entry(DEFAULT)?;
         campaign.ratio(at(threads)?, ours, at(1)?, ours)
     };
-    vec![
-        Target::new(
-            "default pool / jemalloc 64 B, 1 thread",
-            Bound::AtMost(0.5),
-            ratio(1, DEFAULT, "jemalloc"),
-        ),
+    let mut targets = Vec::new();
+    // Below what people use instead, at one thread.
+    for bulk in [1, BULK] {
+        for ours in [DEFAULT, super::ours::GUARDS] {
+            for peer in ["jemalloc", "mimalloc", "lockfree-object-pool"] {
+                let measured = case(Flow::SameThread, bulk, 1)
+                    .and_then(|case| campaign.ratio_of(case, ours, peer));
+                let what = format!("{ours} / {peer}, 64 B, {bulk} at a time, 1 thread");
+                targets.push(Target::new(what, Bound::AtMost(1.0), measured));
+            }
+        }
+        let measured = case(Flow::HandedOver, bulk, 2).and_then(|case| {
+            let (ours, peer) = (campaign.entry(DEFAULT)?, campaign.best(case, Role::Peer)?);
+            campaign.ratio(case, ours, case, peer)
+        });
+        let what = format!("handed over, {bulk} at a time: {DEFAULT} / best peer, 2 threads");
+        targets.push(Target::new(what, Bound::AtMost(0.7), measured));
+    }
+    targets.extend([
         Target::new(
             "default pool / ArrayQueue, 1 thread",
             Bound::AtMost(0.4),
@@ -57,7 +71,8 @@ pub(super) fn judge(campaign: &Campaign, cases: &[PoolCase], latencies: Latencie
             Bound::AtMost(1.0),
             Summary::of_ratios(&latencies.ours, &latencies.jemalloc),
         ),
-    ]
+    ]);
+    targets
 }
 
 /// The repeats in which the cores were near, or those in which they were far, when `ArrayQueue` was

@@ -35,6 +35,7 @@ const CONSUMER_EXITS: &str = "exits, consumer at entry + return";
 pub(super) const PERMANENT: &str = "breakpoint, permanent slot";
 /// Row of the tables: breakpoint, a slot of the thread that keeps its last site.
 pub(super) const STICKY: &str = "breakpoint, sticky slot per thread";
+const CACHED: &str = "breakpoint, map of slots per thread";
 /// Row of the tables: breakpoint, a slot taken and given back at each hit.
 pub(super) const PER_HIT: &str = "breakpoint, slot per hit";
 /// Row of the tables: breakpoint, the instruction's effect computed.
@@ -50,7 +51,7 @@ struct Row {
     breakpoints: Option<Config>,
 }
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row {
         name: COUNT,
         kind: Kind::Entry,
@@ -80,6 +81,7 @@ const ROWS: [Row; 13] = [
     returns(CONSUMER_EXITS, Kind::Return, call_both, Returns::Exits),
     by_breakpoint(PER_HIT, SlotPolicy::PerHit, false),
     by_breakpoint(STICKY, SlotPolicy::StickyPerThread, false),
+    by_breakpoint(CACHED, SlotPolicy::CachePerThread, false),
     by_breakpoint(PERMANENT, SlotPolicy::Permanent, false),
     by_breakpoint(EMULATED, SlotPolicy::Permanent, true),
 ];

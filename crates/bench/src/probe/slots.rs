@@ -14,13 +14,16 @@ use wire::cell;
 
 const PER_HIT: &str = "slot per hit";
 const STICKY: &str = "sticky slot per thread";
+const CACHED: &str = "map of slots per thread";
 const PERMANENT: &str = "permanent slot";
 const EMULATED: &str = "emulated";
 /// Where the cells begin in a block: behind those of the rows, before those of the arming.
 const CELLS: usize = blocks::BLOCK / 4;
 /// Probed functions by index: nop, push, nop5 and ordinary, whose first instructions use no memory
 /// but the stack.
-const SITES: [usize; 4] = [0, 1, 3, 4];
+const FUNCTIONS: [usize; 4] = [0, 1, 3, 4];
+/// As many as a map of slots has room for.
+const SITES: usize = 64;
 
 /// Threads that come by one site, or by several in turn.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +53,7 @@ impl Case for SlotCase {
 
 /// All of them.
 pub(super) fn cases(threads: &[usize]) -> Vec<SlotCase> {
-    [1, SITES.len()]
+    [1, FUNCTIONS.len(), SITES]
         .into_iter()
         .flat_map(|sites| threads.iter().map(move |&threads| SlotCase { sites, threads }))
         .collect()
@@ -68,6 +71,7 @@ pub(super) fn contenders(checks: &Checks) -> Vec<Entry<SlotCase>> {
     let policies = [
         (PER_HIT, Config { policy: SlotPolicy::PerHit, emulate: false }),
         (STICKY, Config { policy: SlotPolicy::StickyPerThread, emulate: false }),
+        (CACHED, Config { policy: SlotPolicy::CachePerThread, emulate: false }),
         (PERMANENT, Config { policy: SlotPolicy::Permanent, emulate: false }),
         (EMULATED, Config { policy: SlotPolicy::Permanent, emulate: true }),
     ];
@@ -81,16 +85,17 @@ pub(super) fn contenders(checks: &Checks) -> Vec<Entry<SlotCase>> {
     rows.collect()
 }
 
-fn arm(config: Config, cell: usize) -> Result<[Site; SITES.len()], String> {
+fn arm(config: Config, cell: usize) -> Result<[Site; SITES], String> {
     let engine = ours::engine()?;
-    let copies = Copy::of_all().map_err(|e| e.to_string())?;
     let mut batch = engine.batch();
     batch.breakpoints(config);
-    for index in SITES {
-        let copy = copies[index];
-        let target =
-            uprobe::Target::entry(copy.address(), copy.size(), Action::Count { cell: cell as u32 });
-        batch.add(uprobe::Target { after: copy.after(), breakpoint: true, ..target });
+    for _ in 0..SITES / FUNCTIONS.len() {
+        let copies = Copy::of_all().map_err(|e| e.to_string())?;
+        for copy in FUNCTIONS.map(|index| copies[index]) {
+            let action = Action::Count { cell: cell as u32 };
+            let target = uprobe::Target::entry(copy.address(), copy.size(), action);
+            batch.add(uprobe::Target { after: copy.after(), breakpoint: true, ..target });
+        }
     }
     let armed = batch
         .commit(Patching::Quiet)
@@ -102,12 +107,7 @@ fn arm(config: Config, cell: usize) -> Result<[Site; SITES.len()], String> {
     sites.try_into().map_err(|_| "not every site was armed".to_owned())
 }
 
-fn row(
-    name: &'static str,
-    sites: [Site; SITES.len()],
-    cell: usize,
-    checks: &Checks,
-) -> Entry<SlotCase> {
+fn row(name: &'static str, sites: [Site; SITES], cell: usize, checks: &Checks) -> Entry<SlotCase> {
     let checks = checks.clone();
     Entry::new(name, Role::Ours, move |case: &SlotCase| {
         let mask = case.sites - 1;
@@ -137,7 +137,10 @@ fn row(
     })
 }
 
-const _: () = assert!(SITES.len().is_power_of_two(), "sites are taken in turn by a mask");
+const _: () = assert!(
+    SITES.is_power_of_two() && FUNCTIONS.len().is_power_of_two(),
+    "sites are taken in turn by a mask"
+);
 
 /// Compares when the measurement is over.
 struct Counted {
@@ -181,6 +184,8 @@ pub(super) fn targets(campaign: &Campaign, cases: &[SlotCase]) -> Vec<Target> {
         if case.sites == 1 {
             ratio(STICKY, PER_HIT);
         }
+        ratio(CACHED, PER_HIT);
+        ratio(PERMANENT, CACHED);
         ratio(PERMANENT, STICKY);
     }
     targets

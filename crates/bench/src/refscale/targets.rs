@@ -38,12 +38,17 @@ pub(super) fn judge(
         at_most("hazptr slot from TLS / crossbeam-epoch, 1 reader", 0.3, ratio(1, tls, epoch)),
         at_most("rcu / crossbeam-epoch, 1 reader", 0.35, ratio(1, "rcu", epoch)),
         at_most("rcu / liburcu memb, 1 reader", 0.5, ratio(1, "rcu", "liburcu memb")),
-        at_most("srcu / crossbeam-epoch, 1 reader", 0.6, ratio(1, "srcu", epoch)),
+        at_most("srcu / crossbeam-epoch, 1 reader", 1.0, ratio(1, "srcu", epoch)),
         at_most("srcu-fast / crossbeam-epoch, 1 reader", 0.6, ratio(1, "srcu-fast", epoch)),
         at_most("percpu_ref / Arc, 1 reader (uncontended)", 0.4, ratio(1, "percpu_ref", arc)),
         at_most("percpu_ref / Arc, 2 readers (contended)", 0.08, ratio(2, "percpu_ref", arc)),
         at_most("percpu_ref / Arc, 32 readers (contended)", 0.08, ratio(32, "percpu_ref", arc)),
-        at_most("cached ref / Arc, 1 reader (uncontended)", 0.3, ratio(1, "cached ref", arc)),
+        at_most("cached ref / Arc, 1 reader (uncontended)", 0.25, ratio(1, "cached ref", arc)),
+        at_most(
+            "cached ref / arc-swap Cache, 1 reader",
+            1.5,
+            ratio(1, "cached ref", "arc-swap Cache"),
+        ),
         at_most("cached ref / Arc, 2 readers (contended)", 0.06, ratio(2, "cached ref", arc)),
         at_most("cached ref / Arc, 32 readers (contended)", 0.06, ratio(32, "cached ref", arc)),
     ];
@@ -61,6 +66,12 @@ pub(super) fn judge(
             ));
         }
     }
+    let rcu = writing.entry(schemes::Rcu::NAME);
+    targets.push(at_most(
+        "replace an object: rcu, 2 writers / 1 writer",
+        1.5,
+        rcu.and_then(|rcu| writing.ratio(1, rcu, 0, rcu)),
+    ));
     for left in stalled {
         let measured = Summary::of([left.unreclaimed as f64]);
         match left.bound {
