@@ -1,5 +1,5 @@
-//! Runtimes that look at their own stacks: node, HotSpot, greenlet, fibers, LuaJIT. With every
-//! function timed, they do what they do bare.
+//! Runtimes that look at their own stacks, or move them: node, HotSpot, greenlet, fibers, LuaJIT,
+//! Go. With every function timed, they do what they do bare.
 //!
 //! Once each; `TRAPLINE_ROUNDS=20` for more.
 
