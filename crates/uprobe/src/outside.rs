@@ -33,9 +33,10 @@ pub struct Change {
 /// What whoever writes knows of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outside {
-    /// Breakpoints may be set, where a jump has no room, or would lie in two pages; handlers for
-    /// SIGTRAP and SIGILL are installed if one is. The program's calls have to come by
-    /// [`signals`](crate::signals) from then on, and no thread of it may block SIGTRAP.
+    /// Breakpoints may be set, where a jump has no room, or would lie in two pages; a handler for
+    /// SIGTRAP is installed if one is (with the feature `std` also for SIGILL). The program's calls
+    /// have to come by [`signals`](crate::signals) from then on, and no thread of it may block
+    /// SIGTRAP.
     pub traps: bool,
     /// No thread has run any of the code.
     pub unused: bool,

@@ -27,8 +27,7 @@ use crate::{host, kernel, sealed, wipe_on_fork};
 use core::ffi::c_int;
 use core::ptr;
 use sys::signal::{
-    SA_RESETHAND, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, SIGILL,
-    SIGTRAP,
+    SA_RESETHAND, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, SIGTRAP,
 };
 
 pub use crate::c_signals::{SignalAction, SignalSet};
@@ -51,7 +50,7 @@ pub unsafe fn sigaction(signal: c_int, new: *const SignalAction, old: *mut Signa
     let asked = unsafe { new.as_ref() }.copied();
     let result = dispositions::with(signal, |mine| {
         let mut before = SignalAction::DEFAULT;
-        let reserved = dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL);
+        let reserved = dispositions::is_ours(signal);
         let real = asked.map(|a| wrapped(&a));
         let real = real.as_ref().filter(|_| !reserved).map_or(ptr::null(), ptr::from_ref);
         // SAFETY: `real` is null or a sigaction that lives through the call.
@@ -81,7 +80,7 @@ pub unsafe fn sigaction(signal: c_int, new: *const SignalAction, old: *mut Signa
 /// # Safety
 /// As there.
 unsafe fn of_borrower(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int {
-    let reserved = dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL);
+    let reserved = dispositions::is_ours(signal);
     // SAFETY: the caller's pointer.
     let asked = unsafe { new.as_ref() }.map(|asked| trappable(*asked));
     let real = asked.as_ref().filter(|_| !reserved).map_or(ptr::null(), ptr::from_ref);

@@ -12,7 +12,7 @@ use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use sys::signal::{SIG_BLOCK, SIG_UNBLOCK, SIGILL, SIGTRAP};
+use sys::signal::{SIG_BLOCK, SIG_UNBLOCK, SIGTRAP};
 
 /// What two arguments are to be instead, of which the first is read and the second is written.
 pub type Instead<T> = (*const T, *mut T);
@@ -42,7 +42,7 @@ pub unsafe fn instead_of_sigaction(
     new: *const SignalAction,
     old: *mut SignalAction,
 ) -> Instead<SignalAction> {
-    if dispositions::traps_are_ours() && matches!(signal, SIGTRAP | SIGILL) {
+    if dispositions::is_ours(signal) {
         // SAFETY: the caller's pointers.
         return match unsafe { sigaction(signal, new, old) } {
             0 => (ptr::null(), ptr::null_mut()),

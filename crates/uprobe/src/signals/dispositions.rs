@@ -18,7 +18,7 @@ use crate::wipe_on_fork::Lock;
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use sys::signal::SIG_DFL;
+use sys::signal::{SIG_DFL, SIGILL, SIGTRAP};
 
 /// Signals that there are on Linux, and number 0.
 pub(super) const SIGNALS: usize = 65;
@@ -76,7 +76,17 @@ pub(super) fn handler(signal: c_int) -> usize {
 
 static TRAPS_ARE_OURS: AtomicBool = AtomicBool::new(false);
 
-/// Whether our handlers stand before the program's for SIGTRAP and SIGILL.
+/// Signals that are the engine's own as soon as there is a trap: that of breakpoints, and that of a
+/// jump that is entered in its middle, which is only met where code changes under running threads.
+pub(super) const TRAPS: &[c_int] =
+    if cfg!(feature = "std") { &[SIGTRAP, SIGILL] } else { &[SIGTRAP] };
+
+/// Whether our handler stands before the program's for this signal.
+pub(super) fn is_ours(signal: c_int) -> bool {
+    TRAPS.contains(&signal) && traps_are_ours()
+}
+
+/// Whether our handlers stand before the program's for [`TRAPS`].
 pub(super) fn traps_are_ours() -> bool {
     // Acquire pairs with the Release in `take_traps`.
     TRAPS_ARE_OURS.load(Ordering::Acquire)

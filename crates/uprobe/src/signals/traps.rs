@@ -23,7 +23,7 @@ pub(crate) fn install() {
     if dispositions::traps_are_ours() {
         return;
     }
-    for signal in [SIGTRAP, SIGILL] {
+    for &signal in dispositions::TRAPS {
         dispositions::with(signal, |action| {
             let mut old = SignalAction::DEFAULT;
             let handler = trapped as *const () as usize;

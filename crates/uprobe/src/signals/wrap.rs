@@ -8,7 +8,7 @@ use crate::kernel::Mask;
 use crate::{kernel, stubs};
 use core::ffi::c_int;
 use patch::Registers;
-use sys::signal::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, SIGILL, SIGTRAP};
+use sys::signal::{SA_NODEFER, SA_RESETHAND, SIG_DFL, SIG_IGN, SIGTRAP};
 
 /// Calls the program's handler with a frame that shows the program's own code. `install` is for a
 /// handler that blocks SIGTRAP: see [`masks::block_traps`].
@@ -18,7 +18,7 @@ pub(super) fn call(signal: c_int, info: *mut Info, frame: &mut Frame, install: f
         // Changed since the kernel decided to call us.
         return;
     }
-    if matches!(signal, SIGTRAP | SIGILL) && dispositions::traps_are_ours() {
+    if dispositions::is_ours(signal) {
         own_mask(signal, frame.mask);
     }
     let interrupted = frame.registers();
