@@ -37,11 +37,12 @@ fn pop_and_push_allocate_nothing() {
     for kind in ALL {
         let pool = kind.pool(32, 16);
         let go = AtomicBool::new(false);
-        let done = AtomicU64::new(0);
+        let (ready, done) = (AtomicU64::new(0), AtomicU64::new(0));
         thread::scope(|s| {
-            for who in 1..=3 {
-                let (pool, go, done) = (&*pool, &go, &done);
+            let start = |who| {
+                let (pool, go, ready, done) = (&*pool, &go, &ready, &done);
                 s.spawn(move || {
+                    ready.fetch_add(1, Ordering::Release);
                     while !go.load(Ordering::Acquire) {
                         thread::yield_now();
                     }
@@ -55,10 +56,13 @@ fn pop_and_push_allocate_nothing() {
                     while go.load(Ordering::Acquire) {
                         thread::yield_now();
                     }
-                });
-            }
+                })
+            };
+            let threads = [1, 2, 3].map(start);
             // The threads run: whatever starting them allocates has been allocated.
-            thread::sleep(Duration::from_millis(20));
+            while ready.load(Ordering::Acquire) != 3 {
+                thread::yield_now();
+            }
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             go.store(true, Ordering::Release);
             while done.load(Ordering::Acquire) != 3 {
@@ -73,6 +77,8 @@ fn pop_and_push_allocate_nothing() {
             give(&*pool, late);
             let after = ALLOCATIONS.load(Ordering::Relaxed);
             go.store(false, Ordering::Release);
+            // To their ends, which the scope does not wait for: those of the next kind count.
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
             assert_eq!(after - before, 0, "{kind:?}");
         });
     }
